@@ -1,0 +1,32 @@
+"""What a user can do wrong, each with what was found, what was wanted and what to do.
+
+One base class: the command line prints it as one sentence and exits with 1 (with `--debug`, a traceback).
+"""
+
+
+class GemmaMetamonError(Exception):
+    """Base of every error that a user's input or machine can cause."""
+
+
+class ConfigError(GemmaMetamonError, ValueError):
+    """A flag, a gin binding or a constructor argument that cannot work."""
+
+
+class DataError(GemmaMetamonError, ValueError):
+    """A recorded battle, a vocabulary or another data file that does not hold what it should."""
+
+
+class MissingFileError(GemmaMetamonError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+
+class CheckpointMismatchError(GemmaMetamonError, ValueError):
+    """A checkpoint that was made for something else than what it is loaded into."""
+
+
+class MissingDependencyError(GemmaMetamonError, ImportError):
+    """An optional package or program that a feature needs; the message says how to install it."""
+
+
+class ServerError(GemmaMetamonError, RuntimeError):
+    """The battle server did not start, did not answer, or refused what was sent."""

@@ -1,0 +1,1 @@
+"""The networks: torch modules that open no file and no socket."""

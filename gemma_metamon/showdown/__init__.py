@@ -1,0 +1,1 @@
+"""Battles on a Pokémon Showdown server: the server itself, players, collection, evaluation. Knows no optimizer."""
