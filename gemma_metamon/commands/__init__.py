@@ -1,0 +1,54 @@
+"""The `gemma-metamon` command line: one module per sub-command, each with `add_parser(subparsers)` and `run(args)`.
+
+A module here imports what it works with inside `run`, so that `--help` needs no torch. Results go to stdout, progress
+and logs to stderr. `run` returns the exit status; a GemmaMetamonError becomes one sentence and status 1.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from gemma_metamon import __version__
+from gemma_metamon.errors import GemmaMetamonError
+
+COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gemma-metamon",
+        description="Pokémon battle agents that read: train them on recorded battles, let them play, look inside.",
+        epilog="flags may be spelled with '-' or '_'; `gemma-metamon COMMAND --help` has an example of each command",
+    )
+    parser.add_argument("--version", action="version", version=f"gemma-metamon {__version__}")
+    parser.add_argument("--debug", action="store_true", help="print a traceback when something fails")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"gemma_metamon.commands.{name}").add_parser(subparsers)
+    return parser
+
+
+def with_underscores(argv: Sequence[str]) -> list[str]:
+    """`--run-name x` and `--run-name=x` spelled as `--run_name`; values and single-dash flags are left alone."""
+    spelled = []
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        spelled.append(f"--{flag[2:].replace('-', '_')}{equals}{value}" if flag.startswith("--") else argument)
+    return spelled
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args))
+    except GemmaMetamonError as error:
+        if args.debug:
+            raise
+        print(f"gemma-metamon {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"gemma-metamon {args.command}: interrupted", file=sys.stderr)
+        return 130
