@@ -49,7 +49,7 @@ class RecordedBattle:
 
 @dataclass(frozen=True, slots=True)
 class BattleFileName:
-    """The seven parts of a parsed replay's name. metamon skips a file whose parts hold an underscore: so they may not."""
+    """The seven parts of a parsed replay's name. None may hold an underscore: metamon skips such a file."""
 
     battle_id: str
     rating: int | None

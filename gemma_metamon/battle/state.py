@@ -111,7 +111,7 @@ class BattleState:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> BattleState:
-        """Files from before terastallisation lack can_tera and opponent_teampreview; raises DataError for other lacks."""
+        """Files from before terastallisation lack can_tera and opponent_teampreview; any other lack is a DataError."""
         preview = _list(data, "opponent_teampreview") if "opponent_teampreview" in data else []
         if not all(isinstance(species, str) for species in preview):
             raise DataError(f"opponent_teampreview must be a list of words, found {preview!r}")

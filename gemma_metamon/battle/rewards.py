@@ -1,0 +1,87 @@
+"""What an agent is paid for a decision, from the state it was taken in and the state that followed. metamon's numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardFunction:
+    """weighted sum of (damage done + hp gained), (status given - taken), (opponents removed - own lost) and the result.
+
+    hp is in shares of a whole Pokémon. A lost Pokémon counts at the decision that brings in its replacement.
+    """
+
+    name: str
+    hp_weight: float
+    status_weight: float
+    removed_weight: float
+    win_reward: float
+    loss_reward: float
+
+    def __call__(self, state: BattleState, next_state: BattleState) -> float:
+        reward = next_state.battle_won * self.win_reward + next_state.battle_lost * self.loss_reward
+        if not (self.hp_weight or self.status_weight or self.removed_weight):
+            return reward
+        mine, theirs = next_state.player_active_pokemon, next_state.opponent_active_pokemon
+        hp = status = 0.0
+        earlier = (state.player_active_pokemon, *state.available_switches)
+        mine_before = next((p for p in earlier if p.base_species == mine.base_species), None)
+        if mine_before is not None:
+            hp += mine.hp_pct - mine_before.hp_pct
+            status -= mine_before.status == "nostatus" and mine.status != "nostatus"
+        theirs_before = state.opponent_active_pokemon
+        if theirs_before.base_species == theirs.base_species:
+            hp += theirs_before.hp_pct - theirs.hp_pct
+            status += theirs_before.status == "nostatus" and theirs.status != "nostatus"
+        removed = next_state.opponents_remaining < state.opponents_remaining
+        lost = len(next_state.available_switches) < len(state.available_switches)
+        shaped = self.hp_weight * hp + self.status_weight * status + self.removed_weight * (removed - lost)
+        return shaped + reward
+
+    def of_battle(self, states: Sequence[BattleState]) -> npt.NDArray[np.float32]:
+        """(T - 1,) rewards of a battle's T states."""
+        return np.array([self(a, b) for a, b in zip(states, states[1:], strict=False)], dtype=np.float32)
+
+
+REWARD_FUNCTIONS = {
+    reward.name: reward
+    for reward in (
+        RewardFunction(
+            name="DefaultShapedReward",
+            hp_weight=1.0,
+            status_weight=0.5,
+            removed_weight=1.0,
+            win_reward=100.0,
+            loss_reward=-100.0,
+        ),
+        RewardFunction(
+            name="AggressiveShapedReward",
+            hp_weight=1.0,
+            status_weight=0.0,
+            removed_weight=2.0,
+            win_reward=200.0,
+            loss_reward=0.0,
+        ),
+        RewardFunction(
+            name="BinaryReward",
+            hp_weight=0.0,
+            status_weight=0.0,
+            removed_weight=0.0,
+            win_reward=100.0,
+            loss_reward=-100.0,
+        ),
+    )
+}
+
+
+def get_reward_function(name: str) -> RewardFunction:
+    """Raises ConfigError with the known names where there is no such reward function."""
+    if name not in REWARD_FUNCTIONS:
+        raise ConfigError(f"unknown reward function {name!r}; choose one of {', '.join(REWARD_FUNCTIONS)}")
+    return REWARD_FUNCTIONS[name]
