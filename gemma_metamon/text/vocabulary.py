@@ -1,0 +1,135 @@
+"""The words that an observation can hold, each with an id; what is in no list is the unknown word and is counted.
+
+The packaged list holds every species (with all formes), move, item, ability, type, status, effect, weather, condition
+and tag. Ids are positions in it: tags, formats, types, species, moves, items, abilities, natures, then what only enums
+name. A rebuilt list keeps the ids there were and appends what is new. Knows nothing of subwords: those are in subwords.py.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gemma_metamon.errors import ConfigError, DataError
+
+UNKNOWN_ID = -1
+UNKNOWN_WORD = "unknown"
+
+
+@cache
+def load_display_names() -> dict[str, str]:
+    """Word -> display name ("greattusk" -> "Great Tusk"; a tag's short English) of the packaged list, in id order."""
+    asset = json.loads((files("gemma_metamon.text") / "assets" / "vocabulary.json").read_text(encoding="utf-8"))
+    return dict(zip(asset["words"], asset["natural"], strict=True))
+
+
+@cache
+def _packaged_ids() -> dict[str, int]:
+    return {word: index for index, word in enumerate(load_display_names())}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """An immutable list of words with ids 0 ... n-1, and the count of the words met that are not among them.
+
+    Make one with `default`, `from_words` or `from_tokenizer`. Equal when the words are; each has a count of its own.
+    """
+
+    words: tuple[str, ...]
+    unknown_counts: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
+    """How often `encode` met each word that is not in the vocabulary."""
+    _ids: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def default(cls) -> "Vocabulary":
+        """The packaged vocabulary, with a fresh count. The list itself is read once per process."""
+        ids = _packaged_ids()
+        return cls(tuple(ids), _ids=ids)
+
+    @classmethod
+    def from_words(cls, words: Iterable[str]) -> "Vocabulary":
+        """The words in the order given, each of which gets its position as id.
+
+        Raises:
+            DataError: a word that is no string, is empty, holds white space (it would be two words), or stands twice.
+        """
+        listed = tuple(words)
+        for word in listed:
+            if not isinstance(word, str) or not word or word.split() != [word]:
+                raise DataError(
+                    f"{word!r} cannot be a word of a vocabulary; give non-empty strings without white space"
+                )
+        ids = {word: index for index, word in enumerate(listed)}
+        if len(ids) != len(listed):
+            twice = next(word for word, count in Counter(listed).items() if count > 1)
+            raise DataError(f"the vocabulary lists {twice!r} more than once; remove the repetition")
+        return cls(listed, _ids=ids)
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
+        """From metamon's PokemonTokenizer (its `all_words` and `tokenizer[word]`), or any mapping word -> id.
+
+        Raises:
+            ConfigError: an object of another kind.
+            DataError: ids that are not 0 ... n-1, each once.
+        """
+        if isinstance(tokenizer, Mapping):
+            ids = dict(tokenizer)
+        elif hasattr(tokenizer, "all_words") and hasattr(tokenizer, "__getitem__"):
+            ids = {word: tokenizer[word] for word in tokenizer.all_words}
+        else:
+            raise ConfigError(
+                f"{type(tokenizer).__name__} is no word list; give metamon's PokemonTokenizer or a mapping word -> id"
+            )
+        if sorted(ids.values()) != list(range(len(ids))):
+            raise DataError(f"the {len(ids)} words of the tokenizer must have the ids 0 to {len(ids) - 1}, each once")
+        return cls.from_words(sorted(ids, key=ids.__getitem__))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.words)
+
+    def encode(self, words: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Ids of the words, in their shape; -1 for a word that is not in the vocabulary, which is counted.
+
+        Args:
+            words: strings in a sequence, nested sequences of equal length, or an array of any shape.
+
+        Raises:
+            DataError: rows of different lengths.
+        """
+        try:
+            array = np.asarray(words)
+        except ValueError as error:
+            raise DataError(f"the rows of words have different lengths ({error}); encode them one by one") from error
+        flat = array.ravel().tolist()
+        ids = [self._ids.get(word, UNKNOWN_ID) for word in flat]
+        if UNKNOWN_ID in ids:
+            self.unknown_counts.update(word for word, index in zip(flat, ids, strict=True) if index == UNKNOWN_ID)
+        return np.array(ids, dtype=np.int32).reshape(array.shape)
+
+    def decode(self, ids: npt.ArrayLike) -> npt.NDArray[np.str_]:
+        """Words of the ids, in their shape; "unknown" for -1.
+
+        Raises:
+            DataError: an id that the vocabulary does not have.
+        """
+        array = np.asarray(ids)
+        wrong = array[(array < UNKNOWN_ID) | (array >= len(self.words))]
+        if wrong.size:
+            raise DataError(
+                f"id {wrong.flat[0]} is not in a vocabulary of {len(self.words)} words (-1 ... {len(self) - 1})"
+            )
+        words: npt.NDArray[np.str_] = np.array([*self.words, UNKNOWN_WORD])[array]  # -1 takes the last
+        return words
