@@ -1,4 +1,6 @@
-"""What an agent may do. Recorded actions always use the 13-action numbering:
+"""What an agent may do.
+
+Recorded actions always use the 13-action numbering:
 
 | action | meaning |
 |---|---|

@@ -61,13 +61,11 @@ class ObservationSpace:
         return 55 if self.expanded else 48
 
     def observe(self, state: BattleState, memory: OpponentMemory) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """n_words words and n_numbers numbers of one state, which `memory` then includes. Call once per state, in order."""
+        """n_words words and n_numbers numbers of one state, which `memory` then includes. Once per state, in order."""
         memory.update(state)
         return self._words(state, memory), np.array(self._numbers(state, memory), dtype=np.float32)
 
-    def observe_battle(
-        self, states: Sequence[BattleState]
-    ) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float32]]:
+    def observe_battle(self, states: Sequence[BattleState]) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float32]]:
         """(T, n_words) words and (T, n_numbers) numbers of a battle's T states."""
         memory = OpponentMemory()
         observed = [self.observe(state, memory) for state in states]

@@ -1,7 +1,8 @@
 """Recorded battles on disk: metamon's parsed replays, one player's view of one battle per file.
 
-`<root>/<format>/<name>.json.lz4` (an lz4 frame of UTF-8 JSON) or `.json`, holding {"states": [...], "actions": [...]} of
-equal length. The last action is -1 and belongs to the terminal state; -1 elsewhere is a choice that was not revealed.
+`<root>/<format>/<name>.json.lz4` (an lz4 frame of UTF-8 JSON) or `.json`, holding {"states": [...], "actions": [...]},
+as many of one as of the other. The last action is -1 and belongs to the terminal state; -1 elsewhere is a choice that
+was not revealed.
 """
 
 import json

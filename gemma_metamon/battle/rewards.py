@@ -1,7 +1,8 @@
-"""What an agent is paid for a decision, from the state it was taken in and the state that followed. metamon's numbers."""
+"""What an agent is paid for a decision, from the state before it and the state after it. metamon's numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,7 @@ class RewardFunction:
 
     def of_battle(self, states: Sequence[BattleState]) -> npt.NDArray[np.float32]:
         """(T - 1,) rewards of a battle's T states."""
-        return np.array([self(a, b) for a, b in zip(states, states[1:], strict=False)], dtype=np.float32)
+        return np.array([self(a, b) for a, b in pairwise(states)], dtype=np.float32)
 
 
 REWARD_FUNCTIONS = {
