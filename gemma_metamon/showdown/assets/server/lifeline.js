@@ -1,0 +1,24 @@
+// Loaded before the server (node --require): ends it together with whoever wants it running.
+// GEMMA_METAMON_LIFELINE=stdin: when the parent's end of the pipe closes, which happens however the parent dies,
+// or when the parent's id changes (a process that the parent forked may still hold the pipe open).
+// GEMMA_METAMON_LIFELINE=<path>: when that file is gone.
+'use strict';
+
+const fs = require('fs');
+
+const lifeline = process.env.GEMMA_METAMON_LIFELINE;
+const POLL_MS = 500;
+
+if (lifeline === 'stdin') {
+	const parent = process.ppid;
+	process.stdin.on('end', () => process.exit(0));
+	process.stdin.on('error', () => process.exit(0));
+	process.stdin.resume();
+	setInterval(() => {
+		if (process.ppid !== parent) process.exit(0);
+	}, POLL_MS).unref();
+} else if (lifeline) {
+	setInterval(() => {
+		if (!fs.existsSync(lifeline)) process.exit(0);
+	}, POLL_MS).unref();
+}

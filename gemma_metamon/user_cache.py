@@ -1,0 +1,58 @@
+"""Where this user's machine keeps what was unpacked or installed once: the battle server, the bundled battles.
+
+Everything in it can be deleted at any time and is then made again. GEMMA_METAMON_CACHE names another folder.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gemma_metamon.errors import GemmaMetamonError
+
+VARIABLE = "GEMMA_METAMON_CACHE"
+
+
+def cache_folder() -> Path:
+    """$GEMMA_METAMON_CACHE, else the platform's place for caches (XDG, macOS, Windows)."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "gemma_metamon"
+
+
+def make_once(folder: Path, make: Callable[[Path], None], *, timeout_s: float) -> Path:
+    """`folder`, filled by `make` on first use: into a folder beside it that is renamed when whole.
+
+    Two processes at once wait for each other, up to timeout_s. What `make` raises leaves nothing behind.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        with FileLock(lock, timeout=timeout_s):
+            if folder.is_dir():  # made by another process while this one waited
+                return folder
+            staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                make(staged)
+                staged.chmod(0o755)  # mkdtemp's folder is closed to others
+                staged.rename(folder)
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+    except Timeout as error:
+        raise GemmaMetamonError(
+            f"another process has been making {folder} for {timeout_s:.0f} s; wait for it, or delete {lock}"
+        ) from error
+    return folder
