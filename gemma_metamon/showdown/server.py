@@ -153,12 +153,12 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log_path: P
     while True:
         log = log_path.read_text(encoding="utf-8", errors="replace")
         ended = process.poll()
-        # the server survives a taken port, and whoever holds the port may well answer: the log tells them apart
+        # the server survives a taken port, and whoever holds the port may well answer: only the log tells them apart
         if "EADDRINUSE" in log:
             raise ServerError(f"port {port} of this machine is taken; choose another, or none for a free one")
         if ended is not None:
             raise ServerError(f"the battle server ended with {ended} before it answered: {_tail(log)}")
-        if f"listening on {HOST}:{port}" in log and answers(port):
+        if f"gemma_metamon: port {port} is open" in log and answers(port):
             return
         if time.monotonic() > deadline:
             raise ServerError(
