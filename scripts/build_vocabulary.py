@@ -1,8 +1,8 @@
 """Build gemma_metamon/text/assets/vocabulary.json: every word that an observation can hold, and its display name.
 
-Species, moves, items, abilities, types, natures and formats come from the npm package pokemon-showdown (all generations,
-the removed, unreleased and fan-made ones too), statuses, effects, weather and conditions from poke-env's enums. Words
-that the asset holds already keep their id; new ones are appended.
+Species, moves, items, abilities, types, natures and formats come from the npm package pokemon-showdown (all
+generations, the removed, unreleased and fan-made ones too), statuses, effects, weather and conditions from poke-env's
+enums. Words that the asset holds already keep their id; new ones are appended.
 
     npm install --prefix /tmp/simulator pokemon-showdown@0.11.11
     python scripts/build_vocabulary.py --simulator /tmp/simulator
@@ -32,8 +32,8 @@ out.species = Dex.species.all().flatMap(x => [x.name, ...(x.cosmeticFormes || []
 console.log(JSON.stringify(out));
 """
 
-# Tags and the words for nothing fill half of a turn: each is one of Gemma's subwords where English allows it. "none" fills
-# six kinds of slot, no two of which share a place; "no item" is news (it was knocked off) and stays spelled out.
+# Tags and the words for nothing fill half of a turn: each is one of Gemma's subwords where English allows it. "none"
+# fills six kinds of slot, no two of which share a place; "no item" is news (it was knocked off) and stays spelled out.
 TAGS_AND_STATES = {
     "<anychoice>": "choose",
     "<forcedswitch>": "forced",
@@ -81,8 +81,11 @@ SINGLES_TIERS = (
     r"ou|uu|ru|nu|pu|zu|ubers|ubersuu|lc|nfe|cap|1v1|monotype|anythinggoes|nationaldex|randombattle|battlefactory"
 )
 
-# Words of metamon's word list that no data set above holds.
+# Words that recorded or live battles hold, or metamon's word list, and that none of the sources names.
 EXTRA_WORDS = {
+    # pseudo-moves of a request: the turn after Hyper Beam, and the one choice that generation 1 sometimes leaves
+    "recharge": "Recharge",
+    "fight": "Fight",
     # older names of what the simulator has renamed since
     "snow": "Snow",
     "vicegrip": "Vice Grip",

@@ -74,7 +74,7 @@ class VocabularySubwords:
 
     @cached_property
     def used_ids(self) -> IntArray:
-        """The sorted ids that this vocabulary can produce, pad and bos included (U,): the rows of a trimmed embedding."""
+        """The sorted ids that these words can produce, with pad and bos (U,): the rows of a trimmed embedding."""
         used = [np.array([PAD_ID, BOS_ID], dtype=np.int32), self.first_ids.ravel(), self.inner_ids.ravel()]
         return np.unique(np.concatenate(used))
 
@@ -222,7 +222,7 @@ def _load_packaged(phrasing: str) -> SubwordTable:
     packaged = VocabularySubwords(phrasing=phrasing, words=words, **arrays)
     if packaged.hash != expected:
         raise DataError(
-            f"the packaged {phrasing} subword table has hash {packaged.hash[:12]}, wanted {expected[:12]}: it is damaged, "
+            f"the packaged {phrasing} subword table has hash {packaged.hash[:12]}, not {expected[:12]}: damaged, "
             "or was built for another vocabulary; install gemma_metamon again, or run scripts/build_subwords.py"
         )
     return SubwordTable(packaged)

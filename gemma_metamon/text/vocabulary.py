@@ -2,7 +2,7 @@
 
 The packaged list holds every species (with all formes), move, item, ability, type, status, effect, weather, condition
 and tag. Ids are positions in it: tags, formats, types, species, moves, items, abilities, natures, then what only enums
-name. A rebuilt list keeps the ids there were and appends what is new. Knows nothing of subwords: those are in subwords.py.
+name. A rebuilt list keeps the ids there were and appends what is new. Nothing here knows of subwords.
 """
 
 import json
