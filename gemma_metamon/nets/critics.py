@@ -1,0 +1,208 @@
+"""Critics: an ensemble that puts every (state, action, discount) into a distribution over returns."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.layers import activation_function, symlog
+from gemma_metamon.nets.returns import LabelType, ReturnBins, expected_return, hl_gauss, two_hot
+
+AmagoVersion = Literal["3.3", "3.1"]
+
+
+class EnsembleLinear(nn.Module):
+    """C independent linear layers. Parameters as in AMAGO: weight (C, d_in, d_out), bias (1, 1, C, d_out)."""
+
+    def __init__(self, num_critics: int, d_in: int, d_out: int) -> None:
+        super().__init__()
+        weight_bound, bias_bound = math.sqrt(3.0 / d_in), math.sqrt(1.0 / d_in)
+        self.weight = nn.Parameter(torch.empty(num_critics, d_in, d_out).uniform_(-weight_bound, weight_bound))
+        self.bias = nn.Parameter(torch.empty(1, 1, num_critics, d_out).uniform_(-bias_bound, bias_bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(C, N, d_in) -> (C, N, d_out)."""
+        return torch.baddbmm(self.bias[0, 0, :, None], x, self.weight)
+
+
+class CriticEnsemble(nn.Module):
+    """C MLPs of (state, discount, action), whose first layer is computed in three shares and added.
+
+    The first layer is linear, so a state's share is the same for every discount and every action that is tried in it:
+    it is computed once, and the wide state is never repeated.
+    """
+
+    def __init__(
+        self,
+        num_critics: int,
+        state_dim: int,
+        action_dim: int,
+        d_hidden: int,
+        n_layers: int,
+        d_output: int,
+        activation: str,
+        dropout_p: float,
+    ) -> None:
+        super().__init__()
+        if n_layers < 1:
+            raise ConfigError(f"n_layers ({n_layers}) must be at least 1")
+        self.state_dim = state_dim
+        self.inp_layer = EnsembleLinear(num_critics, state_dim + 1 + action_dim, d_hidden)
+        self.core_layers = nn.ModuleList(EnsembleLinear(num_critics, d_hidden, d_hidden) for _ in range(n_layers - 1))
+        self.output_layer = EnsembleLinear(num_critics, d_hidden, d_output)
+        self.activation = activation_function(activation)
+        self.dropout = nn.Dropout(dropout_p)
+
+    def forward(self, state: Tensor, gamma_feature: Tensor, action: Tensor) -> Tensor:
+        """States (B, T, D), discounts (G,), actions (K, B, T, G, A) -> (K, B, T, C, G, d_output)."""
+        K, B, T, G, A = action.shape
+        weight, bias = self.inp_layer.weight, self.inp_layer.bias[0, 0]  # (C, D + 1 + A, H), (C, H)
+        C, _, H = weight.shape
+        of_state, of_gamma, of_action = torch.split(weight, [self.state_dim, 1, A], dim=1)
+        state_share = state.reshape(1, B * T, self.state_dim) @ of_state  # (C, B * T, H)
+        gamma_share = gamma_feature[:, None] * of_gamma + bias[:, None]  # (C, G, H)
+        action_share = action.reshape(1, -1, A) @ of_action  # (C, K * B * T * G, H)
+        hidden = (
+            action_share.view(C, K, B * T, G, H) + state_share[:, None, :, None] + gamma_share[:, None, None]
+        ).view(C, -1, H)
+        hidden = self.dropout(self.activation(hidden))
+        for layer in self.core_layers:
+            hidden = self.dropout(self.activation(layer(hidden)))
+        out: Tensor = self.output_layer(hidden)
+        return out.view(C, K, B, T, G, -1).permute(1, 2, 3, 0, 4, 5)
+
+
+class NCriticsTwoHot(nn.Module):
+    """Critics that classify the return into bins; the label of a return is `two_hot` or `hl_gauss`.
+
+    Shapes: B battles, T timesteps, K actions tried per state, C critics, G discounts, A actions.
+
+    Args:
+        state_dim: width of the state.
+        action_dim: A.
+        gammas: the discounts.
+        discrete: accepted because upstream has it; both values mean the same network.
+        num_critics: C.
+        d_hidden: width of the hidden layers.
+        n_layers: how many hidden layers.
+        dropout_p: dropout after each.
+        activation: leaky_relu, relu or gelu.
+        min_return: the lowest bin, in multiplied reward; -100,000 when not given.
+        max_return: the highest bin; 100,000 when not given.
+        output_bins: how many bins.
+        use_symlog: bins even in symlog(return) rather than in the return.
+        label_type: twohot or hlgauss.
+        sigma: width of hlgauss labels, in bins.
+        init_value: a return that untrained critics should lean towards; None leaves them as they are.
+        amago_version: "3.1" clips the bins' probabilities to [1e-6, 0.999] and takes a bound of 0 for one not given.
+    """
+
+    bin_values: Tensor
+    gamma_feature: Tensor
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        gammas: Sequence[float] | Tensor,
+        discrete: bool,
+        num_critics: int,
+        d_hidden: int = 256,
+        n_layers: int = 2,
+        dropout_p: float = 0.0,
+        activation: str = "leaky_relu",
+        min_return: float | None = None,
+        max_return: float | None = None,
+        output_bins: int = 128,
+        use_symlog: bool = True,
+        label_type: LabelType = "twohot",
+        sigma: float = 0.75,
+        init_value: float | None = None,
+        *,
+        amago_version: AmagoVersion = "3.3",
+    ) -> None:
+        super().__init__()
+        if label_type not in get_args(LabelType):
+            raise ConfigError(f"label_type {label_type!r} is not one of {', '.join(get_args(LabelType))}")
+        if sigma <= 0:
+            raise ConfigError(f"sigma ({sigma}) must be positive")
+        if amago_version == "3.1":
+            min_return, max_return = min_return or None, max_return or None
+        self.bins = ReturnBins(
+            min_return=-100_000.0 if min_return is None else min_return,
+            max_return=100_000.0 if max_return is None else max_return,
+            output_bins=output_bins,
+            use_symlog=use_symlog,
+        )
+        self.num_critics = num_critics
+        self.label_type = label_type
+        self.sigma = sigma
+        self.amago_version = amago_version
+        horizons = 1.0 / (1.0 - torch.as_tensor(gammas, dtype=torch.float32)).clamp(1e-6, 1.0)
+        # constants of the configuration, not of the weights: upstream's checkpoints do not hold them
+        self.register_buffer("gamma_feature", symlog(horizons), persistent=False)
+        self.register_buffer("bin_values", self.bins.values(), persistent=False)
+        self.net = CriticEnsemble(
+            num_critics, state_dim, action_dim, d_hidden, n_layers, output_bins, activation, dropout_p
+        )
+        if init_value is not None:
+            self._lean_towards(init_value)
+
+    def __len__(self) -> int:
+        return self.num_critics
+
+    def forward(self, state: Tensor, action: Tensor) -> Tensor:
+        """States (B, T, state_dim), actions (K, B, T, G, A) -> log-probabilities (K, B, T, C, G, output_bins)."""
+        outputs = self.net(state, self.gamma_feature, action.clamp(-0.999, 0.999)).float()
+        if self.amago_version == "3.3":
+            return F.log_softmax(outputs, dim=-1)
+        clipped = outputs.softmax(-1).clamp(1e-6, 0.999)
+        # dividing by a constant sum and then by the sum of the result: only the second passes a gradient
+        clipped = clipped / clipped.sum(-1, keepdim=True).detach()
+        log_probs: Tensor = (clipped / clipped.sum(-1, keepdim=True)).log()
+        return log_probs
+
+    def values(self, log_probs: Tensor) -> Tensor:
+        """Log-probabilities (..., output_bins) -> returns (..., 1), in multiplied reward."""
+        return expected_return(log_probs, self.bins, self.bin_values)
+
+    def labels(self, returns: Tensor) -> Tensor:
+        """Returns (..., 1) -> the distribution (..., output_bins) that the critics should give."""
+        if self.label_type == "twohot":
+            return two_hot(returns, self.bins, self.bin_values)
+        return hl_gauss(returns, self.bins, self.bin_values, self.sigma)
+
+    @torch.no_grad()
+    def _lean_towards(self, init_value: float) -> None:
+        center = self.bins.squash(torch.tensor(float(init_value)))
+        width = self.bin_values[1] - self.bin_values[0]
+        bell = -(self.bin_values - center).square() / (2 * (4 * width) ** 2)
+        self.net.output_layer.bias.copy_(bell.expand_as(self.net.output_layer.bias))
+
+
+class NCritics(nn.Module):
+    """Critics that regress the return: of `Agent`, which this version does not train. Making one is an error.
+
+    The parameters are upstream's, so that configs which bind them are understood.
+    """
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        discrete: bool,
+        gammas: Sequence[float] | Tensor,
+        num_critics: int,
+        d_hidden: int = 256,
+        n_layers: int = 2,
+        dropout_p: float = 0.0,
+        activation: str = "leaky_relu",
+    ) -> None:
+        raise ConfigError(
+            "NCritics belongs to Agent, and this version trains MultiTaskAgent only; "
+            "use --model_gin_config gemma_synthetic_multitaskagent.gin (critics: NCriticsTwoHot)"
+        )

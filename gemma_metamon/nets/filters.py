@@ -1,0 +1,49 @@
+"""Weights of filtered behaviour cloning: how much each recorded action is imitated, by its advantage.
+
+The advantage's unit is that of the multiplied reward (10 x reward by default). All take advantages of any shape.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def binary_filter(adv: Tensor, threshold: float = 0.0) -> Tensor:
+    """1 where the advantage is above the threshold, else 0 (an advantage of exactly the threshold gives 0)."""
+    return (adv > threshold).to(adv.dtype)
+
+
+def exp_filter(
+    adv: Tensor,
+    beta: float = 1.0,
+    clip_adv_low: float | None = None,
+    clip_adv_high: float | None = None,
+    clip_weights_low: float | None = 1e-7,
+    clip_weights_high: float | None = None,
+) -> Tensor:
+    """exp(beta * advantage), advantage and weight each clipped where a bound is given."""
+    return _clip(torch.exp(beta * _clip(adv, clip_adv_low, clip_adv_high)), clip_weights_low, clip_weights_high)
+
+
+def leaky_relu_filter(
+    adv: Tensor,
+    beta: float = 2.0,
+    tau: float = 1e-2,
+    neg_slope: float = 0.05,
+    target_f0: float = 1e-2,
+    clip_weights_low: float | None = 1e-7,
+    clip_weights_high: float | None = 10.0,
+    add_binary: bool = True,
+) -> Tensor:
+    """A ramp of slope 1/beta above `tau` and neg_slope/beta below it, `target_f0` at 0.
+
+    `add_binary` adds binary_filter's 1 after the clipping, so the largest weight is clip_weights_high + 1.
+    AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
+    """
+    ramp = target_f0 + neg_slope * tau / beta + F.leaky_relu((adv - tau) / beta, neg_slope)
+    weights = _clip(ramp, clip_weights_low, clip_weights_high)
+    return weights + binary_filter(adv) if add_binary else weights
+
+
+def _clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    return x if low is None and high is None else x.clamp(low, high)

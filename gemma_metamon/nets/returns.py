@@ -1,0 +1,102 @@
+"""Returns and how critics speak of them: bins, labels, and targets over several steps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.layers import symexp, symlog
+
+LabelType = Literal["twohot", "hlgauss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReturnBins:
+    """Support of the distributional critics, in multiplied reward (reward_multiplier already applied).
+
+    The bins are evenly spaced from min_return to max_return; with use_symlog their symlogs are.
+    """
+
+    min_return: float = -100_000.0
+    max_return: float = 100_000.0
+    output_bins: int = 128
+    use_symlog: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.min_return < self.max_return:
+            raise ConfigError(f"min_return ({self.min_return}) must be below max_return ({self.max_return})")
+        if self.output_bins < 2:
+            raise ConfigError(f"output_bins ({self.output_bins}) must be at least 2")
+
+    def squash(self, returns: Tensor) -> Tensor:
+        """From returns to the scale on which the bins are even."""
+        return symlog(returns) if self.use_symlog else returns
+
+    def unsquash(self, squashed: Tensor) -> Tensor:
+        """The inverse of squash."""
+        return symexp(squashed) if self.use_symlog else squashed
+
+    def values(self) -> Tensor:
+        """(output_bins,), the bins' positions on the squashed scale."""
+        low, high = self.squash(torch.tensor([self.min_return, self.max_return])).tolist()
+        return torch.linspace(low, high, self.output_bins)
+
+
+def two_hot(returns: Tensor, bins: ReturnBins, bin_values: Tensor) -> Tensor:
+    """(..., 1) -> (..., output_bins): weight on two neighbouring bins, so that their mean is the return.
+
+    A return beyond the range puts all weight on the end bin.
+    """
+    squashed = bins.squash(returns)
+    above = torch.searchsorted(bin_values, squashed.contiguous(), right=True)  # how many bins are not above the return
+    below = (above - 1).clamp(min=0)
+    above = above.clamp(max=bins.output_bins - 1)
+    low, high = bin_values[below], bin_values[above]
+    weight_above = torch.where(above > below, (squashed - low) / (high - low), 0.0)
+    labels = squashed.new_zeros(*squashed.shape[:-1], bins.output_bins)
+    return labels.scatter_add(-1, below, 1.0 - weight_above).scatter_add(-1, above, weight_above)
+
+
+def hl_gauss(returns: Tensor, bins: ReturnBins, bin_values: Tensor, sigma: float) -> Tensor:
+    """(..., 1) -> (..., output_bins): a Gaussian around the return, `sigma` bin widths wide, integrated over each bin.
+
+    Far outside the range nearly nothing of it falls into a bin and the row is (nearly) zero.
+    """
+    width = bin_values[1] - bin_values[0]
+    edges = torch.cat((bin_values - width / 2, bin_values[-1:] + width / 2))
+    mass = torch.special.ndtr((edges - bins.squash(returns)) / (sigma * width)).diff(dim=-1)
+    labels: Tensor = mass / mass.sum(-1, keepdim=True).clamp(min=1e-8)
+    return labels
+
+
+def expected_return(log_probs: Tensor, bins: ReturnBins, bin_values: Tensor) -> Tensor:
+    """Log-probabilities of the bins (..., output_bins) -> (..., 1), the return that their mean stands for."""
+    return bins.unsquash((log_probs.exp() @ bin_values)[..., None])
+
+
+def nstep_return(rewards: Tensor, dones: Tensor, next_q: Tensor, gamma: Tensor, n: int, real: Tensor) -> Tensor:
+    """Targets r[t] + gamma r[t+1] + ... + gamma^k next_q[t+k-1]; k is n, or fewer where battle or data end.
+
+    Args:
+        rewards: (B, L, 1, G, 1), multiplied.
+        dones: the same shape, float, 1 where the battle ended.
+        next_q: the same shape; next_q[t] is the value of the state after action t.
+        gamma: (G, 1).
+        n: how many rewards at most.
+        real: (B, L, 1, 1, 1) float, 0 on padding. A padded start gives gamma * next_q (and counts nowhere).
+    """
+    L = rewards.shape[1]
+    reached = real.expand_as(rewards)  # 1 where step t + i exists and no battle ended before it
+    total = torch.zeros_like(rewards)
+    bootstrap = gamma * next_q
+    for i in range(min(n, L)):
+        r, d, q, valid = (F.pad(x[:, i:], (0, 0) * 3 + (0, i)) for x in (rewards, dones, next_q, real))
+        reached = reached * valid
+        total = total + reached * gamma**i * r
+        survived = reached * (1.0 - d)
+        bootstrap = torch.where(reached > 0, gamma ** (i + 1) * survived * q, bootstrap)
+        reached = survived
+    return total + bootstrap
