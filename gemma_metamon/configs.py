@@ -19,6 +19,7 @@ from typing import Any, Literal
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 Kind = Literal["models", "training"]
+KINDS: tuple[Kind, ...] = ("models", "training")
 EXPERIMENT = "MetamonAMAGOExperiment"
 
 
@@ -92,7 +93,7 @@ def register() -> None:
             continue
         gin.external_configurable(target, name=name, module=module)
         _registered[name] = (f"{module}.{name}", target)
-    for kind in typing.get_args(Kind):
+    for kind in KINDS:
         folder = str(config_folder(kind))
         if folder not in _search_paths:
             gin.add_config_file_search_path(folder)
@@ -114,6 +115,17 @@ def configurable(name: str) -> Callable[..., Any]:
 
     found: Callable[..., Any] = gin.get_configurable(name)
     return found
+
+
+def bound_value(name: str, parameter: str) -> Any:
+    """What gin has bound to a parameter, or the parameter's default."""
+    import gin
+
+    selector, target = _registered[name]
+    bindings = gin.get_bindings(selector, resolve_references=False)
+    if parameter in bindings:
+        return _macro_value(bindings[parameter])
+    return inspect.signature(target).parameters[parameter].default
 
 
 _registered: dict[str, tuple[str, Callable[..., Any]]] = {}

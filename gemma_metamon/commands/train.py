@@ -1,0 +1,254 @@
+"""`gemma-metamon train`: metamon's flags, the embedded runtime."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments
+from gemma_metamon.errors import ConfigError, MissingFileError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.training.dataset import BattleDataset, BattleView
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE = """example (a minute or two on a CPU, on the bundled battles):
+  gemma-metamon train --run_name first --model_gin_config gemma_tiny_multitaskagent.gin --train_gin_config quick.gin \\
+      --save_dir runs --formats gen1ou --batch_size_per_gpu 16 --epochs 1 --steps_per_epoch 50"""
+
+# Flags of metamon's own train command that mean nothing here: taken, so that its command lines work, and said so.
+UNUSED = {
+    "eval_gens": "evaluation during training; use `gemma-metamon evaluate`",
+    "async_env_mp_context": "environments run outside training here",
+}
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train an agent on recorded battles",
+        description="Train an agent on recorded battles. Takes the flags of metamon's own train command.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run_name", required=True, help="names the run's folder in save_dir")
+    parser.add_argument("--save_dir", required=True, type=Path, help="checkpoints go to save_dir/run_name/ckpts")
+    parser.add_argument("--model_gin_config", required=True, help="a packaged model config's name, or a path to one")
+    add_gin_arguments(parser)
+    add_space_arguments(parser)
+    data = parser.add_argument_group("battles")
+    data.add_argument(
+        "--parsed_replay_dir",
+        type=Path,
+        help="folder of recorded battles, DIR/<format>/*.json.lz4 (default: the bundled)",
+    )
+    data.add_argument("--custom_replay_dir", type=Path, help="a second folder of recorded battles")
+    data.add_argument(
+        "--custom_replay_sample_weight",
+        "--custom_replay_weight",
+        type=float,
+        default=0.25,
+        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
+    )
+    data.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
+    data.add_argument(
+        "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
+    )
+    data.add_argument(
+        "--holdout_share",
+        type=float,
+        default=0.02,
+        help="share of battles kept out of training, to measure agreement with (default: %(default)s)",
+    )
+    data.add_argument(
+        "--max_set_aside",
+        type=float,
+        default=0.05,
+        help="share of damaged battle files above which training stops (default: %(default)s)",
+    )
+    data.add_argument(
+        "--dloader_workers", type=int, default=0, help="processes that read battles (default: %(default)s)"
+    )
+    length = parser.add_argument_group("length")
+    length.add_argument("--batch_size_per_gpu", type=int, default=12, help="battles in a batch (default: %(default)s)")
+    length.add_argument("--grad_accum", type=int, default=1, help="batches in an update (default: %(default)s)")
+    length.add_argument("--epochs", type=int, default=100, help="epochs in all (default: %(default)s)")
+    length.add_argument(
+        "--steps_per_epoch", type=int, default=25_000, help="updates in an epoch (default: %(default)s)"
+    )
+    length.add_argument("--ckpt", type=int, help="go on after this epoch's checkpoint of the same run")
+    length.add_argument("--seed", type=int, default=0, help="of weights, dropout and battles (default: %(default)s)")
+    parser.add_argument(
+        "--log_interval", type=int, default=20, help="updates between logged means (default: %(default)s)"
+    )
+    parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
+    unused = parser.add_argument_group("accepted and unused")
+    unused.add_argument("--eval_gens", nargs="*", type=int, help=UNUSED["eval_gens"])
+    unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    _check_numbers(args)
+    run_dir = args.save_dir / args.run_name
+    from gemma_metamon import configs
+    from gemma_metamon.battle.actions import get_action_space
+    from gemma_metamon.battle.observations import get_observation_space
+    from gemma_metamon.battle.rewards import get_reward_function
+    from gemma_metamon.nets.gemma import check_weights
+    from gemma_metamon.training import checkpoints, tracking
+    from gemma_metamon.training.dataset import BattleView
+    from gemma_metamon.training.trainer import Schedule, Trainer
+
+    view = BattleView(
+        obs_space=get_observation_space(args.obs_space),
+        action_space=get_action_space(args.action_space),
+        reward_function=get_reward_function(args.reward_function),
+        vocabulary=_load_vocabulary(args),
+    )
+    resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    experiment = configs.configurable(configs.EXPERIMENT)()
+    identity = checkpoints.identify(view)
+    if args.log:
+        tracking.require_wandb()
+    _check_run_folder(args, run_dir, identity)
+    dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
+    check_weights(
+        configs.bound_value("GemmaTstepEncoder", "model_name"), configs.bound_value("GemmaTstepEncoder", "pretrained")
+    )
+    for flag, reason in UNUSED.items():
+        if getattr(args, flag) is not None:
+            logger.info("--%s is unused: %s", flag, reason)
+    logger.info("%s", resolved.text)
+    dataset.preload()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name != "run"
+    }
+    trainer = Trainer(
+        run_dir=run_dir,
+        experiment=experiment,
+        dataset=dataset,
+        schedule=Schedule(
+            epochs=args.epochs,
+            steps_per_epoch=args.steps_per_epoch,
+            batch_size=args.batch_size_per_gpu,
+            grad_accum=args.grad_accum,
+            seed=args.seed,
+            log_interval=args.log_interval,
+        ),
+        identity=identity,
+        config=resolved.text,
+        settings=settings,
+        held_out=held_out,
+        dloader_workers=args.dloader_workers,
+    )
+    if args.ckpt is not None:
+        trainer.resume(args.ckpt)
+    with tracking.Tracker(run_dir, args.run_name, {**settings, "gin": resolved.bindings}, wandb=args.log) as tracker:
+        trainer.train(tracker)
+    _report_data(dataset)
+    print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
+    return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name in ("batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval"):
+        if getattr(args, name) < 1:
+            raise ConfigError(f"--{name} {getattr(args, name)}; it must be at least 1")
+    for name in ("custom_replay_sample_weight", "holdout_share", "max_set_aside"):
+        if not 0 <= getattr(args, name) <= 1:
+            raise ConfigError(f"--{name} {getattr(args, name)}; it is a share, between 0 and 1")
+    if args.dloader_workers < 0:
+        raise ConfigError(f"--dloader_workers {args.dloader_workers}; it must not be negative")
+
+
+def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":  # noqa: F821
+    import json
+
+    from gemma_metamon.text.vocabulary import Vocabulary
+
+    if args.tokenizer is None:
+        return Vocabulary.default()
+    path = Path(args.tokenizer)
+    if not path.is_file():
+        if path.suffix == ".json":
+            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
+        logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
+        args.tokenizer = None
+        return Vocabulary.default()
+    words = json.loads(path.read_text(encoding="utf-8"))
+    return Vocabulary.from_words(words) if isinstance(words, list) else Vocabulary.from_tokenizer(words)
+
+
+def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:  # noqa: F821
+    from gemma_metamon.training import checkpoints
+
+    there = checkpoints.list_checkpoints(run_dir)
+    if args.ckpt is None:
+        if there:
+            raise ConfigError(
+                f"{run_dir} already holds checkpoints ({', '.join(map(str, there))}); "
+                f"go on with --ckpt {there[-1]}, or choose another --run_name"
+            )
+        return
+    folder = checkpoints.find_checkpoint(run_dir, args.ckpt)
+    checkpoints.read_meta(folder).identity.require(identity, str(folder))
+    if args.epochs <= args.ckpt:
+        raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
+
+
+def _open_battles(
+    args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
+) -> "tuple[BattleDataset, list[Path]]":
+    from gemma_metamon import sample_battles
+    from gemma_metamon.battle.replays import find_battles, list_formats
+    from gemma_metamon.training.dataset import BattleDataset, is_held_out
+
+    if args.parsed_replay_dir is None:
+        formats = args.formats or sample_battles.FORMATS
+        files = [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
+    else:
+        if not args.parsed_replay_dir.is_dir():
+            raise MissingFileError(f"no such folder: {args.parsed_replay_dir} (--parsed_replay_dir)")
+        formats = args.formats or list_formats(args.parsed_replay_dir)
+        if not formats:
+            raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
+        files = find_battles(args.parsed_replay_dir, formats)
+    held_out = [path for path in files if is_held_out(path, args.holdout_share)]
+    training = sorted(set(files) - set(held_out))
+    if not training:
+        raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(files)} battles to train on")
+    sources, weights = [training], [1.0]
+    if args.custom_replay_dir is not None:
+        sources.append(find_battles(args.custom_replay_dir, formats))
+        weights = [1 - args.custom_replay_sample_weight, args.custom_replay_sample_weight]
+    logger.info("%d battles to train on, %d held out", sum(map(len, sources)), len(held_out))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    dataset = BattleDataset(
+        sources,
+        weights,
+        view,
+        max_seq_len=max_seq_len,
+        seed=args.seed,
+        max_set_aside=args.max_set_aside,
+        set_aside_record=run_dir / "set_aside.jsonl",
+    )
+    return dataset, held_out
+
+
+def _report_data(dataset: "BattleDataset") -> None:
+    if dataset.set_aside.reasons:
+        logger.warning(
+            "%d damaged battle files were set aside; their reasons are in %s",
+            len(dataset.set_aside.reasons),
+            dataset.set_aside.record,
+        )
+    unknown = dataset.view.vocabulary.unknown_counts
+    if unknown:
+        logger.warning(
+            "%d words were in no vocabulary; the most frequent: %s", sum(unknown.values()), unknown.most_common(5)
+        )

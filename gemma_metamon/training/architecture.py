@@ -1,0 +1,49 @@
+"""What a configuration would build, counted without building its weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from gemma_metamon import configs
+from gemma_metamon.training.dataset import BattleView
+from gemma_metamon.training.experiment import Experiment
+
+PARTS = ("tstep_encoder", "traj_encoder", "actor", "critics", "popart", "target_actor", "target_critics")
+
+
+def describe_architecture(view: BattleView) -> dict[str, Any]:
+    """Widths, layers and parameter counts of the agent that the loaded gin configuration builds for `view`.
+
+    The agent is made on torch's meta device: no memory, no download. A frozen or target parameter counts in `total`
+    and not in `trainable`.
+    """
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    with torch.device("meta"):
+        agent: Any = experiment.build_agent(view)
+    trained = {id(parameter) for parameter in agent.trainable_parameters()}
+    parameters = {part: count_parameters(getattr(agent, part), trained) for part in PARTS}
+    parameters["whole"] = count_parameters(agent, trained)
+    encoder = agent.tstep_encoder
+    return {
+        "text_dim": encoder.text_emb_dim,
+        "numerical_dim": encoder.numerical_emb_dim,
+        "timestep_dim": encoder.emb_dim,
+        "trajectory_dim": agent.traj_encoder.emb_dim,
+        "trajectory_layers": agent.traj_encoder.n_layers,
+        "critics": agent.num_critics,
+        "output_bins": getattr(agent.critics, "output_bins", None),
+        "min_return": getattr(agent.critics, "min_return", None),
+        "max_return": getattr(agent.critics, "max_return", None),
+        "actions": agent.action_dim,
+        "discounts": configs.discounts(agent),
+        "parameters": parameters,
+    }
+
+
+def count_parameters(module: nn.Module, trained: set[int]) -> dict[str, int]:
+    parameters = list(module.parameters())
+    return {
+        "total": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if id(p) in trained),
+    }

@@ -1,0 +1,202 @@
+"""Checkpoints: safetensors and JSON, one folder per epoch, and what a checkpoint says of how it was made.
+
+    <save_dir>/<run_name>/ckpts/epoch_<N>/
+        weights.safetensors     all that was trained or cannot be rebuilt; a pretrained frozen base is left out
+        training.safetensors    optimizer moments and random states, for resuming
+        checkpoint.json         observation space, phrasing, config, ... and how far training was
+
+A folder is written under another name and renamed when whole, so a half-written one is never read. Nothing is pickled.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gemma_metamon import __version__, configs
+from gemma_metamon.battle.actions import get_action_space
+from gemma_metamon.battle.observations import get_observation_space
+from gemma_metamon.battle.rewards import get_reward_function
+from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.text.subwords import SubwordTable
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training.dataset import BattleView
+
+WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
+_FOLDER = re.compile(r"epoch_(\d+)")
+
+# How to ask for what a checkpoint was made with; the keys are RunIdentity's fields.
+_MENDS = {
+    "obs_space": "--obs_space {}",
+    "action_space": "--action_space {}",
+    "reward_function": "--reward_function {}",
+    "phrasing": "--gin_override \"GemmaTstepEncoder.phrasing = '{}'\"",
+    "granularity": "--gin_override \"GemmaTstepEncoder.granularity = '{}'\"",
+    "subword_hash": "the word list (--tokenizer) and version of gemma_metamon that made it (its subwords hash to {})",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What the weights of a run mean something for: they fit no other observation, action or text."""
+
+    obs_space: str
+    action_space: str
+    reward_function: str
+    phrasing: str
+    granularity: str
+    subword_hash: str
+
+    def require(self, wanted: "RunIdentity", checkpoint: str) -> None:
+        """Raises CheckpointMismatchError with both values and the mend where the two differ."""
+        for name, saved in asdict(self).items():
+            asked = getattr(wanted, name)
+            if saved != asked:
+                raise CheckpointMismatchError(
+                    f"{checkpoint} was trained with {name} {saved!r}, but this run uses {asked!r}; "
+                    f"use {_MENDS[name].format(saved)}, or another checkpoint"
+                )
+
+
+def identify(view: BattleView) -> RunIdentity:
+    """The identity of a run with this view under the gin configuration that is loaded, before anything is built."""
+    phrasing = configs.bound_value("GemmaTstepEncoder", "phrasing")
+    return RunIdentity(
+        obs_space=view.obs_space.name,
+        action_space=view.action_space.name,
+        reward_function=view.reward_function.name,
+        phrasing=phrasing,
+        granularity=configs.bound_value("GemmaTstepEncoder", "granularity"),
+        subword_hash=SubwordTable.load(phrasing).rows_for(view.vocabulary.words).hash,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMeta:
+    """checkpoint.json: how far training was, and all that is needed to build the agent again."""
+
+    identity: RunIdentity
+    config: str
+    epoch: int
+    updates: int
+    draws: int
+    settings: dict[str, Any]
+    vocabulary: list[str] | None = None
+    version: str = __version__
+
+    def view(self) -> BattleView:
+        words = self.vocabulary
+        return BattleView(
+            obs_space=get_observation_space(self.identity.obs_space),
+            action_space=get_action_space(self.identity.action_space),
+            reward_function=get_reward_function(self.identity.reward_function),
+            vocabulary=Vocabulary.default() if words is None else Vocabulary.from_words(words),
+        )
+
+
+def checkpoint_folder(run_dir: Path, epoch: int) -> Path:
+    return run_dir / "ckpts" / f"epoch_{epoch}"
+
+
+def list_checkpoints(run_dir: Path) -> list[int]:
+    """The epochs of the whole checkpoints of a run, in order."""
+    folders = (run_dir / "ckpts").glob("epoch_*")
+    return sorted(int(match[1]) for folder in folders if (match := _FOLDER.fullmatch(folder.name)))
+
+
+def find_checkpoint(run_dir: Path, epoch: int | None) -> Path:
+    """The folder of an epoch's checkpoint, or of the last. Raises MissingFileError saying which there are."""
+    there = list_checkpoints(run_dir)
+    if not there:
+        hint = "no such folder" if not run_dir.is_dir() else "no checkpoint in it"
+        raise MissingFileError(f"{run_dir}: {hint}; expected a run of `gemma-metamon train` (save_dir/run_name)")
+    if epoch is not None and epoch not in there:
+        raise MissingFileError(f"{run_dir} has no checkpoint {epoch}; it has {', '.join(map(str, there))}")
+    return checkpoint_folder(run_dir, there[-1] if epoch is None else epoch)
+
+
+def read_meta(folder: Path) -> CheckpointMeta:
+    """Raises DataError where checkpoint.json is damaged."""
+    try:
+        data = json.loads((folder / META).read_text(encoding="utf-8"))
+        return CheckpointMeta(**{**data, "identity": RunIdentity(**data["identity"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder / META} is not a checkpoint's description: {error}") from error
+
+
+def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
+    """The agent's state without the frozen base that is rebuilt from its model name."""
+    encoder = agent.get_submodule("tstep_encoder")
+    frozen = (
+        {f"tstep_encoder.{key}" for key in encoder.frozen_base_keys()}
+        if isinstance(encoder, GemmaTstepEncoder)
+        else set()
+    )
+    return {key: value for key, value in agent.state_dict().items() if key not in frozen}
+
+
+def load_weights(agent: nn.Module, folder: Path) -> None:
+    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
+    saved, wanted = load_file(folder / WEIGHTS), agent_weights(agent)
+    wrong = [f"{key} is missing" for key in wanted.keys() - saved.keys()]
+    wrong += [f"{key} is not in this agent" for key in saved.keys() - wanted.keys()]
+    wrong += [
+        f"{key} is {tuple(saved[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted.keys() & saved.keys()
+        if saved[key].shape != wanted[key].shape
+    ]
+    if wrong:
+        raise CheckpointMismatchError(
+            f"{folder} does not fit this agent in {len(wrong)} entries: {'; '.join(sorted(wrong)[:3])}; "
+            "load it with the config it was trained with (saved in its checkpoint.json)"
+        )
+    agent.load_state_dict(saved, strict=False)
+
+
+def save_checkpoint(
+    run_dir: Path,
+    meta: CheckpointMeta,
+    agent: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    random_states: dict[str, Tensor] | None = None,
+) -> Path:
+    """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume."""
+    folder = checkpoint_folder(run_dir, meta.epoch)
+    staged = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    save_file({key: value.contiguous() for key, value in agent_weights(agent).items()}, staged / WEIGHTS)
+    if optimizer is not None:
+        tensors = {f"random/{name}": state for name, state in (random_states or {}).items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+        save_file({key: value.contiguous() for key, value in tensors.items()}, staged / TRAINING)
+    (staged / META).write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
+    if folder.exists():
+        shutil.rmtree(folder)
+    staged.replace(folder)
+    return folder
+
+
+def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Restores the optimizer's moments; returns the random states by name."""
+    if not (folder / TRAINING).is_file():
+        raise MissingFileError(
+            f"{folder} cannot be resumed: it has no {TRAINING} (checkpoint 0 is the untrained network)"
+        )
+    tensors = load_file(folder / TRAINING)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer":
+            index, _, name = rest.partition("/")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}

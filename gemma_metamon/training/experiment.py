@@ -1,0 +1,103 @@
+"""What gin sets of a run: which agent from which parts, and how it is optimised. Knows no files and no loop."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.training.dataset import BattleView
+
+
+class Space(NamedTuple):
+    """The shape of one timestep of an input, as gym's spaces have it."""
+
+    shape: tuple[int, ...]
+
+
+class Experiment:
+    """`MetamonAMAGOExperiment` of the embedded runtime. Parameters have upstream's names and defaults.
+
+    Args:
+        agent_type: builds the agent; MultiTaskAgent.
+        tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder.
+        traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder.
+        max_seq_len: the most decisions of a training window, and of the memory when acting.
+        learning_rate: of AdamW, after the warm-up.
+        lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
+        l2_coeff: AdamW's decoupled weight decay.
+        grad_clip: the largest norm of all gradients together.
+        critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss.
+        mixed_precision: Accelerate's autocast for everything above the encoder ("no" or "bf16"); Gemma's own precision
+            is GemmaTstepEncoder.dtype.
+
+    Raises:
+        ConfigError: a part that no config sets, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        agent_type: Callable[..., Any] | None = None,
+        tstep_encoder_type: Callable[..., Any] | None = None,
+        traj_encoder_type: Callable[..., Any] | None = None,
+        max_seq_len: int | None = None,
+        learning_rate: float = 1e-4,
+        lr_warmup_steps: int = 500,
+        l2_coeff: float = 1e-3,
+        grad_clip: float = 1.0,
+        critic_loss_weight: float = 10.0,
+        mixed_precision: Literal["no", "bf16"] = "no",
+    ) -> None:
+        if agent_type is None or tstep_encoder_type is None or traj_encoder_type is None or max_seq_len is None:
+            raise ConfigError(
+                "MetamonAMAGOExperiment.agent_type, tstep_encoder_type, traj_encoder_type and max_seq_len must all be "
+                "set; start from a packaged model config (`gemma-metamon configs list`)"
+            )
+        for name, value in (("max_seq_len", max_seq_len), ("learning_rate", learning_rate), ("grad_clip", grad_clip)):
+            if not value > 0:
+                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must be above 0")
+        for name, value in (("lr_warmup_steps", lr_warmup_steps), ("l2_coeff", l2_coeff)):
+            if value < 0:
+                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must not be negative")
+        self.agent_type = agent_type
+        self.tstep_encoder_type = tstep_encoder_type
+        self.traj_encoder_type = traj_encoder_type
+        self.max_seq_len = max_seq_len
+        self.learning_rate = learning_rate
+        self.lr_warmup_steps = lr_warmup_steps
+        self.l2_coeff = l2_coeff
+        self.grad_clip = grad_clip
+        self.critic_loss_weight = critic_loss_weight
+        self.mixed_precision = mixed_precision
+
+    def build_agent(self, view: BattleView) -> nn.Module:
+        """The agent for what `view` shows, with the random or pretrained weights its config asks for."""
+        n_actions = view.action_space.n
+        agent: nn.Module = self.agent_type(
+            obs_space=obs_spaces(view),
+            rl2_space=Space((1 + n_actions,)),
+            action_space=view.action_space,
+            max_seq_len=self.max_seq_len,
+            tstep_encoder_type=functools.partial(self.tstep_encoder_type, vocabulary=view.vocabulary.words),
+            traj_encoder_type=self.traj_encoder_type,
+        )
+        return agent
+
+    def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            agent.trainable_parameters(), lr=self.learning_rate, betas=(0.9, 0.999), weight_decay=self.l2_coeff
+        )
+
+    def learning_rate_factor(self, update: int) -> float:
+        """The share of learning_rate that update number `update` (from 0) has."""
+        return min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
+
+
+def obs_spaces(view: BattleView) -> Mapping[str, Space]:
+    return {
+        "numbers": Space((view.obs_space.n_numbers,)),
+        "text_tokens": Space((view.obs_space.n_words,)),
+        "illegal_actions": Space((view.action_space.n,)),
+    }

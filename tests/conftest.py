@@ -1,0 +1,28 @@
+"""What several test files need: goldens, a recorded battle, and a clean gin after each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+GOLDENS = Path(__file__).parent / "goldens"
+BATTLE_FILES = sorted((GOLDENS / "battles").rglob("*.json.lz4"))
+
+
+@pytest.fixture(autouse=True)
+def _clear_gin() -> Iterator[None]:
+    yield
+    import gin
+
+    gin.clear_config()
+
+
+@pytest.fixture
+def battle_file() -> Path:
+    """A gen9ou battle with switches, terastallisation and a result."""
+    return next(path for path in BATTLE_FILES if "gen9ou-0355040679" in path.name and "edge" not in str(path))
+
+
+def observation_golden(battle_file: Path) -> Path:
+    folder = GOLDENS / "observations" / battle_file.relative_to(GOLDENS / "battles").parent
+    return folder / f"{battle_file.name.removesuffix('.json.lz4')}.npz"
