@@ -166,7 +166,7 @@ def _read(
     types: Mapping[str, tuple[type, ...]],
     **nested: Any,
 ) -> State:
-    values = []
+    values: list[Any] = []
     for name, allowed in types.items():
         value = nested[name] if name in nested else data.get(name, defaults.get(name))
         if not isinstance(value, allowed) or value is None:
