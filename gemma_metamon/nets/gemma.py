@@ -1,0 +1,204 @@
+"""Gemma 3 as a reader of turns: the backbone without its head, trimmed, adapted or in 4 bits, as asked.
+
+The language-model head is never built: 262,144 logits per subword would cost more than all layers, for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
+from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, check_weights, load_config, load_pretrained
+
+__all__ = ["GEMMA_3_270M", "BackboneOptions", "build_backbone", "check_weights", "read_texts"]
+
+GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
+    "vocab_size": 262_144,
+    "hidden_size": 640,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 512,
+    "max_position_embeddings": 32_768,
+    "layer_types": ["full_attention" if layer % 6 == 5 else "sliding_attention" for layer in range(18)],
+}
+"""The architecture of Gemma 3 270M: random weights of it, and its parameter counts, need no download."""
+
+LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """What `GemmaTstepEncoder` was told about its Gemma; refuses what cannot work, before anything is loaded."""
+
+    model_name: str = GEMMA_3_270M
+    pretrained: bool = True
+    backbone_config: dict[str, Any] | None = None
+    use_lora: bool = True
+    lora_r: int = 16
+    lora_alpha: float = 32
+    lora_dropout: float = 0.05
+    dtype: str = "auto"
+    freeze_base_model: bool = False
+    use_4bit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pretrained and self.backbone_config is not None:
+            raise ConfigError(
+                "backbone_config describes random weights, but pretrained is True; "
+                "set GemmaTstepEncoder.pretrained = False, or leave backbone_config out"
+            )
+        if self.lora_r < 1:
+            raise ConfigError(
+                f"lora_r ({self.lora_r}) must be at least 1; to train without adapters, set use_lora = False"
+            )
+        if self.lora_alpha <= 0:
+            raise ConfigError(f"lora_alpha ({self.lora_alpha}) must be above 0; twice lora_r is usual")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError(f"lora_dropout ({self.lora_dropout}) must be at least 0 and below 1; 0.05 is usual")
+        if self.dtype in ("float16", "fp16", "half"):
+            raise ConfigError(f"dtype {self.dtype!r}: Gemma 3 overflows in half precision; use 'auto' or 'bfloat16'")
+        if self.dtype not in ("auto", *DTYPES):
+            raise ConfigError(f"dtype {self.dtype!r} must be one of 'auto', {', '.join(map(repr, DTYPES))}")
+        if self.use_4bit:
+            self._check_4bit()
+
+    def _check_4bit(self) -> None:
+        if self.dtype == "float32":
+            raise ConfigError(
+                "use_4bit computes in bfloat16, but dtype is 'float32'; set GemmaTstepEncoder.dtype = 'auto'"
+            )
+        if self.trains_base:
+            raise ConfigError(
+                "use_4bit cannot train the base, whose weights are rounded to 4 bits; "
+                "set GemmaTstepEncoder.use_lora = True or freeze_base_model = True"
+            )
+        require_bitsandbytes()
+
+    @property
+    def trains_base(self) -> bool:
+        """Whether Gemma's own weights are trained, not only what was added to them."""
+        return not (self.use_lora or self.freeze_base_model)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The backbone's dtype; "auto" asks now whether the machine has CUDA, whatever device the model moves to.
+
+        A base that is trained stays float32 with "auto": AdamW's small updates vanish in bfloat16's eight bits.
+        """
+        if self.dtype != "auto":
+            return DTYPES[self.dtype]
+        if self.use_4bit:
+            return torch.bfloat16
+        return torch.bfloat16 if torch.cuda.is_available() and not self.trains_base else torch.float32
+
+
+def build_backbone(options: BackboneOptions, kept_ids: Sequence[int] | None) -> nn.Module:
+    """A `Gemma3TextModel` with the base frozen or not, and adapters, as the options say.
+
+    Under `torch.device("meta")` no weight is made or loaded, and for Gemma 3 270M nothing is downloaded: enough to
+    count parameters. 4-bit layers then stay whole, so that the counts are those of the architecture.
+
+    Args:
+        options: which weights, and which of them train.
+        kept_ids: the Gemma ids whose embedding rows are kept, sorted, pad first; None keeps all.
+
+    Raises:
+        MissingFileError: weights that cannot be reached.
+        ConfigError: a model or an architecture that cannot be used.
+    """
+    on_meta = torch.get_default_device().type == "meta"
+    if options.pretrained and not on_meta:
+        backbone = load_pretrained(options.model_name, options.torch_dtype)
+        if kept_ids is not None:
+            _trim_embedding(backbone, kept_ids)
+    else:
+        backbone = _build_random(options, kept_ids)
+    backbone.requires_grad_(options.trains_base)
+    if options.use_4bit and not on_meta:
+        quantise_linears(backbone)
+    if options.use_lora:
+        _add_lora(backbone, options)
+    return backbone
+
+
+def read_texts(backbone: nn.Module, subwords: Tensor) -> Tensor:
+    """States (N, T, hidden_size) of subword ids (N, T) that begin with bos and are padded on the right.
+
+    Without a mask: attention is causal, so a real subword never sees the padding behind it, and what padding itself
+    becomes is nobody's business. Telling transformers that there is no mask also lets it use the fused causal kernels.
+    """
+    config: Any = backbone.config
+    # up to the window's width, sliding attention is full attention
+    short = subwords.shape[1] <= config.sliding_window
+    masks = {"full_attention": None, "sliding_attention": None} if short else None
+    states: Tensor = backbone(input_ids=subwords, attention_mask=masks, use_cache=False).last_hidden_state
+    return states
+
+
+def _build_random(options: BackboneOptions, kept_ids: Sequence[int] | None) -> nn.Module:
+    from transformers import AutoModel
+
+    if options.pretrained and options.model_name != GEMMA_3_270M:
+        config = load_config(options.model_name)
+    else:
+        config = _random_config(GEMMA_3_270M_CONFIG if options.backbone_config is None else options.backbone_config)
+    if kept_ids is not None:
+        config.vocab_size = len(kept_ids)  # small from the start: the full embedding is never allocated
+    auto_model: Any = AutoModel
+    backbone: nn.Module = auto_model.from_config(config, dtype=options.torch_dtype)
+    return backbone
+
+
+def _random_config(fields: dict[str, Any]) -> Any:
+    from transformers import Gemma3TextConfig
+
+    known = {*Gemma3TextConfig().to_dict(), "rope_theta", "rope_local_base_freq", "sliding_window_pattern"}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise ConfigError(f"backbone_config has no field {unknown[0]!r}; its fields are those of Gemma3TextConfig")
+    try:
+        config = Gemma3TextConfig(**{"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, **fields})
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"backbone_config describes no Gemma 3 ({reason}); see Gemma3TextConfig") from error
+    check_config(config, "backbone_config")
+    return config
+
+
+def _trim_embedding(backbone: Any, kept_ids: Sequence[int]) -> None:
+    whole = backbone.embed_tokens
+    highest = whole.num_embeddings - 1
+    if kept_ids[-1] > highest:
+        raise ConfigError(
+            f"the model's embedding ends at subword {highest}, but the vocabulary needs {kept_ids[-1]}; "
+            "use a model with Gemma 3's tokenizer"
+        )
+    # of the same class, which multiplies by sqrt(hidden_size) in a buffer that is not saved
+    trimmed = type(whole)(len(kept_ids), whole.embedding_dim, 0, embed_scale=backbone.config.hidden_size**0.5)
+    trimmed.weight = nn.Parameter(whole.weight.detach()[torch.tensor(kept_ids)])
+    backbone.embed_tokens = trimmed
+    backbone.config.vocab_size = backbone.vocab_size = len(kept_ids)
+
+
+def _add_lora(backbone: nn.Module, options: BackboneOptions) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    lora = LoraConfig(
+        r=options.lora_r,
+        lora_alpha=cast("int", options.lora_alpha),  # peft divides by it, and any number does
+        lora_dropout=options.lora_dropout,
+        target_modules=list(LORA_TARGETS),
+    )
+    inject_adapter_in_model(lora, backbone)
+    for name, parameter in backbone.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()  # a bfloat16 adapter would not feel AdamW's small updates

@@ -1,0 +1,252 @@
+"""One timestep of a battle as a vector: Gemma reads the turn's words, a small MLP its numbers.
+
+    words (B, L, W) -> distinct texts -> subword ids -> Gemma -> SummaryReadout ── 2688 ┐
+    numbers, previous reward and action ───────────────────────── NumbersEncoder ── 256 ┴ 2944
+
+Each distinct text of a batch is read once, padded timesteps not at all, and what does not fit in memory is recomputed
+in the backward pass. No tokenizer and no loop over words: subword ids come from a table.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.agent_interface import HasShape
+from gemma_metamon.nets.batch import padded_timesteps
+from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup, plan_chunks
+from gemma_metamon.nets.gemma import GEMMA_3_270M, BackboneOptions, build_backbone, read_texts
+from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.nets.readout import SummaryReadout
+from gemma_metamon.text.phrases import check_phrasing
+from gemma_metamon.text.subwords import SubwordTable
+from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
+
+WORDS_KEY, NUMBERS_KEY = "text_tokens", "numbers"
+MASKED_WORDS_SHARE = 0.15
+
+
+class GemmaTstepEncoder(nn.Module):
+    """Gemma 3 inside a timestep encoder, for the embedded agents and for AMAGO's alike.
+
+    Shapes: obs["text_tokens"] (B, L, W) word ids, -1 the unknown word; obs["numbers"] (B, L, N); rl2s (B, L, 1 + A)
+    -> (B, L, emb_dim) float32, zeros on padded timesteps. B battles, L timesteps, W words, N numbers, A actions.
+
+    Adapters, readout and the numbers' MLP are always float32. With LoRA the adapters and what is above them train; with
+    freeze_base_model alone, only what is above Gemma; with neither, Gemma's own weights too.
+
+    Args:
+        obs_space: holds the shapes of "text_tokens" and "numbers".
+        rl2_space: has shape (1 + A,).
+        model_name: hub name or local folder of a Gemma 3 text model.
+        pretrained: False makes random weights of `backbone_config`; nothing is downloaded.
+        backbone_config: fields of transformers' Gemma3TextConfig; None is Gemma 3 270M.
+        granularity: "turn", the whole turn is one text.
+        phrasing: "natural" ("Great Tusk") or "raw" ("greattusk").
+        use_lora: train adapters on q, k, v, o, gate, up and down of every layer, with the base frozen.
+        lora_r: rank of the adapters.
+        lora_alpha: their scale is lora_alpha / lora_r.
+        lora_dropout: on the adapters' input, in training.
+        gradient_checkpointing: recompute a chunk's activations in the backward pass.
+        encoder_chunk_tokens: subwords, padding included, that go through Gemma at a time. None chooses by device:
+            on a CPU 512 for Gemma 3 270M and up to 4096 for small models, whose activations then stay in the cache; on
+            a GPU as many as an eighth of its memory holds (about 9,000 on 140 GB in bfloat16). With None, chunks whose
+            activations fit together in 2 GiB (CPU) or a quarter of the GPU's memory are kept instead of recomputed;
+            with a number every chunk is recomputed.
+        dtype: Gemma's own: "auto" is bfloat16 where the machine has CUDA when the encoder is made, unless Gemma's own
+            weights train, else float32. "float32" and "bfloat16" hold anywhere; float16 overflows and is refused.
+        freeze_base_model: train nothing of Gemma's own weights.
+        use_4bit: NF4 through bitsandbytes, computed in bfloat16.
+        trim_vocabulary: keep only the embedding rows that the vocabulary can produce; the output is the same.
+        text_emb_dim: width of the text's part.
+        summary_tokens: pooling heads of the readout; each makes text_emb_dim / summary_tokens.
+        numerical_emb_dim: width of the numbers' part.
+        extra_emb_dim: features made of the previous reward and action before they join the numbers.
+        token_mask_aug: in training, replace a random share of the words by the unknown word.
+        token_mask_share: that share.
+        vocabulary: the words whose ids the observations hold, in order; None is the packaged vocabulary.
+
+    Raises:
+        ConfigError: values that cannot work, before anything is loaded.
+        DataError: words that the packaged subword table lacks.
+        MissingDependencyError: use_4bit without bitsandbytes.
+        MissingFileError: weights that cannot be reached.
+    """
+
+    def __init__(
+        self,
+        obs_space: Mapping[str, HasShape],
+        rl2_space: HasShape,
+        model_name: str = GEMMA_3_270M,
+        pretrained: bool = True,
+        backbone_config: dict[str, Any] | None = None,
+        granularity: str = "turn",
+        phrasing: str = "natural",
+        use_lora: bool = True,
+        lora_r: int = 16,
+        lora_alpha: float = 32,
+        lora_dropout: float = 0.05,
+        gradient_checkpointing: bool = True,
+        encoder_chunk_tokens: int | None = None,
+        dtype: str = "auto",
+        freeze_base_model: bool = False,
+        use_4bit: bool = False,
+        trim_vocabulary: bool = True,
+        text_emb_dim: int = 2688,
+        summary_tokens: int = 21,
+        numerical_emb_dim: int = 256,
+        extra_emb_dim: int = 18,
+        token_mask_aug: bool = False,
+        token_mask_share: float = MASKED_WORDS_SHARE,
+        vocabulary: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_granularity(granularity)
+        check_phrasing(phrasing)
+        _check_sizes(
+            text_emb_dim=text_emb_dim,
+            summary_tokens=summary_tokens,
+            numerical_emb_dim=numerical_emb_dim,
+            extra_emb_dim=extra_emb_dim,
+            encoder_chunk_tokens=encoder_chunk_tokens,
+        )
+        if not 0 < token_mask_share < 1:
+            raise ConfigError(f"token_mask_share ({token_mask_share}) must be above 0 and below 1; 0.15 is usual")
+        self.options = BackboneOptions(
+            model_name=model_name,
+            pretrained=pretrained,
+            backbone_config=backbone_config,
+            use_lora=use_lora,
+            lora_r=lora_r,
+            lora_alpha=lora_alpha,
+            lora_dropout=lora_dropout,
+            dtype=dtype,
+            freeze_base_model=freeze_base_model,
+            use_4bit=use_4bit,
+        )
+        numbers, rl2_dim = _width(obs_space, NUMBERS_KEY), _width({"rl2_space": rl2_space}, "rl2_space")
+        _width(obs_space, WORDS_KEY)
+
+        words = Vocabulary.default().words if vocabulary is None else vocabulary
+        table = SubwordTable.load(phrasing).rows_for(words)
+        self.subword_hash = table.hash
+        self.subwords = SubwordLookup(table, compact=trim_vocabulary)
+        self.backbone = build_backbone(self.options, table.used_ids.tolist() if trim_vocabulary else None)
+        config: Any = self.backbone.config
+        self.readout = SummaryReadout(
+            config.hidden_size, summary_tokens=summary_tokens, token_dim=text_emb_dim // summary_tokens
+        )
+        self.numbers = NumbersEncoder(numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
+        self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
+        self.masked_share = token_mask_share if token_mask_aug else 0.0
+        self.gradient_checkpointing = gradient_checkpointing
+        self.encoder_chunk_tokens = encoder_chunk_tokens
+        self.trains_backbone = any(parameter.requires_grad for parameter in self.backbone.parameters())
+
+    @property
+    def emb_dim(self) -> int:
+        """Width of a timestep."""
+        return self.text_emb_dim + self.numerical_emb_dim
+
+    def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
+        real = ~padded_timesteps(rl2s)  # (B, L)
+        out = torch.zeros(*real.shape, self.emb_dim, device=rl2s.device)
+        words = obs[WORDS_KEY][real]  # (R, W), R real timesteps
+        if len(words) == 0:
+            return out
+        # distinct (N, W), N distinct texts; text_of (R,), the text of each timestep
+        distinct, text_of = torch.unique(words, dim=0, return_inverse=True)
+        if log_dict is not None:
+            log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
+        numbers = self.numbers(obs[NUMBERS_KEY][real], rl2s[real])  # (R, numerical_emb_dim)
+        out[real] = torch.cat([self.encode_texts(distinct)[text_of], numbers], dim=-1)
+        return out
+
+    def encode_texts(self, words: Tensor) -> Tensor:
+        """Word ids (N, W) -> (N, text_emb_dim), chunk by chunk; shorter texts are not padded to the longest."""
+        if self.training and self.masked_share:
+            masked = torch.rand(words.shape, device=words.device) < self.masked_share
+            words = words.masked_fill(masked, UNKNOWN_ID)
+        subwords, lengths = self.subwords(words)  # (N, T), (N,)
+        lengths, order = lengths.sort()
+        subwords = subwords[order]
+        ascending = lengths.tolist()
+        plan = self._memory_plan(subwords.device)
+        embs = []
+        for chunk in plan_chunks(ascending, plan.chunk_subwords):
+            ids = subwords[chunk, : ascending[chunk.stop - 1]]  # (n, t)
+            if plan.keeps(ids.numel()):
+                embs.append(self._encode_chunk(ids, lengths[chunk]))
+            else:
+                # the random state is restored for the second pass, so LoRA's dropout is the same in both
+                embs.append(checkpoint(self._encode_chunk, ids, lengths[chunk], use_reentrant=False))
+        return torch.cat(embs)[order.argsort()]  # (N, text_emb_dim)
+
+    def _encode_chunk(self, subwords: Tensor, lengths: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
+            states = read_texts(self.backbone, subwords)  # (n, t, hidden_size)
+        subword_mask = torch.arange(subwords.shape[1], device=subwords.device) < lengths[:, None]  # (n, t)
+        summary: Tensor = self.readout(states, subword_mask)
+        return summary
+
+    def _memory_plan(self, device: torch.device) -> MemoryPlan:
+        recomputes = self.gradient_checkpointing and self.trains_backbone and torch.is_grad_enabled()
+        return MemoryPlan.choose(
+            self.backbone.config, self.options.torch_dtype, device, self.encoder_chunk_tokens, recomputes=recomputes
+        )
+
+    def frozen_base_keys(self) -> set[str]:
+        """The keys of `state_dict` that a checkpoint may leave out, because `model_name` has them.
+
+        Empty if the base trains, and also for random weights: those exist nowhere else.
+        """
+        if self.options.trains_base or not self.options.pretrained:
+            return set()
+        return {key for key in self.state_dict() if key.startswith("backbone.") and ".lora_" not in key}
+
+    def parameter_counts(self) -> dict[str, dict[str, int]]:
+        """Parameters per part, each as {"total", "trainable"}; 4-bit weights count as the weights that they stand for.
+
+        Cheap for an encoder made under `torch.device("meta")`.
+        """
+        counts = {part: {"total": 0, "trainable": 0} for part in ("embedding", "layers", "lora", "readout", "numbers")}
+        for name, parameter in self.named_parameters():
+            part = name.split(".")[0]
+            if part == "backbone":
+                part = "lora" if ".lora_" in name else "embedding" if ".embed_tokens." in name else "layers"
+            quant_state = getattr(parameter, "quant_state", None)
+            count = parameter.numel() if quant_state is None else int(torch.Size(quant_state.shape).numel())
+            counts[part]["total"] += count
+            counts[part]["trainable"] += count if parameter.requires_grad else 0
+        return counts
+
+
+def _check_granularity(granularity: str) -> None:
+    if granularity == "entity":
+        raise ConfigError("granularity 'entity' comes with a later version; use GemmaTstepEncoder.granularity = 'turn'")
+    if granularity != "turn":
+        raise ConfigError(f"granularity {granularity!r} does not exist; use GemmaTstepEncoder.granularity = 'turn'")
+
+
+def _check_sizes(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ConfigError(f"{name} ({size}) must be at least 1")
+    text_emb_dim, summary_tokens = sizes["text_emb_dim"] or 0, sizes["summary_tokens"] or 1
+    if text_emb_dim % summary_tokens:
+        raise ConfigError(
+            f"text_emb_dim ({text_emb_dim}) must be a multiple of summary_tokens ({summary_tokens}); "
+            f"the next one is {(text_emb_dim // summary_tokens + 1) * summary_tokens}"
+        )
+
+
+def _width(spaces: Mapping[str, HasShape], name: str) -> int:
+    shape = spaces[name].shape if name in spaces else None
+    if not shape:
+        raise ConfigError(
+            f"{name!r} is no vector; the encoder reads the observations {WORDS_KEY!r} and {NUMBERS_KEY!r}"
+        )
+    return int(shape[-1])
