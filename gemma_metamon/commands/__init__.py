@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gemma_metamon import __version__
 from gemma_metamon.errors import GemmaMetamonError
 
-COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown")
+COMMANDS = ("train", "inspect", "configs", "showdown")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,12 +42,16 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return int(args.run(args))
     except GemmaMetamonError as error:
         if args.debug:
             raise
-        print(f"gemma-metamon {args.command}: {error}", file=sys.stderr)
+        # gin appends the configurables that it was calling
+        sentence = str(error).split("\n  In call to configurable", 1)[0]
+        print(f"gemma-metamon {args.command}: {sentence}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"gemma-metamon {args.command}: interrupted", file=sys.stderr)

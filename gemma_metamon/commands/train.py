@@ -204,11 +204,12 @@ def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIde
 def _open_battles(
     args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
 ) -> "tuple[BattleDataset, list[Path]]":
-    from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles, list_formats
     from gemma_metamon.training.dataset import BattleDataset, is_held_out
 
     if args.parsed_replay_dir is None:
+        from gemma_metamon import sample_battles
+
         formats = args.formats or sample_battles.FORMATS
         files = [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
     else:

@@ -32,11 +32,11 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
         "trajectory_dim": agent.traj_encoder.emb_dim,
         "trajectory_layers": agent.traj_encoder.n_layers,
         "critics": agent.num_critics,
-        "output_bins": getattr(agent.critics, "output_bins", None),
-        "min_return": getattr(agent.critics, "min_return", None),
-        "max_return": getattr(agent.critics, "max_return", None),
+        "output_bins": agent.critics.bins.output_bins,
+        "min_return": agent.critics.bins.min_return,
+        "max_return": agent.critics.bins.max_return,
         "actions": agent.action_dim,
-        "discounts": configs.discounts(agent),
+        "discounts": agent.discounts,
         "parameters": parameters,
     }
 
