@@ -1,0 +1,87 @@
+"""The 13 actions of recorded battles and poke-env's orders, as a pair, and which of them the simulator allows now.
+
+0-3   the active Pokémon's moves, by name; 0 also where the simulator offers something that is none of them
+      (recharge, struggle, gen 1's "fight")
+4-8   the Pokémon on the bench, by name; the fainted ones when reviving
+9-12  the moves of 0-3 with terastallisation
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from poke_env.battle import Battle, Move, Pokemon
+from poke_env.player import BattleOrder, Player, SingleBattleOrder
+
+from gemma_metamon.battle.replays import MISSING_ACTION, N_RECORDED_ACTIONS
+from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES
+from gemma_metamon.showdown.live_state import is_candidate, move_word, species_word
+
+FIRST_SWITCH = 4
+FIRST_TERA = 9
+
+
+def legal_actions(battle: Battle) -> NDArray[np.bool_]:
+    """(13,) bool, True where the simulator accepts the action at this request. At least one is True.
+
+    Knows disabled moves, trapping, forced switches and reviving. A Pokémon that is only perhaps trapped may still be
+    refused: the server then asks again, and this gives the new answer.
+    """
+    legal = np.zeros(N_RECORDED_ACTIONS, dtype=np.bool_)
+    for action in _options(battle):
+        legal[action] = True
+    return legal
+
+
+def action_to_order(action: int, battle: Battle) -> BattleOrder:
+    """Raises ValueError, naming what is legal, for an action that `legal_actions` does not allow."""
+    options = _options(battle)
+    if action not in options:
+        raise ValueError(
+            f"action {action} is not legal for {battle.player_username} in {battle.battle_tag} (turn {battle.turn}); "
+            f"legal: {', '.join(f'{a} {order.message}' for a, order in sorted(options.items()))}"
+        )
+    return options[action]
+
+
+def order_to_action(order: BattleOrder, battle: Battle) -> int:
+    """The action that gives this order; -1 for an order that no action gives (a forfeit, or "default")."""
+    message = order.message
+    for action, option in _options(battle).items():
+        if option.message == message:
+            return action
+    return MISSING_ACTION
+
+
+def _options(battle: Battle) -> dict[int, BattleOrder]:
+    """Every legal action with its order, the moves first."""
+    options: dict[int, BattleOrder] = {}
+    if not battle.force_switch:
+        options |= _move_options(battle)
+    available = {id(pokemon) for pokemon in battle.available_switches}
+    bench = sorted(
+        (p for p in battle.team.values() if is_candidate(p, battle)), key=lambda pokemon: species_word(pokemon.species)
+    )
+    for i, pokemon in enumerate(bench[:MAX_SWITCHES]):
+        if id(pokemon) in available:
+            options[FIRST_SWITCH + i] = SingleBattleOrder(pokemon)
+    # the server's own choice, should it ever ask without offering anything we know
+    return options or {0: Player.choose_default_move()}
+
+
+def _move_options(battle: Battle) -> dict[int, BattleOrder]:
+    offered = {move.id: move for move in battle.available_moves}
+    options: dict[int, BattleOrder] = {}
+    for i, move in enumerate(ordered_moves(battle.active_pokemon)):
+        if move.id in offered:
+            options[i] = SingleBattleOrder(offered[move.id])
+            if battle.can_tera:
+                options[FIRST_TERA + i] = SingleBattleOrder(offered[move.id], terastallize=True)
+    if offered and not options:
+        options[0] = SingleBattleOrder(next(iter(offered.values())))
+    return options
+
+
+def ordered_moves(pokemon: Pokemon | None) -> list[Move]:
+    """The known moves in the order of the actions: the first four, by name."""
+    if pokemon is None:
+        return []
+    return sorted(list(pokemon.moves.values())[:MAX_MOVES], key=lambda move: move_word(move.id))

@@ -1,0 +1,155 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_goldens import FORMATS, decisions, quiet_logger
+from poke_env.battle import Battle
+from poke_env.player import ForfeitBattleOrder, Player, SingleBattleOrder
+
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.showdown.orders import action_to_order, legal_actions, order_to_action
+
+BENCH = ("Gengar", "Tauros", "Chansey", "Alakazam", "Starmie")
+MOVES = ("rest", "bodyslam", "selfdestruct", "earthquake")  # by name: bodyslam earthquake rest selfdestruct
+
+
+def pokemon(name: str, *, active: bool = False, condition: str = "300/300", reviving: bool = False) -> dict[str, Any]:
+    return {
+        "ident": f"p1: {name}",
+        "details": name,
+        "condition": condition,
+        "active": active,
+        "stats": {},
+        "moves": list(MOVES) if active else ["tackle"],
+        "baseAbility": "pressure",
+        "item": "",
+        "reviving": reviving,
+    }
+
+
+def battle_at(
+    moves: list[dict[str, Any]] | None = None,
+    *,
+    fainted: tuple[str, ...] = (),
+    force_switch: bool = False,
+    reviving: bool = False,
+    **active: Any,
+) -> Battle:
+    offered = [{"id": move} for move in MOVES] if moves is None else moves
+    bench = [pokemon(name, condition="0 fnt" if name in fainted else "300/300") for name in BENCH]
+    side = {"pokemon": [pokemon("Snorlax", active=True, reviving=reviving), *bench]}
+    battle = Battle("battle-gen9ou-1", "Red", quiet_logger(), gen=9)
+    request: dict[str, Any] = {"side": side}
+    request |= {"forceSwitch": [True]} if force_switch else {"active": [{"moves": offered, **active}]}
+    battle.parse_request(request)
+    return battle
+
+
+def legal(battle: Battle) -> list[int]:
+    return [int(action) for action in np.flatnonzero(legal_actions(battle))]
+
+
+def messages(battle: Battle) -> dict[int, str]:
+    return {action: action_to_order(action, battle).message for action in legal(battle)}
+
+
+def test_moves_and_switches_are_numbered_by_name() -> None:
+    assert messages(battle_at()) == {
+        0: "/choose move bodyslam",
+        1: "/choose move earthquake",
+        2: "/choose move rest",
+        3: "/choose move selfdestruct",
+        4: "/choose switch Alakazam",
+        5: "/choose switch Chansey",
+        6: "/choose switch Gengar",
+        7: "/choose switch Starmie",
+        8: "/choose switch Tauros",
+    }
+
+
+def test_tera_doubles_the_moves() -> None:
+    tera = messages(battle_at(canTerastallize="Ghost"))
+    assert tera[9] == "/choose move bodyslam terastallize"
+    assert sorted(tera) == list(range(13))
+
+
+def test_disabled_moves_keep_their_number_but_are_illegal() -> None:
+    battle = battle_at([{"id": move, "disabled": move == "bodyslam"} for move in MOVES], canTerastallize="Ghost")
+    assert legal(battle) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12]
+
+
+def test_trapped_pokemon_cannot_leave() -> None:
+    assert legal(battle_at(trapped=True)) == [0, 1, 2, 3]
+
+
+def test_forced_switch_allows_no_move_and_no_fainted_pokemon() -> None:
+    assert messages(battle_at(force_switch=True, fainted=("Alakazam", "Gengar"))) == {
+        4: "/choose switch Chansey",
+        5: "/choose switch Starmie",
+        6: "/choose switch Tauros",
+    }
+
+
+def test_reviving_chooses_among_the_fainted() -> None:
+    battle = battle_at(force_switch=True, reviving=True, fainted=("Tauros", "Gengar"))
+    assert messages(battle) == {4: "/choose switch Gengar", 5: "/choose switch Tauros"}
+
+
+@pytest.mark.parametrize(
+    ("pseudo_move", "message"),
+    [("recharge", "/choose move 1"), ("struggle", "/choose move struggle"), ("fight", "/choose move fight")],
+)
+def test_pseudo_moves_are_action_0(pseudo_move: str, message: str) -> None:
+    assert messages(battle_at([{"id": pseudo_move}], trapped=True)) == {0: message}
+
+
+@pytest.mark.parametrize("battle_format", FORMATS)
+def test_orders_and_actions_are_inverse_in_recorded_battles(battle_format: str) -> None:
+    for battle, golden in decisions(battle_format):
+        if battle.finished:
+            continue
+        state = BattleState.from_dict(golden)
+        assert legal(battle)
+        for action in legal(battle):
+            order = action_to_order(action, battle)
+            assert order_to_action(order, battle) == action
+            if 4 <= action <= 8:
+                assert isinstance(order, SingleBattleOrder)
+                assert order.order is battle.team[f"{battle.player_role}: {order.order.name}"]  # type: ignore[union-attr]
+                assert order.order.species == state.switches[action - 4].name  # type: ignore[union-attr]
+
+
+@settings(deadline=None)
+@given(
+    disabled=st.sets(st.sampled_from(MOVES)),
+    fainted=st.sets(st.sampled_from(BENCH)),
+    trapped=st.booleans(),
+    tera=st.booleans(),
+)
+def test_whatever_is_legal_round_trips_and_something_is(
+    disabled: set[str], fainted: set[str], trapped: bool, tera: bool
+) -> None:
+    moves = [{"id": move, "disabled": move in disabled} for move in MOVES]
+    battle = battle_at(moves, fainted=tuple(fainted), trapped=trapped, **({"canTerastallize": "Ghost"} if tera else {}))
+    actions = legal(battle)
+    assert actions
+    if len(disabled) < len(MOVES):
+        assert all(order_to_action(action_to_order(action, battle), battle) == action for action in actions)
+
+
+def test_poke_envs_own_orders_have_actions() -> None:
+    battle = battle_at(canTerastallize="Ghost")
+    assert sorted(order_to_action(order, battle) for order in battle.valid_orders) == list(range(13))
+
+
+def test_orders_outside_the_numbering_are_missing() -> None:
+    battle = battle_at()
+    assert order_to_action(ForfeitBattleOrder(), battle) == -1
+    assert order_to_action(Player.choose_default_move(), battle) == -1
+
+
+def test_illegal_action_is_an_error_that_lists_the_legal_ones() -> None:
+    with pytest.raises(ValueError, match=r"action 4 is not legal for Red .*legal: 0 /choose move bodyslam, 1"):
+        action_to_order(4, battle_at(trapped=True))
