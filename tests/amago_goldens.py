@@ -28,7 +28,9 @@ class Golden:
     def __init__(self, name: str, root: Path = ROOT) -> None:
         with np.load(root / f"{name}.npz") as file:
             self.config: dict[str, Any] = json.loads(str(file["config"]))
-            self.arrays = {key: torch.from_numpy(file[key]) for key in file.files if key != "config"}
+            self.arrays = {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind != "U"}
+            names = [str(name) for name in file["grad_norm_names"]] if "grad_norm_names" in file.files else []
+        self.grad_norms = dict(zip(names, self.arrays.get("grad_norms", ()), strict=True))
 
     def __getitem__(self, key: str) -> Tensor:
         return self.arrays[key]
@@ -116,19 +118,20 @@ def build_agent(config: Mapping[str, Any], **options: Any) -> MultiTaskAgent:
     )
 
 
-def load_agent(params: Golden, result: Golden, amago_version: str, **options: Any) -> MultiTaskAgent:
-    """The agent of a result file (3.1.1's, which holds the settings), with the golden weights, in training mode."""
+def load_agent(setting: str, amago_version: str = "3.3", **options: Any) -> MultiTaskAgent:
+    """The agent of il, binary_rl, exp_rl, leaky_rl or binary_maxq_rl with the golden weights, in training mode."""
+    params = Golden("multitask_params")
+    weights = params.group("params")
+    if setting == "il":
+        weights |= Golden("multitask_params_il").group("params")
+    config = Golden(f"multitask_{setting}_3.1").config
+    names = ("fake_filter", "online_coeff", "offline_coeff", "use_multigamma")
     agent = build_agent(
         params.config,
         amago_version=amago_version,
-        fbc_filter_func=FILTERS[result.config["filter"]],
-        fake_filter=result.config["fake_filter"],
-        online_coeff=result.config["online_coeff"],
-        offline_coeff=result.config["offline_coeff"],
-        use_multigamma=result.config["use_multigamma"],
-        **options,
+        **{"fbc_filter_func": FILTERS[config["filter"]]} | {name: config[name] for name in names} | options,
     )
-    load_params(agent, params.group("params"))
+    load_params(agent, weights)
     return agent.train()
 
 
@@ -139,6 +142,10 @@ def load_params(agent: MultiTaskAgent, weights: dict[str, Tensor]) -> None:
         for key in [key for key in weights if key.startswith("critics.")]:
             weights[f"maximized_{key}"] = weights[key]
     agent.load_state_dict(weights)
+
+
+def golden_batch() -> Batch:
+    return batch_of(Golden("multitask_batch").group("batch"))
 
 
 def batch_of(arrays: Mapping[str, Tensor]) -> Batch:

@@ -144,6 +144,7 @@ class MultiTaskAgent(nn.Module):
         self._filter_options = {"add_binary": False} if old_leaky_filter else {}
 
         gammas = [*(multigammas_type().discrete if use_multigamma else []), gamma]
+        self.discounts = gammas
         self.register_buffer("gammas", torch.tensor(gammas), persistent=False)
         self.action_dim = int(action_space.n)
         self.tstep_encoder = tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
@@ -209,7 +210,7 @@ class MultiTaskAgent(nn.Module):
 
         actor_loss = torch.zeros_like(policy.logits[:, :-1, :, :1])  # (B, L, G, 1)
         if self.offline_coeff > 0:
-            weights, filter_stats = self._filter_weights(critic, state, policy, draws, counted)
+            weights, filter_stats = self._filter_weights(critic, state, actions, policy, draws, counted)
             log_prob = policy.log_prob(_spread(actions.argmax(-1), policy))[:, :-1, :, None]  # (B, L, G, 1)
             actor_loss = actor_loss - self.offline_coeff * weights * log_prob
             stats |= filter_stats
@@ -222,6 +223,14 @@ class MultiTaskAgent(nn.Module):
         stats |= {"actor_loss": actor_loss, "critic_loss": critic_loss}
         stats |= _policy_stats(policy, actions, counted)
         return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
+
+    @torch.no_grad()
+    def action_probs(self, batch: Batch) -> Tensor:
+        """The policy (B, T, A) of the discount that acts, over whole trajectories; illegal actions are masked."""
+        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+        policy: ActionDistribution = self.actor(state, self._actor_obs(batch.obs))
+        return policy.probs[:, :, -1]
 
     @torch.no_grad()
     def act(
@@ -317,6 +326,7 @@ class MultiTaskAgent(nn.Module):
         self,
         critic: _CriticView | None,
         state: Tensor,
+        actions: Tensor,
         policy: ActionDistribution,
         draws: Draws,
         counted: Tensor,
@@ -328,6 +338,10 @@ class MultiTaskAgent(nn.Module):
         own_actions = F.one_hot(samples, self.action_dim).to(state.dtype)
         own_value = self._values(self.critics, state, own_actions).mean((0, 3))  # (B, T, G, 1)
         advantage = (critic.values.mean(2) - own_value)[:, :-1]  # (B, L, G, 1)
+        if self.amago_version == "3.1":
+            # where every sample is the recorded action the two values are one: rounding must not choose the sign
+            repeated = (own_actions[:, :, :-1] == actions[:, :, None]).all(-1).all(0)  # (B, L, G)
+            advantage = advantage.masked_fill(repeated[..., None], 0.0)
         weights = self.fbc_filter_func(advantage, **self._filter_options).float()
         return weights, {
             "advantage_mean": masked_mean(advantage, counted),

@@ -1,0 +1,152 @@
+"""Critics, their bins and labels: AMAGO's numbers, and what a label means."""
+
+from typing import Any
+
+import pytest
+import torch
+from amago_goldens import Golden, relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.nets.layers import masked_mean, symexp, symlog
+from gemma_metamon.nets.returns import ReturnBins, expected_return, hl_gauss, nstep_return, two_hot
+
+BINS = ReturnBins(min_return=-1100, max_return=1100, output_bins=96, use_symlog=False)
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return Golden("critic_symlog")
+
+
+def build(golden: Golden, **options: Any) -> NCriticsTwoHot:
+    names = ("state_dim", "action_dim", "gammas", "discrete", "num_critics", "d_hidden", "n_layers", "dropout_p")
+    names += ("activation", "min_return", "max_return", "output_bins", "use_symlog")
+    critics = NCriticsTwoHot(**{name: golden.config[name] for name in names}, **options)
+    critics.load_state_dict(golden.group("params"))
+    return critics
+
+
+@pytest.mark.parametrize("version", ["3.1", "3.3"])
+def test_values_and_gradient_match_amago(golden: Golden, version: Any) -> None:
+    expected = golden if version == "3.1" else Golden("critic_symlog_3.3")
+    state = golden["inputs/state"].detach().requires_grad_()
+    critics = build(golden, amago_version=version)
+    values = critics.values(critics(state, golden["inputs/action"]))  # (2, 1, 2, 6, 7, 1)
+    assert relative_error(values, expected["outputs/raw_values"]) < 2e-4
+    (values.flatten() * golden["inputs/cotangent"]).sum().backward()
+    assert relative_error(state.grad, expected["outputs/grad_state"]) < 2e-3
+
+
+def test_labels_match_amago(golden: Golden) -> None:
+    returns, newer = golden["inputs/label_values"], Golden("critic_symlog_3.3")
+    assert relative_error(build(golden).bin_values, golden["outputs/bin_vals"]) < 1e-6
+    assert relative_error(build(golden).labels(returns), golden["outputs/labels"]) < 2e-5
+    for name, sigma in (("hlgauss_labels", 0.75), ("hlgauss_labels_sigma1.5", 1.5)):
+        labels = build(golden, label_type="hlgauss", sigma=sigma).labels(returns)
+        assert relative_error(labels, newer[f"outputs/{name}"]) < 2e-5
+
+
+@pytest.mark.parametrize("value", [0.0, 250.0])
+def test_the_initial_value_matches_amago(golden: Golden, value: float) -> None:
+    names = ("state_dim", "action_dim", "gammas", "discrete", "num_critics", "d_hidden")
+    names += ("min_return", "max_return", "output_bins", "use_symlog")
+    critics = NCriticsTwoHot(**{name: golden.config[name] for name in names}, init_value=value)
+    expected = Golden("critic_symlog_3.3")[f"outputs/output_bias_with_init_value_{value:.0f}"]
+    assert relative_error(critics.net.output_layer.bias, expected) < 1e-5
+
+
+def test_the_first_layer_in_shares_equals_the_whole_one(golden: Golden) -> None:
+    critics = build(golden)
+    state, action = golden["inputs/state"], golden["inputs/action"]
+    K, B, T, G, _ = action.shape
+    rows = torch.cat(
+        (
+            state[None, :, :, None].expand(K, B, T, G, -1),
+            critics.gamma_feature[:, None].expand(K, B, T, G, 1),
+            action.clamp(-0.999, 0.999),
+        ),
+        dim=-1,
+    )
+    net = critics.net
+    hidden = torch.nn.functional.leaky_relu(
+        torch.einsum("kbtgi,cio->kbtcgo", rows, net.inp_layer.weight) + net.inp_layer.bias[0, 0, :, None]
+    )
+    core = net.core_layers[0]
+    hidden = torch.nn.functional.leaky_relu(
+        torch.einsum("kbtcgi,cio->kbtcgo", hidden, core.weight) + core.bias[0, 0, :, None]
+    )
+    out = torch.einsum("kbtcgi,cio->kbtcgo", hidden, net.output_layer.weight) + net.output_layer.bias[0, 0, :, None]
+    torch.testing.assert_close(critics(state, action), out.log_softmax(-1), rtol=0, atol=2e-5)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.floats(-1100.0, 1100.0))
+def test_two_hot_labels_keep_the_return(value: float) -> None:
+    bin_values = BINS.values().double()
+    labels = two_hot(torch.tensor([value], dtype=torch.float64), BINS, bin_values)  # (96,)
+    assert labels.min() >= 0
+    assert labels.count_nonzero() <= 2
+    assert labels.sum().item() == pytest.approx(1.0)
+    assert expected_return(labels.log(), BINS, bin_values).item() == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize(("value", "bin_index"), [(-5000.0, 0), (-1100.0, 0), (1100.0, 95), (5000.0, 95)])
+def test_returns_beyond_the_bins_go_to_the_last_one(value: float, bin_index: int) -> None:
+    labels = two_hot(torch.tensor([value]), BINS, BINS.values())
+    assert labels[bin_index] == 1.0
+    assert labels.sum() == 1.0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-1000.0, 1000.0, width=32))
+def test_gaussian_labels_keep_the_return(value: float) -> None:
+    bin_values = BINS.values()
+    labels = hl_gauss(torch.tensor([value]), BINS, bin_values, sigma=0.75)
+    assert labels.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert (labels @ bin_values).item() == pytest.approx(value, abs=0.5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_nstep_targets_match_amago(steps: int) -> None:
+    golden = Golden("nstep")
+    rewards, dones, next_q, real = (golden[f"inputs/{name}"].float() for name in ("r", "d", "q", "mask"))
+    ours = nstep_return(rewards, dones, next_q, golden["inputs/gamma"], steps, real)
+    assert relative_error(ours, golden[f"outputs/n{steps}"]) < 2e-6
+
+
+def test_small_functions_match_amago() -> None:
+    golden = Golden("misc")
+    assert relative_error(symlog(golden["inputs/symlog_x"]), golden["outputs/symlog"]) < 1e-6
+    assert relative_error(symexp(golden["inputs/symexp_y"]), golden["outputs/symexp"]) < 1e-6
+    x, counted = golden["inputs/masked_avg_x"], golden["inputs/masked_avg_mask"]
+    assert relative_error(masked_mean(x, counted), golden["outputs/masked_avg"]) < 1e-6
+    assert masked_mean(x, torch.zeros_like(counted)) == golden["outputs/masked_avg_empty"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_return": 5, "max_return": -5}, r"min_return \(5\) must be below max_return \(-5\)"),
+        ({"output_bins": 1}, r"output_bins \(1\)"),
+        ({"label_type": "threehot"}, "'threehot' is not one of twohot, hlgauss"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"n_layers": 0}, "n_layers"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        NCriticsTwoHot(4, 3, [0.9], True, 2, **options)
+
+
+def test_a_bound_of_zero_was_not_given_in_the_old_version() -> None:
+    old = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1, max_return=0, amago_version="3.1")
+    new = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1, max_return=0)
+    assert (old.bins.max_return, new.bins.max_return) == (100_000.0, 0)
+
+
+def test_critics_that_regress_are_not_here_yet() -> None:
+    with pytest.raises(ConfigError, match=r"gemma_synthetic_multitaskagent\.gin"):
+        NCritics(4, 3, True, [0.9], 4)

@@ -1,0 +1,270 @@
+"""MultiTaskAgent: AMAGO's losses, gradients and actions; what is masked, trained, moved and refused."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from amago_goldens import Golden, RecordedDraws, build_agent, golden_batch, load_agent, relative_error
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.agents import Agent, AgentLosses, MultiTaskAgent
+from gemma_metamon.nets.batch import PAD_VALUE, Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.draws import Draws
+
+SETTINGS = ("il", "binary_rl", "exp_rl", "leaky_rl", "binary_maxq_rl")
+VERSIONS = ("3.1", "3.3")
+
+
+def recorded_draws(setting: str) -> RecordedDraws:
+    draws = {} if setting == "il" else Golden("multitask_draws").group("draws")
+    if setting != "binary_maxq_rl":
+        draws = {name: value for name, value in draws.items() if not name.startswith("gumbel")}
+    return RecordedDraws(draws)
+
+
+def losses_of(agent: MultiTaskAgent, setting: str, batch: Batch | None = None) -> AgentLosses:
+    draws = recorded_draws(setting)
+    losses = agent(golden_batch() if batch is None else batch, draws)
+    assert draws.all_used()
+    return losses
+
+
+def total(losses: AgentLosses) -> torch.Tensor:
+    return losses.actor_loss + 10 * losses.critic_loss
+
+
+def new_agent(**options: Any) -> MultiTaskAgent:
+    torch.manual_seed(0)
+    return build_agent(Golden("multitask_params").config, **options)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_losses_gradients_and_statistics_match_amago(setting: str, version: str) -> None:
+    golden = Golden(f"multitask_{setting}_{version}")
+    agent = load_agent(setting, version)
+    if agent.maximized_critics is not None:
+        agent.maximized_critics.requires_grad_(True)  # as upstream does in both versions
+    losses = losses_of(agent, setting)
+    total(losses).backward()
+    assert relative_error(total(losses), golden["outputs/loss"]) < 1e-4
+    assert relative_error(losses.actor_loss, golden["outputs/actor_loss_masked_mean"]) < 1e-4
+    if "outputs/critic_loss_masked_mean" in golden:
+        assert relative_error(losses.critic_loss, golden["outputs/critic_loss_masked_mean"]) < 1e-4
+    parameters = dict(agent.named_parameters())
+    for name, norm in golden.grad_norms.items():
+        gradient = parameters[name].grad if name in parameters else None
+        ours = torch.tensor(-1.0) if gradient is None else gradient.norm()
+        assert relative_error(ours, norm) < 2e-4, name
+    for name, value in golden.group("after").items():
+        assert relative_error(getattr(agent.popart, name.removeprefix("popart_")), value) < 6e-5, name
+
+
+@pytest.mark.parametrize("setting", ["binary_rl", "exp_rl", "binary_maxq_rl"])
+def test_three_step_targets_match_amago(setting: str) -> None:
+    losses = losses_of(load_agent(setting, n_step=3), setting)
+    assert relative_error(total(losses), Golden(f"multitask_{setting}_3.3")["outputs/loss_nstep3"]) < 1e-4
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_targets_advantages_and_weights_match_amago(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden, agent, batch = Golden(f"multitask_exp_rl_{version}"), load_agent("exp_rl", version), golden_batch()
+    weigh, seen = agent.fbc_filter_func, {}
+
+    def remember(advantage: torch.Tensor) -> torch.Tensor:
+        seen["advantage"], seen["filter"] = advantage, weigh(advantage)
+        return seen["filter"]
+
+    monkeypatch.setattr(agent, "fbc_filter_func", remember)
+    losses = losses_of(agent, "exp_rl", batch)
+    real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None]  # (B, L, 1, 1)
+    for name, ours in seen.items():
+        assert relative_error(ours, golden[f"mid/{name}"][:, :-1], real) < 1e-3, name
+    counted = countable_actions(batch)[..., None, None].expand(-1, -1, 7, 1)
+    expected = golden["mid/td_target"][:, :, 0][counted].mean()
+    assert relative_error(losses.stats["td_target_mean"], expected) < 2e-4
+
+
+def test_acting_matches_amago_and_never_chooses_the_illegal() -> None:
+    golden, agent = Golden("multitask_acting"), load_agent("binary_rl").eval()
+    cache, rows = agent.traj_encoder.init_cache(3), torch.arange(3)
+    for step in range(20):
+        if step == golden.config["reset_before_step"]:
+            cache.reset(golden.config["reset_row"])
+        inputs = {name: value[:, step : step + 1] for name, value in golden.group("inputs").items()}
+        rl2s, times = inputs.pop("rl2s"), inputs.pop("time_idxs")
+        actions, probs = agent.act(inputs, rl2s, times, cache, rows)
+        assert actions.tolist() == golden["outputs/action"][:, step, 0].tolist()
+        illegal = inputs["illegal_actions"][:, 0]
+        illegal = illegal & ~illegal.all(-1, keepdim=True)
+        assert (probs[illegal] == 0).all()
+        legal = golden["outputs/probs"][:, step, -1].masked_fill(illegal, 0.0)
+        assert relative_error(probs, legal / legal.sum(-1, keepdim=True)) < 2e-5
+
+
+@pytest.mark.parametrize("masked_actor", [True, False])
+def test_sampled_actions_are_legal_and_follow_the_temperature(masked_actor: bool) -> None:
+    agent = load_agent("binary_rl").eval()
+    agent.actor.mask_illegal_actions = masked_actor
+    n = 200
+    illegal = torch.ones(n, 1, 13, dtype=torch.bool)
+    illegal[:, :, [2, 7, 11]] = False
+    obs = {"numbers": torch.zeros(n, 1, 10), "illegal_actions": illegal}
+    arguments = (obs, torch.zeros(n, 1, 14), torch.zeros(n, 1, 1, dtype=torch.long))
+
+    def act(temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        cache = agent.traj_encoder.init_cache(n)
+        return agent.act(*arguments, cache, torch.arange(n), sample=True, temperature=temperature, generator=generator)
+
+    actions, probs = act(1.0)
+    assert set(actions.tolist()) <= {2, 7, 11}
+    assert len(set(actions.tolist())) > 1
+    torch.testing.assert_close(probs.sum(-1), torch.ones(n))
+    sharp, flat = act(0.1)[1], act(100.0)[1]
+    assert sharp[0].max() > probs[0].max() > flat[0].max()
+    assert flat[0].max() < 0.36
+    with pytest.raises(ConfigError, match="temperature"):
+        act(0.0)
+
+
+def test_what_padding_and_missing_actions_hold_changes_nothing() -> None:
+    batch = golden_batch()
+    before = losses_of(load_agent("exp_rl"), "exp_rl", batch)
+    padded = padded_timesteps(batch.rl2s)
+    obs = {**batch.obs, "numbers": batch.obs["numbers"].masked_fill(padded[..., None], -7.0)}
+    rews = batch.rews.masked_fill(padded[:, 1:, None], 55.0)
+    actions = batch.actions.masked_fill(padded[:, 1:, None], 0.0)
+    missing = batch.obs["missing_action_mask"][:, :-1] & ~padded[:, 1:, None]
+    assert missing.any()
+    # the recorded action of a missing choice is a filler: another filler gives the same losses
+    actions = torch.where(missing, torch.eye(13)[5], actions)
+    after = losses_of(load_agent("exp_rl"), "exp_rl", batch._replace(obs=obs, rews=rews, actions=actions))
+    torch.testing.assert_close(after.actor_loss, before.actor_loss)
+    torch.testing.assert_close(after.critic_loss, before.critic_loss)
+
+
+def test_padding_is_a_whole_row_of_the_pad_value() -> None:
+    rl2s = torch.full((1, 3, 4), PAD_VALUE)
+    rl2s[0, 0, 1] = 0.0
+    assert padded_timesteps(rl2s).tolist() == [[False, True, True]]
+
+
+def test_a_batch_moves_as_a_whole() -> None:
+    moved = golden_batch().to("meta")
+    assert {array.device.type for array in (*moved.obs.values(), *moved[1:])} == {"meta"}
+
+
+def test_targets_move_towards_the_online_networks() -> None:
+    agent = new_agent(online_coeff=0.25)
+    with torch.no_grad():
+        for parameter in agent.critics.parameters():
+            parameter.add_(1.0)
+    agent.update_targets()
+    online, slow = agent.critics.net.inp_layer.weight, agent.target_critics.net.inp_layer.weight
+    torch.testing.assert_close(online - slow, torch.full_like(online, 1.0 - 0.004))
+    torch.testing.assert_close(agent.maximized_critics.net.inp_layer.weight, online)
+
+
+def test_only_the_online_networks_are_trained() -> None:
+    agent = new_agent(online_coeff=0.25)
+    agent.tstep_encoder.linear.bias.requires_grad_(False)
+    total(agent(golden_batch())).backward()
+    trained = {id(parameter) for parameter in agent.trainable_parameters()}
+    parts = ("tstep_encoder", "traj_encoder", "critics", "actor")
+    for name, parameter in agent.named_parameters():
+        expected = name.split(".")[0] in parts and name != "tstep_encoder.linear.bias"
+        assert (id(parameter) in trained) == expected, name
+        assert (parameter.grad is not None) == expected, name
+
+
+def test_the_old_version_gives_the_maximized_critics_gradients() -> None:
+    agent = new_agent(online_coeff=0.25, amago_version="3.1")
+    total(agent(golden_batch())).backward()
+    assert all(parameter.grad is not None for parameter in agent.maximized_critics.parameters())
+    assert len(agent.trainable_parameters()) == len(new_agent().trainable_parameters())
+
+
+def test_the_state_dict_has_upstreams_keys() -> None:
+    assert list(new_agent().state_dict()) == list(Golden("multitask_params").group("params"))
+
+
+def test_a_given_generator_makes_the_losses_repeatable() -> None:
+    first, second, other = (
+        total(load_agent("binary_maxq_rl")(golden_batch(), Draws(torch.Generator().manual_seed(seed)))).item()
+        for seed in (1, 1, 2)
+    )
+    assert math.isfinite(first)
+    assert first == second
+    assert first != other
+
+
+def test_draws_follow_the_probabilities() -> None:
+    probs = torch.tensor([0.7, 0.2, 0.1]).expand(2, 3, 1, 3)
+    samples = Draws(torch.Generator().manual_seed(0)).action_samples(probs, 4000)
+    assert samples.shape == (4000, 2, 3, 1)
+    torch.testing.assert_close(
+        torch.nn.functional.one_hot(samples).float().mean(0), probs.contiguous(), rtol=0, atol=0.03
+    )
+
+
+def test_statistics_are_plain_numbers() -> None:
+    losses = losses_of(load_agent("binary_rl"), "binary_rl")
+    assert {"filter_mean", "filter_share", "advantage_mean", "td_target_mean", "q_mean"} < losses.stats.keys()
+    assert all(value.ndim == 0 and not value.requires_grad for value in losses.stats.values())
+    counted = countable_actions(golden_batch()).float().mean()
+    torch.testing.assert_close(losses.stats["counted_share"], counted)
+    assert 0 <= losses.stats["action_accuracy"] <= 1
+    assert 0 < losses.stats["policy_entropy"] < math.log(13)
+
+
+def test_imitation_learns_a_fixed_rule() -> None:
+    """The best action is where the observation's largest number stands; 200 updates find it."""
+    torch.manual_seed(0)
+    agent = new_agent(fake_filter=True, use_multigamma=False)
+    optimizer = torch.optim.AdamW(agent.trainable_parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        numbers = torch.randn(8, 9, 10, generator=generator)
+        actions = torch.nn.functional.one_hot(numbers[:, :-1].argmax(-1), 13).float()
+        batch = Batch(
+            {"numbers": numbers, "illegal_actions": torch.zeros(8, 9, 13, dtype=torch.bool)},
+            torch.zeros(8, 9, 14),
+            torch.zeros(8, 8, 1),
+            torch.zeros(8, 8, 1, dtype=torch.bool),
+            actions,
+            torch.arange(9)[None, :, None].expand(8, -1, -1),
+        )
+        losses = agent(batch)
+        optimizer.zero_grad()
+        losses.actor_loss.backward()
+        optimizer.step()
+    assert losses.stats["action_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offline_coeff": 0.0}, "both 0"),
+        ({"online_coeff": -1.0}, r"online_coeff \(-1.0\)"),
+        ({"gamma": 1.5}, r"gamma \(1.5\)"),
+        ({"n_step": 0}, r"n_step \(0\)"),
+        ({"n_step": 3, "amago_version": "3.1"}, r"n_step \(3\) must be 1"),
+        ({"amago_version": "3.2"}, "'3.2' is not one of 3.3, 3.1"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        new_agent(**options)
+
+
+def test_an_observation_that_is_not_there_is_named() -> None:
+    agent, batch = new_agent(), golden_batch()
+    with pytest.raises(ConfigError, match="pass_obs_keys_to_actor names illegal_actions"):
+        agent(batch._replace(obs={"numbers": batch.obs["numbers"]}))
+
+
+def test_the_first_agent_is_not_here_yet() -> None:
+    with pytest.raises(ConfigError, match=r"MultiTaskAgent only.*gemma_synthetic_multitaskagent\.gin"):
+        Agent({}, None, None, 8, None, None)

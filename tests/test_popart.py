@@ -1,0 +1,46 @@
+"""PopArt: AMAGO's statistics, and outputs that stay what they were when the statistics move."""
+
+import torch
+from amago_goldens import Golden, relative_error
+
+from gemma_metamon.nets.popart import PopArtLayer
+
+
+def test_six_updates_match_amago() -> None:
+    golden, layer = Golden("popart"), PopArtLayer(gammas=7)
+    x = golden["inputs/x"]
+    for update in range(7):
+        if update:
+            layer.update_stats(golden["inputs/values"][update - 1], golden["inputs/masks"][update - 1].bool())
+        for name in ("mu", "nu", "w", "b", "_t", "sigma"):
+            assert relative_error(getattr(layer, name), golden[f"outputs/{name}"][update]) < 6e-5, name
+        assert relative_error(layer.normalize_values(x), golden["outputs/normalize_values"][update]) < 6e-5
+        assert relative_error(layer(x), golden["outputs/forward_normalized"][update]) < 6e-5
+        ours = layer(x, normalized=False)
+        assert relative_error(ours, golden["outputs/forward_denormalized"][update]) < 6e-4
+
+
+def test_an_update_leaves_denormalised_outputs() -> None:
+    layer = PopArtLayer(gammas=2)
+    raw, returns = torch.randn(5, 2, 1), 300 + 50 * torch.randn(3, 4, 1, 2, 1)
+    before = layer(raw, normalized=False)
+    for _ in range(20):
+        layer.update_stats(returns, torch.ones_like(returns, dtype=torch.bool))
+    torch.testing.assert_close(layer(raw, normalized=False), before, rtol=1e-3, atol=1e-2)
+    assert (layer.mu > 250).all()
+
+
+def test_an_update_without_a_single_value_moves_nothing() -> None:
+    layer = PopArtLayer(gammas=2)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    values = torch.randn(3, 4, 1, 2, 1)
+    layer.update_stats(values, torch.zeros_like(values, dtype=torch.bool))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+def test_switched_off_it_is_the_identity() -> None:
+    layer, x = PopArtLayer(gammas=2, enabled=False), torch.randn(3, 4, 1, 2, 1)
+    layer.update_stats(x, torch.ones_like(x, dtype=torch.bool))
+    assert layer(x, normalized=False) is x
+    assert layer.normalize_values(x) is x
+    assert layer.mu.eq(0).all()
