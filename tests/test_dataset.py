@@ -15,10 +15,9 @@ from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.observations import get_observation_space
 from gemma_metamon.battle.rewards import get_reward_function
 from gemma_metamon.errors import DataError
-from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.dataset import (
     BattleDataset,
-    BattleView,
     collate,
     draw_start,
     encode_battle,
@@ -42,11 +41,10 @@ class GoldenVocabulary:
 
 
 def default_view() -> BattleView:
-    return BattleView(
-        obs_space=get_observation_space("TeamPreviewObservationSpace"),
-        action_space=get_action_space("DefaultActionSpace"),
-        reward_function=get_reward_function("DefaultShapedReward"),
-        vocabulary=Vocabulary.default(),
+    return BattleView.from_names(
+        obs_space="TeamPreviewObservationSpace",
+        action_space="DefaultActionSpace",
+        reward_function="DefaultShapedReward",
     )
 
 

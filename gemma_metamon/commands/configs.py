@@ -53,18 +53,11 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_show(args: argparse.Namespace) -> int:
     from gemma_metamon import configs
-    from gemma_metamon.battle.actions import get_action_space
-    from gemma_metamon.battle.observations import get_observation_space
-    from gemma_metamon.battle.rewards import get_reward_function
-    from gemma_metamon.text.vocabulary import Vocabulary
+    from gemma_metamon.text.view import BattleView
     from gemma_metamon.training.architecture import describe_architecture
-    from gemma_metamon.training.dataset import BattleView
 
-    view = BattleView(
-        obs_space=get_observation_space(args.obs_space),
-        action_space=get_action_space(args.action_space),
-        reward_function=get_reward_function(args.reward_function),
-        vocabulary=Vocabulary.default(),
+    view = BattleView.from_names(
+        obs_space=args.obs_space, action_space=args.action_space, reward_function=args.reward_function
     )
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     architecture = describe_architecture(view)

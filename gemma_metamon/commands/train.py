@@ -10,7 +10,10 @@ from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.training.dataset import BattleDataset, BattleView
+    from gemma_metamon.text.view import BattleView
+    from gemma_metamon.text.vocabulary import Vocabulary
+    from gemma_metamon.training.checkpoints import RunIdentity
+    from gemma_metamon.training.dataset import BattleDataset
 
 logger = logging.getLogger(__name__)
 
@@ -94,18 +97,15 @@ def run(args: argparse.Namespace) -> int:
     _check_numbers(args)
     run_dir = args.save_dir / args.run_name
     from gemma_metamon import configs
-    from gemma_metamon.battle.actions import get_action_space
-    from gemma_metamon.battle.observations import get_observation_space
-    from gemma_metamon.battle.rewards import get_reward_function
-    from gemma_metamon.nets.gemma import check_weights
+    from gemma_metamon.nets.weights import check_weights
+    from gemma_metamon.text.view import BattleView
     from gemma_metamon.training import checkpoints, tracking
-    from gemma_metamon.training.dataset import BattleView
     from gemma_metamon.training.trainer import Schedule, Trainer
 
-    view = BattleView(
-        obs_space=get_observation_space(args.obs_space),
-        action_space=get_action_space(args.action_space),
-        reward_function=get_reward_function(args.reward_function),
+    view = BattleView.from_names(
+        obs_space=args.obs_space,
+        action_space=args.action_space,
+        reward_function=args.reward_function,
         vocabulary=_load_vocabulary(args),
     )
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
@@ -166,7 +166,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ConfigError(f"--dloader_workers {args.dloader_workers}; it must not be negative")
 
 
-def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":  # noqa: F821
+def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
     import json
 
     from gemma_metamon.text.vocabulary import Vocabulary
@@ -184,7 +184,7 @@ def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":  # noqa: F821
     return Vocabulary.from_words(words) if isinstance(words, list) else Vocabulary.from_tokenizer(words)
 
 
-def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:  # noqa: F821
+def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
     from gemma_metamon.training import checkpoints
 
     there = checkpoints.list_checkpoints(run_dir)

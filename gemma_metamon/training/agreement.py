@@ -11,7 +11,8 @@ import torch
 from gemma_metamon.battle.observations import BLANK
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
-from gemma_metamon.training.dataset import BattleView, collate, encode_battle, take_window
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.dataset import collate, encode_battle, take_window
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gemma_metamon import configs
-from gemma_metamon.training.dataset import BattleView
+from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.experiment import Experiment
 
 PARTS = ("tstep_encoder", "traj_encoder", "actor", "critics", "popart", "target_actor", "target_critics")

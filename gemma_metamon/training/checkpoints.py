@@ -20,14 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
-from gemma_metamon.battle.actions import get_action_space
-from gemma_metamon.battle.observations import get_observation_space
-from gemma_metamon.battle.rewards import get_reward_function
 from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
+from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.dataset import BattleView
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 _FOLDER = re.compile(r"epoch_(\d+)")
@@ -92,12 +89,11 @@ class CheckpointMeta:
     version: str = __version__
 
     def view(self) -> BattleView:
-        words = self.vocabulary
-        return BattleView(
-            obs_space=get_observation_space(self.identity.obs_space),
-            action_space=get_action_space(self.identity.action_space),
-            reward_function=get_reward_function(self.identity.reward_function),
-            vocabulary=Vocabulary.default() if words is None else Vocabulary.from_words(words),
+        return BattleView.from_names(
+            obs_space=self.identity.obs_space,
+            action_space=self.identity.action_space,
+            reward_function=self.identity.reward_function,
+            vocabulary=None if self.vocabulary is None else Vocabulary.from_words(self.vocabulary),
         )
 
 

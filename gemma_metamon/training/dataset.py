@@ -19,26 +19,13 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from gemma_metamon.battle.actions import ActionSpace
-from gemma_metamon.battle.observations import ObservationSpace
 from gemma_metamon.battle.replays import SUFFIXES, BattleFileName, load_battle
-from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import PAD_VALUE, Batch
-from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.text.view import BattleView
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BattleView:
-    """What of a battle an agent is shown: the part of a run's identity that its data depends on."""
-
-    obs_space: ObservationSpace
-    action_space: ActionSpace
-    reward_function: RewardFunction
-    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.training.dataset import BattleView
+from gemma_metamon.text.view import BattleView
 
 
 class Space(NamedTuple):
