@@ -7,7 +7,9 @@ names from there.
 
 import difflib
 import inspect
+import pprint
 import re
+import sys
 import tokenize
 import types
 import typing
@@ -56,7 +58,8 @@ def find_config(name: str, kind: Kind) -> Path:
         if path.is_file():
             return path
     known = list_configs(kind)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    near = [other for other in known if other.startswith(Path(name).stem)]
+    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
     raise MissingFileError(f"no {kind[:5].rstrip('s')} config {name!r}; did you mean {' or '.join(near)}?")
 
 
@@ -205,7 +208,8 @@ def _checked_bindings() -> dict[str, str]:
                 raise ConfigError(
                     f"{name}.{parameter} = {resolved!r} is not of its type; expected {_type_name(hints[parameter])}"
                 )
-            checked[f"{name}.{parameter}"] = repr(value)
+            # sorted as in gin's own text, so that a text and what it loads to have the same bindings
+            checked[f"{name}.{parameter}"] = pprint.pformat(value, width=sys.maxsize)
     return checked
 
 
