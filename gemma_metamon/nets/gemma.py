@@ -101,7 +101,7 @@ class BackboneOptions:
         return torch.bfloat16 if torch.cuda.is_available() and not self.trains_base else torch.float32
 
 
-def build_backbone(options: BackboneOptions, kept_ids: Sequence[int] | None) -> nn.Module:
+def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: bool) -> nn.Module:
     """A `Gemma3TextModel` with the base frozen or not, and adapters, as the options say.
 
     Under `torch.device("meta")` no weight is made or loaded, and for Gemma 3 270M nothing is downloaded: enough to
@@ -109,7 +109,8 @@ def build_backbone(options: BackboneOptions, kept_ids: Sequence[int] | None) -> 
 
     Args:
         options: which weights, and which of them train.
-        kept_ids: the Gemma ids whose embedding rows are kept, sorted, pad first; None keeps all.
+        used_ids: the Gemma ids that the vocabulary can produce, sorted, pad first.
+        trim: keep the embedding rows of these ids alone; subwords are then positions in `used_ids`.
 
     Raises:
         MissingFileError: weights that cannot be reached.
@@ -118,10 +119,11 @@ def build_backbone(options: BackboneOptions, kept_ids: Sequence[int] | None) -> 
     on_meta = torch.get_default_device().type == "meta"
     if options.pretrained and not on_meta:
         backbone = load_pretrained(options.model_name, options.torch_dtype)
-        if kept_ids is not None:
-            _trim_embedding(backbone, kept_ids)
+        _check_vocabulary(backbone.config, used_ids)
+        if trim:
+            _trim_embedding(backbone, used_ids)
     else:
-        backbone = _build_random(options, kept_ids)
+        backbone = _build_random(options, used_ids, trim=trim)
     backbone.requires_grad_(options.trains_base)
     if options.use_4bit and not on_meta:
         quantise_linears(backbone)
@@ -144,21 +146,24 @@ def read_texts(backbone: nn.Module, subwords: Tensor) -> Tensor:
     return states
 
 
-def _build_random(options: BackboneOptions, kept_ids: Sequence[int] | None) -> nn.Module:
+def _build_random(options: BackboneOptions, used_ids: Sequence[int], *, trim: bool) -> nn.Module:
     from transformers import AutoModel
 
     if options.pretrained and options.model_name != GEMMA_3_270M:
         config = load_config(options.model_name)
     else:
         config = _random_config(GEMMA_3_270M_CONFIG if options.backbone_config is None else options.backbone_config)
-    if kept_ids is not None:
-        config.vocab_size = len(kept_ids)  # small from the start: the full embedding is never allocated
+    if trim:
+        config.vocab_size = len(used_ids)  # small from the start: the full embedding is never allocated
+    else:
+        _check_vocabulary(config, used_ids)
     auto_model: Any = AutoModel
     backbone: nn.Module = auto_model.from_config(config, dtype=options.torch_dtype)
     return backbone
 
 
 def _random_config(fields: dict[str, Any]) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import Gemma3TextConfig
 
     known = {*Gemma3TextConfig().to_dict(), "rope_theta", "rope_local_base_freq", "sliding_window_pattern"}
@@ -167,26 +172,28 @@ def _random_config(fields: dict[str, Any]) -> Any:
         raise ConfigError(f"backbone_config has no field {unknown[0]!r}; its fields are those of Gemma3TextConfig")
     try:
         config = Gemma3TextConfig(**{"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, **fields})
-    except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"backbone_config describes no Gemma 3 ({reason}); see Gemma3TextConfig") from error
     check_config(config, "backbone_config")
     return config
 
 
-def _trim_embedding(backbone: Any, kept_ids: Sequence[int]) -> None:
-    whole = backbone.embed_tokens
-    highest = whole.num_embeddings - 1
-    if kept_ids[-1] > highest:
+def _check_vocabulary(config: Any, used_ids: Sequence[int]) -> None:
+    if used_ids[-1] >= config.vocab_size:
         raise ConfigError(
-            f"the model's embedding ends at subword {highest}, but the vocabulary needs {kept_ids[-1]}; "
-            "use a model with Gemma 3's tokenizer"
+            f"the model has embeddings for {config.vocab_size} subwords (vocab_size), but the words need number "
+            f"{used_ids[-1]}; use a model with Gemma 3's tokenizer, or random weights with trim_vocabulary = True"
         )
+
+
+def _trim_embedding(backbone: Any, used_ids: Sequence[int]) -> None:
+    whole = backbone.embed_tokens
     # of the same class, which multiplies by sqrt(hidden_size) in a buffer that is not saved
-    trimmed = type(whole)(len(kept_ids), whole.embedding_dim, 0, embed_scale=backbone.config.hidden_size**0.5)
-    trimmed.weight = nn.Parameter(whole.weight.detach()[torch.tensor(kept_ids)])
+    trimmed = type(whole)(len(used_ids), whole.embedding_dim, 0, embed_scale=backbone.config.hidden_size**0.5)
+    trimmed.weight = nn.Parameter(whole.weight.detach()[torch.tensor(used_ids)])
     backbone.embed_tokens = trimmed
-    backbone.config.vocab_size = backbone.vocab_size = len(kept_ids)
+    backbone.config.vocab_size = backbone.vocab_size = len(used_ids)
 
 
 def _add_lora(backbone: nn.Module, options: BackboneOptions) -> None:

@@ -134,7 +134,7 @@ class GemmaTstepEncoder(nn.Module):
         table = SubwordTable.load(phrasing).rows_for(words)
         self.subword_hash = table.hash
         self.subwords = SubwordLookup(table, compact=trim_vocabulary)
-        self.backbone = build_backbone(self.options, table.used_ids.tolist() if trim_vocabulary else None)
+        self.backbone = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
         config: Any = self.backbone.config
         self.readout = SummaryReadout(
             config.hidden_size, summary_tokens=summary_tokens, token_dim=text_emb_dim // summary_tokens
