@@ -190,6 +190,24 @@ def test_the_state_dict_has_upstreams_keys() -> None:
     assert list(new_agent().state_dict()) == list(Golden("multitask_params").group("params"))
 
 
+def test_evaluating_a_batch_moves_nothing() -> None:
+    agent = load_agent("binary_rl").eval()
+    before = {name: value.clone() for name, value in agent.state_dict().items()}
+    losses_of(agent, "binary_rl")
+    assert all(torch.equal(value, before[name]) for name, value in agent.state_dict().items())
+
+
+def test_bfloat16_autocast_changes_the_losses_little() -> None:
+    exact = losses_of(load_agent("il"), "il")
+    agent, critical = load_agent("il"), load_agent("binary_rl")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = losses_of(agent, "il")
+    total(rough).backward()
+    torch.testing.assert_close(rough.actor_loss, exact.actor_loss, rtol=0.05, atol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert losses_of(critical, "binary_rl").critic_loss.dtype == torch.float32
+
+
 def test_a_given_generator_makes_the_losses_repeatable() -> None:
     first, second, other = (
         total(load_agent("binary_maxq_rl")(golden_batch(), Draws(torch.Generator().manual_seed(seed)))).item()

@@ -185,7 +185,7 @@ class MultiTaskAgent(nn.Module):
                 copied.copy_(fast)
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> AgentLosses:
-        """The losses of one batch.
+        """The losses of one batch. In training mode PopArt's statistics and the sigma buffers move, too.
 
         Args:
             batch: see Batch; L + 1 may be anything, usually max_seq_len + 1.
@@ -293,7 +293,7 @@ class MultiTaskAgent(nn.Module):
 
     @torch.no_grad()
     def _td_target(self, batch: Batch, state: Tensor, target_policy: ActionDistribution, draws: Draws) -> Tensor:
-        """What the critics should give for the recorded actions, (B, L, 1, G, 1); updates PopArt with it."""
+        """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
         # drawn at the first timestep too, which nothing uses: so upstream draws
         samples = draws.action_samples(target_policy.probs, self.num_actions_for_value_in_critic_loss)
         next_actions = F.one_hot(samples[:, :, 1:], self.action_dim).to(state.dtype)  # (K, B, L, G, A)
@@ -307,8 +307,9 @@ class MultiTaskAgent(nn.Module):
         rewards = (self.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
         dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
         target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.n_step, real.float())
-        # missing actions count here: their rewards are real
-        self.popart.update_stats(target, real.expand_as(target))
+        if self.training:
+            # missing actions count here: their rewards are real
+            self.popart.update_stats(target, real.expand_as(target))
         return target
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> _CriticView:
