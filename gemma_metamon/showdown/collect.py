@@ -1,0 +1,141 @@
+"""Battles between scripted players on a real server, recorded from both sides as parsed replays.
+
+Who meets whom is drawn: for each battle both sides are chosen independently among the named players, so that a player
+also meets itself. This choice and the teams follow from the seed. The players' own coin tosses and the simulator's dice
+do not, so that battles differ from run to run.
+"""
+
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from poke_env.battle import Battle
+
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
+from gemma_metamon.showdown.baselines import connection, player_class, user_name
+from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S, disconnect, play_pair
+from gemma_metamon.showdown.recording import MAX_TURNS, Recorder
+from gemma_metamon.showdown.teams import SeededTeambuilder
+
+# poke-env keeps every battle that a player has played: both players start afresh after so many
+BATTLES_PER_PLAYER = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matchup:
+    """So many battles between two players, by their names in baselines.PLAYERS."""
+
+    player: str
+    opponent: str
+    battles: int
+
+
+@dataclass(kw_only=True)
+class Collection:
+    """What came of it: battles, two files each, results by side, and what was set aside with its reason."""
+
+    battles: int = 0
+    files: int = 0
+    seconds: float = 0.0
+    results: Counter[str] = field(default_factory=Counter)  # "SimpleHeuristicsPlayer vs RandomPlayer: won"
+    set_aside: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def battles_per_s(self) -> float:
+        return self.battles / self.seconds if self.seconds else 0.0
+
+
+def draw_matchups(players: Sequence[str], battles: int, seed: int) -> list[Matchup]:
+    """Random pairs for so many battles, those of one pair together. Raises ConfigError for an unknown player."""
+    for name in players:
+        player_class(name)
+    dice = random.Random(seed)
+    pairs = Counter(tuple(sorted(dice.choices(list(players), k=2))) for _ in range(battles))
+    return [Matchup(player=pair[0], opponent=pair[1], battles=count) for pair, count in sorted(pairs.items())]
+
+
+async def collect(
+    matchups: Sequence[Matchup],
+    *,
+    battle_format: str,
+    teams: list[str],
+    websocket_url: str,
+    out: Path,
+    seed: int = 0,
+    concurrency: int = 8,
+    max_turns: int = MAX_TURNS,
+    timeout_s: float = SILENCE_TIMEOUT_S,
+    on_battle: Callable[[], Any] | None = None,
+) -> Collection:
+    """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, two files per battle.
+
+    Raises ConfigError for an unknown player, ServerError where the server refuses a team or falls silent; what has been
+    written by then stays. `on_battle` is called after each battle.
+    """
+    collection = Collection()
+    run = secrets.token_hex(4)
+    dice = random.Random(seed)
+    started = time.monotonic()
+    for matchup in matchups:
+        for first in range(0, matchup.battles, BATTLES_PER_PLAYER):
+            n_battles = min(BATTLES_PER_PLAYER, matchup.battles - first)
+            names = (matchup.player, matchup.opponent)
+            player, opponent = (
+                player_class(name)(
+                    **connection(
+                        user_name(name),
+                        battle_format=battle_format,
+                        websocket_url=websocket_url,
+                        team=SeededTeambuilder(teams, dice.getrandbits(32)),
+                        concurrency=concurrency,
+                    )
+                )
+                for name in names
+            )
+            for side, label in ((player, " vs ".join(names)), (opponent, " vs ".join(reversed(names)))):
+                counts = on_battle if side is player else None
+                writer = _Writer(collection, out / battle_format, run, label, counts)
+                Recorder(writer.write, max_turns=max_turns).attach(side)
+            try:
+                await play_pair(player, opponent, n_battles, timeout_s=timeout_s)
+            finally:
+                await disconnect(player, opponent)
+                collection.battles += player.n_finished_battles
+                collection.seconds = time.monotonic() - started
+    return collection
+
+
+@dataclass(frozen=True)
+class _Writer:
+    collection: Collection
+    folder: Path
+    run: str
+    label: str
+    on_battle: Callable[[], Any] | None
+
+    def write(self, battle: Battle, record: RecordedBattle | None) -> None:
+        if self.on_battle is not None:
+            self.on_battle()
+        if record is None:
+            self.collection.set_aside["ended before this side chose anything"] += 1
+            return
+        terminal = record.states[-1]
+        result = "won" if terminal.battle_won else "lost" if terminal.battle_lost else "neither"
+        self.collection.results[f"{self.label}: {result}"] += 1
+        _, battle_format, number = battle.battle_tag.split("-")[:3]
+        name = BattleFileName(
+            battle_id=f"gemma-{battle_format}-{self.run}{number}",
+            rating=None,
+            player=battle.player_username,
+            opponent=battle.opponent_username or "unknown",
+            played_at=datetime.now().replace(microsecond=0),
+            won=record.won,
+        )
+        save_battle(record, self.folder, name)
+        self.collection.files += 1

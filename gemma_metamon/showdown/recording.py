@@ -1,0 +1,95 @@
+"""Any player's battles as recorded ones: the state before each choice, the choice, and the state at the end."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from poke_env.battle import AbstractBattle, Battle
+from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
+
+from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.showdown.battle_memory import BattleMemory
+from gemma_metamon.showdown.live_state import battle_state
+from gemma_metamon.showdown.orders import order_to_action
+
+# The server itself ends a battle, as a tie, at turn 1000.
+MAX_TURNS = 1000
+
+
+@dataclass
+class _Recording:
+    memory: BattleMemory = field(default_factory=BattleMemory)
+    states: list[BattleState] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+    heard: int = -1  # battle messages at the last decision
+
+
+class Recorder:
+    """Writes down what a player sees and chooses.
+
+    Args:
+        on_battle: called at the end of each battle with it and its record, or with None where no choice was made.
+        max_turns: battles that get this far are cut off: the player gives up, and the record says neither won nor lost.
+    """
+
+    def __init__(
+        self, on_battle: Callable[[Battle, RecordedBattle | None], None], *, max_turns: int = MAX_TURNS
+    ) -> None:
+        self._on_battle = on_battle
+        self._max_turns = max_turns
+        self._recordings: dict[str, _Recording] = {}
+
+    def attach(self, player: Player) -> None:
+        """From now on the player's choices go through this recorder. One recorder per player."""
+        choose: Callable[[AbstractBattle], Any] = player.choose_move
+        finished = player._battle_finished_callback
+
+        def choose_move(battle: AbstractBattle) -> Any:
+            if battle.turn > self._max_turns:
+                return ForfeitBattleOrder()
+            recording = self._before(battle)
+            order = choose(battle)
+            if not inspect.isawaitable(order):
+                self._after(recording, order, battle)
+                return order
+
+            async def later() -> BattleOrder:
+                chosen: BattleOrder = await order
+                self._after(recording, chosen, battle)
+                return chosen
+
+            return later()
+
+        def battle_finished(battle: AbstractBattle) -> None:
+            self._finish(battle)
+            finished(battle)
+
+        player.choose_move = choose_move  # type: ignore[method-assign]
+        player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
+
+    def _before(self, battle: Any) -> _Recording:
+        recording = self._recordings.setdefault(battle.battle_tag, _Recording())
+        heard = len(battle._replay_data)
+        if heard == recording.heard:  # the last choice was refused: this is the same decision again
+            recording.states.pop()
+            recording.actions.pop()
+        recording.heard = heard
+        recording.states.append(battle_state(battle, recording.memory))
+        recording.actions.append(MISSING_ACTION)
+        return recording
+
+    def _after(self, recording: _Recording, order: BattleOrder, battle: Any) -> None:
+        recording.actions[-1] = order_to_action(order, battle)
+
+    def _finish(self, battle: Any) -> None:
+        recording = self._recordings.pop(battle.battle_tag, None)
+        if recording is None or not recording.states:
+            self._on_battle(battle, None)
+            return
+        terminal = battle_state(battle, recording.memory)
+        if battle.turn > self._max_turns:
+            terminal = replace(terminal, battle_won=False, battle_lost=False)
+        states = (*recording.states, terminal)
+        self._on_battle(battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION)))

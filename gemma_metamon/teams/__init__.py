@@ -1,0 +1,1 @@
+"""Teams written for this project, one Showdown export text per file: `<format>/<name>.<format>_team`."""
