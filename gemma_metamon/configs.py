@@ -59,8 +59,8 @@ def find_config(name: str, kind: Kind) -> Path:
             return path
     known = list_configs(kind)
     near = [other for other in known if other.startswith(Path(name).stem)]
-    near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-    raise MissingFileError(f"no {kind[:5].rstrip('s')} config {name!r}; did you mean {' or '.join(near)}?")
+    near = near or difflib.get_close_matches(name, known, n=2, cutoff=0.5) or known
+    raise MissingFileError(f"no {kind.removesuffix('s')} config {name!r}; did you mean {' or '.join(near)}?")
 
 
 def describe(path: Path) -> str:

@@ -96,10 +96,13 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> int:
     _check_numbers(args)
     run_dir = args.save_dir / args.run_name
+    import torch
+
     from gemma_metamon import configs
     from gemma_metamon.nets.weights import check_weights
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training import checkpoints, tracking
+    from gemma_metamon.training.experiment import Experiment
     from gemma_metamon.training.trainer import Schedule, Trainer
 
     view = BattleView.from_names(
@@ -109,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
         vocabulary=_load_vocabulary(args),
     )
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
-    experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    with torch.device("meta"):  # without weights: every part checks its own values at once
+        experiment.build_agent(view)
     identity = checkpoints.identify(view)
     if args.log:
         tracking.require_wandb()
@@ -122,8 +127,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
     logger.info("%s", resolved.text)
-    dataset.preload()
     run_dir.mkdir(parents=True, exist_ok=True)
+    dataset.preload()
     (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name != "run"
@@ -228,7 +233,6 @@ def _open_battles(
         sources.append(find_battles(args.custom_replay_dir, formats))
         weights = [1 - args.custom_replay_sample_weight, args.custom_replay_sample_weight]
     logger.info("%d battles to train on, %d held out", sum(map(len, sources)), len(held_out))
-    run_dir.mkdir(parents=True, exist_ok=True)
     dataset = BattleDataset(
         sources,
         weights,

@@ -1,0 +1,16 @@
+# Sourced by the other scripts: the project's folder, and its virtual environment .venv with the extras named as arguments.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+extras=$(IFS=,; echo "$*")
+installed=".venv/installed-${extras}"
+if [ ! -x .venv/bin/python ]; then
+    "${PYTHON:-python3}" -m venv .venv
+fi
+if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
+    echo "installing into .venv: gemma_metamon[$extras]" >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    touch "$installed"
+fi
+PATH="$PWD/.venv/bin:$PATH"
+export PATH

@@ -1,0 +1,167 @@
+"""`gemma-metamon train` end to end on recorded battles: it learns, it resumes exactly, it leaves whole checkpoints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_agent import BATTLES, train_command
+
+from gemma_metamon.commands import main
+from gemma_metamon.training import checkpoints
+
+
+def weights(save_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = load_file(
+        checkpoints.checkpoint_folder(save_dir / "run", epoch) / checkpoints.WEIGHTS
+    )
+    return loaded
+
+
+@pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "quick.gin"])
+def test_every_training_config_changes_what_it_should(tmp_path: Path, training: str) -> None:
+    # the first update has learning rate 0, and the targets follow an update later
+    assert main(train_command(tmp_path, "--steps_per_epoch", "3", training=training)) == 0
+    before, after = weights(tmp_path, 0), weights(tmp_path, 1)
+    changed = {key.split(".")[0] for key in after if not torch.equal(before[key], after[key])}
+    assert {"tstep_encoder", "traj_encoder", "actor", "target_actor"} <= changed
+    assert ("critics" in changed) == (training not in ("il.gin", "quick.gin"))
+
+
+def test_a_run_writes_its_config_its_metrics_and_whole_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path, "--log_interval", "1", "--epochs", "2")) == 0
+    run_dir = tmp_path / "run"
+    assert "trained to epoch 2 (4 updates)" in capsys.readouterr().out
+    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert not [path for path in (run_dir / "ckpts").iterdir() if path.name.startswith(".")]
+    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(run_dir, 2))
+    assert (meta.epoch, meta.updates, meta.draws) == (2, 4, 8)
+    assert meta.identity.obs_space == "TeamPreviewObservationSpace"
+    assert meta.config == (run_dir / "config.gin").read_text()
+    metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in metrics if "loss/total" in line]
+    assert [line["update"] for line in trained] == [1, 2, 3, 4]
+    assert {"loss/actor", "loss/critic", "grad_norm", "learning_rate", "filter_share"} <= trained[0].keys()
+    assert [line["learning_rate"] for line in trained] == [0.0, 7.5e-5, 1.5e-4, 1.5e-4]
+    assert sum("held_out/agreement" in line for line in metrics) == 2
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path) -> None:
+    dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
+    assert main(train_command(tmp_path / "whole", *dropout, "--epochs", "3")) == 0
+    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "1")) == 0
+    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "1")) == 0
+    whole, parts = weights(tmp_path / "whole", 3), weights(tmp_path / "parts", 3)
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_accumulated_batches_make_one_update(tmp_path: Path) -> None:
+    assert main(train_command(tmp_path, "--grad_accum", "3")) == 0
+    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path / "run", 1))
+    assert (meta.updates, meta.draws) == (2, 12)
+
+
+def test_training_learns_what_was_recorded(tmp_path: Path) -> None:
+    command = train_command(tmp_path, training="quick.gin")
+    command += ["--epochs", "1", "--steps_per_epoch", "60", "--batch_size_per_gpu", "8", "--log_interval", "10"]
+    assert main(command) == 0
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    accuracy = [line["action_accuracy"] for line in metrics if "action_accuracy" in line]
+    assert accuracy[-1] > accuracy[0] + 0.1
+
+
+def test_wandb_logs_offline_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="pip install 'gemma-metamon[wandb]'")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(train_command(tmp_path, "--log", "--log_interval", "1")) == 0
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+REFUSALS = {
+    "unknown gin parameter": (
+        ["--gin_override", "GemmaTstepEncoder.rank = 3"],
+        "doesn't have a parameter named 'rank'",
+    ),
+    "wrong type": (["--gin_override", "GemmaTstepEncoder.lora_r = 'abc'"], "GemmaTstepEncoder.lora_r = 'abc' is not"),
+    "bad value": (
+        ["--gin_override", "MetamonAMAGOExperiment.grad_clip = -1.0"],
+        "grad_clip = -1.0; it must be above 0",
+    ),
+    "no folder": (["--parsed_replay_dir", "nowhere"], "no such folder: nowhere"),
+    "no such format": (["--formats", "gen3ou"], "no battle of format 'gen3ou'"),
+    "no such config": (["--model_gin_config", "gemma_tinny.gin"], "no model config 'gemma_tinny.gin'; did you mean"),
+    "obs space": (["--obs_space", "Nope"], "unknown observation space 'Nope'"),
+    "share": (["--holdout_share", "1.5"], "--holdout_share 1.5; it is a share"),
+    "nothing left": (["--holdout_share", "1.0"], "leaves none of"),
+    "no batches": (["--batch_size_per_gpu", "0"], "--batch_size_per_gpu 0; it must be at least 1"),
+    "an agent of a later version": (["--model_gin_config", "gemma_agent.gin"], "trains MultiTaskAgent only"),
+    "a word list": (["--tokenizer", "words.json"], "no word list words.json"),
+    "no weights": (
+        [
+            "--gin_override",
+            "GemmaTstepEncoder.pretrained = True",
+            "--gin_override",
+            "GemmaTstepEncoder.model_name = '/no'",
+        ],
+        "hf auth login",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_bad_input_gets_one_sentence_and_no_run_folder(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments, complaint = REFUSALS[name]
+    assert main(train_command(tmp_path, *arguments)) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert complaint in said[-1]
+    assert said[-1].startswith("gemma-metamon train: ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            ["--obs_space", "DefaultObservationSpace"],
+            "obs_space 'TeamPreviewObservationSpace', but this run uses 'Default",
+        ),
+        (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
+        (["--action_space", "MinimalActionSpace"], "action_space 'DefaultActionSpace'"),
+        (["--ckpt", "7"], "has no checkpoint 7; it has 0, 1"),
+        (["--ckpt", "1", "--epochs", "1"], "--epochs 1 is not beyond --ckpt 1"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path)) == 0
+    assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2", *arguments)) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(train_command(tmp_path)) == 0
+    assert main(train_command(tmp_path)) == 1
+    assert "already holds checkpoints (0, 1); go on with --ckpt 1" in capsys.readouterr().err
+
+
+def test_damaged_files_are_reported_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "battles" / "gen9ou"
+    folder.mkdir(parents=True)
+    source = next((BATTLES / "gen9ou").glob("*.lz4"))
+    for i in range(24):
+        (folder / f"{i}.json.lz4").write_bytes(source.read_bytes()[: 900 if i == 0 else None])
+    command = train_command(tmp_path, "--parsed_replay_dir", str(folder.parent), "--formats", "gen9ou")
+    assert main([*command, "--holdout_share", "0", "--max_set_aside", "0.1"]) == 0
+    assert "1 damaged battle files were set aside" in caplog.text
+    record = json.loads((tmp_path / "run" / "set_aside.jsonl").read_text())
+    assert record["file"].endswith("0.json.lz4")
