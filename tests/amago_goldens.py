@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gemma_metamon.nets.actors import MetamonMaskedActor
 from gemma_metamon.nets.agents import MultiTaskAgent
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.filters import binary_filter, exp_filter, leaky_relu_filter
-from gemma_metamon.nets.heads import MetamonMaskedActor
 from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
 
 ROOT = Path(__file__).parent / "goldens" / "amago"

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.actors import Actor, Discrete, MetamonMaskedActor, avoidable_actions
-from gemma_metamon.nets.heads import MetamonMaskedResidualActor
+from gemma_metamon.nets.actors import Actor, Discrete, MetamonMaskedActor, MetamonMaskedResidualActor, avoidable_actions
 
 GOLDEN_ACTORS = {"actor_masked": MetamonMaskedActor, "actor_masked_residual": MetamonMaskedResidualActor}
 

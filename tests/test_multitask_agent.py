@@ -208,6 +208,16 @@ def test_bfloat16_autocast_changes_the_losses_little() -> None:
         assert losses_of(critical, "binary_rl").critic_loss.dtype == torch.float32
 
 
+def test_an_agent_is_counted_without_memory() -> None:
+    with torch.device("meta"):
+        agent = new_agent()
+    real = new_agent()
+    assert {name: value.shape for name, value in agent.state_dict().items()} == {
+        name: value.shape for name, value in real.state_dict().items()
+    }
+    assert all(parameter.is_meta for parameter in agent.parameters())
+
+
 def test_a_given_generator_makes_the_losses_repeatable() -> None:
     first, second, other = (
         total(load_agent("binary_maxq_rl")(golden_batch(), Draws(torch.Generator().manual_seed(seed)))).item()

@@ -50,7 +50,7 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.max_seq_len = max_seq_len
         # on the CPU: slots are counted there, so that a step on a GPU never waits for a number
-        self.timesteps_seen = torch.zeros(n_rows, dtype=torch.long)
+        self.timesteps_seen = torch.zeros(n_rows, dtype=torch.long, device="cpu")
 
     def reset(self, rows: Tensor | Sequence[int] | int | None = None) -> None:
         """Forget these battles (all without an argument); the others are untouched."""
@@ -64,7 +64,7 @@ class KVCache:
         rows = rows.cpu()
         seen = self.timesteps_seen[rows]
         in_use = min(int(seen.max()) + 1, self.max_seq_len)
-        visible = torch.arange(in_use) <= seen[:, None]  # (n, S)
+        visible = torch.arange(in_use, device="cpu") <= seen[:, None]  # (n, S)
         device = self.keys.device
         return CacheSlots(rows.to(device), (seen % self.max_seq_len).to(device), visible[:, None, None].to(device))
 

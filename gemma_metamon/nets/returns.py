@@ -41,7 +41,8 @@ class ReturnBins:
 
     def values(self) -> Tensor:
         """(output_bins,), the bins' positions on the squashed scale."""
-        low, high = self.squash(torch.tensor([self.min_return, self.max_return])).tolist()
+        # on the CPU whatever the default device: an agent may be made on "meta" to be counted
+        low, high = self.squash(torch.tensor([self.min_return, self.max_return], device="cpu")).tolist()
         return torch.linspace(low, high, self.output_bins)
 
 
