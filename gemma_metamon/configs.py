@@ -143,6 +143,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
     return [
         ("MultiTaskAgent", agent, agents.MultiTaskAgent),
         ("Agent", agent, agents.Agent),
+        ("Multigammas", agent, agents.Multigammas),
         ("binary_filter", agent, filters.binary_filter),
         ("exp_filter", agent, filters.exp_filter),
         ("leaky_relu_filter", agent, filters.leaky_relu_filter),
@@ -150,8 +151,10 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         ("NCritics", actor_critic, critics.NCritics),
         ("PopArtLayer", actor_critic, popart.PopArtLayer),
         ("Actor", actor_critic, actors.Actor),
+        ("ResidualActor", actor_critic, actors.ResidualActor),
         ("TformerTrajEncoder", "amago.nets.traj_encoders", traj_encoder.TformerTrajEncoder),
         ("MetamonMaskedActor", metamon, actors.MetamonMaskedActor),
+        ("MetamonMaskedResidualActor", metamon, actors.MetamonMaskedResidualActor),
         (EXPERIMENT, metamon, experiment.Experiment),
         ("GemmaTstepEncoder", "gemma_metamon.nets.tstep_encoder", tstep_encoder.GemmaTstepEncoder),
         ("best_attention", "gemma_metamon.configs", best_attention),

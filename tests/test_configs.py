@@ -11,6 +11,7 @@ from conftest import GOLDENS
 from gemma_metamon import configs
 from gemma_metamon.configs import fits
 from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.text.view import BattleView
 
 MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
 TINY = "gemma_tiny_multitaskagent.gin"
@@ -125,6 +126,16 @@ def test_an_upstream_config_is_refused_with_ours_named(tmp_path: Path) -> None:
     theirs.write_text("import amago.agent\nagent.Agent.tau = .004\n")
     with pytest.raises(ConfigError, match=r"upstream config \('import amago.agent'\).* use the packaged binary_rl.gin"):
         configs.load(TINY, str(theirs))
+
+
+def test_bindings_reach_the_parts_that_agents_make_themselves() -> None:
+    configs.load(TINY, "binary_rl.gin", ["Multigammas.discrete = [0.5, 0.9]", "PopArtLayer.beta = 0.25"])
+    view = BattleView.from_names(
+        obs_space="DefaultObservationSpace", action_space="MinimalActionSpace", reward_function="BinaryReward"
+    )
+    agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    assert agent.discounts == [0.5, 0.9, 0.999]
+    assert agent.popart.beta == 0.25
 
 
 def test_a_users_own_file_may_include_a_packaged_one(tmp_path: Path) -> None:

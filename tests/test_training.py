@@ -106,9 +106,8 @@ REFUSALS = {
     "no weights": (
         [
             "--gin_override",
-            "GemmaTstepEncoder.pretrained = True",
-            "--gin_override",
-            "GemmaTstepEncoder.model_name = '/no'",
+            "GemmaTstepEncoder.backbone_config = None\n"
+            "GemmaTstepEncoder.pretrained = True\nGemmaTstepEncoder.model_name = '/no'",
         ],
         "hf auth login",
     ),

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.text.view import BattleView
 
@@ -82,6 +83,9 @@ class Experiment:
             max_seq_len=self.max_seq_len,
             tstep_encoder_type=functools.partial(self.tstep_encoder_type, vocabulary=view.vocabulary.words),
             traj_encoder_type=self.traj_encoder_type,
+            # upstream's agents make these two by themselves; through gin, so that bindings reach them
+            popart_type=configs.configurable("PopArtLayer"),
+            multigammas_type=configs.configurable("Multigammas"),
         )
         return agent
 
