@@ -8,8 +8,6 @@ import io
 import lzma
 import tarfile
 from collections.abc import Iterable
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import lz4.frame
@@ -18,6 +16,7 @@ from gemma_metamon.battle.replays import BattleFileName
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.user_cache import cache_folder, make_once
 
+_FOLDER = Path(__file__).parent
 _SUFFIX = ".tar.xz"
 _UNPACK_TIMEOUT_S = 600.0
 # The battles repeat themselves over long distances: a window of 64 MiB halves what xz's own 8 MiB would need.
@@ -25,8 +24,7 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 26}]
 
 
 def bundled_formats() -> list[str]:
-    names = (entry.name for entry in resources.files(__package__).iterdir())
-    return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
 
 def extract(battle_format: str, folder: Path | None = None) -> Path:
@@ -34,10 +32,11 @@ def extract(battle_format: str, folder: Path | None = None) -> Path:
 
     Unpacked once, into `folder` or the user's cache. Raises MissingFileError for a format without bundled battles.
     """
-    archive = resources.files(__package__) / f"{battle_format}{_SUFFIX}"
+    archive = _FOLDER / f"{battle_format}{_SUFFIX}"
     if not archive.is_file():
         raise MissingFileError(
-            f"no battles of format {battle_format!r} come with gemma_metamon (there are {', '.join(bundled_formats())}); "
+            f"no battles of format {battle_format!r} come with gemma_metamon (there are "
+            f"{', '.join(bundled_formats())}); "
             f"record some with gemma-metamon collect --format {battle_format}"
         )
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()[:12]
@@ -55,9 +54,9 @@ def pack(files: Iterable[Path], archive: Path) -> None:
             tar.addfile(member, io.BytesIO(content))
 
 
-def _unpack(archive: Traversable, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
-    with archive.open("rb") as packed, tarfile.open(fileobj=packed, mode="r|xz") as tar:
+    with tarfile.open(archive, mode="r|xz") as tar:
         for member in tar:
             BattleFileName.parse(member.name)  # also keeps a name from leading out of the folder
             content = tar.extractfile(member)
