@@ -127,6 +127,22 @@ def read_meta(folder: Path) -> CheckpointMeta:
         raise DataError(f"{folder / META} is not a checkpoint's description: {error}") from error
 
 
+def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, CheckpointMeta]:
+    """The agent of a checkpoint, built from the configuration in it and in eval mode. Loads that into gin.
+
+    Args:
+        folder: of `find_checkpoint`.
+        device: None is CUDA where there is some, else the CPU.
+    """
+    meta = read_meta(folder)
+    configs.load_text(meta.config)
+    view = meta.view()
+    meta.identity.require(identify(view), str(folder))
+    agent: nn.Module = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    load_weights(agent, folder)
+    return agent.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), meta
+
+
 def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
     """The agent's state without the frozen base that is rebuilt from its model name."""
     encoder = agent.get_submodule("tstep_encoder")
