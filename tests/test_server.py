@@ -225,3 +225,10 @@ def test_validator_accepts_and_gives_its_reasons() -> None:
     assert installation.validate_team("gen1ou", snorlax.format("Earthquake")) == []
     reasons = installation.validate_team("gen1ou", snorlax.format("Spore"))
     assert any("Spore" in reason for reason in reasons)
+
+
+@pytest.mark.server
+@needs_node
+def test_validating_for_an_unknown_format_is_an_error() -> None:
+    with pytest.raises(ServerError, match="'gen1nothing'"):
+        installation.validate_team("gen1nothing", "Tauros")

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -17,8 +18,13 @@ from gemma_metamon.user_cache import cache_folder, make_once
 ASSETS = resources.files("gemma_metamon.showdown") / "assets" / "server"
 OLDEST_NODE = 18
 INSTALL_TIMEOUT_S = 900.0
+VALIDATE_TIMEOUT_S = 120.0
 _PINS = ("package.json", "package-lock.json")
-_OURS = {"config.js": "config/config.js", "lifeline.js": "lifeline.js"}  # asset -> its place in the package
+_OURS = {
+    "config.js": "config/config.js",
+    "lifeline.js": "lifeline.js",
+    "validate.js": "validate.js",
+}  # asset -> its place in the package
 # The package lacks these folders, and reads some of them at start.
 _WRITABLE_FOLDERS = ("logs/repl", "logs/modlog", "config/chat-plugins", "config/ladders")
 
@@ -87,16 +93,22 @@ def _install(folder: Path) -> None:
 
 def validate_team(battle_format: str, team: str) -> list[str]:
     """The simulator's reasons against a team (export or packed text); empty when it accepts it."""
-    package = ensure_installed()
+    return validate_teams(battle_format, [team])[0]
+
+
+def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
+    """As `validate_team`, for many at once. Raises ServerError where the validator itself fails: an unknown format."""
     done = subprocess.run(
-        [find_node(), "pokemon-showdown", "validate-team", battle_format],
-        cwd=package,
-        input=team.strip() + "\n",
+        [find_node(), "validate.js", battle_format],
+        cwd=ensure_installed(),
+        input=json.dumps(teams),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=VALIDATE_TIMEOUT_S,
         check=False,
     )
-    if done.returncode == 0:
-        return []
-    return done.stderr.strip().splitlines() or [f"validate-team ended with {done.returncode} and said nothing"]
+    if done.returncode:
+        words = next((line for line in done.stderr.splitlines() if "Error" in line), done.stderr.strip())
+        raise ServerError(f"the simulator could not validate a team for {battle_format!r}: {words}")
+    reasons: list[list[str]] = json.loads(done.stdout)
+    return reasons

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from poke_env.battle import Battle, Move, Pokemon
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
+from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.replays import MISSING_ACTION, N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES
 from gemma_metamon.showdown.live_state import is_candidate, move_word, species_word
-
-FIRST_SWITCH = 4
-FIRST_TERA = 9
 
 
 def legal_actions(battle: Battle) -> NDArray[np.bool_]:
