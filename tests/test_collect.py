@@ -1,6 +1,7 @@
 import argparse
 import asyncio
 import json
+import random
 import shutil
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ from gemma_metamon.commands import collect as command
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.baselines import MAX_NAME, NoSwitchRandomPlayer, connection, player_class, user_name
 from gemma_metamon.showdown.collect import Matchup, collect, draw_matchups
+from gemma_metamon.showdown.orders import action_to_order
+from gemma_metamon.showdown.orders import legal_actions as legal_now
 from gemma_metamon.showdown.play import disconnect, play_pair
 from gemma_metamon.showdown.recording import Recorder
 from gemma_metamon.showdown.server import Server, running_server
@@ -296,3 +299,43 @@ def test_unreachable_server_is_an_error() -> None:
 def test_play_pair_leaves_the_results_with_the_players(server: Server) -> None:
     player = play(server.websocket_url, RandomPlayer, RandomPlayer)
     assert player.n_finished_battles == 1
+
+
+class AnyLegal(Player):
+    """Every legal action is as likely as every other; `refusals` are the server's words against one."""
+
+    refusals: list[str]
+
+    def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        assert isinstance(battle, Battle)
+        return action_to_order(random.choice([a for a in range(13) if legal_now(battle)[a]]), battle)
+
+    async def _handle_battle_message(self, split_messages: list[list[str]]) -> None:
+        self.refusals += [message[2] for message in split_messages if message[1:2] == ["error"]]
+        await super()._handle_battle_message(split_messages)
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
+def test_the_simulator_refuses_no_legal_action(server: Server, battle_format: str) -> None:
+    teams = load_teams(battle_format)
+    players = []
+    for seed in (0, 1):
+        options = connection(
+            user_name("AnyLegal"),
+            battle_format=battle_format,
+            websocket_url=server.websocket_url,
+            team=SeededTeambuilder(teams, seed),
+            concurrency=8,
+        )
+        players.append(AnyLegal(**options))
+        players[-1].refusals = []
+
+    async def some() -> None:
+        await play_pair(players[0], players[1], 10)
+        await disconnect(*players)
+
+    asyncio.run(some())
+    assert players[0].n_finished_battles == 10
+    assert players[0].refusals + players[1].refusals == []

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import random
 import secrets
 from typing import Any
 
@@ -23,7 +24,7 @@ class NoSwitchRandomPlayer(RandomPlayer):
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         moves: Any = battle.available_moves
         if moves:
-            return self.create_order(moves[int(secrets.randbelow(len(moves)))])
+            return self.create_order(moves[random.randrange(len(moves))])
         return self.choose_random_move(battle)
 
 
