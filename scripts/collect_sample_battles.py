@@ -1,7 +1,7 @@
 """Plays the battles that come with the package and packs them: gemma_metamon/sample_battles/<format>.tar.xz.
 
-    python scripts/collect_sample_battles.py                  # both formats; 8 minutes on two cores
-    python scripts/collect_sample_battles.py --formats gen1ou --out /tmp/archives
+    python scripts/collect_sample_battles.py                  # both formats; about 5 minutes on two cores
+    python scripts/collect_sample_battles.py --formats gen1ou --share 0.1 --out archives
 
 Mostly the best of the scripted players, against itself and against the others, so that copying the actions teaches to
 play. Battles longer than 200 turns (two frozen or endlessly healing sides) are left out. The simulator's dice are not
