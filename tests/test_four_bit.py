@@ -40,8 +40,9 @@ def test_it_reads_nearly_what_the_whole_weights_read(encoder: GemmaTstepEncoder)
     own = {key: value for key, value in encoder.state_dict().items() if key.startswith(("readout", "numbers"))}
     whole.load_state_dict(own, strict=False)
     out, expected = encoder.eval()(obs, rl2s), whole(obs, rl2s)
-    similarity = torch.cosine_similarity(out[..., :24], expected[..., :24], dim=-1)
-    assert similarity.mean() > 0.9
+    similarity = torch.cosine_similarity(out[:, :, None, None, :24], expected[None, None, ..., :24], dim=-1).view(8, 8)
+    assert similarity.argmax(1).tolist() == list(range(8))  # each text is nearest to itself
+    assert similarity.diagonal().mean() > 0.8
     assert (out - expected).abs().max() > 1e-4  # it is rounded
 
 

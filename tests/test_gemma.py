@@ -45,10 +45,11 @@ def test_a_local_folder_gives_the_states_that_transformers_gives(weights_folder:
     from transformers import AutoModel
 
     encoder = load(weights_folder, trim_vocabulary=False)
-    subwords, lengths = encoder.subwords(make_batch()[0]["text_tokens"][0])
-    mask = torch.arange(subwords.shape[1]) < lengths[:, None]
-    states = AutoModel.from_pretrained(weights_folder)(input_ids=subwords, attention_mask=mask.long()).last_hidden_state
-    torch.testing.assert_close(encoder.encode_texts(make_batch()[0]["text_tokens"][0]), encoder.readout(states, mask))
+    words = make_batch()[0]["text_tokens"][0]
+    texts = encoder.subwords(words)
+    mask = (texts.slots >= 0).long()
+    states = AutoModel.from_pretrained(weights_folder)(input_ids=texts.subwords, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(encoder.encode_texts(words), encoder.readout(states, texts.slots))
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_text_alone_and_in_a_padded_batch_are_the_same(encoder: GemmaTstepEnco
     obs, _ = make_batch(1, 6)
     words = obs["text_tokens"][0]
     words[:5, 6:] = words[0, 0]  # texts of different lengths
-    assert len(encoder.subwords(words)[1].unique()) > 1
+    assert len(encoder.subwords(words).lengths.unique()) > 1
     together = encoder.encode_texts(words)
     alone = torch.cat([encoder.encode_texts(words[index : index + 1]) for index in range(6)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
@@ -193,20 +193,23 @@ def test_masking_blanks_words_in_training_alone() -> None:
 def test_subwords_are_those_of_the_table_read_word_by_word(data: st.DataObject) -> None:
     table = SubwordTable.load("natural").rows_for(Vocabulary.default().words)
     ids = data.draw(st.lists(st.lists(st.integers(-1, len(table.words) - 1), min_size=7, max_size=7), min_size=1))
-    subwords, lengths = SubwordLookup(table, compact=False)(torch.tensor(ids))
-    for row, length, words in zip(subwords.tolist(), lengths.tolist(), ids, strict=True):
+    texts = SubwordLookup(table, compact=False)(torch.tensor(ids))
+    for row, slots, length, words in zip(*(part.tolist() for part in texts[:3]), ids, strict=True):
         expected = table.encode_line([table.words[index] if index >= 0 else "no such word" for index in words])
         assert row[:length] == expected
         assert not any(row[length:])
+        word_lengths = [table.inner_lengths[index] for index in words]
+        word_lengths[0] = table.first_lengths[words[0]]
+        assert slots[:length] == [0, *np.arange(1, 8).repeat(word_lengths)]
+        assert slots[length:] == [-1] * (len(row) - length)
 
 
 def test_compact_subwords_are_rows_of_the_used_ids() -> None:
     table = SubwordTable.load("raw").rows_for(Vocabulary.default().words)
     words = torch.tensor([[5, -1, 70], [900, 1, 1]])
-    whole, lengths = SubwordLookup(table, compact=False)(words)
-    compact, compact_lengths = SubwordLookup(table, compact=True)(words)
-    assert lengths.tolist() == compact_lengths.tolist()
-    np.testing.assert_array_equal(table.used_ids[compact.numpy()], whole.numpy())
+    whole, compact = (SubwordLookup(table, compact=choice)(words) for choice in (False, True))
+    assert whole.lengths.tolist() == compact.lengths.tolist()
+    np.testing.assert_array_equal(table.used_ids[compact.subwords.numpy()], whole.subwords.numpy())
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,25 @@ ACTIVATIONS_PER_WIDTH: Final = 12
 CPU_KEPT_BYTES: Final = 2 * 1024**3
 CPU_CHUNK_WIDTHS: Final = 2**20
 """Subwords x widths of a chunk on a CPU: with it a layer's activations are a few MiB, about the size of its cache."""
+
+
+class Texts(NamedTuple):
+    """N texts as Gemma reads them, T subwords each: bos, the words, padding.
+
+    Attributes:
+        subwords: (N, T) ids.
+        slots: (N, T), the place of a subword's word in its text, from 1; 0 for bos, -1 for padding.
+        lengths: (N,), subwords of each text, bos included.
+    """
+
+    subwords: Tensor
+    slots: Tensor
+    lengths: Tensor
+
+    def sorted_by_length(self) -> tuple["Texts", Tensor]:
+        """The same texts, shortest first, and the order (N,) that sorts them."""
+        lengths, order = self.lengths.sort()
+        return Texts(self.subwords[order], self.slots[order], lengths), order
 
 
 class SubwordLookup(nn.Module):
@@ -48,8 +67,8 @@ class SubwordLookup(nn.Module):
         self.pad_id = int(table.compact(PAD_ID)) if compact else PAD_ID
         self.bos_id = int(table.compact(BOS_ID)) if compact else BOS_ID
 
-    def forward(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Word ids (N, W), -1 the unknown word -> subword ids (N, T) with bos, padded on the right, and lengths (N,).
+    def forward(self, words: Tensor) -> Texts:
+        """Word ids (N, W), -1 the unknown word -> the texts as Gemma reads them.
 
         N texts (at least one), W words in a text, S subwords of the longest word, T subwords of the longest text.
         """
@@ -63,8 +82,12 @@ class SubwordLookup(nn.Module):
         subwords[:, 0] = self.bos_id
         # Both masks select row by row from left to right, and equally many in each row: the gaps close without a loop.
         is_subword = torch.arange(ids.shape[2], device=ids.device) < word_lengths[..., None]  # (N, W, S)
-        subwords[(position >= 1) & (position < lengths[:, None])] = ids[is_subword]
-        return subwords, lengths
+        inside = (position >= 1) & (position < lengths[:, None])  # (N, T)
+        subwords[inside] = ids[is_subword]
+        slots = torch.where(position < lengths[:, None], 0, -1)  # (N, T)
+        word_slots = torch.arange(1, words.shape[1] + 1, device=ids.device)  # (W,)
+        slots[inside] = word_slots[:, None].expand_as(ids)[is_subword]
+        return Texts(subwords, slots, lengths)
 
 
 def plan_chunks(lengths: Sequence[int], chunk_subwords: int) -> list[slice]:

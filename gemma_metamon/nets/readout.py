@@ -1,34 +1,55 @@
 """Text states of any length in, a fixed number of summary tokens out.
 
 Gemma 3 270M is 640 wide; a timestep wants 21 x 128 = 2688. Only here does one become the other.
-No file, no network, no language model: states and a mask in, one vector per text out.
+No file, no network, no language model: states and the slots of the words in, one vector per text out.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+SLOT_SCORE_STD = 2.0
 
 
 class SummaryReadout(nn.Module):
     """Attention pooling with one head per summary token, each with its own scores and its own projection.
 
+    A state's score for a head has two terms: what the state says, and where its word stands. Observations have fixed
+    slots (in the default space the second move's name is always word 16), and an action is a slot's number: without the
+    second term a head would first have to learn to count. It starts random and strong: each head begins with a few
+    slots of its own.
+
     States are normalised on the way in, because a pretrained Gemma's final gain makes some channels hundreds of times
     larger than others, and summary tokens on the way out, to the unit scale that a transformer's input should have.
 
-    Shapes: states (N, T, hidden_size) and subword_mask (N, T), True on real subwords -> (N, S * D).
-    N texts, T subwords, S summary tokens, D token width. Every text has at least one real subword.
+    Shapes: states (N, T, hidden_size) and slots (N, T) -> (N, S * D). A subword's slot is the place of its word in the
+    text, from 1; 0 for bos, -1 for padding, which is not read. Every text has at least one real subword.
+    N texts, T subwords, S summary tokens, D token width.
+
+    Args:
+        hidden_size: width of a state.
+        words: W, the words of a text; None scores states without regard to their place.
+        summary_tokens: S.
+        token_dim: D.
     """
 
-    def __init__(self, hidden_size: int, *, summary_tokens: int = 21, token_dim: int = 128) -> None:
+    def __init__(self, hidden_size: int, words: int | None, *, summary_tokens: int = 21, token_dim: int = 128) -> None:
         super().__init__()
         self.emb_dim = summary_tokens * token_dim
         self.state_norm = nn.LayerNorm(hidden_size)
         self.to_scores = nn.Linear(hidden_size, summary_tokens, bias=False)
+        self.slot_scores: nn.Parameter | None = None
+        if words is not None:
+            self.slot_scores = nn.Parameter(torch.randn(words + 1, summary_tokens) * SLOT_SCORE_STD)
         self.to_tokens = nn.Parameter(torch.randn(summary_tokens, hidden_size, token_dim) * hidden_size**-0.5)
         self.token_norm = nn.LayerNorm(token_dim)
 
-    def forward(self, states: Tensor, subword_mask: Tensor) -> Tensor:
+    def forward(self, states: Tensor, slots: Tensor) -> Tensor:
         states = self.state_norm(states.to(self.to_tokens.dtype))
-        scores = self.to_scores(states).masked_fill(~subword_mask[..., None], -torch.inf)  # (N, T, S)
+        scores = self.to_scores(states)  # (N, T, S)
+        if self.slot_scores is not None:
+            scores = scores + F.embedding(slots.clamp(min=0), self.slot_scores)
+        scores = scores.masked_fill(slots[..., None] < 0, -torch.inf)
         pooled = scores.softmax(dim=1).transpose(1, 2) @ states  # (N, S, hidden_size)
         tokens = torch.einsum("nsh,shd->nsd", pooled, self.to_tokens)  # (N, S, D)
         summary: Tensor = self.token_norm(tokens).flatten(1)  # (N, S * D)

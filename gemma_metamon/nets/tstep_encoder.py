@@ -67,6 +67,7 @@ class GemmaTstepEncoder(nn.Module):
         extra_emb_dim: features made of the previous reward and action before they join the numbers.
         token_mask_aug: in training, replace a random share of the words by the unknown word.
         token_mask_share: that share.
+        slot_scores: let the readout's scores depend on the place of a word in the text, see SummaryReadout.
         vocabulary: the words whose ids the observations hold, in order; None is the packaged vocabulary.
 
     Raises:
@@ -101,6 +102,7 @@ class GemmaTstepEncoder(nn.Module):
         extra_emb_dim: int = 18,
         token_mask_aug: bool = False,
         token_mask_share: float = MASKED_WORDS_SHARE,
+        slot_scores: bool = True,
         vocabulary: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -127,8 +129,8 @@ class GemmaTstepEncoder(nn.Module):
             freeze_base_model=freeze_base_model,
             use_4bit=use_4bit,
         )
-        numbers, rl2_dim = _width(obs_space, NUMBERS_KEY), _width({"rl2_space": rl2_space}, "rl2_space")
-        _width(obs_space, WORDS_KEY)
+        text_words, numbers = _width(obs_space, WORDS_KEY), _width(obs_space, NUMBERS_KEY)
+        rl2_dim = _width({"rl2_space": rl2_space}, "rl2_space")
 
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
@@ -137,7 +139,10 @@ class GemmaTstepEncoder(nn.Module):
         self.backbone = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
         config: Any = self.backbone.config
         self.readout = SummaryReadout(
-            config.hidden_size, summary_tokens=summary_tokens, token_dim=text_emb_dim // summary_tokens
+            config.hidden_size,
+            text_words if slot_scores else None,
+            summary_tokens=summary_tokens,
+            token_dim=text_emb_dim // summary_tokens,
         )
         self.numbers = NumbersEncoder(numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
         self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
@@ -170,26 +175,24 @@ class GemmaTstepEncoder(nn.Module):
         if self.training and self.masked_share:
             masked = torch.rand(words.shape, device=words.device) < self.masked_share
             words = words.masked_fill(masked, UNKNOWN_ID)
-        subwords, lengths = self.subwords(words)  # (N, T), (N,)
-        lengths, order = lengths.sort()
-        subwords = subwords[order]
-        ascending = lengths.tolist()
-        plan = self._memory_plan(subwords.device)
+        texts, order = self.subwords(words).sorted_by_length()
+        lengths = texts.lengths.tolist()
+        plan = self._memory_plan(words.device)
         embs = []
-        for chunk in plan_chunks(ascending, plan.chunk_subwords):
-            ids = subwords[chunk, : ascending[chunk.stop - 1]]  # (n, t)
-            if plan.keeps(ids.numel()):
-                embs.append(self._encode_chunk(ids, lengths[chunk]))
+        for chunk in plan_chunks(lengths, plan.chunk_subwords):
+            longest = lengths[chunk.stop - 1]
+            subwords, slots = texts.subwords[chunk, :longest], texts.slots[chunk, :longest]  # (n, t)
+            if plan.keeps(subwords.numel()):
+                embs.append(self._encode_chunk(subwords, slots))
             else:
                 # the random state is restored for the second pass, so LoRA's dropout is the same in both
-                embs.append(checkpoint(self._encode_chunk, ids, lengths[chunk], use_reentrant=False))
+                embs.append(checkpoint(self._encode_chunk, subwords, slots, use_reentrant=False))
         return torch.cat(embs)[order.argsort()]  # (N, text_emb_dim)
 
-    def _encode_chunk(self, subwords: Tensor, lengths: Tensor) -> Tensor:
+    def _encode_chunk(self, subwords: Tensor, slots: Tensor) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
             states = read_texts(self.backbone, subwords)  # (n, t, hidden_size)
-        subword_mask = torch.arange(subwords.shape[1], device=subwords.device) < lengths[:, None]  # (n, t)
-        summary: Tensor = self.readout(states, subword_mask)
+        summary: Tensor = self.readout(states, slots)
         return summary
 
     def _memory_plan(self, device: torch.device) -> MemoryPlan:
