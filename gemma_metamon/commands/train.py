@@ -215,7 +215,7 @@ def _open_battles(
     if args.parsed_replay_dir is None:
         from gemma_metamon import sample_battles
 
-        formats = args.formats or sample_battles.FORMATS
+        formats = args.formats or sample_battles.bundled_formats()
         files = [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
     else:
         if not args.parsed_replay_dir.is_dir():
