@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gemma_metamon import __version__
 from gemma_metamon.errors import GemmaMetamonError
 
-COMMANDS = ("train", "evaluate", "inspect", "configs", "showdown")
+COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown")
 
 
 def build_parser() -> argparse.ArgumentParser:
