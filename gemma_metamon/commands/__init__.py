@@ -7,6 +7,7 @@ and logs to stderr. `run` returns the exit status; a GemmaMetamonError becomes o
 import argparse
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,8 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    # read when torch loads: its threads wait asleep, for spinning ones make a busy machine many times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
