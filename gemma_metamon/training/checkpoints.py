@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -143,6 +144,14 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
     return agent.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), meta
 
 
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); use another checkpoint of the run") from error
+    return tensors
+
+
 def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
     """The agent's state without the frozen base that is rebuilt from its model name."""
     encoder = agent.get_submodule("tstep_encoder")
@@ -156,7 +165,7 @@ def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(agent: nn.Module, folder: Path) -> None:
     """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
-    saved, wanted = load_file(folder / WEIGHTS), agent_weights(agent)
+    saved, wanted = _read_tensors(folder / WEIGHTS), agent_weights(agent)
     wrong = [f"{key} is missing" for key in wanted.keys() - saved.keys()]
     wrong += [f"{key} is not in this agent" for key in saved.keys() - wanted.keys()]
     wrong += [
@@ -203,7 +212,7 @@ def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[
         raise MissingFileError(
             f"{folder} cannot be resumed: it has no {TRAINING} (checkpoint 0 is the untrained network)"
         )
-    tensors = load_file(folder / TRAINING)
+    tensors = _read_tensors(folder / TRAINING)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, _, rest = key.partition("/")

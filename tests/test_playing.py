@@ -1,0 +1,187 @@
+"""An agent plays whole battles on the real simulator, many at once, and sends only what the simulator allows."""
+
+import asyncio
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_agent import train_command
+
+from gemma_metamon.commands import main
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.evaluate import MatchResult, play_match, wilson_interval
+from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
+from gemma_metamon.showdown.recording import Recorder
+from gemma_metamon.showdown.server import running_server
+from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training import checkpoints
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(train_command(folder)) == 0
+    return folder / "run"
+
+
+def load_policy(run_dir: Path, **options: Any) -> BatchedPolicy:
+    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
+    return BatchedPolicy(agent, meta.view(), max_battles=16, **options)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
+def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, battle_format: str) -> None:
+    policy = load_policy(run_dir, sample=True)
+    refused: list[str] = []
+    records: list[Any] = []
+
+    def build(**options: Any) -> PolicyPlayer:
+        player = PolicyPlayer(policy, **options)
+        Recorder(lambda battle, record: records.append(record)).attach(player)
+        receive = player._handle_battle_message
+
+        async def listen(split_messages: list[list[str]]) -> None:
+            refused.extend("|".join(m) for m in split_messages if len(m) > 2 and m[1] == "error")
+            await receive(split_messages)
+
+        player._handle_battle_message = listen  # type: ignore[method-assign]
+        return player
+
+    with running_server() as server:
+        result = asyncio.run(
+            play_match(
+                build,
+                "RandomPlayer",
+                6,
+                battle_format=battle_format,
+                teams=load_teams(battle_format),
+                websocket_url=server.websocket_url,
+                concurrency=6,
+            )
+        )
+    assert result.battles == len(records) == 6
+    # a Pokémon that is perhaps trapped is told so by a refusal and a new request: the protocol's way, not our mistake
+    assert [line for line in refused if "Unavailable choice" not in line] == []
+    assert policy.decisions >= sum(len(record.states) - 1 for record in records)
+    assert len(policy._free_rows) == 16
+
+
+@pytest.mark.server
+def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["evaluate", "--run_dir", str(run_dir), "--format", "gen1ou", "--opponents", "RandomPlayer", "--sample"]
+    assert main([*command, "--battles", "4", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (row,) = report["opponents"]
+    assert row["battles"] == row["wins"] + row["losses"] + row["ties"] == 4
+    assert row["interval_95"][0] <= row["win_rate"] <= row["interval_95"][1]
+    assert report["ckpt"] == 1
+    assert report["decisions_per_s"] > 0
+
+
+def test_batched_decisions_equal_those_made_alone(run_dir: Path, battle_file: Path) -> None:
+    """Three battles in one policy, two of them a step behind each other, against each battle alone in a fresh one."""
+    from gemma_metamon.battle.replays import load_battle
+
+    states = load_battle(battle_file).states[:14]  # beyond max_seq_len = 12
+    legal = torch.ones(13, dtype=torch.bool).numpy()
+
+    async def together() -> list[list[int]]:
+        policy = load_policy(run_dir)
+        sessions = [policy.open_session() for _ in range(3)]
+        actions: list[list[int]] = [[], [], []]
+        for t in range(len(states) + 2):
+            acting = [i for i in range(3) if 0 <= t - i < len(states)]
+            chosen = await asyncio.gather(*(policy.decide(sessions[i], states[t - i], legal) for i in acting))
+            for i, action in zip(acting, chosen, strict=True):
+                actions[i].append(action)
+        return actions
+
+    async def alone() -> list[int]:
+        policy = load_policy(run_dir)
+        session = policy.open_session()
+        return [await policy.decide(session, state, legal) for state in states]
+
+    expected = asyncio.run(alone())
+    assert asyncio.run(together()) == [expected] * 3
+
+
+def test_a_step_that_fails_reaches_the_battle_that_waits(run_dir: Path, battle_file: Path) -> None:
+    from gemma_metamon.battle.replays import load_battle
+
+    policy = load_policy(run_dir)
+    policy.agent.act = functools.partial(_fail)
+    state = load_battle(battle_file).states[0]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        asyncio.run(policy.decide(policy.open_session(), state, torch.ones(13, dtype=torch.bool).numpy()))
+
+
+def _fail(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("out of memory")
+
+
+def test_more_battles_than_memory_is_an_error_that_names_the_mend(run_dir: Path) -> None:
+    policy = load_policy(run_dir)
+    for _ in range(16):
+        policy.open_session()
+    with pytest.raises(ServerError, match="raise max_battles"):
+        policy.open_session()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--opponents", "RandmPlayer"], "did you mean RandomPlayer?"),
+        (["--format", "gen5ou"], "gen5ou"),
+        (["--ckpt", "9"], "has no checkpoint 9; it has 0, 1"),
+        (["--battles", "0"], "must be at least 1"),
+        (["--run_dir", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_bad_input_to_evaluate_gets_one_sentence(
+    arguments: list[str], complaint: str, run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["evaluate", "--run_dir", str(run_dir), *arguments]) == 1
+    assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_damaged_checkpoint_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "run" / "ckpts" / "epoch_1"
+    folder.mkdir(parents=True)
+    source = checkpoints.checkpoint_folder(run_dir, 1)
+    for name in (checkpoints.META, checkpoints.WEIGHTS):
+        (folder / name).write_bytes((source / name).read_bytes())
+    (folder / checkpoints.META).write_text('{"epoch": 1}')
+    assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1
+    assert "not a checkpoint's description" in capsys.readouterr().err
+    (folder / checkpoints.META).write_bytes((source / checkpoints.META).read_bytes())
+    (folder / checkpoints.WEIGHTS).write_bytes((source / checkpoints.WEIGHTS).read_bytes()[:5000])
+    assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1
+    assert "weights.safetensors is damaged" in capsys.readouterr().err
+
+
+# scipy 1.17.1: scipy.stats.binomtest(wins, battles).proportion_ci(method="wilson")
+@pytest.mark.parametrize(
+    ("wins", "battles", "low", "high"),
+    [
+        (50, 100, 0.4038315303659956, 0.5961684696340044),
+        (0, 10, 0.0, 0.27753279986288926),
+        (97, 100, 0.9154806357094724, 0.9897454759759611),
+        (500, 500, 0.9923756595384479, 1.0),
+    ],
+)
+def test_the_interval_is_wilsons(wins: int, battles: int, low: float, high: float) -> None:
+    assert wilson_interval(wins, battles) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_no_battles_say_nothing() -> None:
+    assert MatchResult(opponent="RandomPlayer", wins=0, losses=0, ties=0).interval == (0.0, 1.0)
+
+
+def test_a_view_survives_its_checkpoint(run_dir: Path) -> None:
+    view: BattleView = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, 1)).view()
+    assert (view.obs_space.name, view.action_space.n) == ("TeamPreviewObservationSpace", 13)
