@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -105,13 +106,13 @@ def plan_chunks(lengths: Sequence[int], chunk_subwords: int) -> list[slice]:
     return [*chunks, slice(start, len(lengths))] if lengths else []
 
 
-@dataclass
+@dataclass(frozen=True)
 class MemoryPlan:
     """How many subwords are read at a time, and how many of them may keep their activations until the backward pass."""
 
     chunk_subwords: int
     kept_subwords: float
-    """What is left of that; infinite where nothing is recomputed."""
+    """Infinite where nothing is recomputed."""
 
     @classmethod
     def choose(
@@ -138,9 +139,6 @@ class MemoryPlan:
             kept_subwords=math.inf if not recomputes else kept if chunk_subwords is None else 0,
         )
 
-    def keeps(self, subwords: int) -> bool:
-        """Whether a chunk of that size may keep its activations; if so, they are taken off what is left."""
-        if subwords > self.kept_subwords:
-            return False
-        self.kept_subwords -= subwords
-        return True
+    def count_kept(self, sizes: Sequence[int]) -> int:
+        """How many of the first chunks, of that many subwords each, may keep their activations."""
+        return sum(total <= self.kept_subwords for total in accumulate(sizes))

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_interface import HasShape
@@ -21,6 +20,7 @@ from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup, plan_chunks
 from gemma_metamon.nets.gemma import GEMMA_3_270M, BackboneOptions, build_backbone, read_texts
 from gemma_metamon.nets.numerics import NumbersEncoder
 from gemma_metamon.nets.readout import SummaryReadout
+from gemma_metamon.nets.recompute import recompute_chunks
 from gemma_metamon.text.phrases import check_phrasing
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
@@ -167,7 +167,9 @@ class GemmaTstepEncoder(nn.Module):
         if log_dict is not None:
             log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
         numbers = self.numbers(obs[NUMBERS_KEY][real], rl2s[real])  # (R, numerical_emb_dim)
-        out[real] = torch.cat([self.encode_texts(distinct)[text_of], numbers], dim=-1)
+        out[real] = torch.cat([self.encode_texts(distinct)[text_of], numbers], dim=-1).to(
+            out.dtype
+        )  # not so in autocast
         return out
 
     def encode_texts(self, words: Tensor) -> Tensor:
@@ -178,15 +180,15 @@ class GemmaTstepEncoder(nn.Module):
         texts, order = self.subwords(words).sorted_by_length()
         lengths = texts.lengths.tolist()
         plan = self._memory_plan(words.device)
-        embs = []
-        for chunk in plan_chunks(lengths, plan.chunk_subwords):
-            longest = lengths[chunk.stop - 1]
-            subwords, slots = texts.subwords[chunk, :longest], texts.slots[chunk, :longest]  # (n, t)
-            if plan.keeps(subwords.numel()):
-                embs.append(self._encode_chunk(subwords, slots))
-            else:
-                # the random state is restored for the second pass, so LoRA's dropout is the same in both
-                embs.append(checkpoint(self._encode_chunk, subwords, slots, use_reentrant=False))
+        chunks = [
+            (texts.subwords[chunk, : lengths[chunk.stop - 1]], texts.slots[chunk, : lengths[chunk.stop - 1]])  # (n, t)
+            for chunk in plan_chunks(lengths, plan.chunk_subwords)
+        ]
+        kept = plan.count_kept([subwords.numel() for subwords, _ in chunks])
+        embs = [self._encode_chunk(*chunk) for chunk in chunks[:kept]]
+        if kept < len(chunks):
+            trained = [p for part in (self.backbone, self.readout) for p in part.parameters() if p.requires_grad]
+            embs.append(recompute_chunks(self._encode_chunk, chunks[kept:], trained))
         return torch.cat(embs)[order.argsort()]  # (N, text_emb_dim)
 
     def _encode_chunk(self, subwords: Tensor, slots: Tensor) -> Tensor:

@@ -1,0 +1,76 @@
+"""Run a function over chunks of a batch without keeping activations; the backward pass computes them again.
+
+`torch.utils.checkpoint` around each chunk would keep the chunk's graph, thousands of small blocks that the next chunk's
+activations are allocated between: on a CPU the memory then fragments, and 16 turns of Gemma 3 270M cost 3.5 GiB where
+1.8 are needed. Here nothing of a chunk stays. Each parameter gets one gradient for all chunks, through autograd and not
+behind its back, as DistributedDataParallel needs it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Chunk = tuple[Tensor, ...]
+
+
+def recompute_chunks(function: Callable[..., Tensor], chunks: Sequence[Chunk], parameters: Sequence[Tensor]) -> Tensor:
+    """The outputs of `function(*chunk)`, one after the other along the first axis.
+
+    Args:
+        function: what is run, the second time with the random state that it had the first time.
+        chunks: its arguments; no gradient flows into them.
+        parameters: all tensors with gradients that the function uses.
+    """
+    out: Tensor = _Recompute.apply(function, chunks, *parameters)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Recompute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[..., Tensor], chunks: Sequence[Chunk], *parameters: Tensor) -> Tensor:
+        ctx.function, ctx.chunks = function, chunks
+        device = chunks[0][0].device.type
+        ctx.autocast = {
+            "device_type": device,
+            "enabled": torch.is_autocast_enabled(device),
+            "dtype": torch.get_autocast_dtype(device),
+            "cache_enabled": False,  # weights cast here, without gradients, must not be found by what runs with them
+        }
+        ctx.random_states, outputs = [], []
+        for chunk in chunks:
+            ctx.random_states.append(_get_random_state(chunk[0].device))
+            with torch.autocast(**ctx.autocast):
+                outputs.append(function(*chunk))
+        ctx.save_for_backward(*parameters)  # so that autograd notices if one changes in between
+        ctx.sizes = [len(output) for output in outputs]
+        return torch.cat(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        parameters = ctx.saved_tensors
+        totals: list[Tensor | None] = [None] * len(parameters)
+        before = _get_random_state(ctx.chunks[0][0].device)
+        grads = torch.split(grad_outputs[0], ctx.sizes)
+        for chunk, state, grad in zip(ctx.chunks, ctx.random_states, grads, strict=True):
+            _set_random_state(chunk[0].device, state)
+            with torch.enable_grad(), torch.autocast(**ctx.autocast):
+                output = ctx.function(*chunk)
+            gradients = torch.autograd.grad(output, parameters, grad, allow_unused=True)
+            for index, gradient in enumerate(gradients):
+                total = totals[index]
+                if gradient is not None:
+                    totals[index] = gradient if total is None else total.add_(gradient)
+        _set_random_state(ctx.chunks[0][0].device, before)
+        return None, None, *totals
+
+
+def _get_random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
