@@ -136,14 +136,23 @@ _search_paths: set[str] = set()
 
 
 def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
-    from gemma_metamon.nets import actors, agents, critics, filters, popart, traj_encoder, tstep_encoder
+    from gemma_metamon.nets import (
+        actors,
+        agent_interface,
+        agents,
+        critics,
+        filters,
+        popart,
+        traj_encoder,
+        tstep_encoder,
+    )
     from gemma_metamon.training import experiment
 
     agent, actor_critic, metamon = "amago.agent", "amago.nets.actor_critic", "metamon.rl.metamon_to_amago"
     return [
         ("MultiTaskAgent", agent, agents.MultiTaskAgent),
         ("Agent", agent, agents.Agent),
-        ("Multigammas", agent, agents.Multigammas),
+        ("Multigammas", agent, agent_interface.Multigammas),
         ("binary_filter", agent, filters.binary_filter),
         ("exp_filter", agent, filters.exp_filter),
         ("leaky_relu_filter", agent, filters.leaky_relu_filter),
