@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gemma_metamon.battle.replays import MISSING_ACTION, N_RECORDED_ACTIONS
+from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import MAX_MOVES, BattleState
 from gemma_metamon.errors import ConfigError
 
@@ -65,6 +65,3 @@ def get_action_space(name: str) -> ActionSpace:
     if name not in ACTION_SPACES:
         raise ConfigError(f"unknown action space {name!r}; choose one of {', '.join(ACTION_SPACES)}")
     return ACTION_SPACES[name]
-
-
-__all__ = ["ACTION_SPACES", "FIRST_SWITCH", "FIRST_TERA", "MISSING_ACTION", "ActionSpace", "get_action_space"]
