@@ -156,7 +156,8 @@ def run(args: argparse.Namespace) -> int:
     with tracking.Tracker(run_dir, args.run_name, {**settings, "gin": resolved.bindings}, wandb=args.log) as tracker:
         trainer.train(tracker)
     _report_data(dataset)
-    print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
+    if trainer.accelerator.is_main_process:
+        print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
     return 0
 
 
