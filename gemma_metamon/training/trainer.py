@@ -28,6 +28,9 @@ from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
+MAX_HELD_OUT = 256
+"""Held-out battles that are played through after an epoch; more would only narrow the interval."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -49,7 +52,7 @@ class Trainer:
         experiment: what gin set.
         dataset: the battles.
         identity, config, settings: what checkpoints record of the run.
-        held_out: battle files that are not trained on; the agreement with them is measured after each epoch.
+        held_out: battle files that are not trained on; the agreement with the first 256 is measured after each epoch.
         tracker: receives the metrics (of the main process).
         dloader_workers: processes that read battles; 0 reads them here.
     """
@@ -74,7 +77,7 @@ class Trainer:
         self.identity = identity
         self.config = config
         self.settings = settings
-        self.held_out = held_out
+        self.held_out = held_out[:MAX_HELD_OUT]
         self.dloader_workers = dloader_workers
         self.accelerator = Accelerator(
             gradient_accumulation_steps=schedule.grad_accum,
