@@ -81,6 +81,7 @@ def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFi
     assert row["interval_95"][0] <= row["win_rate"] <= row["interval_95"][1]
     assert report["ckpt"] == 1
     assert report["decisions_per_s"] > 0
+    assert report["unknown_words"] == {}
 
 
 def test_batched_decisions_equal_those_made_alone(run_dir: Path, battle_file: Path) -> None:

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "opponents": [result.as_dict() for result in results],
         "decisions": policy.decisions,
         "decisions_per_s": policy.decisions / policy.busy_s if policy.busy_s else 0.0,
+        "unknown_words": dict(policy.view.vocabulary.unknown_counts.most_common()),
     }
     print(json.dumps(report) if args.json else as_table(report))
     return 0
@@ -111,4 +112,6 @@ def as_table(report: dict[str, Any]) -> str:
             f"{row['win_rate']:9.1%}  {low:.1%} to {high:.1%}"
         )
     lines.append(f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policy's time")
+    if report["unknown_words"]:
+        lines.append(f"words that the agent does not know, and how often it met them: {report['unknown_words']}")
     return "\n".join(lines)
