@@ -401,6 +401,9 @@ class Agent(nn.Module):
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
+        *,
+        popart_type: Callable[..., PopArtLayer] = PopArtLayer,
+        multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
         raise ConfigError(
             "this version trains MultiTaskAgent only, not Agent; use --model_gin_config "
