@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
-from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, check_weights, load_config, load_pretrained
-
-__all__ = ["GEMMA_3_270M", "BackboneOptions", "build_backbone", "check_weights", "read_texts"]
+from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
 
 GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
     "vocab_size": 262_144,

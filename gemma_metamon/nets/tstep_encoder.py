@@ -17,10 +17,11 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_interface import HasShape
 from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup, plan_chunks
-from gemma_metamon.nets.gemma import GEMMA_3_270M, BackboneOptions, build_backbone, read_texts
+from gemma_metamon.nets.gemma import BackboneOptions, build_backbone, read_texts
 from gemma_metamon.nets.numerics import NumbersEncoder
 from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
+from gemma_metamon.nets.weights import GEMMA_3_270M
 from gemma_metamon.text.phrases import check_phrasing
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
