@@ -120,15 +120,18 @@ def configurable(name: str) -> Callable[..., Any]:
     return found
 
 
-def bound_value(name: str, parameter: str) -> Any:
-    """What gin has bound to a parameter, or the parameter's default."""
+def bindings_of(name: str) -> dict[str, Any]:
+    """The parameters that gin has bound for a name, macros followed; references stay references."""
     import gin
 
-    selector, target = _registered[name]
-    bindings = gin.get_bindings(selector, resolve_references=False)
-    if parameter in bindings:
-        return _macro_value(bindings[parameter])
-    return inspect.signature(target).parameters[parameter].default
+    bindings = gin.get_bindings(_registered[name][0], resolve_references=False)
+    return {parameter: _macro_value(value) for parameter, value in bindings.items()}
+
+
+def bound_value(name: str, parameter: str) -> Any:
+    """What gin has bound to a parameter, or the parameter's default."""
+    bindings = bindings_of(name)
+    return bindings.get(parameter, inspect.signature(_registered[name][1]).parameters[parameter].default)
 
 
 _registered: dict[str, tuple[str, Callable[..., Any]]] = {}

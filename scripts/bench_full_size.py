@@ -95,7 +95,7 @@ def make_step(agent: Any, experiment: Experiment, batch: Batch) -> dict[str, Any
     optimizer = experiment.build_optimizer(agent)
     started = time.perf_counter()
     losses = agent(batch)
-    loss = losses.actor_loss + experiment.critic_loss_weight * losses.critic_loss
+    loss = experiment.total_loss(agent, losses.actor_loss, losses.critic_loss)
     forward = time.perf_counter()
     loss.backward()
     grad_norm = torch.nn.utils.clip_grad_norm_(agent.trainable_parameters(), experiment.grad_clip)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 from conftest import GOLDENS
 
 from gemma_metamon import configs
@@ -136,6 +137,21 @@ def test_bindings_reach_the_parts_that_agents_make_themselves() -> None:
     agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
     assert agent.discounts == [0.5, 0.9, 0.999]
     assert agent.popart.beta == 0.25
+
+
+def test_two_critic_loss_weights_that_differ_are_refused_and_one_alone_counts() -> None:
+    view = BattleView.from_names(
+        obs_space="DefaultObservationSpace", action_space="MinimalActionSpace", reward_function="BinaryReward"
+    )
+    configs.load(TINY, "binary_rl.gin", ["MultiTaskAgent.critic_loss_weight = 5.0"])
+    with pytest.raises(
+        ConfigError, match=r"Experiment.critic_loss_weight is 10.0, but MultiTaskAgent.* is 5.0; set one"
+    ):
+        configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    configs.load(TINY, None, ["MultiTaskAgent.critic_loss_weight = 5.0"])
+    experiment = configs.configurable(configs.EXPERIMENT)()
+    one = torch.tensor(1.0)
+    assert experiment.total_loss(experiment.build_agent(view), one, one) == 6.0
 
 
 def test_a_users_own_file_may_include_a_packaged_one(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ class MultiTaskAgent(nn.Module):
         actor_type: see Actor.
         critic_type: see NCriticsTwoHot.
         pass_obs_keys_to_actor: observations that the actor sees itself; a masked actor needs "illegal_actions".
-        critic_loss_weight: kept for whoever adds the losses up; nothing here reads it.
+        critic_loss_weight: for whoever adds the losses up; nothing here reads it.
         n_step: rewards in a TD target before the critics take over.
         amago_version: see above.
         popart_type: makes the PopArtLayer.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError
@@ -30,7 +30,8 @@ class Experiment:
         lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
         l2_coeff: AdamW's decoupled weight decay.
         grad_clip: the largest norm of all gradients together.
-        critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss.
+        critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
+            of that name, where AMAGO 3.3 has it.
         mixed_precision: Accelerate's autocast for everything above the encoder ("no" or "bf16"); Gemma's own precision
             is GemmaTstepEncoder.dtype.
 
@@ -48,7 +49,7 @@ class Experiment:
         lr_warmup_steps: int = 500,
         l2_coeff: float = 1e-3,
         grad_clip: float = 1.0,
-        critic_loss_weight: float = 10.0,
+        critic_loss_weight: float | None = None,
         mixed_precision: Literal["no", "bf16"] = "no",
     ) -> None:
         if agent_type is None or tstep_encoder_type is None or traj_encoder_type is None or max_seq_len is None:
@@ -87,7 +88,18 @@ class Experiment:
             popart_type=configs.configurable("PopArtLayer"),
             multigammas_type=configs.configurable("Multigammas"),
         )
+        agents_own = configs.bindings_of(type(agent).__name__).get("critic_loss_weight")
+        if agents_own is not None and self.critic_loss_weight not in (None, agents_own):
+            raise ConfigError(
+                f"MetamonAMAGOExperiment.critic_loss_weight is {self.critic_loss_weight}, but "
+                f"{type(agent).__name__}.critic_loss_weight is {agents_own}; set one of them"
+            )
         return agent
+
+    def total_loss(self, agent: Any, actor_loss: Tensor, critic_loss: Tensor) -> Tensor:
+        """actor_loss + critic_loss_weight * critic_loss, scalars."""
+        weight = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
+        return actor_loss + weight * critic_loss
 
     def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
         return torch.optim.AdamW(

@@ -155,7 +155,7 @@ class Trainer:
     def _learn(self, batch: Batch, meter: "Meter") -> None:
         with self.accelerator.accumulate(self.agent):
             losses = self.agent(batch)
-            total = losses.actor_loss + self.experiment.critic_loss_weight * losses.critic_loss
+            total = self.experiment.total_loss(self.bare_agent, losses.actor_loss, losses.critic_loss)
             self.accelerator.backward(total)
             meter.add("loss/total", total)
             meter.add("loss/actor", losses.actor_loss)
