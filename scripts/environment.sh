@@ -14,5 +14,5 @@ if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
 fi
 PATH="$PWD/.venv/bin:$PATH"
 export PATH
-# Threads that wait for each other should sleep: spinning, they make a busy machine many times slower.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# Threads that wait for each other may spin only briefly: on a busy machine, spinning makes torch many times slower.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-1000}"

@@ -105,7 +105,7 @@ def print_tables(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save_dir", type=Path, default=Path("runs"), help="(default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=350, help="(default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=400, help="(default: %(default)s)")
     parser.add_argument("--battles", type=int, default=100, help="per player and opponent (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     args = parser.parse_args()

@@ -41,10 +41,12 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    # read when torch loads: its threads wait asleep, for spinning ones make a busy machine many times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # read when torch loads: its threads spin only briefly, for on a busy machine spinning makes it many times slower
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # gin reports every folder in which an included file is not
+    logging.getLogger().handlers[0].addFilter(lambda record: record.module != "resource_reader")
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
