@@ -1,10 +1,10 @@
 """Build the full-size agent with random weights and make one optimizer step on the CPU: time and peak memory.
 
-    OMP_WAIT_POLICY=PASSIVE python scripts/bench_full_size.py --threads 2
+    python scripts/bench_full_size.py --threads 2       # on a busy machine with GOMP_SPINCOUNT=1000 before it
 
 One battle of 128 decisions (129 different turns) through Gemma 3 270M with LoRA and the 1280-wide transformer, float32.
 Prints a table for people, then one line of JSON. Downloads nothing. Without the variable, threads that wait by spinning
-make it ten times slower on a machine that is busy with other things.
+make it several times slower on a machine that is busy with other things.
 """
 
 import argparse

@@ -53,6 +53,13 @@ def test_a_failure_is_one_sentence_and_debug_gives_the_traceback(capsys: pytest.
         main(["--debug", "inspect", "nowhere.json"])
 
 
+def test_a_reader_that_has_had_enough_is_no_error(battle_file: Path) -> None:
+    command = f"{sys.executable} -m gemma_metamon inspect '{battle_file}' | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == "== timestep 0\n"
+    assert done.stderr == ""
+
+
 def test_inspect_json_holds_what_the_agent_sees(battle_file: Path, capsys: pytest.CaptureFixture) -> None:
     space = ["--obs_space", "TeamPreviewObservationSpace", "--phrasing", "raw"]
     assert main(["inspect", str(battle_file), *space, "--action_space", "MinimalActionSpace", "--json"]) == 0

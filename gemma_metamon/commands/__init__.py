@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence = str(error).split("\n  In call to configurable", 1)[0]
         print(f"gemma-metamon {args.command}: {sentence}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads our output, `head` for one, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 1
     except KeyboardInterrupt:
         print(f"gemma-metamon {args.command}: interrupted", file=sys.stderr)
         return 130
