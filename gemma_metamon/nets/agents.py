@@ -220,7 +220,6 @@ class MultiTaskAgent(nn.Module):
 
         actor_loss = masked_mean(actor_loss, counted)
         critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
-        stats |= {"actor_loss": actor_loss, "critic_loss": critic_loss}
         stats |= _policy_stats(policy, actions, counted)
         return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
 
