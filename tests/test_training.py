@@ -60,6 +60,14 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path) -> None:
         torch.testing.assert_close(parts[key], value, rtol=0, atol=0, msg=key)
 
 
+def test_loader_processes_change_nothing(tmp_path: Path) -> None:
+    assert main(train_command(tmp_path / "here")) == 0
+    assert main(train_command(tmp_path / "workers", "--dloader_workers", "2")) == 0
+    here, workers = weights(tmp_path / "here", 1), weights(tmp_path / "workers", 1)
+    for key, value in here.items():
+        torch.testing.assert_close(workers[key], value, rtol=0, atol=0, msg=key)
+
+
 def test_accumulated_batches_make_one_update(tmp_path: Path) -> None:
     assert main(train_command(tmp_path, "--grad_accum", "3")) == 0
     meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path / "run", 1))
