@@ -74,10 +74,7 @@ class BattleFileName:
     @classmethod
     def parse(cls, name: str) -> "BattleFileName":
         """Raises DataError unless the name (with or without its suffix) has metamon's seven parts."""
-        stem = name
-        for suffix in SUFFIXES:
-            stem = stem.removesuffix(suffix)
-        parts = stem.split("_")
+        parts = battle_stem(name).split("_")
         if len(parts) != 7 or parts[3] != "vs" or parts[6] not in ("WIN", "LOSS"):
             raise DataError(f"{name!r} is not named BATTLE_RATING_PLAYER_vs_OPPONENT_DATE_WIN|LOSS")
         battle_id, rating, player, _, opponent, date, result = parts
@@ -149,8 +146,7 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
 
     Raises MissingFileError where the folder does not exist or a format has no battle in it.
     """
-    if not root.is_dir():
-        raise MissingFileError(f"no such folder: {root}")
+    _require_folder(root)
     found: list[Path] = []
     for battle_format in formats:
         files = sorted(p for p in (root / battle_format).glob("*.json*") if is_battle_file(p.name))
@@ -164,9 +160,23 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
     return found
 
 
+def battle_stem(name: str) -> str:
+    """A battle file's name without its suffix."""
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name
+
+
 def is_battle_file(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
 def list_formats(root: Path) -> Sequence[str]:
+    """The formats that a folder holds battles of. Raises MissingFileError where there is no such folder."""
+    _require_folder(root)
     return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.json*")))
+
+
+def _require_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise MissingFileError(f"no such folder: {root}")

@@ -44,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # read when torch loads: its threads spin only briefly, for on a busy machine spinning makes it many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    to_stderr = logging.StreamHandler(sys.stderr)
     # gin reports every folder in which an included file is not
-    logging.getLogger().handlers[0].addFilter(lambda record: record.module != "resource_reader")
+    to_stderr.addFilter(lambda record: record.module != "resource_reader")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_stderr])
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:

@@ -3,8 +3,17 @@
 import argparse
 from typing import TYPE_CHECKING, TypeAlias
 
+from gemma_metamon.errors import ConfigError
+
 if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def require_at_least_one(args: argparse.Namespace, *flags: str) -> None:
+    """Raises ConfigError for the first of these flags whose number is below 1."""
+    for flag in flags:
+        if getattr(args, flag) < 1:
+            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be at least 1")
 
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:

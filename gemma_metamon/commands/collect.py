@@ -19,7 +19,12 @@ choices follow --seed. The simulator's dice and the players' own do not. The fol
 
 
 def add_parser(subparsers: "Subparsers") -> None:
-    parser = subparsers.add_parser("collect", help="record battles between scripted players", epilog=EXAMPLE)
+    parser = subparsers.add_parser(
+        "collect",
+        help="record battles between scripted players",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--format", required=True, help="the battle format, such as gen1ou or gen9ou")
     parser.add_argument("--battles", type=int, required=True, help="how many battles; each gives two files")
     parser.add_argument(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.commands._arguments import require_at_least_one
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -42,8 +42,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.battles < 1 or args.concurrency < 1:
-        raise ConfigError("--battles and --concurrency must be at least 1")
+    require_at_least_one(args, "battles", "concurrency")
     from gemma_metamon.showdown.baselines import player_class
     from gemma_metamon.showdown.teams import load_teams
     from gemma_metamon.training import checkpoints

@@ -13,7 +13,12 @@ EXAMPLE = """example: gemma-metamon showdown start --port 8000 && gemma-metamon 
 
 
 def add_parser(subparsers: "Subparsers") -> None:
-    parser = subparsers.add_parser("showdown", help="start, stop or look at the local battle server", epilog=EXAMPLE)
+    parser = subparsers.add_parser(
+        "showdown",
+        help="start, stop or look at the local battle server",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("action", choices=("start", "stop", "status"), help="what to do")
     parser.add_argument("--port", type=int, help="start: a free one unless given; stop and status: all unless given")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments
+from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments, require_at_least_one
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    for name in ("batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name} {getattr(args, name)}; it must be at least 1")
+    require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
     for name in ("custom_replay_sample_weight", "holdout_share", "max_set_aside"):
         if not 0 <= getattr(args, name) <= 1:
             raise ConfigError(f"--{name} {getattr(args, name)}; it is a share, between 0 and 1")
@@ -219,8 +217,6 @@ def _open_battles(
         formats = args.formats or sample_battles.bundled_formats()
         files = [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
     else:
-        if not args.parsed_replay_dir.is_dir():
-            raise MissingFileError(f"no such folder: {args.parsed_replay_dir} (--parsed_replay_dir)")
         formats = args.formats or list_formats(args.parsed_replay_dir)
         if not formats:
             raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")

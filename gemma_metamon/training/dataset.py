@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from gemma_metamon.battle.replays import SUFFIXES, BattleFileName, load_battle
+from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
 from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import PAD_VALUE, Batch
@@ -154,9 +154,7 @@ class SetAside:
 
 def is_held_out(path: Path, share: float) -> bool:
     """Whether a battle belongs to the held-out share. Both views of a battle always fall on the same side."""
-    stem = path.name
-    for suffix in SUFFIXES:
-        stem = stem.removesuffix(suffix)
+    stem = battle_stem(path.name)
     try:
         name = BattleFileName.parse(stem)
         key = name.battle_id + "".join(sorted((name.player, name.opponent)))
