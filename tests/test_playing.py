@@ -140,6 +140,7 @@ def test_more_battles_than_memory_is_an_error_that_names_the_mend(run_dir: Path)
         (["--format", "gen5ou"], "gen5ou"),
         (["--ckpt", "9"], "has no checkpoint 9; it has 0, 1"),
         (["--battles", "0"], "must be at least 1"),
+        (["--device", "gameboy"], "device 'gameboy' cannot be used"),
         (["--run_dir", "nowhere"], "nowhere: no such folder"),
     ],
 )

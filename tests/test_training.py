@@ -122,6 +122,13 @@ REFUSALS = {
 }
 
 
+def test_a_word_list_that_is_no_json_gets_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = tmp_path / "words.json"
+    words.write_text("tauros, chansey")
+    assert main(train_command(tmp_path, "--tokenizer", str(words))) == 1
+    assert "words.json is not JSON" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", REFUSALS)
 def test_bad_input_gets_one_sentence_and_no_run_folder(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments, require_at_least_one
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -184,7 +184,12 @@ def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
         logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
         args.tokenizer = None
         return Vocabulary.default()
-    words = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"--tokenizer {path} is not JSON ({error}); give a list of words, or a map word -> id"
+        ) from error
     return Vocabulary.from_words(words) if isinstance(words, list) else Vocabulary.from_tokenizer(words)
 
 

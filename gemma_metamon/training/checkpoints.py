@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
-from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
+from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
@@ -134,14 +134,32 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
     Args:
         folder: of `find_checkpoint`.
         device: None is CUDA where there is some, else the CPU.
+
+    Raises:
+        ConfigError: a device that torch does not know or that is not there.
+        DataError: a damaged checkpoint.
+        CheckpointMismatchError: one that this version of the package would read differently.
     """
+    chosen = _usable_device(device)
     meta = read_meta(folder)
     configs.load_text(meta.config)
     view = meta.view()
     meta.identity.require(identify(view), str(folder))
     agent: nn.Module = configs.configurable(configs.EXPERIMENT)().build_agent(view)
     load_weights(agent, folder)
-    return agent.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), meta
+    return agent.to(chosen).eval(), meta
+
+
+def _usable_device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # which of the two, depends on torch's build
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used ({reason}); leave it out, or name 'cpu'") from error
+    return device
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
