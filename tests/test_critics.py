@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.nets.layers import masked_mean, symexp, symlog
 from gemma_metamon.nets.returns import ReturnBins, expected_return, hl_gauss, nstep_return, two_hot
 
@@ -145,8 +145,3 @@ def test_a_bound_of_zero_was_not_given_in_the_old_version() -> None:
     old = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1, max_return=0, amago_version="3.1")
     new = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1, max_return=0)
     assert (old.bins.max_return, new.bins.max_return) == (100_000.0, 0)
-
-
-def test_critics_that_regress_are_not_here_yet() -> None:
-    with pytest.raises(ConfigError, match=r"gemma_synthetic_multitaskagent\.gin"):
-        NCritics(4, 3, True, [0.9], 4)

@@ -1,4 +1,7 @@
-"""Critics: an ensemble that puts every (state, action, discount) into a distribution over returns."""
+"""Critics: an ensemble that says what return (state, action, discount) leads to.
+
+`NCriticsTwoHot` gives a distribution over bins of returns, `NCritics` a number.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -8,11 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.ensemble import CriticEnsemble
+from gemma_metamon.nets.ensemble import ActionEnsemble, StateEnsemble
 from gemma_metamon.nets.layers import symlog
 from gemma_metamon.nets.returns import LabelType, ReturnBins, expected_return, hl_gauss, two_hot
 
 AmagoVersion = Literal["3.3", "3.1"]
+
+
+def gamma_features(gammas: Sequence[float] | Tensor) -> Tensor:
+    """How a critic is told its discount: symlog(1 / (1 - gamma)), (G,)."""
+    horizons = 1.0 / (1.0 - torch.as_tensor(gammas, dtype=torch.float32)).clamp(1e-6, 1.0)
+    return symlog(horizons)
 
 
 class NCriticsTwoHot(nn.Module):
@@ -70,6 +79,11 @@ class NCriticsTwoHot(nn.Module):
         if sigma <= 0:
             raise ConfigError(f"sigma ({sigma}) must be positive")
         if amago_version == "3.1":
+            if label_type != "twohot" or init_value is not None:
+                raise ConfigError(
+                    f'label_type {label_type!r} and init_value {init_value}: with amago_version "3.1" they must be '
+                    "'twohot' and None, for AMAGO 3.1 has no other"
+                )
             min_return, max_return = min_return or None, max_return or None
         self.bins = ReturnBins(
             min_return=-100_000.0 if min_return is None else min_return,
@@ -81,11 +95,10 @@ class NCriticsTwoHot(nn.Module):
         self.label_type = label_type
         self.sigma = sigma
         self.amago_version = amago_version
-        horizons = 1.0 / (1.0 - torch.as_tensor(gammas, dtype=torch.float32)).clamp(1e-6, 1.0)
         # constants of the configuration, not of the weights: upstream's checkpoints do not hold them
-        self.register_buffer("gamma_feature", symlog(horizons), persistent=False)
+        self.register_buffer("gamma_feature", gamma_features(gammas), persistent=False)
         self.register_buffer("bin_values", self.bins.values(), persistent=False)
-        self.net = CriticEnsemble(
+        self.net = ActionEnsemble(
             num_critics, state_dim, action_dim, d_hidden, n_layers, output_bins, activation, dropout_p
         )
         if init_value is not None:
@@ -124,10 +137,24 @@ class NCriticsTwoHot(nn.Module):
 
 
 class NCritics(nn.Module):
-    """Critics that regress the return: of `Agent`, which this version does not train. Making one is an error.
+    """Critics that regress the return, in the scale that PopArt gives it.
 
-    The parameters are upstream's, so that configs which bind them are understood.
+    Shapes: B battles, T timesteps, K actions tried per state, C critics, G discounts, A actions.
+
+    Args:
+        state_dim: width of the state.
+        action_dim: A.
+        discrete: True: the networks read the state and give a value for every action and discount. False: they read
+            the action and the discount too and give one value.
+        gammas: the discounts.
+        num_critics: C.
+        d_hidden: width of the hidden layers.
+        n_layers: how many hidden layers.
+        dropout_p: dropout after each.
+        activation: leaky_relu, relu or gelu.
     """
+
+    gamma_feature: Tensor
 
     def __init__(
         self,
@@ -141,7 +168,30 @@ class NCritics(nn.Module):
         dropout_p: float = 0.0,
         activation: str = "leaky_relu",
     ) -> None:
-        raise ConfigError(
-            "NCritics belongs to Agent, and this version trains MultiTaskAgent only; "
-            "use --model_gin_config gemma_synthetic_multitaskagent.gin (critics: NCriticsTwoHot)"
+        super().__init__()
+        self.num_critics = num_critics
+        self.num_gammas = len(gammas)
+        self.action_dim = action_dim
+        self.register_buffer("gamma_feature", gamma_features(gammas), persistent=False)
+        layers = (d_hidden, n_layers, self.num_gammas * action_dim if discrete else 1, activation, dropout_p)
+        self.net = (
+            StateEnsemble(num_critics, state_dim, *layers)
+            if discrete
+            else ActionEnsemble(num_critics, state_dim, action_dim, *layers)
         )
+
+    def __len__(self) -> int:
+        return self.num_critics
+
+    def forward(self, state: Tensor, action: Tensor) -> Tensor:
+        """States (B, T, state_dim), actions (K, B, T, G, A) -> values (K, B, T, C, G, 1).
+
+        Of discrete critics an action may also be probabilities: the value is then the mean under them.
+        """
+        if isinstance(self.net, ActionEnsemble):
+            outputs: Tensor = self.net(state, self.gamma_feature, action.clamp(-0.999, 0.999))
+            return outputs.float()
+        outputs = self.net(state).float()
+        outputs = outputs.view(*outputs.shape[:-1], self.num_gammas, self.action_dim)  # (B, T, C, G, A)
+        values: Tensor = (outputs * action[:, :, :, None]).sum(-1, keepdim=True)
+        return values

@@ -19,11 +19,53 @@ class EnsembleLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, 1, num_critics, d_out).uniform_(-bias_bound, bias_bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(C, N, d_in) -> (C, N, d_out)."""
-        return torch.baddbmm(self.bias[0, 0, :, None], x, self.weight)
+        """(C, N, d_in), or (1, N, d_in) for all C alike, -> (C, N, d_out)."""
+        C, d_in, _ = self.weight.shape
+        return torch.baddbmm(self.bias[0, 0, :, None], x.expand(C, -1, d_in), self.weight)
 
 
-class CriticEnsemble(nn.Module):
+class EnsembleLayers(nn.Module):
+    """The layers of C MLPs: d_inp -> d_hidden (n_layers times, activated) -> d_output."""
+
+    def __init__(
+        self,
+        num_critics: int,
+        d_inp: int,
+        d_hidden: int,
+        n_layers: int,
+        d_output: int,
+        activation: str,
+        dropout_p: float,
+    ) -> None:
+        super().__init__()
+        if n_layers < 1:
+            raise ConfigError(f"n_layers ({n_layers}) must be at least 1")
+        self.inp_layer = EnsembleLinear(num_critics, d_inp, d_hidden)
+        self.core_layers = nn.ModuleList(EnsembleLinear(num_critics, d_hidden, d_hidden) for _ in range(n_layers - 1))
+        self.output_layer = EnsembleLinear(num_critics, d_hidden, d_output)
+        self.activation = activation_function(activation)
+        self.dropout = nn.Dropout(dropout_p)
+
+    def after_first_layer(self, hidden: Tensor) -> Tensor:
+        """What the first layer gave (C, N, d_hidden) -> (C, N, d_output)."""
+        hidden = self.dropout(self.activation(hidden))
+        for layer in self.core_layers:
+            hidden = self.dropout(self.activation(layer(hidden)))
+        out: Tensor = self.output_layer(hidden)
+        return out
+
+
+class StateEnsemble(EnsembleLayers):
+    """C MLPs of the state alone."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        """States (B, T, D) -> (B, T, C, d_output)."""
+        B, T, D = state.shape
+        out = self.after_first_layer(self.inp_layer(state.reshape(1, B * T, D)))  # (C, B * T, d_output)
+        return out.view(-1, B, T, out.shape[-1]).permute(1, 2, 0, 3)
+
+
+class ActionEnsemble(EnsembleLayers):
     """C MLPs of (state, discount, action), whose first layer is computed in three shares and added.
 
     The first layer is linear, so a state's share is the same for every discount and every action that is tried in it:
@@ -41,15 +83,8 @@ class CriticEnsemble(nn.Module):
         activation: str,
         dropout_p: float,
     ) -> None:
-        super().__init__()
-        if n_layers < 1:
-            raise ConfigError(f"n_layers ({n_layers}) must be at least 1")
+        super().__init__(num_critics, state_dim + 1 + action_dim, d_hidden, n_layers, d_output, activation, dropout_p)
         self.state_dim = state_dim
-        self.inp_layer = EnsembleLinear(num_critics, state_dim + 1 + action_dim, d_hidden)
-        self.core_layers = nn.ModuleList(EnsembleLinear(num_critics, d_hidden, d_hidden) for _ in range(n_layers - 1))
-        self.output_layer = EnsembleLinear(num_critics, d_hidden, d_output)
-        self.activation = activation_function(activation)
-        self.dropout = nn.Dropout(dropout_p)
 
     def forward(self, state: Tensor, gamma_feature: Tensor, action: Tensor) -> Tensor:
         """States (B, T, D), discounts (G,), actions (K, B, T, G, A) -> (K, B, T, C, G, d_output)."""
@@ -63,8 +98,4 @@ class CriticEnsemble(nn.Module):
         hidden = (
             action_share.view(C, K, B * T, G, H) + state_share[:, None, :, None] + gamma_share[:, None, None]
         ).view(C, -1, H)
-        hidden = self.dropout(self.activation(hidden))
-        for layer in self.core_layers:
-            hidden = self.dropout(self.activation(layer(hidden)))
-        out: Tensor = self.output_layer(hidden)
-        return out.view(C, K, B, T, G, -1).permute(1, 2, 3, 0, 4, 5)
+        return self.after_first_layer(hidden).view(C, K, B, T, G, -1).permute(1, 2, 3, 0, 4, 5)
