@@ -11,6 +11,7 @@ A folder is written under another name and renamed when whole, so a half-written
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,20 @@ def find_checkpoint(run_dir: Path, epoch: int | None) -> Path:
 
 def read_meta(folder: Path) -> CheckpointMeta:
     """Raises DataError where checkpoint.json is damaged."""
+    return read_description(folder / META)
+
+
+def read_description(path: Path) -> CheckpointMeta:
+    """What `write_description` wrote. Raises DataError for another file."""
     try:
-        data = json.loads((folder / META).read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
         return CheckpointMeta(**{**data, "identity": RunIdentity(**data["identity"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{folder / META} is not a checkpoint's description: {error}") from error
+        raise DataError(f"{path} is not a checkpoint's description: {error}") from error
+
+
+def write_description(path: Path, meta: CheckpointMeta) -> None:
+    path.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
 
 
 def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, CheckpointMeta]:
@@ -183,20 +193,39 @@ def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(agent: nn.Module, folder: Path) -> None:
     """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
-    saved, wanted = _read_tensors(folder / WEIGHTS), agent_weights(agent)
-    wrong = [f"{key} is missing" for key in wanted.keys() - saved.keys()]
-    wrong += [f"{key} is not in this agent" for key in saved.keys() - wanted.keys()]
-    wrong += [
-        f"{key} is {tuple(saved[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & saved.keys()
-        if saved[key].shape != wanted[key].shape
-    ]
-    if wrong:
-        raise CheckpointMismatchError(
-            f"{folder} does not fit this agent in {len(wrong)} entries: {'; '.join(sorted(wrong)[:3])}; "
-            "load it with the config it was trained with (saved in its checkpoint.json)"
-        )
+    saved = read_weights(folder)
+    require_same_entries(
+        saved,
+        agent_weights(agent),
+        str(folder),
+        "load it with the config it was trained with (saved in its checkpoint.json)",
+    )
     agent.load_state_dict(saved, strict=False)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """What `agent_weights` gave when the checkpoint was saved, in any order. Raises DataError where it is damaged."""
+    return _read_tensors(folder / WEIGHTS)
+
+
+def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str, mend: str) -> None:
+    """Raises CheckpointMismatchError counting and naming what is missing, extra or of another shape in `saved`."""
+    wrong = {
+        "missing": [key for key in wanted if key not in saved],
+        "extra": [key for key in saved if key not in wanted],
+        "misshapen": [
+            f"{key} is {tuple(saved[key].shape)}, not {tuple(tensor.shape)}"
+            for key, tensor in wanted.items()
+            if key in saved and saved[key].shape != tensor.shape
+        ],
+    }
+    found = [
+        f"{len(entries)} {kind} ({', '.join(entries[:3])}{', ...' if len(entries) > 3 else ''})"
+        for kind, entries in wrong.items()
+        if entries
+    ]
+    if found:
+        raise CheckpointMismatchError(f"{source} does not fit this agent; entries: {', '.join(found)}; {mend}")
 
 
 def save_checkpoint(
@@ -207,17 +236,26 @@ def save_checkpoint(
     random_states: dict[str, Tensor] | None = None,
 ) -> Path:
     """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume."""
+    if optimizer is None:
+        return write_checkpoint(run_dir, meta, agent_weights(agent))
+    training = {f"random/{name}": state for name, state in (random_states or {}).items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    return write_checkpoint(run_dir, meta, agent_weights(agent), training)
+
+
+def write_checkpoint(
+    run_dir: Path, meta: CheckpointMeta, weights: Mapping[str, Tensor], training: Mapping[str, Tensor] | None = None
+) -> Path:
+    """`save_checkpoint` for weights that are at hand without their agent, named as `agent_weights` names them."""
     folder = checkpoint_folder(run_dir, meta.epoch)
     staged = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
-    save_file({key: value.contiguous() for key, value in agent_weights(agent).items()}, staged / WEIGHTS)
-    if optimizer is not None:
-        tensors = {f"random/{name}": state for name, state in (random_states or {}).items()}
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-        save_file({key: value.contiguous() for key, value in tensors.items()}, staged / TRAINING)
-    (staged / META).write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
+    for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
+        if tensors is not None:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, staged / name)
+    write_description(staged / META, meta)
     if folder.exists():
         shutil.rmtree(folder)
     staged.replace(folder)
@@ -228,7 +266,8 @@ def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[
     """Restores the optimizer's moments; returns the random states by name."""
     if not (folder / TRAINING).is_file():
         raise MissingFileError(
-            f"{folder} cannot be resumed: it has no {TRAINING} (checkpoint 0 is the untrained network)"
+            f"{folder} cannot be resumed: it has no {TRAINING} "
+            "(checkpoint 0 is the untrained network, and an imported one brings no optimizer state)"
         )
     tensors = _read_tensors(folder / TRAINING)
     state: dict[int, dict[str, Tensor]] = {}
