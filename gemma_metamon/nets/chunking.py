@@ -65,6 +65,7 @@ class SubwordLookup(nn.Module):
             self.register_buffer(f"{name}_ids", rows, persistent=False)
             lengths = torch.from_numpy(getattr(table, f"{name}_lengths")).clone()  # (V + 1,)
             self.register_buffer(f"{name}_lengths", lengths, persistent=False)
+        self.used_ids, self.compact = table.used_ids, compact
         self.pad_id = int(table.compact(PAD_ID)) if compact else PAD_ID
         self.bos_id = int(table.compact(BOS_ID)) if compact else BOS_ID
 

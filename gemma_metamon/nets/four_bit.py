@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gemma_metamon.errors import MissingDependencyError
 
@@ -54,6 +54,16 @@ def _quantise(linear: nn.Linear) -> nn.Module:
     quantised.register_load_state_dict_pre_hook(_take_quant_state)
     module: nn.Module = quantised
     return module
+
+
+def whole_weight(weight: Tensor) -> Tensor:
+    """A weight in float32 on the CPU; one in 4 bits as the values that its layer multiplies by, rounded as they are."""
+    quant_state = getattr(weight, "quant_state", None)
+    if quant_state is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight.data, quant_state)
+    return weight.detach().float().cpu()
 
 
 def _take_quant_state(module: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

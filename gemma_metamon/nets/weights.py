@@ -31,7 +31,7 @@ def load_config(model_name: str) -> Any:
     """The `Gemma3TextConfig` of a hub name or a local folder; raises as `check_weights` does."""
     from transformers import AutoConfig
 
-    folder = _local_folder(model_name)
+    folder = local_folder(model_name)
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise MissingFileError(f"{folder} holds no *.safetensors; give the folder of a downloaded Gemma 3")
     if folder is None:
@@ -56,7 +56,7 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
     config = load_config(model_name)
     try:
         model, report = AutoModel.from_pretrained(
-            _local_folder(model_name) or model_name, config=config, dtype=dtype, output_loading_info=True
+            local_folder(model_name) or model_name, config=config, dtype=dtype, output_loading_info=True
         )
     except (OSError, ValueError) as error:
         raise _unreachable(model_name, error) from error
@@ -79,7 +79,8 @@ def check_config(config: Any, source: str) -> None:
         )
 
 
-def _local_folder(model_name: str) -> Path | None:
+def local_folder(model_name: str) -> Path | None:
+    """The folder that a model name means, or None for a hub name. Raises MissingFileError where it is not there."""
     folder = Path(model_name).expanduser()
     if folder.is_dir():
         return folder
