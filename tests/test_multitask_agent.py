@@ -8,7 +8,8 @@ import torch
 from amago_goldens import Golden, RecordedDraws, build_agent, golden_batch, load_agent, relative_error
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents import Agent, AgentLosses, MultiTaskAgent
+from gemma_metamon.nets.agent_interface import AgentLosses
+from gemma_metamon.nets.agents import MultiTaskAgent
 from gemma_metamon.nets.batch import PAD_VALUE, Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.draws import Draws
 
@@ -44,7 +45,7 @@ def new_agent(**options: Any) -> MultiTaskAgent:
 def test_losses_gradients_and_statistics_match_amago(setting: str, version: str) -> None:
     golden = Golden(f"multitask_{setting}_{version}")
     agent = load_agent(setting, version)
-    if agent.maximized_critics is not None:
+    if setting == "binary_maxq_rl":
         agent.maximized_critics.requires_grad_(True)  # as upstream does in both versions
     losses = losses_of(agent, setting)
     total(losses).backward()
@@ -187,7 +188,8 @@ def test_the_old_version_gives_the_maximized_critics_gradients() -> None:
 
 
 def test_the_state_dict_has_upstreams_keys() -> None:
-    assert list(new_agent().state_dict()) == list(Golden("multitask_params").group("params"))
+    ours = [key for key in new_agent().state_dict() if not key.startswith("maximized_critics")]
+    assert ours == list(Golden("multitask_params").group("params"))
 
 
 def test_evaluating_a_batch_moves_nothing() -> None:
@@ -291,8 +293,3 @@ def test_an_observation_that_is_not_there_is_named() -> None:
     agent, batch = new_agent(), golden_batch()
     with pytest.raises(ConfigError, match="pass_obs_keys_to_actor names illegal_actions"):
         agent(batch._replace(obs={"numbers": batch.obs["numbers"]}))
-
-
-def test_the_first_agent_is_not_here_yet() -> None:
-    with pytest.raises(ConfigError, match=r"MultiTaskAgent only.*gemma_synthetic_multitaskagent\.gin"):
-        Agent({}, None, None, 8, None, None)

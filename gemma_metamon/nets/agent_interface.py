@@ -50,7 +50,7 @@ class AgentLosses(NamedTuple):
 
 
 def check_options(given: Mapping[str, Any]) -> None:
-    """Refuse option values of MultiTaskAgent, by name, that cannot work.
+    """Refuse option values of an agent, by name, that cannot work or that contradict each other.
 
     Raises:
         ConfigError: names the value and what it should be.
@@ -64,6 +64,11 @@ def check_options(given: Mapping[str, Any]) -> None:
     _require(
         given["online_coeff"] > 0 or given["offline_coeff"] > 0,
         "online_coeff and offline_coeff are both 0: the actor would learn from nothing",
+    )
+    _require(
+        not given["fake_filter"] or given["offline_coeff"] > 0,
+        "fake_filter is True, which imitates every action, but offline_coeff, the weight of imitation, is 0; "
+        "set one of them otherwise",
     )
     _require(
         given["num_critics_td"] <= given["num_critics"],

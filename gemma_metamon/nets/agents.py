@@ -1,94 +1,43 @@
-"""Agents: the networks together, the losses they learn from, and how they act.
+"""The two agents of AMAGO-2 (arXiv 2411.11188) as AMAGO implements them, number for number.
 
-`MultiTaskAgent` follows AMAGO-2 (arXiv 2411.11188) as AMAGO implements it, number for number; `Agent` is a name only.
-No optimizer here: `forward` gives losses, `update_targets` moves the slow copies, the training loop does the rest.
+`MultiTaskAgent` has critics that classify the return and compares the recorded action with samples of the policy's.
+`Agent` has critics that regress it, under PopArt, and knows every action's value at once.
 """
 
-import copy
-import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead, avoidable_actions
-from gemma_metamon.nets.agent_interface import AgentLosses, HasN, HasShape, Multigammas, check_options
-from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead
+from gemma_metamon.nets.agent_base import ActorCriticAgent, CriticView
+from gemma_metamon.nets.agent_interface import HasN, HasShape, Multigammas
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.filters import binary_filter
-from gemma_metamon.nets.kv_cache import KVCache
-from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.popart import PopArtLayer
-from gemma_metamon.nets.returns import nstep_return
 
+ValueEstimate = Literal["sampled", "exact"]
 GUMBEL_TEMPERATURE = 0.5
 
 
-class _CriticView(NamedTuple):
-    """What the critics say of the recorded actions: values (B, T, C, G, 1), td_target (B, L, 1, G, 1)."""
+class MultiTaskAgent(ActorCriticAgent):
+    """Critics classify the return (NCriticsTwoHot), so that rewards of very different size can be learned together.
 
-    loss: Tensor
-    values: Tensor
-    td_target: Tensor
-
-
-class MultiTaskAgent(nn.Module):
-    """Filtered behaviour cloning with distributional critics over several discounts.
-
-    Shapes: B battles, L recorded actions, T = L + 1 timesteps, K sampled actions, C critics, G discounts (the last one
-    acts), A actions.
-
-    AMAGO 3.3 and 3.1 differ, and `amago_version` says which one to equal. "3.1": recorded actions enter the critics as
-    hard one-hots (3.3 softens them as the policy's probabilities are); the critics' bin probabilities are clipped; a
-    min_return or max_return of 0 means "not given"; leaky_relu_filter has no binary term; n_step is 1.
-
-    Two things in both versions look like accidents, and their numbers depend on them. (1) Upstream moves the targets
-    before the optimizer's step, so they follow parameters one update old; whoever calls `update_targets` decides
-    (before `optimizer.step()` to equal AMAGO). (2) With online_coeff > 0 the gradients of `maximized_critics`, which no
-    optimizer holds, are never zeroed: they add up over the run and count in the clipped norm. "3.1" gives them
-    gradients, as upstream does; "3.3" does not, unless `agent.maximized_critics.requires_grad_(True)` is called.
+    The parameters are those of ActorCriticAgent, and:
 
     Args:
-        obs_space: observation name -> something with a `shape`.
-        rl2_space: has shape (1 + A,), the previous reward and action.
-        action_space: has n = A.
-        tstep_encoder_type: called with obs_space and rl2_space; has emb_dim, maps (obs, rl2s) to (B, T, emb_dim).
-        traj_encoder_type: called with tstep_dim and max_seq_len; see TformerTrajEncoder.
-        max_seq_len: timesteps that a decision can look at.
-        num_critics: C.
-        num_critics_td: how many of the C, drawn at random, make a TD target: their mean, or with the online term their
-            minimum.
-        online_coeff: weight of the term that raises the critics' value of the policy's own actions.
-        offline_coeff: weight of filtered behaviour cloning.
-        gamma: the discount that acts.
-        reward_multiplier: scale of rewards, in the losses only.
-        tau: share of the online networks that the targets take over per update.
-        fake_filter: imitate every action with weight 1. Without the online term no critic is trained or even called;
-            they exist all the same, so that checkpoints fit.
-        num_actions_for_value_in_critic_loss: K of the TD target.
-        num_actions_for_value_in_actor_loss: K of the advantage and of the online term.
-        fbc_filter_func: advantages -> weights of behaviour cloning.
-        popart: keep statistics of the returns; they normalise the online term.
-        use_target_actor: sample the TD target's actions from the slow actor.
-        use_multigamma: learn for the discounts of Multigammas too.
-        actor_type: see Actor.
-        critic_type: see NCriticsTwoHot.
-        pass_obs_keys_to_actor: observations that the actor sees itself; a masked actor needs "illegal_actions".
-        critic_loss_weight: for whoever adds the losses up; nothing here reads it.
-        n_step: rewards in a TD target before the critics take over.
-        amago_version: see above.
-        popart_type: makes the PopArtLayer.
-        multigammas_type: makes the list of discounts.
-
-    Raises:
-        ConfigError: for values that cannot work, named with what they should be.
+        value_estimate: how the mean over the policy's actions is taken, in the TD target, the advantage and the online
+            term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
+            both num_actions_for_value_... are without effect, and the online term's gradient goes through the
+            probabilities instead of through Gumbel noise.
     """
 
-    gammas: Tensor
+    critics_class = NCriticsTwoHot
+    critics: NCriticsTwoHot
 
     def __init__(
         self,
@@ -113,265 +62,99 @@ class MultiTaskAgent(nn.Module):
         use_target_actor: bool = True,
         use_multigamma: bool = True,
         actor_type: Callable[..., ActorHead] = Actor,
-        critic_type: Callable[..., NCriticsTwoHot] = NCriticsTwoHot,
+        critic_type: Callable[..., nn.Module] = NCriticsTwoHot,
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
         *,
         amago_version: AmagoVersion = "3.3",
+        value_estimate: ValueEstimate = "sampled",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        super().__init__()
-        check_options(locals())
-        self.max_seq_len = max_seq_len
-        self.num_critics = num_critics
-        self.num_critics_td = num_critics_td
-        self.online_coeff = online_coeff
-        self.offline_coeff = offline_coeff
-        self.reward_multiplier = reward_multiplier
-        self.tau = tau
-        self.fake_filter = fake_filter
-        self.num_actions_for_value_in_critic_loss = num_actions_for_value_in_critic_loss
-        self.num_actions_for_value_in_actor_loss = num_actions_for_value_in_actor_loss
-        self.fbc_filter_func = fbc_filter_func
-        self.use_target_actor = use_target_actor
-        self.pass_obs_keys_to_actor = tuple(pass_obs_keys_to_actor or ())
-        self.critic_loss_weight = critic_loss_weight
-        self.n_step = n_step
-        self.amago_version = amago_version
-        old_leaky_filter = amago_version == "3.1" and "add_binary" in inspect.signature(fbc_filter_func).parameters
-        self._filter_options = {"add_binary": False} if old_leaky_filter else {}
+        if value_estimate not in get_args(ValueEstimate):
+            raise ConfigError(f"value_estimate {value_estimate!r} is not one of {', '.join(get_args(ValueEstimate))}")
+        super().__init__(**_arguments(locals(), besides=("value_estimate",)))
+        self.value_estimate = value_estimate
 
-        gammas = [*(multigammas_type().discrete if use_multigamma else []), gamma]
-        self.discounts = gammas
-        self.register_buffer("gammas", torch.tensor(gammas), persistent=False)
-        self.action_dim = int(action_space.n)
-        self.tstep_encoder = tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
-        tstep_dim = cast("int", self.tstep_encoder.emb_dim)
-        self.traj_encoder = traj_encoder_type(tstep_dim=tstep_dim, max_seq_len=max_seq_len)
-        state_dim = cast("int", self.traj_encoder.emb_dim)
-        self.popart = popart_type(gammas=len(gammas), enabled=popart)
-        head = {"state_dim": state_dim, "action_dim": self.action_dim, "discrete": True, "gammas": gammas}
-        self.critics = critic_type(**head, num_critics=num_critics, amago_version=amago_version)
-        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
-        self.maximized_critics: NCriticsTwoHot | None = None
-        if online_coeff > 0:
-            self.maximized_critics = copy.deepcopy(self.critics).requires_grad_(amago_version == "3.1")
-        self.actor = actor_type(**head)
-        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+    def _build_critics(self, critic_type: Callable[..., nn.Module], head: dict[str, Any]) -> Any:
+        return critic_type(**head, amago_version=self.amago_version)
 
-    @property
-    def uses_critics(self) -> bool:
-        """Whether anything that the actor learns from needs a critic."""
-        return not self.fake_filter or self.online_coeff > 0
+    def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
+        return super()._policy(actor, state, actor_obs).normalized()
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
-        parts = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
-        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+    def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        actions, weights = self._policy_actions(policy, self.num_actions_for_value_in_critic_loss, draws)
+        return self._mean_value(self.target_critics, state[:, 1:], actions[:, :, 1:], weights[:, :, 1:])
 
-    @torch.no_grad()
-    def update_targets(self) -> None:
-        """Move the target networks by tau towards the online ones; the maximized critics become a copy.
-
-        To equal AMAGO, call it after backward and before `optimizer.step()`.
-        """
-        for target, online in ((self.target_critics, self.critics), (self.target_actor, self.actor)):
-            for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-                slow.lerp_(fast, self.tau)
-        if self.maximized_critics is not None:
-            for copied, fast in zip(self.maximized_critics.parameters(), self.critics.parameters(), strict=True):
-                copied.copy_(fast)
-
-    def forward(self, batch: Batch, draws: Draws | None = None) -> AgentLosses:
-        """The losses of one batch. In training mode PopArt's statistics and the sigma buffers move, too.
-
-        Args:
-            batch: see Batch; L + 1 may be anything, usually max_seq_len + 1.
-            draws: the random draws; torch's own by default.
-        """
-        draws = Draws() if draws is None else draws
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
-        actor_obs = self._actor_obs(batch.obs)
-        policy = self.actor(state, actor_obs).normalized()  # (B, T, G, A)
-        # a padded action becomes all ones; what is computed there counts nowhere
-        actions = batch.actions.clamp(0.0, 1.0)  # (B, L, A)
-        counted = countable_actions(batch)[..., None, None]  # (B, L, 1, 1)
-
-        critic: _CriticView | None = None
-        stats: dict[str, Tensor] = {}
-        if self.uses_critics:
-            target_policy = self._target_policy(state, actor_obs, policy)
-            td_target = self._td_target(batch, state, target_policy, draws)
-            critic = self._critic_view(state, actions, td_target)
-            stats |= _critic_stats(critic, counted)
-
-        actor_loss = torch.zeros_like(policy.logits[:, :-1, :, :1])  # (B, L, G, 1)
-        if self.offline_coeff > 0:
-            weights, filter_stats = self._filter_weights(critic, state, actions, policy, draws, counted)
-            log_prob = policy.log_prob(_spread(actions.argmax(-1), policy))[:, :-1, :, None]  # (B, L, G, 1)
-            actor_loss = actor_loss - self.offline_coeff * weights * log_prob
-            stats |= filter_stats
-        if self.maximized_critics is not None:
-            value = self._value_of_own_actions(self.maximized_critics, state, policy, draws)
-            actor_loss = actor_loss - self.online_coeff * value[:, :-1]
-
-        actor_loss = masked_mean(actor_loss, counted)
-        critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
-        stats |= _policy_stats(policy, actions, counted)
-        return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
-
-    @torch.no_grad()
-    def action_probs(self, batch: Batch) -> Tensor:
-        """The policy (B, T, A) of the discount that acts, over whole trajectories; illegal actions are masked."""
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
-        policy: ActionDistribution = self.actor(state, self._actor_obs(batch.obs))
-        return policy.probs[:, :, -1]
-
-    @torch.no_grad()
-    def act(
-        self,
-        obs: Mapping[str, Tensor],
-        rl2s: Tensor,
-        time_idxs: Tensor,
-        cache: KVCache,
-        rows: Tensor,
-        *,
-        sample: bool = False,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """One decision in each of n battles, under the last discount; their rows of the cache advance.
-
-        Args:
-            obs: (n, 1, ...) each. Where it has `illegal_actions`, those get probability exactly 0 (unless all are).
-            rl2s: (n, 1, 1 + A).
-            time_idxs: (n, 1, 1) long.
-            cache: of `traj_encoder.init_cache`.
-            rows: (n,) long, all different, which rows of the cache these battles are.
-            sample: draw the action; otherwise take the most probable.
-            temperature: below 1 sharpens the distribution, above 1 flattens it.
-            generator: for `sample`.
-
-        Returns:
-            Action indices (n,) long, and the probabilities (n, A) that they come from.
-        """
-        if temperature <= 0:
-            raise ConfigError(f"temperature ({temperature}) must be positive; for the best action use sample=False")
-        tsteps = self.tstep_encoder(obs, rl2s)  # (n, 1, tstep_dim)
-        state = cast("Any", self.traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)  # (n, state_dim)
-        policy: ActionDistribution = self.actor(state[:, None], self._actor_obs(obs))
-        logits = policy.logits[:, 0, -1] / temperature  # (n, A)
-        illegal_actions = obs.get("illegal_actions")
-        if illegal_actions is not None:
-            logits = logits.masked_fill(avoidable_actions(illegal_actions[:, 0]), -torch.inf)
-        probs = logits.softmax(-1)
-        if sample:
-            return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
-        return probs.argmax(-1), probs
-
-    def _actor_obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        missing = [key for key in self.pass_obs_keys_to_actor if key not in obs]
-        if missing:
-            raise ConfigError(
-                f"pass_obs_keys_to_actor names {', '.join(missing)}, but the observations are {', '.join(obs)}"
-            )
-        return {key: obs[key] for key in self.pass_obs_keys_to_actor}
-
-    @torch.no_grad()
-    def _target_policy(
-        self, state: Tensor, actor_obs: dict[str, Tensor], policy: ActionDistribution
-    ) -> ActionDistribution:
-        if not self.use_target_actor:
-            return policy
-        target: ActionDistribution = self.target_actor(state, actor_obs).normalized()
-        return target
-
-    @torch.no_grad()
-    def _td_target(self, batch: Batch, state: Tensor, target_policy: ActionDistribution, draws: Draws) -> Tensor:
-        """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
-        # drawn at the first timestep too, which nothing uses: so upstream draws
-        samples = draws.action_samples(target_policy.probs, self.num_actions_for_value_in_critic_loss)
-        next_actions = F.one_hot(samples[:, :, 1:], self.action_dim).to(state.dtype)  # (K, B, L, G, A)
-        next_q = self._values(self.target_critics, state[:, 1:], next_actions).mean(0)  # (B, L, C, G, 1)
-        B, L, C, G, _ = next_q.shape
-        subset = draws.critic_subset(C, (B, L, self.num_critics_td, G, 1), next_q.device)
-        chosen = next_q.take_along_dim(subset, dim=2)
-        # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
-        next_q = chosen.amin(2, keepdim=True) if self.online_coeff > 0 else chosen.mean(2, keepdim=True)
-        real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
-        rewards = (self.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
-        dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
-        target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.n_step, real.float())
-        if self.training:
-            # missing actions count here: their rewards are real
-            self.popart.update_stats(target, real.expand_as(target))
-        return target
-
-    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> _CriticView:
+    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         G = len(self.gammas)
-        softened = actions if self.amago_version == "3.1" else self.actor.policy_dist.clip(actions)
-        # the last state has no action; it borrows the one before, and its value is cut off later
-        padded = torch.cat((softened, softened[:, -1:]), dim=1)  # (B, T, A)
-        log_probs = self.critics(state, padded[None, :, :, None].expand(1, -1, -1, G, -1))[0]  # (B, T, C, G, bins)
+        shown = self._recorded_actions(actions)[None, :, :, None].expand(1, -1, -1, G, -1)  # (1, B, L, G, A)
+        log_probs = self.critics(state[:, :-1], shown)[0]  # (B, L, C, G, bins)
         labels = self.critics.labels(td_target)  # (B, L, 1, G, bins)
-        loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
-        return _CriticView(loss, self.critics.values(log_probs.detach()), td_target)
+        loss = -(labels * log_probs).sum(-1, keepdim=True)  # (B, L, C, G, 1)
+        return CriticView(loss, self.critics.values(log_probs.detach()).mean(2))
 
     @torch.no_grad()
-    def _filter_weights(
-        self,
-        critic: _CriticView | None,
-        state: Tensor,
-        actions: Tensor,
-        policy: ActionDistribution,
-        draws: Draws,
-        counted: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weights of behaviour cloning (B, L, G, 1) and what to log of them."""
-        if self.fake_filter or critic is None:
-            return torch.ones_like(policy.logits[:, :-1, :, :1]), {}
-        samples = draws.action_samples(policy.probs, self.num_actions_for_value_in_actor_loss)  # (K, B, T, G)
-        own_actions = F.one_hot(samples, self.action_dim).to(state.dtype)
-        own_value = self._values(self.critics, state, own_actions).mean((0, 3))  # (B, T, G, 1)
-        advantage = (critic.values.mean(2) - own_value)[:, :-1]  # (B, L, G, 1)
-        if self.amago_version == "3.1":
-            # where every sample is the recorded action the two values are one: rounding must not choose the sign
-            repeated = (own_actions[:, :, :-1] == actions[:, :, None]).all(-1).all(0)  # (B, L, G)
-            advantage = advantage.masked_fill(repeated[..., None], 0.0)
-        weights = self.fbc_filter_func(advantage, **self._filter_options).float()
-        return weights, {
-            "advantage_mean": masked_mean(advantage, counted),
-            "filter_mean": masked_mean(weights, counted),
-            "filter_share": masked_mean((advantage > 0).float(), counted),
-        }
-
-    def _value_of_own_actions(
-        self, critics: NCriticsTwoHot, state: Tensor, policy: ActionDistribution, draws: Draws
+    def _advantage(
+        self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        """Normalised value (B, T, G, 1) of actions that the policy draws; its gradient reaches the policy."""
+        own_actions, weights = self._policy_actions(policy, self.num_actions_for_value_in_actor_loss, draws)
+        own_actions, weights = own_actions[:, :, :-1], weights[:, :, :-1]
+        own_value = self._mean_value(self.critics, state[:, :-1], own_actions, weights).mean(2)  # (B, L, G, 1)
+        advantage = critic.value - own_value
+        if self.amago_version == "3.1" and self.value_estimate == "sampled":
+            # where every sample is the recorded action the two values are one: rounding must not choose the sign
+            repeated = (own_actions == actions[:, :, None]).all(-1).all(0)  # (B, L, G)
+            advantage = advantage.masked_fill(repeated[..., None], 0.0)
+        return advantage
+
+    def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        if self.value_estimate == "exact":
+            actions, weights = self._all_actions(policy)
+        else:
+            actions, weights = self._differentiable_actions(policy, draws)
+        value = self._mean_value(self.maximized_critics, state.detach(), actions, weights).amin(2)  # (B, T, G, 1)
+        return self.popart.normalize_values(value)
+
+    def _policy_actions(self, policy: ActionDistribution, num_samples: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        """What stands for the policy at every state: actions (K, B, T, G, A) and the weight of each (K, B, T, G)."""
+        if self.value_estimate == "exact":
+            return self._all_actions(policy)
+        # drawn at every timestep, also where nothing uses them: so upstream draws
+        samples = draws.action_samples(policy.probs, num_samples)  # (K, B, T, G)
+        return F.one_hot(samples, self.action_dim).to(policy.probs.dtype), _equal_weights(samples, policy)
+
+    def _all_actions(self, policy: ActionDistribution) -> tuple[Tensor, Tensor]:
+        each = torch.eye(self.action_dim, device=policy.probs.device)[:, None, None, None]  # (A, 1, 1, 1, A)
+        return each.expand(-1, *policy.probs.shape), policy.probs.movedim(-1, 0)
+
+    def _differentiable_actions(self, policy: ActionDistribution, draws: Draws) -> tuple[Tensor, Tensor]:
+        """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice (straight-through Gumbel-softmax)."""
         samples = []
         for _ in range(self.num_actions_for_value_in_actor_loss):
             soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)
             hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
             samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
-        value = self._values(critics, state.detach(), torch.stack(samples)).mean(0).amin(2)  # (B, T, G, 1)
-        return self.popart.normalize_values(value)
+        actions = torch.stack(samples)
+        return actions, _equal_weights(actions[..., 0], policy)
 
     @staticmethod
-    def _values(critics: NCriticsTwoHot, state: Tensor, actions: Tensor) -> Tensor:
-        """States (B, T, D), actions (K, B, T, G, A) -> (K, B, T, C, G, 1)."""
-        return critics.values(critics(state, actions))
+    def _mean_value(critics: NCriticsTwoHot, state: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
+        """States (B, T, D), actions (K, B, T, G, A), weights (K, B, T, G) that sum to 1 -> (B, T, C, G, 1)."""
+        values = critics.values(critics(state, actions))  # (K, B, T, C, G, 1)
+        return (weights[:, :, :, None, :, None] * values).sum(0)
 
 
-class Agent(nn.Module):
-    """AMAGO's first agent (critics that regress, NCritics). Not trained by this version: making one is an error.
+class Agent(ActorCriticAgent):
+    """Critics regress the return (NCritics), in the scale of PopArt's statistics; parameters as ActorCriticAgent's.
 
-    The parameters are upstream's, so that configs which bind `agent.Agent.*` are understood and refused with a reason.
+    A critic values every action at once, so the mean over the policy is exact and both num_actions_for_value_... are
+    without effect, as in AMAGO with a list of actions.
     """
+
+    critics_class = NCritics
+    critics: NCritics
 
     def __init__(
         self,
@@ -401,34 +184,49 @@ class Agent(nn.Module):
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
         *,
+        amago_version: AmagoVersion = "3.3",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        raise ConfigError(
-            "this version trains MultiTaskAgent only, not Agent; use --model_gin_config "
-            "gemma_synthetic_multitaskagent.gin, or set MetamonAMAGOExperiment.agent_type = @agent.MultiTaskAgent"
-        )
+        super().__init__(**_arguments(locals()))
+
+    def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)
+        returns: Tensor = self.popart(values, normalized=False)
+        return returns
+
+    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
+        shown = self._recorded_actions(actions)[None, :, :, None]  # (1, B, L, 1, A): one action for all discounts
+        values = self.critics(state[:, :-1], shown)[0]  # (B, L, C, G, 1)
+        loss = (self.popart(values) - self.popart.normalize_values(td_target)).square()
+        return CriticView(loss, values.detach().mean(2))
+
+    @torch.no_grad()
+    def _advantage(
+        self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
+    ) -> Tensor:
+        return critic.value - self._own_values(state, policy)[:, :-1].mean(2)
+
+    def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        value: Tensor = self.popart(self._own_values(state, policy).amin(2))
+        return value
+
+    def _own_values(self, state: Tensor, policy: ActionDistribution) -> Tensor:
+        """Of the policy's actions, (B, T, C, G, 1) in the critics' scale."""
+        values: Tensor = self.maximized_critics(state.detach(), policy.probs[None])[0]
+        return values
+
+    def _in_returns(self, value: Tensor) -> Tensor:
+        returns: Tensor = self.popart(value, normalized=False)
+        return returns
 
 
-def _spread(indices: Tensor, policy: ActionDistribution) -> Tensor:
-    """Recorded action indices (B, L) -> (B, T, G): the last timestep borrows the last action."""
-    G = policy.logits.shape[-2]
-    return torch.cat((indices, indices[:, -1:]), dim=1)[..., None].expand(-1, -1, G)
+def _arguments(scope: Mapping[str, Any], besides: Iterable[str] = ()) -> dict[str, Any]:
+    """The arguments that an `__init__` was called with, to pass them on."""
+    return {name: value for name, value in scope.items() if name not in ("self", "__class__", *besides)}
 
 
-def _critic_stats(critic: _CriticView, counted: Tensor) -> dict[str, Tensor]:
-    return {
-        "td_target_mean": masked_mean(critic.td_target[:, :, 0], counted),
-        "q_mean": masked_mean(critic.values[:, :-1].mean(2), counted),
-    }
-
-
-@torch.no_grad()
-def _policy_stats(policy: ActionDistribution, actions: Tensor, counted: Tensor) -> dict[str, Tensor]:
-    """Of the discount that acts."""
-    agrees = policy.probs[:, :-1, -1].argmax(-1) == actions.argmax(-1)  # (B, L)
-    return {
-        "policy_entropy": masked_mean(policy.entropy()[:, :-1, -1], counted[..., 0, 0]),
-        "action_accuracy": masked_mean(agrees.float(), counted[..., 0, 0]),
-        "counted_share": counted.float().mean(),
-    }
+def _equal_weights(samples: Tensor, policy: ActionDistribution) -> Tensor:
+    """1 / K each, (K, B, T, G) like the samples."""
+    K = samples.shape[0]
+    return policy.probs.new_full((), 1.0 / K).expand(samples.shape)

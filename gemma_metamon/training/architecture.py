@@ -1,15 +1,26 @@
 """What a configuration would build, counted without building its weights."""
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
 from gemma_metamon import configs
+from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.experiment import Experiment
 
-PARTS = ("tstep_encoder", "traj_encoder", "actor", "critics", "popart", "target_actor", "target_critics")
+PARTS = (
+    "tstep_encoder",
+    "traj_encoder",
+    "actor",
+    "critics",
+    "popart",
+    "target_actor",
+    "target_critics",
+    "maximized_critics",
+)
 
 
 def describe_architecture(view: BattleView) -> dict[str, Any]:
@@ -32,9 +43,7 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
         "trajectory_dim": agent.traj_encoder.emb_dim,
         "trajectory_layers": agent.traj_encoder.n_layers,
         "critics": agent.num_critics,
-        "output_bins": agent.critics.bins.output_bins,
-        "min_return": agent.critics.bins.min_return,
-        "max_return": agent.critics.bins.max_return,
+        **(asdict(agent.critics.bins) if isinstance(agent.critics, NCriticsTwoHot) else {}),
         "actions": agent.action_dim,
         "discounts": agent.discounts,
         "parameters": parameters,
