@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from gemma_metamon import __version__
 from gemma_metamon.errors import GemmaMetamonError
 
-COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown")
+COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown", "export", "import")
+_MODULES = {"import": "import_checkpoint"}  # where the command's name cannot name a module
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="print a traceback when something fails")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        importlib.import_module(f"gemma_metamon.commands.{name}").add_parser(subparsers)
+        importlib.import_module(f"gemma_metamon.commands.{_MODULES.get(name, name)}").add_parser(subparsers)
     return parser
 
 

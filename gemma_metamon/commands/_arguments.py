@@ -16,15 +16,26 @@ def require_at_least_one(args: argparse.Namespace, *flags: str) -> None:
             raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be at least 1")
 
 
-def add_space_arguments(parser: argparse.ArgumentParser) -> None:
-    """What an agent sees, may do and is paid for. Names are checked by the registries, which also list them."""
-    parser.add_argument(
-        "--obs_space", default="TeamPreviewObservationSpace", help="what the agent sees (default: %(default)s)"
-    )
-    parser.add_argument("--action_space", default="DefaultActionSpace", help="what it may do (default: %(default)s)")
-    parser.add_argument(
-        "--reward_function", default="DefaultShapedReward", help="what it is paid for (default: %(default)s)"
-    )
+SPACES = {
+    "obs_space": ("TeamPreviewObservationSpace", "what the agent sees"),
+    "action_space": ("DefaultActionSpace", "what it may do"),
+    "reward_function": ("DefaultShapedReward", "what it is paid for"),
+}
+"""Flag -> default and meaning."""
+
+
+def add_space_arguments(parser: argparse.ArgumentParser, *, instead: str | None = None) -> None:
+    """What an agent sees, may do and is paid for. Names are checked by the registries, which also list them.
+
+    Args:
+        parser: gets the flags.
+        instead: where the command looks before it takes the defaults; a flag that was not given is then None.
+    """
+    for name, (default, meaning) in SPACES.items():
+        given = default if instead is None else f"{instead}, or {default}"
+        parser.add_argument(
+            f"--{name}", default=default if instead is None else None, help=f"{meaning} (default: {given})"
+        )
 
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments, require_at_least_one
-from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -171,26 +171,16 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
-    import json
-
     from gemma_metamon.text.vocabulary import Vocabulary
 
     if args.tokenizer is None:
         return Vocabulary.default()
     path = Path(args.tokenizer)
-    if not path.is_file():
-        if path.suffix == ".json":
-            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
+    if not path.is_file() and path.suffix != ".json":
         logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
         args.tokenizer = None
         return Vocabulary.default()
-    try:
-        words = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            f"--tokenizer {path} is not JSON ({error}); give a list of words, or a map word -> id"
-        ) from error
-    return Vocabulary.from_words(words) if isinstance(words, list) else Vocabulary.from_tokenizer(words)
+    return Vocabulary.from_file(path)
 
 
 def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 UNKNOWN_ID = -1
 UNKNOWN_WORD = "unknown"
@@ -90,6 +91,22 @@ class Vocabulary:
         if sorted(ids.values()) != list(range(len(ids))):
             raise DataError(f"the {len(ids)} words of the tokenizer must have the ids 0 to {len(ids) - 1}, each once")
         return cls.from_words(sorted(ids, key=ids.__getitem__))
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Vocabulary":
+        """From a JSON file: a list of words, or a map word -> id.
+
+        Raises:
+            MissingFileError: no such file.
+            DataError: one that is not JSON, or as `from_words` and `from_tokenizer` do.
+        """
+        if not path.is_file():
+            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
+        try:
+            words = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path} is not JSON ({error}); give a list of words, or a map word -> id") from error
+        return cls.from_words(words) if isinstance(words, list) else cls.from_tokenizer(words)
 
     def __len__(self) -> int:
         return len(self.words)

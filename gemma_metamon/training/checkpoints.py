@@ -214,7 +214,7 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         "missing": [key for key in wanted if key not in saved],
         "extra": [key for key in saved if key not in wanted],
         "misshapen": [
-            f"{key} is {tuple(saved[key].shape)}, not {tuple(tensor.shape)}"
+            f"{key} is {[*saved[key].shape]}, not {[*tensor.shape]}"
             for key, tensor in wanted.items()
             if key in saved and saved[key].shape != tensor.shape
         ],
@@ -225,7 +225,9 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         if entries
     ]
     if found:
-        raise CheckpointMismatchError(f"{source} does not fit this agent; entries: {', '.join(found)}; {mend}")
+        raise CheckpointMismatchError(
+            f"{source} does not fit this agent, its entries are not the same: {', '.join(found)}; {mend}"
+        )
 
 
 def save_checkpoint(

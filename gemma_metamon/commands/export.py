@@ -1,0 +1,54 @@
+"""`gemma-metamon export`: a checkpoint, or the Gemma in it, in the form that other programs load."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemma_metamon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+
+EXAMPLE = """example:
+  gemma-metamon export --run_dir runs/first --ckpt 1 --to amago --out metamon_runs"""
+
+FORMS = {
+    "amago": "OUT/<run>/ckpts/policy_weights/policy_epoch_<N>.pt for metamon, with the configuration beside it",
+    "peft": "OUT, a folder with the adapter alone, for peft's PeftModel.from_pretrained",
+    "merged": "OUT, a folder with Gemma and the adapter merged into it, for transformers' AutoModel.from_pretrained",
+}
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "export",
+        help="write a checkpoint for metamon, peft or transformers",
+        epilog="forms:\n" + "\n".join(f"  {form:8}{what}" for form, what in FORMS.items()) + f"\n\n{EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
+    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    parser.add_argument("--to", choices=tuple(FORMS), required=True, help="the form; see below")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from gemma_metamon.training import checkpoints
+
+    folder = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
+    if args.to == "amago":
+        from gemma_metamon.upstream.interchange import export_policy
+
+        written = export_policy(folder, args.run_dir.resolve().name, args.out)
+        print(f"wrote {written}")
+        return 0
+    if args.out.exists():
+        raise ConfigError(f"--out {args.out} exists; delete it, or choose another")
+    from gemma_metamon.training.gemma_export import export_merged, export_peft
+
+    agent, _ = checkpoints.load_agent(folder, "cpu")
+    encoder: Any = agent.get_submodule("tstep_encoder")
+    caveats = export_peft(encoder, args.out) if args.to == "peft" else export_merged(encoder, args.out)
+    print("\n".join([f"wrote {args.out}", *caveats]))
+    return 0

@@ -1,0 +1,105 @@
+"""`gemma-metamon import`: a checkpoint of AMAGO's becomes one of ours (`import` itself can name no module)."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments
+from gemma_metamon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.text.view import BattleView
+    from gemma_metamon.training.checkpoints import CheckpointMeta
+
+EXAMPLE = """example:
+  gemma-metamon import --from amago metamon_runs/first/ckpts/policy_weights/policy_epoch_40.pt \\
+      --save_dir runs --run_name imported --model_gin_config gemma_synthetic_multitaskagent.gin"""
+
+BESIDE = "what the .json beside FILE says"
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "import",
+        help="read a checkpoint of metamon's",
+        description="Read a checkpoint that metamon trained with this package's encoder, or that `export` wrote.\n"
+        "It plays; it does not resume, because the file holds no optimizer state.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a policy_epoch_<N>.pt")
+    parser.add_argument("--from", dest="form", choices=("amago",), required=True, help="the form of FILE")
+    parser.add_argument("--save_dir", required=True, type=Path, help="the checkpoint goes to save_dir/run_name/ckpts")
+    parser.add_argument("--run_name", required=True, help="names the run's folder in save_dir")
+    parser.add_argument("--ckpt", type=int, help="its epoch (default: the N of FILE's name)")
+    parser.add_argument("--model_gin_config", help=f"a packaged model config's name, or a path (default: {BESIDE})")
+    add_gin_arguments(parser)
+    add_space_arguments(parser, instead=BESIDE)
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="a JSON list of words, or a map word -> id, that it was trained with "
+        f"(default: {BESIDE}, or the packaged vocabulary)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from gemma_metamon.text.vocabulary import Vocabulary
+    from gemma_metamon.training import checkpoints
+    from gemma_metamon.upstream import interchange
+
+    beside = interchange.read_description(args.file)
+    epoch = interchange.epoch_of(args.file) if args.ckpt is None else args.ckpt
+    if epoch is None or epoch < 0:
+        raise ConfigError(f"{args.file.name} is no policy_epoch_<N>.pt; say which epoch it is with --ckpt N")
+    config = _load_config(args, beside)
+    view = _view(args, beside)
+    identity = checkpoints.identify(view)
+    if beside is not None:
+        beside.identity.require(identity, str(args.file))
+    meta = checkpoints.CheckpointMeta(
+        identity=identity,
+        config=config,
+        epoch=epoch,
+        updates=0 if beside is None else beside.updates,
+        draws=0 if beside is None else beside.draws,
+        settings={"imported_from": str(args.file)},
+        vocabulary=None if view.vocabulary == Vocabulary.default() else list(view.vocabulary.words),
+    )
+    run_dir = args.save_dir / args.run_name
+    folder = interchange.import_policy(args.file, run_dir, meta)
+    (run_dir / "config.gin").write_text(config, encoding="utf-8")
+    print(f"wrote {folder}; it plays, but does not resume: the file holds no optimizer state")
+    return 0
+
+
+def _load_config(args: argparse.Namespace, beside: "CheckpointMeta | None") -> str:
+    """Fills gin; returns the resolved configuration's text."""
+    from gemma_metamon import configs
+
+    if args.model_gin_config is not None:
+        return configs.load(args.model_gin_config, args.train_gin_config, args.gin_override).text
+    if beside is None:
+        raise ConfigError(
+            f"no {args.file.with_suffix('.json').name} beside {args.file.name}, so nothing says what was trained; "
+            "give --model_gin_config, and the other flags where they were not the defaults"
+        )
+    if args.train_gin_config is not None:
+        raise ConfigError("--train_gin_config needs --model_gin_config, too; one gin binding fits into --gin_override")
+    return configs.load_text(beside.config, args.gin_override).text
+
+
+def _view(args: argparse.Namespace, beside: "CheckpointMeta | None") -> "BattleView":
+    from gemma_metamon.text.view import BattleView
+    from gemma_metamon.text.vocabulary import Vocabulary
+
+    names = {
+        name: getattr(args, name) or (default if beside is None else getattr(beside.identity, name))
+        for name, (default, _) in SPACES.items()
+    }
+    vocabulary = None if beside is None else beside.view().vocabulary
+    return BattleView.from_names(
+        **names, vocabulary=vocabulary if args.tokenizer is None else Vocabulary.from_file(args.tokenizer)
+    )

@@ -1,0 +1,199 @@
+"""Checkpoints in AMAGO's layout: written from ours, read into ours. Needs neither amago nor metamon.
+
+    DIR/<run>/ckpts/config.txt                            the resolved configuration; AMAGO keeps one there, too
+    DIR/<run>/ckpts/policy_weights/policy_epoch_<N>.pt    AMAGO's: the agent's state dict, by torch.save
+    DIR/<run>/ckpts/policy_weights/policy_epoch_<N>.json  ours: what no state dict says, as in our checkpoint.json
+
+Tensors go over bit for bit. A pretrained frozen base is in neither form: it is rebuilt from its model name. A state
+dict holds no optimizer, so what is imported plays and does not resume.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from gemma_metamon import configs
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training import checkpoints
+from gemma_metamon.training.checkpoints import CheckpointMeta
+from gemma_metamon.training.experiment import Experiment
+
+# An entry's first name, in our agents and in AMAGO's. Ours were named after AMAGO's, and so was all below them.
+PARTS: Final = {
+    "tstep_encoder": "tstep_encoder",
+    "traj_encoder": "traj_encoder",
+    "popart": "popart",
+    "critics": "critics",
+    "target_critics": "target_critics",
+    "maximized_critics": "maximized_critics",
+    "actor": "actor",
+    "target_actor": "target_actor",
+}
+
+_FILE = re.compile(r"policy_epoch_(\d+)\.pt")
+_WANTED = "give a policy_epoch_<N>.pt, from <run>/ckpts/policy_weights"
+
+
+def to_amago(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our agent's entries under AMAGO's names, in the same order."""
+    return _rename(weights, PARTS)
+
+
+def from_amago(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """AMAGO's entries under our agent's names, in the same order; one of no known part keeps its name."""
+    return _rename(state, {theirs: ours for ours, theirs in PARTS.items()})
+
+
+def _rename(entries: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+    split = {key: key.partition(".") for key in entries}
+    return {parts.get(part, part) + dot + rest: entries[key] for key, (part, dot, rest) in split.items()}
+
+
+def policy_path(out: Path, run_name: str, epoch: int) -> Path:
+    """Where AMAGO keeps the weights of an epoch."""
+    return out / run_name / "ckpts" / "policy_weights" / f"policy_epoch_{epoch}.pt"
+
+
+def epoch_of(path: Path) -> int | None:
+    """The N of policy_epoch_<N>.pt."""
+    match = _FILE.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def expected_weights(view: BattleView) -> dict[str, Tensor]:
+    """What a checkpoint of the loaded configuration holds: names, in AMAGO's order, and shapes, mostly without data."""
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    # 4-bit weights have the form in which they are saved only when they are really made; pretrained ones are not saved
+    packed = configs.bound_value("GemmaTstepEncoder", "use_4bit") and not configs.bound_value(
+        "GemmaTstepEncoder", "pretrained"
+    )
+    with torch.device("cpu" if packed else "meta"):
+        return checkpoints.agent_weights(experiment.build_agent(view))
+
+
+def export_policy(folder: Path, run_name: str, out: Path) -> Path:
+    """Writes a checkpoint of ours as AMAGO lays it out; loads its configuration into gin.
+
+    Args:
+        folder: of `checkpoints.find_checkpoint`.
+        run_name: the name that metamon will know the run by.
+        out: the save_dir that metamon will look in.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        ConfigError: checkpoint 0, or files that are there already.
+        DataError: a damaged checkpoint.
+        CheckpointMismatchError: one that this version of the package would read differently.
+    """
+    meta = checkpoints.read_meta(folder)
+    if meta.epoch == 0:
+        raise ConfigError(
+            f"{folder} is the untrained network, and metamon loads no checkpoint 0: it would play random weights; "
+            "export a later one"
+        )
+    path = policy_path(out, run_name, meta.epoch)
+    config = path.parents[1] / "config.txt"
+    if path.exists():
+        raise ConfigError(f"{path} exists; delete it, or choose another --out")
+    if config.exists() and config.read_text(encoding="utf-8") != meta.config:
+        raise ConfigError(f"{config} is there with another configuration than {folder}'s; choose another --out")
+    configs.load_text(meta.config)
+    view = meta.view()
+    meta.identity.require(checkpoints.identify(view), str(folder))
+    saved, wanted = checkpoints.read_weights(folder), expected_weights(view)
+    checkpoints.require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(meta.config, encoding="utf-8")
+    checkpoints.write_description(path.with_suffix(".json"), meta)
+    staged = path.with_name(f".{path.name}.part")
+    torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), staged)
+    staged.replace(path)
+    return path
+
+
+def read_policy(path: Path) -> dict[str, Tensor]:
+    """The entries of a policy_epoch_<N>.pt, on the CPU, under AMAGO's names. Runs none of the code a pickle can hold.
+
+    Raises:
+        MissingFileError: no such file.
+        DataError: a damaged file, or one that is no plain state dict.
+    """
+    _require_file(path)
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a wrong byte makes torch's unpickler raise nearly anything
+        raise DataError(f"{path} {_why_unreadable(error)}; {_WANTED}") from error
+    strangers = (
+        [f"{key!r}: {type(value).__name__}" for key, value in state.items() if not _is_entry(key, value)]
+        if isinstance(state, dict)
+        else [type(state).__name__]
+    )
+    if strangers:
+        raise DataError(f"{path} is no state dict, it holds {', '.join(strangers[:3])}; {_WANTED}")
+    return dict(state)
+
+
+def read_description(path: Path) -> CheckpointMeta | None:
+    """What `export_policy` wrote beside a policy_epoch_<N>.pt; None for a file that AMAGO itself wrote.
+
+    Raises:
+        MissingFileError: no policy file.
+        DataError: a damaged description.
+    """
+    _require_file(path)
+    description = path.with_suffix(".json")
+    return checkpoints.read_description(description) if description.is_file() else None
+
+
+def import_policy(path: Path, run_dir: Path, meta: CheckpointMeta) -> Path:
+    """Writes a policy_epoch_<N>.pt as a checkpoint of ours; it plays, and does not resume.
+
+    Args:
+        path: AMAGO's file.
+        run_dir: of the run that it becomes part of.
+        meta: what the checkpoint will say of itself; its configuration is the one that gin holds.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        ConfigError: the run has that checkpoint already.
+        DataError, MissingFileError: as `read_policy`.
+        CheckpointMismatchError: entries that are missing, extra or of another shape.
+    """
+    if meta.epoch in checkpoints.list_checkpoints(run_dir):
+        raise ConfigError(f"{run_dir} has a checkpoint {meta.epoch} already; choose another --run_name")
+    state, wanted = read_policy(path), expected_weights(meta.view())
+    mend = "give the flags and gin files that it was trained with"
+    checkpoints.require_same_entries(state, to_amago(wanted), str(path), mend)
+    weights = {key: _own_copy(value) for key, value in from_amago(state).items()}
+    return checkpoints.write_checkpoint(run_dir, meta, weights)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise MissingFileError(f"no file {path}; {_WANTED}")
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """Contiguous, and in a storage of its own: torch.save would write all of a shared one, safetensors refuses it."""
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _is_entry(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor)
+
+
+def _why_unreadable(error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error))  # torch's own message goes on to tell how to run it
+    if code:
+        return f"holds more than tensors, {code[1]}, which could run code and is not opened"
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return f"is damaged or no file of PyTorch's ({reason})"
