@@ -3,6 +3,7 @@
 Small random Gemmas, float32, CPU. The packaged subword table, so ids are the real ones.
 """
 
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -281,3 +282,24 @@ def test_wrong_values_are_refused_with_the_mend(changes: dict[str, Any], told: s
 def test_an_observation_without_words_is_refused() -> None:
     with pytest.raises(ConfigError, match="'text_tokens' is no vector"):
         GemmaTstepEncoder({"numbers": SimpleNamespace(shape=(5,))}, SPACES["rl2_space"])
+
+
+def test_spaces_may_be_a_gymnasium_dict() -> None:
+    class Dict(Mapping):
+        """As gymnasium 0.29 has it: `in` asks whether something is a sample of the space."""
+
+        def __contains__(self, sample: object) -> bool:
+            return isinstance(sample, dict)
+
+        def __getitem__(self, name: str) -> Any:
+            return SPACES["obs_space"][name]
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(SPACES["obs_space"])
+
+        def __len__(self) -> int:
+            return len(SPACES["obs_space"])
+
+    with torch.device("meta"):
+        encoder = GemmaTstepEncoder(Dict(), SPACES["rl2_space"])
+    assert encoder.emb_dim == 2944

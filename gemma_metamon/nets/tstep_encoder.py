@@ -250,9 +250,9 @@ def _check_sizes(**sizes: int | None) -> None:
 
 
 def _width(spaces: Mapping[str, HasShape], name: str) -> int:
-    shape = spaces[name].shape if name in spaces else None
-    if not shape:
+    space = spaces.get(name)  # not `name in spaces`: gymnasium's Dict then asks whether the name is a sample of it
+    if space is None or not space.shape:
         raise ConfigError(
             f"{name!r} is no vector; the encoder reads the observations {WORDS_KEY!r} and {NUMBERS_KEY!r}"
         )
-    return int(shape[-1])
+    return int(space.shape[-1])
