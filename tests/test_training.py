@@ -109,7 +109,10 @@ REFUSALS = {
     "share": (["--holdout_share", "1.5"], "--holdout_share 1.5; it is a share"),
     "nothing left": (["--holdout_share", "1.0"], "leaves none of"),
     "no batches": (["--batch_size_per_gpu", "0"], "--batch_size_per_gpu 0; it must be at least 1"),
-    "an agent of a later version": (["--model_gin_config", "gemma_agent.gin"], "trains MultiTaskAgent only"),
+    "another agent's critics": (
+        ["--gin_override", "MultiTaskAgent.critic_type = @actor_critic.NCritics"],
+        "critic_type is NCritics, but MultiTaskAgent learns with NCriticsTwoHot",
+    ),
     "a word list": (["--tokenizer", "words.json"], "no word list words.json"),
     "no weights": (
         [

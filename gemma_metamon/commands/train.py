@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.nets.weights import check_weights
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training import checkpoints, tracking
-    from gemma_metamon.training.experiment import Experiment
+    from gemma_metamon.training.experiment import Experiment, returns_beyond_bins
     from gemma_metamon.training.trainer import Schedule, Trainer
 
     view = BattleView.from_names(
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
     with torch.device("meta"):  # without weights: every part checks its own values at once
-        experiment.build_agent(view)
+        beyond = returns_beyond_bins(experiment.build_agent(view), view.reward_function)
     identity = checkpoints.identify(view)
     if args.log:
         tracking.require_wandb()
@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
     logger.info("%s", resolved.text)
+    if beyond is not None:
+        logger.warning("%s", beyond)
     run_dir.mkdir(parents=True, exist_ok=True)
     dataset.preload()
     (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon import configs
+from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.text.view import BattleView
 
 
@@ -22,7 +24,7 @@ class Experiment:
     """`MetamonAMAGOExperiment` of the embedded runtime. Parameters have upstream's names and defaults.
 
     Args:
-        agent_type: builds the agent; MultiTaskAgent.
+        agent_type: builds the agent; MultiTaskAgent or Agent.
         tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder.
         traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder.
         max_seq_len: the most decisions of a training window, and of the memory when acting.
@@ -117,3 +119,31 @@ def obs_spaces(view: BattleView) -> Mapping[str, Space]:
         "text_tokens": Space((view.obs_space.n_words,)),
         "illegal_actions": Space((view.action_space.n,)),
     }
+
+
+def returns_beyond_bins(agent: Any, reward_function: RewardFunction) -> str | None:
+    """A warning, with the numbers and the mend, where a battle's result is a return that no bin of the critics holds.
+
+    Such returns all get the label of the last bin, so the critics cannot tell them apart. None where all fit, and for
+    an agent whose critics have no bins or learn nothing.
+    """
+    if not (isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics):
+        return None
+    bins, multiplier = agent.critics.bins, agent.reward_multiplier
+    results = {"win": reward_function.win_reward, "loss": reward_function.loss_reward}
+    beyond = [
+        f"{reward:g} for a {result} x reward_multiplier {multiplier:g} = {reward * multiplier:g}"
+        for result, reward in results.items()
+        if not bins.min_return <= reward * multiplier <= bins.max_return
+    ]
+    if not beyond:
+        return None
+    farthest = max(abs(reward) for reward in results.values())
+    nearest_bound = min(abs(bins.min_return), abs(bins.max_return))
+    return (
+        f"{reward_function.name} pays {' and '.join(beyond)}, beyond the critics' bins of {bins.min_return:g} to "
+        f"{bins.max_return:g}: critics cannot tell such returns apart. Widen them "
+        f"(actor_critic.NCriticsTwoHot.min_return = {-1.1 * farthest * multiplier:g}, max_return = "
+        f"{1.1 * farthest * multiplier:g}), or set {type(agent).__name__}.reward_multiplier = "
+        f"{nearest_bound / (1.1 * farthest):.3g}"
+    )
