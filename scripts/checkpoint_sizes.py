@@ -1,0 +1,93 @@
+"""How large the checkpoints of each packaged model config are, computed without building their weights.
+
+    python scripts/checkpoint_sizes.py              # --json for programs
+
+In megabytes (1e6 bytes) of tensors; names add less than 0.5 kB each. `training` is training.safetensors (AdamW's
+moments), `amago` what `gemma-metamon export --to amago` writes. A pretrained frozen base is in no file; "+ base" is
+what the file would be with it, the base as a GPU has it: in bfloat16, or in 4 bits where the config says so.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gemma_metamon import configs
+from gemma_metamon.nets.four_bit import quantise_linears
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.checkpoints import agent_weights
+from gemma_metamon.training.experiment import Experiment
+
+COLUMNS = ("weights", "weights + base", "training", "amago", "amago + base")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    logging.disable()  # gin reports every folder in which an included file is not
+    sizes = {name: checkpoint_bytes(name) for name in configs.list_configs("models")}
+    megabytes = {name: {column: round(size / 1e6, 1) for column, size in row.items()} for name, row in sizes.items()}
+    if args.json:
+        print(json.dumps(megabytes))
+        return
+    print(f"{'MB':44}" + "".join(f"{column:>16}" for column in COLUMNS))
+    for name, row in megabytes.items():
+        print(f"{name:44}" + "".join(f"{row[column]:16,.1f}" for column in COLUMNS))
+
+
+def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> dict[str, int]:
+    """Bytes of tensors for each of COLUMNS, with the default spaces and vocabulary."""
+    configs.load(model_gin_config, overrides=[*overrides])
+    if configs.bound_value("GemmaTstepEncoder", "pretrained"):
+        configs.load(model_gin_config, overrides=["GemmaTstepEncoder.dtype = 'bfloat16'", *overrides])
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    view = BattleView.from_names(
+        obs_space="TeamPreviewObservationSpace",
+        action_space="DefaultActionSpace",
+        reward_function="DefaultShapedReward",
+    )
+    with torch.device("meta"):
+        agent: Any = experiment.build_agent(view)
+    trained = agent.trainable_parameters()
+    weights = count_bytes(agent_weights(agent).values())
+    with_base = weights + frozen_base_bytes(agent.tstep_encoder)
+    return {
+        "weights": weights,
+        "weights + base": with_base,
+        # two moments and a count of updates each
+        "training": 2 * count_bytes(trained) + 4 * len(trained) + count_bytes([torch.get_rng_state()]),
+        "amago": weights,
+        "amago + base": with_base,
+    }
+
+
+def frozen_base_bytes(encoder: Any) -> int:
+    state = encoder.state_dict()
+    total = count_bytes(state[key] for key in encoder.frozen_base_keys())
+    if total and encoder.options.use_4bit:  # on the meta device the linear layers are whole
+        for name, layer in encoder.backbone.named_modules():
+            if isinstance(layer, nn.Linear) and ".lora_" not in name:
+                total += packed_bytes(layer.in_features, layer.out_features) - count_bytes([layer.weight])
+    return total
+
+
+@cache
+def packed_bytes(in_features: int, out_features: int) -> int:
+    """A weight in 4 bits with its scales, from a real one of that shape."""
+    layers = nn.Sequential(nn.Linear(in_features, out_features, bias=False))
+    quantise_linears(layers)
+    return count_bytes(layers.state_dict().values())
+
+
+def count_bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+if __name__ == "__main__":
+    main()
