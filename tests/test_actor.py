@@ -1,42 +1,12 @@
-"""Actors: AMAGO's numbers, and the rules of clipping and masking."""
+"""Actors: the rules of clipping and masking (that their numbers are AMAGO's: test_amago_goldens)."""
 
 import pytest
 import torch
-from amago_goldens import Golden, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.actors import Actor, Discrete, MetamonMaskedActor, MetamonMaskedResidualActor, avoidable_actions
-
-GOLDEN_ACTORS = {"actor_masked": MetamonMaskedActor, "actor_masked_residual": MetamonMaskedResidualActor}
-
-
-@pytest.mark.parametrize("name", GOLDEN_ACTORS)
-def test_distribution_and_gradient_match_amago(name: str) -> None:
-    golden = Golden(name)
-    not_ours = {"amago", "cls", "seed", "clip_prob_low", "clip_prob_high"}
-    actor = GOLDEN_ACTORS[name](**{key: value for key, value in golden.config.items() if key not in not_ours})
-    actor.load_state_dict(golden.group("params"))
-    state = golden["inputs/state"].requires_grad_()
-    indices = golden["inputs/action_idx"].long()
-    policy = actor(state, {"illegal_actions": golden["inputs/illegal_actions"]})  # (3, 6, 7, 13)
-    one_hot = policy.normalized()
-    ours = {
-        "probs": policy.probs,
-        "logits": policy.logits,
-        "entropy": policy.entropy(),
-        "log_prob": policy.log_prob(indices),
-        "onehot_probs": one_hot.probs,
-        "onehot_logits": one_hot.logits,
-        "onehot_log_prob": one_hot.log_prob(indices),
-        "onehot_entropy": one_hot.entropy(),
-    }
-    for key, value in ours.items():
-        if f"outputs/{key}" in golden:
-            assert relative_error(value, golden[f"outputs/{key}"]) < 2e-6, key
-    policy.log_prob(indices).sum().backward()
-    assert relative_error(state.grad, golden["outputs/grad_state_of_sum_log_prob"]) < 2e-5
+from gemma_metamon.nets.actors import Actor, Discrete, MetamonMaskedActor, avoidable_actions
 
 
 @settings(deadline=None, max_examples=50)
@@ -57,11 +27,8 @@ def test_something_is_always_left_to_do(illegal: list[bool]) -> None:
     assert torch.equal(avoidable_actions(row), row) or row.all()
 
 
-def test_softened_actions_match_amago() -> None:
-    one_hot, padded = torch.eye(13)[4], torch.ones(13)
-    softened = Discrete(13).clip(one_hot)
-    torch.testing.assert_close(softened[[4, 0]], torch.tensor([0.988024, 0.000998]), rtol=0, atol=1e-6)
-    torch.testing.assert_close(Discrete(13).clip(padded), torch.full((13,), 1 / 13))
+def test_a_padded_action_is_softened_to_an_even_one() -> None:
+    torch.testing.assert_close(Discrete(13).clip(torch.ones(13)), torch.full((13,), 1 / 13))
 
 
 def test_the_mask_can_be_switched_off() -> None:

@@ -1,10 +1,12 @@
-"""The trajectory transformer: equal to AMAGO's, and the same whether it reads a battle at once or step by step."""
+"""The trajectory transformer: the same whether it reads a battle at once or step by step.
+
+That its numbers are AMAGO's: test_amago_goldens.
+"""
 
 from typing import Any
 
 import pytest
 import torch
-from amago_goldens import Golden, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,39 +24,6 @@ def build(max_seq_len: int = 8, **options: Any) -> TformerTrajEncoder:
 def timesteps(count: int, battles: int = 1, start: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     seq = torch.randn(battles, count, 5, generator=torch.Generator().manual_seed(count))
     return seq, torch.arange(start, start + count)[None, :, None].expand(battles, -1, -1)
-
-
-@pytest.fixture(scope="module")
-def rope() -> Golden:
-    return Golden("traj_encoder_rope")
-
-
-@pytest.fixture
-def rope_encoder(rope: Golden) -> TformerTrajEncoder:
-    names = ("tstep_dim", "max_seq_len", "d_model", "n_heads", "d_ff", "n_layers", "activation", "norm", "pos_emb")
-    names += ("sigma_reparam", "normformer_norms", "head_scaling", "dropout_ff", "dropout_emb")
-    encoder = TformerTrajEncoder(**{name: rope.config[name] for name in names})
-    encoder.load_state_dict(rope.group("params"))
-    return encoder.eval()
-
-
-def test_whole_sequences_match_amago(rope: Golden, rope_encoder: TformerTrajEncoder) -> None:
-    ours = rope_encoder(rope["inputs/seq"], rope["inputs/time_idxs"])
-    assert relative_error(ours, rope["outputs/eval_full_sequence"]) < 2e-5
-    ours = rope_encoder.train()(rope["inputs/seq"], rope["inputs/time_idxs"])
-    assert relative_error(ours, rope["outputs/train_full_sequence"]) < 2e-5
-
-
-@pytest.mark.parametrize("name", ["steps", "steps_with_reset"])
-def test_steps_past_max_seq_len_match_amago(rope: Golden, rope_encoder: TformerTrajEncoder, name: str) -> None:
-    times = rope["inputs/step_time_idxs" + ("_reset" if name == "steps_with_reset" else "")]
-    cache, rows = rope_encoder.init_cache(3), torch.arange(3)
-    ours = []
-    for step in range(times.shape[1]):
-        if name == "steps_with_reset" and step == int(rope["inputs/reset_before_step"]):
-            cache.reset(int(rope["inputs/reset_row"]))
-        ours.append(rope_encoder.step(rope["inputs/step_seq"][:, step], times[:, step], cache, rows))
-    assert relative_error(torch.stack(ours, 1), rope[f"outputs/{name}"]) < 2e-5
 
 
 @pytest.mark.parametrize(
