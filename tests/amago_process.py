@@ -2,8 +2,8 @@
 
     python tests/amago_process.py FOLDER
 
-FOLDER holds build.json, policy.pt and inputs.safetensors, and gets probs.safetensors. A process of its own, because
-amago's names in gin and the embedded ones exclude each other.
+FOLDER holds build.json, policy.pt and inputs.safetensors, and gets probs.safetensors and resaved.pt. A process of its
+own, because amago's names in gin and the embedded ones exclude each other.
 """
 
 import functools
@@ -65,6 +65,7 @@ def main(folder: Path) -> None:
         tstep = agent.tstep_encoder(now, now["rl2s"])  # (B, 1, tstep_dim)
         state, memory = agent.traj_encoder(tstep, now["time_idxs"], memory)  # (B, 1, state_dim)
         steps.append(agent.actor(state).probs[:, :, -1])  # (B, 1, A), of the discount that acts
+    torch.save(agent.state_dict(), folder / "resaved.pt")  # as amago writes its checkpoints
     save_file({"probs": torch.cat(steps, dim=1)}, folder / "probs.safetensors")
 
 
