@@ -211,6 +211,30 @@ def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Pa
     assert_same_bits(checkpoints.read_weights(imported), state)
 
 
+@pytest.mark.slow
+def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")
+    resolved = configs.load(
+        TINY, None, [*SMALL, "GemmaTstepEncoder.use_4bit = True", "GemmaTstepEncoder.use_lora = True"]
+    )
+    view = default_view()
+    meta = checkpoints.CheckpointMeta(
+        identity=checkpoints.identify(view), config=resolved.text, epoch=1, updates=0, draws=0, settings={}
+    )
+    folders = []
+    for seed in range(2):  # the scales' text has not the same length each time
+        torch.manual_seed(seed)
+        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+        folders.append(checkpoints.save_checkpoint(tmp_path / f"run{seed}", meta, agent))
+    for seed, folder in enumerate(folders):
+        exported = interchange.export_policy(folder, f"run{seed}", tmp_path / "out")
+        assert main(import_command(exported, tmp_path / str(seed))) == 0
+        imported = checkpoints.find_checkpoint(tmp_path / str(seed) / "imported", 1)
+        assert_same_bits(checkpoints.read_weights(folder), checkpoints.read_weights(imported))
+        agent = checkpoints.load_agent(imported, "cpu")[0]
+        assert_same_bits(checkpoints.agent_weights(agent), checkpoints.read_weights(folder))
+
+
 def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:
     words = [*Vocabulary.default().words[:400]]
     (tmp_path / "words.json").write_text(json.dumps(words))
