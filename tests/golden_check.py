@@ -1,7 +1,7 @@
 """Which goldens there are, what compares them, and how far ours may be from AMAGO's.
 
 TOLERANCES are what an independent re-computation from the rules alone reached on the same numbers (relative to
-1 + |value|, float32 on a CPU). EXCEPTIONS may be ten times as far, each for the reason that stands beside it.
+1 + |value|, float32 on a CPU), or less where that would let a wrong rule pass. EXCEPTIONS may be ten times as far, each for the reason that stands beside it.
 """
 
 import re
@@ -64,6 +64,7 @@ TOLERANCES = (
     ("optimizer/*/steps/grad*", 2e-4),
     ("optimizer/*/steps/*", 1e-4),
     ("optimizer/*/mid/td_target*", 1e-3),
+    ("optimizer/*/norms_after_step/*", 1e-5),  # five updates move them by 1e-3, and rounding averages out
     ("optimizer/*", 3e-4),
     ("state_dict_keys/*", EXACT),
 )

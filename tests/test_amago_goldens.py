@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,15 @@ from amago_goldens import ROOT, relative_error
 from golden_check import COMPARERS, beyond, compare, golden_paths, kind_of
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "golden_table.py"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the goldens were made; on a busy machine it is also the fastest way through such small networks."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("path", golden_paths(ROOT))
