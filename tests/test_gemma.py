@@ -12,7 +12,7 @@ from test_tstep_encoder import SPACES, TINY, build, make_batch
 
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.nets.weights import GEMMA_3_270M, check_weights
+from gemma_metamon.nets.weights import GEMMA_3_270M, check_weights, load_pretrained
 
 LAYERS_270M, EMBEDDING_270M, LORA_R16_270M = 100_326_016, 167_772_160, 3_796_992
 
@@ -50,6 +50,17 @@ def test_a_local_folder_gives_the_states_that_transformers_gives(weights_folder:
     mask = (texts.slots >= 0).long()
     states = AutoModel.from_pretrained(weights_folder)(input_ids=texts.subwords, attention_mask=mask).last_hidden_state
     torch.testing.assert_close(encoder.encode_texts(words), encoder.readout(states, texts.slots))
+
+
+def test_weights_that_are_published_with_their_head_are_found(tmp_path: Path) -> None:
+    """As google/gemma-3-270m is: transformers 4.57 finds nothing of a backbone in a file with a head."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    whole = Gemma3ForCausalLM(Gemma3TextConfig(**{**TINY, "vocab_size": 262_144}))
+    whole.save_pretrained(tmp_path)
+    backbone = load_pretrained(str(tmp_path), torch.float32)
+    for name, weight in whole.model.named_parameters():
+        torch.testing.assert_close(backbone.get_parameter(name), weight, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

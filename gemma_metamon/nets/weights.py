@@ -11,6 +11,8 @@ from gemma_metamon.errors import ConfigError, MissingFileError
 GEMMA_3_270M: Final = "google/gemma-3-270m"
 CONFIG_WITHOUT_WEIGHTS: Final = "gemma_tiny_multitaskagent.gin"
 PROBE_TIMEOUT_S: Final = 10
+# Gemma is published with its head, the backbone under "model."; transformers 4.57 would find none of it there.
+WITHOUT_HEAD: Final = {r"^model\.": ""}
 
 
 def check_weights(model_name: str = GEMMA_3_270M, pretrained: bool = True) -> None:
@@ -56,7 +58,11 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
     config = load_config(model_name)
     try:
         model, report = AutoModel.from_pretrained(
-            local_folder(model_name) or model_name, config=config, dtype=dtype, output_loading_info=True
+            local_folder(model_name) or model_name,
+            config=config,
+            dtype=dtype,
+            key_mapping=WITHOUT_HEAD,
+            output_loading_info=True,
         )
     except (OSError, ValueError) as error:
         raise _unreachable(model_name, error) from error

@@ -63,9 +63,10 @@ def export_peft(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
     if not options.use_4bit:
         return []
     return [
-        "the adapter was trained over a base in 4 bits: over the full-precision base outputs differ slightly from "
-        "training's; to have the same, load the base with BitsAndBytesConfig(load_in_4bit=True, "
-        "bnb_4bit_quant_type='nf4', bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16)"
+        "the adapter was trained over a base in 4 bits: over the full-precision one outputs differ from training's by "
+        "what the rounding had changed; for training's, load the base in bfloat16 with BitsAndBytesConfig("
+        "load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_use_double_quant=True, "
+        "bnb_4bit_compute_dtype=torch.bfloat16)"
     ]
 
 
@@ -103,7 +104,7 @@ def _whole_base(encoder: GemmaTstepEncoder) -> Any:
     if not options.pretrained:
         fields = GEMMA_3_270M_CONFIG if options.backbone_config is None else options.backbone_config
         vocab_size = len(cast("Any", encoder.backbone).embed_tokens.weight)
-        if lookup.compact:  # it was never asked how large its vocabulary is
+        if lookup.compact:  # its own size is that of the words alone
             vocab_size = max(GEMMA_3_270M_CONFIG["vocab_size"], fields.get("vocab_size", 0))
         plain = replace(plain, backbone_config={**fields, "vocab_size": vocab_size})
     model: Any = build_backbone(plain, lookup.used_ids.tolist(), trim=False)
@@ -132,17 +133,17 @@ def _adapter_weight(layer: Any) -> Tensor:
 
 def _caveats(encoder: GemmaTstepEncoder) -> list[str]:
     options, said = encoder.options, []
-    if options.pretrained and options.use_4bit and options.use_lora:
-        said.append(
-            "the adapter was trained over a base in 4 bits and is merged into the full-precision base: outputs differ "
-            "slightly from training's, by what the rounding to 4 bits had changed"
-        )
-    elif options.pretrained and not (options.use_lora or options.trains_base):
+    if options.pretrained and not (options.use_lora or options.trains_base):
         said.append("nothing of Gemma was trained (freeze_base_model = True): these are the weights of its base")
-    elif options.use_4bit:
-        said.append("the random base only exists in 4 bits: its weights are written in float32 as they were rounded")
-    if options.torch_dtype == torch.bfloat16:
+    if options.pretrained and options.use_4bit:
+        said.append(
+            "the agent was trained over a base in 4 bits, and this is the full-precision one, with the adapter merged "
+            "in if there is one: outputs differ from training's by what the rounding to 4 bits had changed"
+        )
+    elif options.torch_dtype == torch.bfloat16:
         said.append("the agent reads in bfloat16: this model, in float32, differs from it by bfloat16's rounding")
+    if not options.pretrained and options.use_4bit:
+        said.append("the random base only exists in 4 bits: its weights are written in float32 as they were rounded")
     if not options.pretrained and encoder.subwords.compact:
         said.append(
             f"only the {len(encoder.subwords.used_ids)} subwords that the agent's words need have embeddings: the base "
