@@ -1,7 +1,8 @@
 """Which goldens there are, what compares them, and how far ours may be from AMAGO's.
 
 TOLERANCES are what an independent re-computation from the rules alone reached on the same numbers (relative to
-1 + |value|, float32 on a CPU), or less where that would let a wrong rule pass. EXCEPTIONS may be ten times as far, each for the reason that stands beside it.
+1 + |value|, float32 on a CPU), or less where that would let a wrong rule pass. EXCEPTIONS may be ten times as far, each
+for the reason that stands beside it.
 """
 
 import re
@@ -64,7 +65,7 @@ TOLERANCES = (
     ("optimizer/*/steps/grad*", 2e-4),
     ("optimizer/*/steps/*", 1e-4),
     ("optimizer/*/mid/td_target*", 1e-3),
-    ("optimizer/*/norms_after_step/*", 1e-5),  # five updates move them by 1e-3, and rounding averages out
+    ("optimizer/*/norms_after_step/*", 1e-5),  # the updates move them by 1e-4 only
     ("optimizer/*", 3e-4),
     ("state_dict_keys/*", EXACT),
 )
@@ -73,7 +74,7 @@ EXCEPTIONS = (
     ("critic/NCriticsTwoHot_seed*/outputs/raw_values", "a sum of bins up to 1100 that cancels to a value near 0"),
     ("critic/NCriticsTwoHot_seed*/outputs/grad_state", "the same cancellation, differentiated"),
     ("critic/NCriticsTwoHot_seed*/outputs/hlgauss_labels*", "differences of a distribution function near 1"),
-    ("traj_encoder/*/grads/*", "gradients of a sum over all outputs that reach 10 and cancel"),
+    ("traj_encoder/*/grads/*", "gradients of a sum over all outputs, up to 85, whose terms cancel"),
     ("agent/multitask*/mid/*critics_value*", "values near 0 again, from states that already carry rounding"),
     ("agent/multitask*/mid/actor_loss", "-log pi times a weight that grows with the difference of such values"),
 )
