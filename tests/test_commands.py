@@ -109,6 +109,7 @@ def test_configs_show_gives_the_flagships_architecture(capsys: pytest.CaptureFix
         "output_bins": 96,
         "min_return": -1100,
         "max_return": 1100,
+        "use_symlog": False,
         "actions": 13,
         "discounts": [0.1, 0.9, 0.95, 0.97, 0.99, 0.995, 0.999],
     }
