@@ -31,7 +31,7 @@ from gemma_metamon.training.dataset import collate, encode_battle, take_window
 from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.upstream import interchange
 
-KEYS = GOLDENS / "state_dict_keys" / "placeholder_tstep_encoder_2944.json"
+KEYS = GOLDENS / "amago/amago-3.1.1/state_dict_keys/placeholder_tstep_encoder_2944_multitaskagent.json"
 SIZES_SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "checkpoint_sizes.py"
 AMAGO_PROCESS = Path(__file__).with_name("amago_process.py")
 AGENTS = {
@@ -117,7 +117,10 @@ def test_names_shapes_and_order_are_amagos() -> None:
     with torch.device("meta"):
         state = interchange.to_amago(experiment.build_agent(default_view()).state_dict())
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
-    assert [(key, [*tensor.shape]) for key, tensor in state.items()] == [*json.loads(KEYS.read_text()).items()]
+    theirs = json.loads(KEYS.read_text())["state_dict"]
+    assert [(key, [*tensor.shape]) for key, tensor in state.items()] == [
+        (key, entry["shape"]) for key, entry in theirs.items()
+    ]
 
 
 def test_every_part_of_an_agent_has_a_name_at_amagos() -> None:
