@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from gemma_metamon import configs
 from gemma_metamon.nets.four_bit import quantise_linears
 from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.checkpoints import agent_weights
 from gemma_metamon.training.experiment import Experiment
 
 COLUMNS = ("weights", "weights + base", "training", "amago", "amago + base")
@@ -55,7 +54,7 @@ def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> di
     with torch.device("meta"):
         agent: Any = experiment.build_agent(view)
     trained = agent.trainable_parameters()
-    weights = count_bytes(agent_weights(agent).values())
+    weights = count_bytes(agent.state_dict().values())
     with_base = weights + frozen_base_bytes(agent.tstep_encoder)
     return {
         "weights": weights,
@@ -68,8 +67,9 @@ def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> di
 
 
 def frozen_base_bytes(encoder: Any) -> int:
-    state = encoder.state_dict()
-    total = count_bytes(state[key] for key in encoder.frozen_base_keys())
+    """Of what the encoder's state leaves out."""
+    base = encoder.backbone.state_dict(prefix="backbone.")
+    total = count_bytes(base[key] for key in base.keys() - encoder.state_dict().keys())
     if total and encoder.options.use_4bit:  # on the meta device the linear layers are whole
         for name, layer in encoder.backbone.named_modules():
             if isinstance(layer, nn.Linear) and ".lora_" not in name:

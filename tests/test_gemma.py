@@ -116,25 +116,45 @@ def test_parameters_of_the_full_size_are_counted_without_weights(options: dict[s
     assert sum(part["total"] for part in counts.values()) == sum(p.numel() for p in encoder.parameters())
 
 
-def test_a_checkpoint_may_leave_out_the_pretrained_base_and_nothing_else(weights_folder: str) -> None:
+def test_a_state_leaves_out_the_pretrained_base_and_loads_strictly(weights_folder: str) -> None:
     encoder = load(weights_folder)
-    left_out = encoder.frozen_base_keys()
+    whole = load(weights_folder, save_base_weights=True).state_dict()
+    saved = encoder.state_dict()
+    left_out = whole.keys() - saved.keys()
     assert "backbone.embed_tokens.weight" in left_out
+    assert saved.keys() < whole.keys()
     assert not any("lora_" in key or key.startswith(("readout", "numbers")) for key in left_out)
-    kept = {key: value for key, value in encoder.state_dict().items() if key not in left_out}
     with torch.no_grad():
-        for value in kept.values():
+        for value in saved.values():
             value.add_(0.01)
     again = load(weights_folder)
-    missing, unexpected = again.load_state_dict(kept, strict=False)
-    assert set(missing) == left_out
-    assert unexpected == []
+    again.load_state_dict(saved)
     torch.testing.assert_close(again(*make_batch()), encoder(*make_batch()), rtol=0, atol=0)
 
 
-def test_random_or_trained_bases_are_part_of_a_checkpoint(weights_folder: str) -> None:
-    assert build().frozen_base_keys() == set()
-    assert load(weights_folder, use_lora=False).frozen_base_keys() == set()
+def test_a_state_with_the_base_replaces_it_and_a_damaged_one_is_refused(weights_folder: str) -> None:
+    whole = load(weights_folder, save_base_weights=True).state_dict()
+    changed = {key: torch.zeros_like(value) for key, value in whole.items()}
+    encoder = load(weights_folder)
+    encoder.load_state_dict(changed)
+    assert not any(parameter.any() for parameter in encoder.parameters())
+    del changed["readout.to_scores.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*readout\.to_scores"):
+        encoder.load_state_dict(changed)
+    with pytest.raises(RuntimeError, match="backbone"):
+        load(weights_folder, save_base_weights=True).load_state_dict(encoder.state_dict())
+
+
+def test_the_base_is_left_out_inside_an_agent_too(weights_folder: str) -> None:
+    agent = torch.nn.ModuleDict({"tstep_encoder": load(weights_folder), "actor": torch.nn.Linear(2, 2)})
+    saved = agent.state_dict()
+    assert not any("embed_tokens" in key for key in saved)
+    agent.load_state_dict(saved)
+
+
+def test_random_or_trained_bases_are_part_of_a_state(weights_folder: str) -> None:
+    assert "backbone.embed_tokens.weight" in build().state_dict()
+    assert "backbone.embed_tokens.weight" in load(weights_folder, use_lora=False).state_dict()
 
 
 def test_the_subword_table_is_not_in_the_state_dict() -> None:

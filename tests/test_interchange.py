@@ -235,7 +235,7 @@ def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
         imported = checkpoints.find_checkpoint(tmp_path / str(seed) / "imported", 1)
         assert_same_bits(checkpoints.read_weights(folder), checkpoints.read_weights(imported))
         agent = checkpoints.load_agent(imported, "cpu")[0]
-        assert_same_bits(checkpoints.agent_weights(agent), checkpoints.read_weights(folder))
+        assert_same_bits(agent.state_dict(), checkpoints.read_weights(folder))
 
 
 def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:

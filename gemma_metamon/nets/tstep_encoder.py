@@ -69,6 +69,8 @@ class GemmaTstepEncoder(nn.Module):
         token_mask_aug: in training, replace a random share of the words by the unknown word.
         token_mask_share: that share.
         slot_scores: let the readout's scores depend on the place of a word in the text, see SummaryReadout.
+        save_base_weights: keep a frozen pretrained base in `state_dict`, where it is otherwise left out: whoever loads
+            the rest, also with strict=True, keeps the base that `model_name` gave.
         vocabulary: the words whose ids the observations hold, in order; None is the packaged vocabulary.
 
     Raises:
@@ -104,6 +106,7 @@ class GemmaTstepEncoder(nn.Module):
         token_mask_aug: bool = False,
         token_mask_share: float = MASKED_WORDS_SHARE,
         slot_scores: bool = True,
+        save_base_weights: bool = False,
         vocabulary: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -151,6 +154,10 @@ class GemmaTstepEncoder(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.encoder_chunk_tokens = encoder_chunk_tokens
         self.trains_backbone = any(parameter.requires_grad for parameter in self.backbone.parameters())
+        if pretrained and not self.options.trains_base and not save_base_weights:
+            hooked: Any = self  # torch gives these two methods no types
+            hooked.register_state_dict_post_hook(_leave_out_base)
+            hooked.register_load_state_dict_pre_hook(_put_back_base)
 
     @property
     def emb_dim(self) -> int:
@@ -204,15 +211,6 @@ class GemmaTstepEncoder(nn.Module):
             self.backbone.config, self.options.torch_dtype, device, self.encoder_chunk_tokens, recomputes=recomputes
         )
 
-    def frozen_base_keys(self) -> set[str]:
-        """The keys of `state_dict` that a checkpoint may leave out, because `model_name` has them.
-
-        Empty if the base trains, and also for random weights: those exist nowhere else.
-        """
-        if self.options.trains_base or not self.options.pretrained:
-            return set()
-        return {key for key in self.state_dict() if key.startswith("backbone.") and ".lora_" not in key}
-
     def parameter_counts(self) -> dict[str, dict[str, int]]:
         """Parameters per part, each as {"total", "trainable"}; 4-bit weights count as the weights that they stand for.
 
@@ -228,6 +226,23 @@ class GemmaTstepEncoder(nn.Module):
             counts[part]["total"] += count
             counts[part]["trainable"] += count if parameter.requires_grad else 0
         return counts
+
+
+def _is_of_base(key: str) -> bool:
+    return key.startswith("backbone.") and ".lora_" not in key
+
+
+def _leave_out_base(encoder: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix) and _is_of_base(key.removeprefix(prefix))]:
+        del state[key]
+
+
+def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Entries that a saved state leaves out are those that are there, so that strict=True finds nothing missing."""
+    backbone = encoder.get_submodule("backbone").state_dict(prefix=f"{prefix}backbone.")
+    for key, value in backbone.items():
+        if _is_of_base(key.removeprefix(prefix)):
+            state.setdefault(key, value)
 
 
 def _check_granularity(granularity: str) -> None:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -181,31 +180,20 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def agent_weights(agent: nn.Module) -> dict[str, Tensor]:
-    """The agent's state without the frozen base that is rebuilt from its model name."""
-    encoder = agent.get_submodule("tstep_encoder")
-    frozen = (
-        {f"tstep_encoder.{key}" for key in encoder.frozen_base_keys()}
-        if isinstance(encoder, GemmaTstepEncoder)
-        else set()
-    )
-    return {key: value for key, value in agent.state_dict().items() if key not in frozen}
-
-
 def load_weights(agent: nn.Module, folder: Path) -> None:
     """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
     saved = read_weights(folder)
     require_same_entries(
         saved,
-        agent_weights(agent),
+        agent.state_dict(),
         str(folder),
         "load it with the config it was trained with (saved in its checkpoint.json)",
     )
-    agent.load_state_dict(saved, strict=False)
+    agent.load_state_dict(saved)
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """What `agent_weights` gave when the checkpoint was saved, in any order. Raises DataError where it is damaged."""
+    """The agent's state when the checkpoint was saved, in any order. Raises DataError where it is damaged."""
     return _read_tensors(folder / WEIGHTS)
 
 
@@ -240,17 +228,17 @@ def save_checkpoint(
 ) -> Path:
     """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume."""
     if optimizer is None:
-        return write_checkpoint(run_dir, meta, agent_weights(agent))
+        return write_checkpoint(run_dir, meta, agent.state_dict())
     training = {f"random/{name}": state for name, state in (random_states or {}).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    return write_checkpoint(run_dir, meta, agent_weights(agent), training)
+    return write_checkpoint(run_dir, meta, agent.state_dict(), training)
 
 
 def write_checkpoint(
     run_dir: Path, meta: CheckpointMeta, weights: Mapping[str, Tensor], training: Mapping[str, Tensor] | None = None
 ) -> Path:
-    """`save_checkpoint` for weights that are at hand without their agent, named as `agent_weights` names them."""
+    """`save_checkpoint` for an agent's state that is at hand without the agent."""
     folder = checkpoint_folder(run_dir, meta.epoch)
     staged = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staged, ignore_errors=True)

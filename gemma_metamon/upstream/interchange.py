@@ -73,7 +73,7 @@ def expected_weights(view: BattleView) -> dict[str, Tensor]:
         "GemmaTstepEncoder", "pretrained"
     )
     with torch.device("cpu" if packed else "meta"):
-        return checkpoints.agent_weights(experiment.build_agent(view))
+        return experiment.build_agent(view).state_dict()
 
 
 def export_policy(folder: Path, run_name: str, out: Path) -> Path:
