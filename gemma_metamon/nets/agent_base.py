@@ -297,7 +297,7 @@ class ActorCriticAgent(nn.Module):
         return policy
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
-        """The slow critics' returns from states[1:] under `policy` (B, T, G, A) -> (B, L, C, G, 1)."""
+        """Returns from states[1:] under `policy` (B, T, G, A), of slow critics drawn at random -> (B, L, n, G, 1)."""
         raise NotImplementedError
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
@@ -332,10 +332,7 @@ class ActorCriticAgent(nn.Module):
         """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
         if self.use_target_actor:
             policy = self._policy(self.target_actor, state, actor_obs)
-        next_q = self._next_values(state, policy, draws)  # (B, L, C, G, 1)
-        B, L, C, G, _ = next_q.shape
-        subset = draws.critic_subset(C, (B, L, self.num_critics_td, G, 1), next_q.device)
-        chosen = next_q.take_along_dim(subset, dim=2)
+        chosen = self._next_values(state, policy, draws)  # (B, L, num_critics_td, G, 1)
         # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
         next_q = chosen.amin(2, keepdim=True) if self.online_coeff > 0 else chosen.mean(2, keepdim=True)
         real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
@@ -346,6 +343,12 @@ class ActorCriticAgent(nn.Module):
             # missing actions count here: their rewards are real
             self.popart.update_stats(target, real.expand_as(target))
         return target
+
+    def _critic_subset(self, state: Tensor, draws: Draws) -> Tensor:
+        """Indices of the critics that make each TD target, (B, L, num_critics_td, G, 1)."""
+        B, T, _ = state.shape
+        shape = (B, T - 1, self.num_critics_td, len(self.gammas), 1)
+        return draws.critic_subset(self.num_critics, shape, state.device)
 
     def _recorded_actions(self, actions: Tensor) -> Tensor:
         """As the critics are shown them."""

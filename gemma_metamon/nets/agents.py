@@ -38,6 +38,8 @@ class MultiTaskAgent(ActorCriticAgent):
 
     critics_class = NCriticsTwoHot
     critics: NCriticsTwoHot
+    target_critics: NCriticsTwoHot
+    maximized_critics: NCriticsTwoHot
 
     def __init__(
         self,
@@ -84,8 +86,8 @@ class MultiTaskAgent(ActorCriticAgent):
         return super()._policy(actor, state, actor_obs).normalized()
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
-        actions, weights = self._policy_actions(policy, self.num_actions_for_value_in_critic_loss, draws)
-        return self._mean_value(self.target_critics, state[:, 1:], actions[:, :, 1:], weights[:, :, 1:])
+        shares = self._action_shares(policy, self.num_actions_for_value_in_critic_loss, draws)[:, 1:]
+        return self.target_critics.mean_value(state[:, 1:], *_every_action(shares), self._critic_subset(state, draws))
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         G = len(self.gammas)
@@ -99,35 +101,29 @@ class MultiTaskAgent(ActorCriticAgent):
     def _advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        own_actions, weights = self._policy_actions(policy, self.num_actions_for_value_in_actor_loss, draws)
-        own_actions, weights = own_actions[:, :, :-1], weights[:, :, :-1]
-        own_value = self._mean_value(self.critics, state[:, :-1], own_actions, weights).mean(2)  # (B, L, G, 1)
-        advantage = critic.value - own_value
+        shares = self._action_shares(policy, self.num_actions_for_value_in_actor_loss, draws)[:, :-1]  # (B, L, G, A)
+        advantage = critic.value - self.critics.mean_value(state[:, :-1], *_every_action(shares)).mean(2)
         if self.amago_version == "3.1" and self.value_estimate == "sampled":
             # where every sample is the recorded action the two values are one: rounding must not choose the sign
-            repeated = (own_actions == actions[:, :, None]).all(-1).all(0)  # (B, L, G)
-            advantage = advantage.masked_fill(repeated[..., None], 0.0)
+            repeated = (shares == actions[:, :, None]).all(-1, keepdim=True)  # (B, L, G, 1)
+            advantage = advantage.masked_fill(repeated, 0.0)
         return advantage
 
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         if self.value_estimate == "exact":
-            actions, weights = self._all_actions(policy)
+            actions, weights = _every_action(policy.probs)
         else:
             actions, weights = self._differentiable_actions(policy, draws)
-        value = self._mean_value(self.maximized_critics, state.detach(), actions, weights).amin(2)  # (B, T, G, 1)
+        value = self.maximized_critics.mean_value(state.detach(), actions, weights).amin(2)  # (B, T, G, 1)
         return self.popart.normalize_values(value)
 
-    def _policy_actions(self, policy: ActionDistribution, num_samples: int, draws: Draws) -> tuple[Tensor, Tensor]:
-        """What stands for the policy at every state: actions (K, B, T, G, A) and the weight of each (K, B, T, G)."""
+    def _action_shares(self, policy: ActionDistribution, num_samples: int, draws: Draws) -> Tensor:
+        """How much each action counts in the mean over the policy's, (B, T, G, A): its probability, or its samples."""
         if self.value_estimate == "exact":
-            return self._all_actions(policy)
+            return policy.probs
         # drawn at every timestep, also where nothing uses them: so upstream draws
         samples = draws.action_samples(policy.probs, num_samples)  # (K, B, T, G)
-        return F.one_hot(samples, self.action_dim).to(policy.probs.dtype), _equal_weights(samples, policy)
-
-    def _all_actions(self, policy: ActionDistribution) -> tuple[Tensor, Tensor]:
-        each = torch.eye(self.action_dim, device=policy.probs.device)[:, None, None, None]  # (A, 1, 1, 1, A)
-        return each.expand(-1, *policy.probs.shape), policy.probs.movedim(-1, 0)
+        return F.one_hot(samples, self.action_dim).to(policy.probs.dtype).mean(0)
 
     def _differentiable_actions(self, policy: ActionDistribution, draws: Draws) -> tuple[Tensor, Tensor]:
         """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice (straight-through Gumbel-softmax)."""
@@ -137,13 +133,7 @@ class MultiTaskAgent(ActorCriticAgent):
             hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
             samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
         actions = torch.stack(samples)
-        return actions, _equal_weights(actions[..., 0], policy)
-
-    @staticmethod
-    def _mean_value(critics: NCriticsTwoHot, state: Tensor, actions: Tensor, weights: Tensor) -> Tensor:
-        """States (B, T, D), actions (K, B, T, G, A), weights (K, B, T, G) that sum to 1 -> (B, T, C, G, 1)."""
-        values = critics.values(critics(state, actions))  # (K, B, T, C, G, 1)
-        return (weights[:, :, :, None, :, None] * values).sum(0)
+        return actions, policy.probs.new_full(actions.shape[:-1], 1.0 / len(actions))
 
 
 class Agent(ActorCriticAgent):
@@ -192,6 +182,7 @@ class Agent(ActorCriticAgent):
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)
+        values = values.take_along_dim(self._critic_subset(state, draws), dim=2)
         returns: Tensor = self.popart(values, normalized=False)
         return returns
 
@@ -226,7 +217,7 @@ def _arguments(scope: Mapping[str, Any], besides: Iterable[str] = ()) -> dict[st
     return {name: value for name, value in scope.items() if name not in ("self", "__class__", *besides)}
 
 
-def _equal_weights(samples: Tensor, policy: ActionDistribution) -> Tensor:
-    """1 / K each, (K, B, T, G) like the samples."""
-    K = samples.shape[0]
-    return policy.probs.new_full((), 1.0 / K).expand(samples.shape)
+def _every_action(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each action its share (B, T, G, A) -> the actions (A, B, T, G, A) and the shares (A, B, T, G)."""
+    each = torch.eye(shares.shape[-1], device=shares.device)[:, None, None, None]  # (A, 1, 1, 1, A)
+    return each.expand(-1, *shares.shape), shares.movedim(-1, 0)

@@ -1,12 +1,17 @@
 """C independent MLPs of one shape, computed together: what both kinds of critics are made of."""
 
 import math
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.layers import activation_function
+
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {"leaky_relu": F.leaky_relu_, "relu": F.relu_}
+"""Activations whose gradient needs only what they gave: a hidden layer is stored once, not twice."""
 
 
 class EnsembleLinear(nn.Module):
@@ -43,7 +48,7 @@ class EnsembleLayers(nn.Module):
         self.inp_layer = EnsembleLinear(num_critics, d_inp, d_hidden)
         self.core_layers = nn.ModuleList(EnsembleLinear(num_critics, d_hidden, d_hidden) for _ in range(n_layers - 1))
         self.output_layer = EnsembleLinear(num_critics, d_hidden, d_output)
-        self.activation = activation_function(activation)
+        self.activation = IN_PLACE.get(activation, activation_function(activation))
         self.dropout = nn.Dropout(dropout_p)
 
     def after_first_layer(self, hidden: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ class StateEnsemble(EnsembleLayers):
 
 
 class ActionEnsemble(EnsembleLayers):
-    """C MLPs of (state, discount, action), whose first layer is computed in three shares and added.
+    """C MLPs of (state, discount, action), whose first layer is computed in two shares and added.
 
     The first layer is linear, so a state's share is the same for every discount and every action that is tried in it:
     it is computed once, and the wide state is never repeated.
@@ -88,14 +93,28 @@ class ActionEnsemble(EnsembleLayers):
 
     def forward(self, state: Tensor, gamma_feature: Tensor, action: Tensor) -> Tensor:
         """States (B, T, D), discounts (G,), actions (K, B, T, G, A) -> (K, B, T, C, G, d_output)."""
-        K, B, T, G, A = action.shape
-        weight, bias = self.inp_layer.weight, self.inp_layer.bias[0, 0]  # (C, D + 1 + A, H), (C, H)
-        C, _, H = weight.shape
-        of_state, of_gamma, of_action = torch.split(weight, [self.state_dim, 1, A], dim=1)
-        state_share = state.reshape(1, B * T, self.state_dim) @ of_state  # (C, B * T, H)
-        gamma_share = gamma_feature[:, None] * of_gamma + bias[:, None]  # (C, G, H)
-        action_share = action.reshape(1, -1, A) @ of_action  # (C, K * B * T * G, H)
-        hidden = (
-            action_share.view(C, K, B * T, G, H) + state_share[:, None, :, None] + gamma_share[:, None, None]
-        ).view(C, -1, H)
-        return self.after_first_layer(hidden).view(C, K, B, T, G, -1).permute(1, 2, 3, 0, 4, 5)
+        K, B, T, G, _ = action.shape
+        share, states = self.state_share(state), torch.arange(B * T, device=state.device).repeat_interleave(G)
+        questions = with_discount(gamma_feature, action).reshape(K, 1, B * T * G, -1)
+        outputs = torch.stack([self.answer(share[:, states], question) for question in questions])
+        return outputs.view(K, -1, B, T, G, outputs.shape[-1]).permute(0, 2, 3, 1, 4, 5)
+
+    def state_share(self, state: Tensor) -> Tensor:
+        """What the first layer makes of the states (B, T, D) alone, (C, B * T, H)."""
+        C, D = len(self.inp_layer.weight), self.state_dim
+        states = state.reshape(1, -1, D).expand(C, -1, -1)
+        return torch.baddbmm(self.inp_layer.bias[0, 0, :, None], states, self.inp_layer.weight[:, :D])
+
+    def answer(self, share: Tensor, question: Tensor) -> Tensor:
+        """State shares (C, N, H) and what is asked there, `with_discount` (C, N, 1 + A) -> (C, N, d_output).
+
+        A question (1, N, 1 + A) is asked of all C alike. What was in `share` is overwritten.
+        """
+        of_question = self.inp_layer.weight[:, self.state_dim :].to(share.dtype)  # (C, 1 + A, H)
+        question = question.to(share.dtype).expand(len(share), -1, -1)  # autocast leaves what is done in place alone
+        return self.after_first_layer(share.baddbmm_(question, of_question))
+
+
+def with_discount(gamma_feature: Tensor, action: Tensor) -> Tensor:
+    """Discounts (G,), actions (..., G, A) -> (..., G, 1 + A)."""
+    return torch.cat((gamma_feature[:, None].expand(*action.shape[:-1], 1), action), dim=-1)

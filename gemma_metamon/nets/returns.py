@@ -75,7 +75,8 @@ def hl_gauss(returns: Tensor, bins: ReturnBins, bin_values: Tensor, sigma: float
 
 def expected_return(log_probs: Tensor, bins: ReturnBins, bin_values: Tensor) -> Tensor:
     """Log-probabilities of the bins (..., output_bins) -> (..., 1), the return that their mean stands for."""
-    return bins.unsquash((log_probs.exp() @ bin_values)[..., None])
+    # no matrix product: under autocast that would round returns to bfloat16
+    return bins.unsquash((log_probs.exp() * bin_values).sum(-1, keepdim=True))
 
 
 def nstep_return(rewards: Tensor, dones: Tensor, next_q: Tensor, gamma: Tensor, n: int, real: Tensor) -> Tensor:

@@ -1,0 +1,54 @@
+"""scripts/bench_heads.py: the direct formulation gives our losses, a difference ends the script."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_heads.py"
+
+
+@pytest.fixture(scope="module")
+def heads() -> Any:
+    spec = importlib.util.spec_from_file_location("bench_heads", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Heads("cpu", small=True)
+
+
+@pytest.mark.parametrize("estimate", ["", "_exact"])
+def test_the_direct_formulation_agrees(heads: Any, estimate: str) -> None:
+    differences = heads.compare(f"direct{estimate}", f"ours{estimate}")
+    assert set(differences) == {"actor_loss", "critic_loss", "state_gradient"}
+
+
+def test_a_difference_ends_the_script(heads: Any) -> None:
+    with pytest.raises(SystemExit, match="direct_exact and ours differ in actor_loss"):
+        heads.compare("direct_exact", "ours")
+
+
+def test_memory_is_measured_in_mib(heads: Any) -> None:
+    blocks = []
+
+    def step(_: str) -> None:
+        blocks.append(torch.ones(50, 2**18))  # 50 MiB
+        blocks.clear()
+
+    heads.step, step_before = step, heads.step
+    try:
+        assert heads.peak_mib("ours") == pytest.approx(50, abs=5)
+    finally:
+        heads.step = step_before
+
+
+@pytest.mark.slow
+def test_it_prints_a_table_and_one_line_of_json() -> None:
+    command = [sys.executable, str(SCRIPT), "--small", "--turns", "1"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert lines[0] == "| | time | peak memory | seconds | MiB |"
+    assert set(json.loads(lines[-1])["ratios"]) == {"direct / ours", "ours_exact / ours"}
