@@ -117,8 +117,8 @@ class NCriticsTwoHot(nn.Module):
         Args:
             state: (B, T, state_dim).
             action: (K, B, T, G, A).
-            weights: (K, B, T, G), each action's share of the mean; where it is 0 the action is not looked at (and no gradient comes
-                back).
+            weights: (K, B, T, G), each action's share of the mean; where it is 0 the action is not looked at, and the
+                weight has no gradient.
             critics: (B, T, n, G, 1) long, indices of the critics that are asked; all C when not given.
 
         Returns:
