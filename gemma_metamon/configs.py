@@ -96,6 +96,13 @@ def register() -> None:
             continue
         gin.external_configurable(target, name=name, module=module)
         _registered[name] = (f"{module}.{name}", target)
+    add_search_paths()
+
+
+def add_search_paths() -> None:
+    """Lets `include 'gemma_….gin'` find the packaged configs from anywhere. Safe to call again."""
+    import gin
+
     for kind in KINDS:
         folder = str(config_folder(kind))
         if folder not in _search_paths:

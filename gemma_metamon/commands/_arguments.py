@@ -40,6 +40,10 @@ def add_space_arguments(parser: argparse.ArgumentParser, *, instead: str | None 
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train_gin_config", help="a packaged training config's name, or a path to one")
+    add_override_argument(parser)
+
+
+def add_override_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gin_override",
         action="append",

@@ -1,10 +1,12 @@
-"""`gemma-metamon configs`: which configurations there are, and what one of them would build."""
+"""`gemma-metamon configs`: which configurations there are, what one would build, and how metamon gets at them."""
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments
+from gemma_metamon.commands._arguments import add_gin_arguments, add_override_argument, add_space_arguments
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -16,9 +18,9 @@ EXAMPLE = (
 
 def add_parser(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
-        "configs", help="list the packaged gin configs, or show what one builds", epilog=EXAMPLE
+        "configs", help="the packaged gin configs: list, show, derive, install into metamon", epilog=EXAMPLE
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|path|derive|install")
     listing = actions.add_parser(
         "list", help="the packaged configs, a line each", epilog="example: gemma-metamon configs list"
     )
@@ -32,6 +34,32 @@ def add_parser(subparsers: "Subparsers") -> None:
     add_space_arguments(show)
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(run=run_show)
+    path = actions.add_parser(
+        "path",
+        help="where a packaged config lies",
+        epilog='example: python -m metamon.rl.train --model_gin_config "$(gemma-metamon configs path '
+        'gemma_synthetic_multitaskagent.gin)" ...',
+    )
+    path.add_argument("name", metavar="NAME", help="a packaged config's name")
+    path.set_defaults(run=run_path)
+    derive = actions.add_parser(
+        "derive",
+        help="print a config that includes a packaged one and changes some of it, for either runtime",
+        epilog="example: gemma-metamon configs derive gemma_synthetic_multitaskagent.gin "
+        "--gin_override 'GemmaTstepEncoder.lora_r = 32' > my.gin",
+    )
+    derive.add_argument("model_gin_config", metavar="NAME", help="a packaged model config's name, or a path")
+    add_override_argument(derive)
+    derive.set_defaults(run=run_derive)
+    install = actions.add_parser(
+        "install",
+        help="copy the model configs into metamon's own folder, so that it knows them by name",
+        epilog="example: gemma-metamon configs install --dry_run",
+    )
+    install.add_argument("--to", type=Path, help="the folder (default: metamon/rl/configs/models of the installed one)")
+    install.add_argument("--uninstall", action="store_true", help="remove what was installed, and nothing else")
+    install.add_argument("--dry_run", action="store_true", help="say what would be done, and do nothing")
+    install.set_defaults(run=run_install)
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -72,3 +100,48 @@ def run_show(args: argparse.Namespace) -> int:
     for part, count in architecture["parameters"].items():
         print(f"{part:20} {count['total']:14,} {count['trainable']:14,}")
     return 0
+
+
+def run_path(args: argparse.Namespace) -> int:
+    from gemma_metamon import configs
+
+    kind: configs.Kind = "training" if args.name in configs.list_configs("training") else "models"
+    print(configs.find_config(args.name, kind).resolve())
+    return 0
+
+
+def run_derive(args: argparse.Namespace) -> int:
+    from gemma_metamon import __version__, configs
+
+    configs.load(args.model_gin_config, None, args.gin_override)  # refuses what cannot work
+    path = configs.find_config(args.model_gin_config, "models")
+    packaged = path.parent == configs.config_folder("models")  # both runtimes find those by name
+    lines = [
+        f"# {path.name} with changes, by gemma_metamon {__version__}",
+        "import gemma_metamon.upstream.plugin",
+        "",
+        f'include "{path.name if packaged else path.resolve()}"',
+        "",
+        *args.gin_override,
+    ]
+    print("\n".join(lines).rstrip())
+    return 0
+
+
+def run_install(args: argparse.Namespace) -> int:
+    from gemma_metamon.upstream import installed_configs
+
+    folder = args.to or installed_configs.metamon_model_folder()
+    change = installed_configs.uninstall if args.uninstall else installed_configs.install
+    changes = change(folder, dry_run=args.dry_run)
+    print(f"{'would be done' if args.dry_run else 'done'} in {folder}:")
+    for one in changes:
+        print(f"  {one.action:11} {one.path.name}")
+    kept = [one.path.name for one in changes if one.action == "keep"]
+    if kept:
+        print(
+            f"{', '.join(kept)}: not written by this command, or changed since, so left alone; "
+            "rename or delete it yourself, or use an absolute path (`gemma-metamon configs path NAME`)",
+            file=sys.stderr,
+        )
+    return 1 if kept else 0

@@ -1,0 +1,121 @@
+"""Our names inside a process of upstream's: the encoder, its attention, the word list, and which versions fit.
+
+Importing amago and metamon registers their own classes with gin; ours join them. Nothing of theirs is changed.
+"""
+
+import functools
+import logging
+from typing import Any, Final
+
+import torch
+
+from gemma_metamon import configs
+from gemma_metamon.errors import ConfigError, MissingDependencyError
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM
+
+logger = logging.getLogger(__name__)
+
+TRIED: Final = frozenset({("3.1.1", "1.4.0"), ("3.1.2", "1.4.0")})
+"""Versions of amago and metamon that this package has been run with."""
+
+# metamon's train script binds its tokenizer to its own encoders, one or both of these
+TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
+DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
+
+
+class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
+    """GemmaTstepEncoder that reads the words of metamon's tokenizer; gin knows it as GemmaTstepEncoder."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("vocabulary", None)
+        if options["vocabulary"] is None:
+            options["vocabulary"] = read_vocabulary().words
+        super().__init__(*args, **options)
+
+
+# from there gin takes the parameters that can be bound
+functools.update_wrapper(UpstreamGemmaTstepEncoder.__init__, GemmaTstepEncoder.__init__)
+
+
+def register() -> None:
+    """Imports amago and metamon and adds our names to gin.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+        ConfigError: versions of them that are known to fail together.
+    """
+    import gin
+
+    try:
+        import amago.agent
+        import amago.nets.actor_critic
+        import amago.nets.traj_encoders
+        import metamon
+        from metamon.rl import metamon_to_amago
+    except ModuleNotFoundError as error:
+        if error.name not in ("amago", "metamon", "metamon.rl"):
+            raise
+        raise MissingDependencyError(
+            f"outside of `gemma-metamon train` this config needs metamon and amago, and {error.name} is not installed; "
+            f"{INSTALL_UPSTREAM}"
+        ) from error
+    check_versions(amago, metamon, metamon_to_amago)
+    gin.external_configurable(
+        UpstreamGemmaTstepEncoder, name="GemmaTstepEncoder", module="gemma_metamon.nets.tstep_encoder"
+    )
+    gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
+    configs.add_search_paths()
+    if not torch.cuda.is_available():
+        # amago's compiled functions fail on some CPU builds of torch, and are no faster there
+        torch.compiler.set_stance("force_eager")
+
+
+def best_attention() -> Any:
+    """Flash attention where it runs, plain attention elsewhere: the class itself, which amago compares by identity."""
+    from amago.nets import transformer
+
+    flash_runs = transformer.flash_attn is not None and torch.cuda.is_available()
+    return transformer.FlashAttention if flash_runs else transformer.VanillaAttention
+
+
+def read_vocabulary() -> Vocabulary:
+    """The words of the PokemonTokenizer that metamon's train script has bound, or of metamon's default one."""
+    import gin
+
+    for binding in TOKENIZER_BINDINGS:
+        try:
+            tokenizer = gin.query_parameter(binding)
+        except ValueError:  # not bound, or no such class in this version of metamon
+            continue
+        return Vocabulary.from_tokenizer(tokenizer)
+    from metamon.tokenizer import get_tokenizer
+
+    return Vocabulary.from_tokenizer(get_tokenizer(DEFAULT_TOKENIZER))
+
+
+def check_versions(amago: Any, metamon: Any, metamon_to_amago: Any) -> None:
+    """Once per process; takes the imported modules.
+
+    The versions are known to fail together when one of them masks missing actions in the experiment (until 2025) and
+    the other in the agent (since): nothing then masks them, and nothing says so.
+
+    Raises ConfigError for such a pair; warns of one that has not been tried.
+    """
+    pair = (str(amago.__version__), str(metamon.__version__))
+    asked_there = hasattr(amago.Experiment, "edit_actor_mask")
+    done_there = "edit_actor_mask" in vars(metamon_to_amago.MetamonAMAGOExperiment)
+    if asked_there != done_there:
+        mend = "amago 3.1.2 (commit 1e3bfed)" if done_there else "amago 3.3.0, or metamon 1.4.0"
+        raise ConfigError(
+            f"amago {pair[0]} and metamon {pair[1]} do not fit: metamon masks missing actions "
+            f"{'in the experiment' if done_there else 'in the agent'}, where this amago never asks, so they would be "
+            f"learned from; install {mend}"
+        )
+    if pair not in TRIED:
+        logger.warning(
+            "gemma_metamon has not been tried with amago %s and metamon %s; it has with %s",
+            *pair,
+            " and ".join(f"amago {amago} with metamon {metamon}" for amago, metamon in sorted(TRIED)),
+        )
