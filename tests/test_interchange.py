@@ -145,7 +145,7 @@ def test_there_and_back_keeps_every_bit_both_ways(agent: str, seed: int) -> None
         assert_same_bits(interchange.read_policy(exported), interchange.read_policy(again))
         assert [*interchange.read_policy(exported)] == [*interchange.read_policy(again)]
         before, after = checkpoints.read_meta(first), checkpoints.read_meta(second)
-        assert (before.identity, before.config, before.updates) == (after.identity, after.config, after.updates)
+        assert (before.identity, before.config, before.vocabulary) == (after.identity, after.config, after.vocabulary)
 
 
 def test_the_layout_is_amagos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -154,7 +154,7 @@ def test_the_layout_is_amagos(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     assert main(command) == 0
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     weights = "run/ckpts/policy_weights/policy_epoch_3"
-    assert written == {f"{weights}.pt", f"{weights}.json", "run/ckpts/config.txt"}
+    assert written == {f"{weights}.pt", "run/ckpts/gemma_metamon.json", "run/ckpts/config.txt"}
     assert capsys.readouterr().out == f"wrote {tmp_path / 'out' / weights}.pt\n"
     meta = checkpoints.read_meta(folder)
     assert (tmp_path / "out" / "run" / "ckpts" / "config.txt").read_text() == meta.config
@@ -194,9 +194,9 @@ def test_an_imported_agent_plays_the_same_and_does_not_resume(
 def test_a_file_without_our_description_needs_the_flags(
     policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    policy_file.with_suffix(".json").unlink()
+    (policy_file.parents[1] / interchange.DESCRIPTION).unlink()
     assert main(import_command(policy_file, tmp_path)) == 1
-    assert "no policy_epoch_1.json beside policy_epoch_1.pt" in capsys.readouterr().err
+    assert "has no gemma_metamon.json" in capsys.readouterr().err
     flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
     assert main(import_command(policy_file, tmp_path, *flags)) == 0
     imported = checkpoints.find_checkpoint(tmp_path / "imported", 1)
@@ -245,7 +245,7 @@ def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:
     exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
     assert main(import_command(exported, tmp_path)) == 0
     assert checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "imported", 1)).vocabulary == words
-    exported.with_suffix(".json").unlink()
+    (exported.parents[1] / interchange.DESCRIPTION).unlink()
     flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
     flags += ["--tokenizer", str(tmp_path / "words.json"), "--ckpt", "2"]
     assert main(import_command(exported, tmp_path, *flags)) == 0
@@ -382,9 +382,9 @@ def test_a_missing_file_and_a_damaged_description_are_refused(
 ) -> None:
     assert main(import_command(tmp_path / "policy_epoch_9.pt", tmp_path)) == 1
     assert "no file" in capsys.readouterr().err
-    policy_file.with_suffix(".json").write_text("{}")
+    (policy_file.parents[1] / interchange.DESCRIPTION).write_text("{}")
     assert main(import_command(policy_file, tmp_path)) == 1
-    assert "policy_epoch_1.json is not a checkpoint's description" in capsys.readouterr().err
+    assert "gemma_metamon.json is no description of a run" in capsys.readouterr().err
 
 
 def test_gemma_is_exported_with_what_one_should_know(

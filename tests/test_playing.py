@@ -159,7 +159,7 @@ def test_a_damaged_checkpoint_is_refused(run_dir: Path, tmp_path: Path, capsys: 
         (folder / name).write_bytes((source / name).read_bytes())
     (folder / checkpoints.META).write_text('{"epoch": 1}')
     assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1
-    assert "not a checkpoint's description" in capsys.readouterr().err
+    assert "no description of a run" in capsys.readouterr().err
     (folder / checkpoints.META).write_bytes((source / checkpoints.META).read_bytes())
     (folder / checkpoints.WEIGHTS).write_bytes((source / checkpoints.WEIGHTS).read_bytes()[:5000])
     assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1

@@ -10,13 +10,13 @@ from gemma_metamon.errors import ConfigError
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training.checkpoints import CheckpointMeta
+    from gemma_metamon.training.checkpoints import RunDescription
 
 EXAMPLE = """example:
   gemma-metamon import --from amago metamon_runs/first/ckpts/policy_weights/policy_epoch_40.pt \\
       --save_dir runs --run_name imported --model_gin_config gemma_synthetic_multitaskagent.gin"""
 
-BESIDE = "what the .json beside FILE says"
+BESIDE = "what the run's gemma_metamon.json says"
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         identity=identity,
         config=config,
         epoch=epoch,
-        updates=0 if beside is None else beside.updates,
-        draws=0 if beside is None else beside.draws,
+        updates=0,  # no state dict says how many
+        draws=0,
         settings={"imported_from": str(args.file)},
         vocabulary=None if view.vocabulary == Vocabulary.default() else list(view.vocabulary.words),
     )
@@ -75,15 +75,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_config(args: argparse.Namespace, beside: "CheckpointMeta | None") -> str:
+def _load_config(args: argparse.Namespace, beside: "RunDescription | None") -> str:
     """Fills gin; returns the resolved configuration's text."""
     from gemma_metamon import configs
+    from gemma_metamon.upstream import interchange
 
     if args.model_gin_config is not None:
         return configs.load(args.model_gin_config, args.train_gin_config, args.gin_override).text
     if beside is None:
         raise ConfigError(
-            f"no {args.file.with_suffix('.json').name} beside {args.file.name}, so nothing says what was trained; "
+            f"the run of {args.file} has no {interchange.DESCRIPTION}, so nothing says what was trained; "
             "give --model_gin_config, and the other flags where they were not the defaults"
         )
     if args.train_gin_config is not None:
@@ -91,7 +92,7 @@ def _load_config(args: argparse.Namespace, beside: "CheckpointMeta | None") -> s
     return configs.load_text(beside.config, args.gin_override).text
 
 
-def _view(args: argparse.Namespace, beside: "CheckpointMeta | None") -> "BattleView":
+def _view(args: argparse.Namespace, beside: "RunDescription | None") -> "BattleView":
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.text.vocabulary import Vocabulary
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -77,16 +77,22 @@ def identify(view: BattleView) -> RunIdentity:
     )
 
 
+Description = TypeVar("Description", bound="RunDescription")
+
+
 @dataclass(frozen=True, kw_only=True)
-class CheckpointMeta:
-    """checkpoint.json: how far training was, and all that is needed to build the agent again."""
+class RunDescription:
+    """All that is needed to build the agent of a run again, but its weights.
+
+    Attributes:
+        identity: what it sees and may do.
+        config: the resolved gin configuration.
+        vocabulary: its words, None for the packaged ones.
+        version: of the package that wrote this.
+    """
 
     identity: RunIdentity
     config: str
-    epoch: int
-    updates: int
-    draws: int
-    settings: dict[str, Any]
     vocabulary: list[str] | None = None
     version: str = __version__
 
@@ -97,6 +103,28 @@ class CheckpointMeta:
             reward_function=self.identity.reward_function,
             vocabulary=None if self.vocabulary is None else Vocabulary.from_words(self.vocabulary),
         )
+
+    @classmethod
+    def read(cls: type[Description], path: Path) -> Description:
+        """What `write` wrote. Raises DataError for another file."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**data, "identity": RunIdentity(**data["identity"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path} is no description of a run of this package: {error}") from error
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMeta(RunDescription):
+    """checkpoint.json: how far training was, too."""
+
+    epoch: int
+    updates: int
+    draws: int
+    settings: dict[str, Any]
 
 
 def checkpoint_folder(run_dir: Path, epoch: int) -> Path:
@@ -122,20 +150,7 @@ def find_checkpoint(run_dir: Path, epoch: int | None) -> Path:
 
 def read_meta(folder: Path) -> CheckpointMeta:
     """Raises DataError where checkpoint.json is damaged."""
-    return read_description(folder / META)
-
-
-def read_description(path: Path) -> CheckpointMeta:
-    """What `write_description` wrote. Raises DataError for another file."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return CheckpointMeta(**{**data, "identity": RunIdentity(**data["identity"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is not a checkpoint's description: {error}") from error
-
-
-def write_description(path: Path, meta: CheckpointMeta) -> None:
-    path.write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
+    return CheckpointMeta.read(folder / META)
 
 
 def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, CheckpointMeta]:
@@ -246,7 +261,7 @@ def write_checkpoint(
     for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
         if tensors is not None:
             save_file({key: value.contiguous() for key, value in tensors.items()}, staged / name)
-    write_description(staged / META, meta)
+    meta.write(staged / META)
     if folder.exists():
         shutil.rmtree(folder)
     staged.replace(folder)

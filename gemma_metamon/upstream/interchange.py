@@ -2,7 +2,7 @@
 
     DIR/<run>/ckpts/config.txt                            the resolved configuration; AMAGO keeps one there, too
     DIR/<run>/ckpts/policy_weights/policy_epoch_<N>.pt    AMAGO's: the agent's state dict, by torch.save
-    DIR/<run>/ckpts/policy_weights/policy_epoch_<N>.json  ours: what no state dict says, as in our checkpoint.json
+    DIR/<run>/ckpts/gemma_metamon.json                    ours: what no state dict says; the plugin writes it, too
 
 Tensors go over bit for bit. A pretrained frozen base is in neither form: it is rebuilt from its model name. A state
 dict holds no optimizer, so what is imported plays and does not resume.
@@ -20,7 +20,7 @@ from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training import checkpoints
-from gemma_metamon.training.checkpoints import CheckpointMeta
+from gemma_metamon.training.checkpoints import CheckpointMeta, RunDescription
 from gemma_metamon.training.experiment import Experiment
 
 # An entry's first name, in our agents and in AMAGO's. Ours were named after AMAGO's, and so was all below them.
@@ -34,6 +34,8 @@ PARTS: Final = {
     "actor": "actor",
     "target_actor": "target_actor",
 }
+
+DESCRIPTION: Final = "gemma_metamon.json"
 
 _FILE = re.compile(r"policy_epoch_(\d+)\.pt")
 _WANTED = "give a policy_epoch_<N>.pt, from <run>/ckpts/policy_weights"
@@ -111,7 +113,8 @@ def export_policy(folder: Path, run_name: str, out: Path) -> Path:
     checkpoints.require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
     path.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(meta.config, encoding="utf-8")
-    checkpoints.write_description(path.with_suffix(".json"), meta)
+    description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
+    description.write(path.parents[1] / DESCRIPTION)
     staged = path.with_name(f".{path.name}.part")
     torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), staged)
     staged.replace(path)
@@ -140,16 +143,16 @@ def read_policy(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def read_description(path: Path) -> CheckpointMeta | None:
-    """What `export_policy` wrote beside a policy_epoch_<N>.pt; None for a file that AMAGO itself wrote.
+def read_description(path: Path) -> RunDescription | None:
+    """What `export_policy` or the plugin wrote into the run of a policy_epoch_<N>.pt; None where neither did.
 
     Raises:
         MissingFileError: no policy file.
         DataError: a damaged description.
     """
     _require_file(path)
-    description = path.with_suffix(".json")
-    return checkpoints.read_description(description) if description.is_file() else None
+    description = path.absolute().parents[1] / DESCRIPTION
+    return RunDescription.read(description) if description.is_file() else None
 
 
 def import_policy(path: Path, run_dir: Path, meta: CheckpointMeta) -> Path:
