@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from gemma_metamon import __version__
 from gemma_metamon.errors import GemmaMetamonError
 
-COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown", "export", "import")
-_MODULES = {"import": "import_checkpoint"}  # where the command's name cannot name a module
+COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown", "export", "import", "metamon-evaluate")
+# where the command's name cannot name a module
+_MODULES = {"import": "import_checkpoint", "metamon-evaluate": "metamon_evaluate"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +45,12 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     # read when torch loads: its threads spin only briefly, for on a busy machine spinning makes it many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    args = build_parser().parse_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    parser = build_parser()
+    args, passed = parser.parse_known_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    if getattr(args, "passes_on", False):
+        args.passed = passed
+    elif passed:
+        parser.error(f"unrecognized arguments: {' '.join(passed)}")
     to_stderr = logging.StreamHandler(sys.stderr)
     # gin reports every folder in which an included file is not
     to_stderr.addFilter(lambda record: record.module != "resource_reader")

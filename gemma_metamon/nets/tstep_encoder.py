@@ -138,7 +138,7 @@ class GemmaTstepEncoder(nn.Module):
 
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
-        self.subword_hash = table.hash
+        self.granularity, self.phrasing, self.subword_hash = granularity, phrasing, table.hash
         self.subwords = SubwordLookup(table, compact=trim_vocabulary)
         self.backbone = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
         config: Any = self.backbone.config

@@ -1,11 +1,16 @@
-"""Our names inside a process of upstream's: the encoder, its attention, the word list, and which versions fit.
+"""Our names inside a process of upstream's: the encoder, its attention, the word list, which versions fit.
 
 Importing amago and metamon registers their own classes with gin; ours join them. Nothing of theirs is changed.
 """
 
+import argparse
 import functools
 import logging
-from typing import Any, Final
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final, cast
 
 import torch
 
@@ -13,12 +18,16 @@ from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training.checkpoints import RunDescription, RunIdentity
 from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM
+from gemma_metamon.upstream.interchange import DESCRIPTION
 
 logger = logging.getLogger(__name__)
 
 TRIED: Final = frozenset({("3.1.1", "1.4.0"), ("3.1.2", "1.4.0")})
 """Versions of amago and metamon that this package has been run with."""
+
+_UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n", re.MULTILINE)
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
@@ -29,10 +38,9 @@ class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
     """GemmaTstepEncoder that reads the words of metamon's tokenizer; gin knows it as GemmaTstepEncoder."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        options.setdefault("vocabulary", None)
-        if options["vocabulary"] is None:
-            options["vocabulary"] = read_vocabulary().words
-        super().__init__(*args, **options)
+        vocabulary = read_vocabulary()
+        super().__init__(*args, **{"vocabulary": vocabulary.words, **options})
+        describe_run(self, vocabulary)
 
 
 # from there gin takes the parameters that can be bound
@@ -70,6 +78,38 @@ def register() -> None:
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
+
+
+def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary) -> None:
+    """Writes into a run of `python -m metamon.rl.train` what its checkpoints do not say, for evaluation and import."""
+    import gin
+
+    main = sys.modules["__main__"]
+    if getattr(main.__spec__, "name", None) != "metamon.rl.train" or os.environ.get("RANK", "0") != "0":
+        return
+    parser = argparse.ArgumentParser()
+    cast("Any", main).add_cli(parser)
+    args, _ = parser.parse_known_args()
+    description = RunDescription(
+        identity=RunIdentity(
+            obs_space=args.obs_space,
+            action_space=args.action_space,
+            reward_function=args.reward_function,
+            phrasing=encoder.phrasing,
+            granularity=encoder.granularity,
+            subword_hash=encoder.subword_hash,
+        ),
+        config=portable_config(gin.config_str()),
+        vocabulary=None if vocabulary == Vocabulary.default() else list(vocabulary.words),
+    )
+    folder = Path(args.save_dir) / args.run_name / "ckpts"
+    folder.mkdir(parents=True, exist_ok=True)
+    description.write(folder / DESCRIPTION)
+
+
+def portable_config(config: str) -> str:
+    """The text of what gin has bound here, without the imports of modules that an embedded process does not have."""
+    return _UPSTREAM_IMPORTS.sub("", config)
 
 
 def best_attention() -> Any:

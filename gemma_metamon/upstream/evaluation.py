@@ -1,0 +1,142 @@
+"""metamon's own evaluation of a run: registered as one of its pretrained models, and handed over.
+
+Needs metamon and amago; the run may be metamon's, trained with the plugin, or one of ours, exported with `--to amago`.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from gemma_metamon.errors import ConfigError, MissingDependencyError, MissingFileError
+from gemma_metamon.training.checkpoints import RunDescription
+from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM
+from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of
+
+# metamon's flags that say which model and checkpoint, which is what this is about
+OURS: Final = ("--agent", "--checkpoints")
+# parameters of our agents that upstream's do not have; they concern learning alone
+_NOT_UPSTREAM: Final = re.compile(r"^\S*\.(?:value_estimate|amago_version) = .*\n", re.MULTILINE)
+
+
+def choose_epoch(run_dir: Path, epoch: int | None) -> int:
+    """The epoch to evaluate: the one asked for, or the last.
+
+    Raises:
+        ConfigError: checkpoint 0, which metamon never loads.
+        MissingFileError: no such checkpoint.
+    """
+    files = (run_dir / "ckpts" / "policy_weights").glob("policy_epoch_*.pt")
+    there = sorted(found for path in files if (found := epoch_of(path)) is not None)
+    if not there:
+        raise MissingFileError(
+            f"{run_dir} holds no ckpts/policy_weights/policy_epoch_<N>.pt; give a run of metamon's "
+            "(save_dir/run_name), or export one of yours with `gemma-metamon export --to amago`"
+        )
+    chosen = there[-1] if epoch is None else epoch
+    if chosen == 0:
+        raise ConfigError("metamon loads no checkpoint 0: it would silently play random weights; choose a later one")
+    if chosen not in there:
+        raise MissingFileError(f"{run_dir} has no checkpoint {chosen}; it has {', '.join(map(str, there))}")
+    return chosen
+
+
+def read_run(run_dir: Path) -> RunDescription:
+    """What the plugin or `export` wrote of the run.
+
+    Raises MissingFileError where neither wrote anything, DataError where it is damaged.
+    """
+    path = run_dir / "ckpts" / DESCRIPTION
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path} does not exist, so nothing says what the run sees and may do; "
+            "`python -m metamon.rl.train` writes it when it trains a config of this package"
+        )
+    return RunDescription.read(path)
+
+
+def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
+    """Lets metamon evaluate a checkpoint.
+
+    Args:
+        run_dir: save_dir/run_name, with ckpts/policy_weights.
+        epoch: of `choose_epoch`.
+        passed: metamon's own flags (--eval_type, --gens, --formats, --total_battles, ...).
+
+    Raises:
+        ConfigError: a flag that this command sets itself, or an environment that metamon does not start in.
+        MissingDependencyError: no metamon here.
+        MissingFileError, DataError: see `read_run`.
+    """
+    refused = [flag for flag in OURS if flag in passed]
+    if refused:
+        raise ConfigError(f"{refused[0]} is set by --run_dir and --ckpt; leave it out")
+    description = read_run(run_dir)
+    metamon_evaluate = _import_metamon()
+    with tempfile.TemporaryDirectory() as folder:
+        config, nothing = Path(folder) / "run.gin", Path(folder) / "nothing.gin"
+        config.write_text(config_for_metamon(description.config), encoding="utf-8")
+        nothing.touch()
+        name = _register(run_dir, epoch, description, config, nothing)
+        parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
+        metamon_evaluate.add_cli(parser)
+        args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
+        metamon_evaluate._run_default_evaluation(args)
+
+
+def config_for_metamon(config: str) -> str:
+    """A resolved configuration as a config that metamon parses, without what only our own agents have."""
+    text = _NOT_UPSTREAM.sub("", config)
+    plugin = "import gemma_metamon.upstream.plugin\n"
+    return text if plugin in text else plugin + text
+
+
+def _import_metamon() -> Any:
+    if "METAMON_CACHE_DIR" not in os.environ:
+        raise ConfigError(
+            "metamon needs the environment variable METAMON_CACHE_DIR: a folder for its teams and battles"
+        )
+    try:
+        module = importlib.import_module("metamon.rl.evaluate")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("metamon", "amago"):
+            raise
+        raise MissingDependencyError(f"{error.name} is not installed here; install: {INSTALL_UPSTREAM}") from error
+    for name in ("add_cli", "_run_default_evaluation"):
+        if not hasattr(module, name):
+            raise ConfigError(
+                f"this version of metamon has no metamon.rl.evaluate.{name}; evaluate with metamon 1.4.0, or play the "
+                "checkpoint with `gemma-metamon import` and `gemma-metamon evaluate`"
+            )
+    return module
+
+
+def _register(run_dir: Path, epoch: int, description: RunDescription, config: Path, nothing: Path) -> str:
+    """Makes the run one of metamon's pretrained models; returns its name there."""
+    from metamon.interface import get_action_space, get_observation_space, get_reward_function
+    from metamon.rl import pretrained
+    from metamon.tokenizer import PokemonTokenizer
+
+    identity, words = description.identity, description.view().vocabulary.words
+    run_dir = run_dir.absolute()
+    name = f"gemma_metamon:{run_dir.name}"
+
+    @pretrained.pretrained_model(name)  # type: ignore[untyped-decorator, unused-ignore]
+    class Run(pretrained.LocalPretrainedModel):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__(
+                amago_ckpt_dir=str(run_dir.parent),
+                model_name=run_dir.name,
+                model_gin_config=str(config),
+                train_gin_config=str(nothing),
+                default_checkpoint=epoch,
+                observation_space=get_observation_space(identity.obs_space),
+                action_space=get_action_space(identity.action_space),
+                reward_function=get_reward_function(identity.reward_function),
+                tokenizer=PokemonTokenizer().load_tokens({word: i for i, word in enumerate(words)}),
+            )
+
+    return name
