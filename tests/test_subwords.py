@@ -7,6 +7,7 @@ folder; the golden lines stand in for it everywhere else.
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -146,7 +147,7 @@ def test_id_that_no_word_produces_has_no_compact_one(missing: int) -> None:
 def test_uncovered_vocabulary_is_refused_by_name() -> None:
     unknown = [f"newmon{number}" for number in range(12)]
     with pytest.raises(
-        DataError, match=r"lacks 12 of the 13 words .*: newmon0, newmon1, .*newmon9, \.\.\.; give Gemma's"
+        DataError, match=r"lacks 12 of the 13 words .*: newmon0, newmon1, .*newmon9, \.\.\.; add them .*--add FILE"
     ):
         TABLES["natural"].rows_for(["surf", *unknown])
 
@@ -196,11 +197,14 @@ def changed_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """A copy of the packaged assets that the loader reads in their place."""
     source = Path(subwords.__file__).parent / "assets"
     (tmp_path / "assets").mkdir()
-    (tmp_path / "assets/subwords.npz").write_bytes((source / "subwords.npz").read_bytes())
+    for name in ("subwords.npz", "added_subwords.json"):
+        (tmp_path / "assets" / name).write_bytes((source / name).read_bytes())
     monkeypatch.setattr(subwords, "files", lambda package: tmp_path)
-    subwords._load_packaged.cache_clear()
+    for load in (subwords._load_packaged, subwords.load_added_rows):
+        load.cache_clear()
     yield tmp_path / "assets/subwords.npz"
-    subwords._load_packaged.cache_clear()
+    for load in (subwords._load_packaged, subwords.load_added_rows):
+        load.cache_clear()
 
 
 def test_changed_id_is_noticed_on_loading(changed_assets: Path) -> None:
@@ -217,6 +221,40 @@ def test_half_a_table_is_refused(changed_assets: Path, keep: int) -> None:
     changed_assets.write_bytes(changed_assets.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cannot be read .* install gemma_metamon again"):
         SubwordTable.load("natural")
+
+
+@any_phrasing
+def test_added_words_match_the_real_tokenizer(phrasing: str, tokenizer: Tokenizer) -> None:
+    """metamon's oldest word lists hold them; the packaged vocabulary does not, and its hash knows nothing of them."""
+    words = [*subwords.load_added_rows(), "surf"]
+    assert "hiddenpowerfire" in words
+    assert not set(words[:-1]) & set(VOCABULARY)
+    assert TABLES[phrasing].rows_for(words).encode_line(words) == tokenizer.encode(join_phrases(words, phrasing)).ids
+
+
+def test_words_are_added_by_the_script_and_nothing_else_changes(
+    changed_assets: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = runpy.run_path(str(TESTS.parent / "scripts/build_subwords.py"))
+    monkeypatch.setitem(script["write_added"].__globals__, "ADDED", changed_assets.with_name("added_subwords.json"))
+    (tmp_path / "words.json").write_text('{"surf": 0, "aaaextra": 1, "<gen10ou>": 2}')
+    before = subwords.load_added_rows()
+    script["write_added"](tmp_path / "words.json", tokenizer)
+    subwords.load_added_rows.cache_clear()
+    assert subwords.load_added_rows().keys() == {*before, "aaaextra", "<gen10ou>"}
+    words = ["aaaextra", "surf", "<gen10ou>", "hiddenpowerfire"]
+    for phrasing in PHRASINGS:
+        table = SubwordTable.load(phrasing)
+        assert table.hash == TABLES[phrasing].hash
+        assert table.rows_for(words).encode_line(words) == tokenizer.encode(join_phrases(words, phrasing)).ids
+
+
+def test_damaged_added_words_are_refused(changed_assets: Path) -> None:
+    for text in ("{", "[]", '{"newmon": 3}'):
+        changed_assets.with_name("added_subwords.json").write_text(text)
+        subwords.load_added_rows.cache_clear()
+        with pytest.raises(DataError, match=r"added subwords cannot be read .* install gemma_metamon again"):
+            SubwordTable.load("raw").rows_for(["surf", "newmon"])
 
 
 def test_unknown_phrasing_is_refused() -> None:

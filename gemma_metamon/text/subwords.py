@@ -3,11 +3,13 @@
 Tokenizing word by word equals tokenizing the joined text: Gemma's BPE turns spaces into "▁" and merges over the whole
 text, but the only entry of its vocabulary with "▁" after another character is ">▁</", and no phrase begins with "</".
 So a merge never crosses the space before a phrase. Only the first phrase of a text has no space before it: each word
-has ids for both places. scripts/build_subwords.py makes the packaged table and checks it against the real tokenizer.
+has ids for both places. scripts/build_subwords.py makes the packaged table and checks it against the real tokenizer;
+with --add it takes in words that are not in the packaged vocabulary, for vocabularies of one's own.
 """
 
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -160,15 +162,20 @@ class SubwordTable:
         words = Vocabulary.from_words(vocabulary_words).words
         if words == self.words:
             return self.packaged
-        known = self.packaged._rows
+        known, added = self.packaged._rows, load_added_rows()
         extra = [word for word in words if word not in known]
-        if extra and tokenize is None:
+        missing = [word for word in extra if word not in added]
+        if missing and tokenize is None:
             raise DataError(
-                f"the subword table lacks {len(extra)} of the {len(words)} words of the vocabulary: "
-                f"{', '.join(extra[:10])}{', ...' if len(extra) > 10 else ''}; "
-                "give Gemma's tokenizer to extend it, or leave these words out (they are then read as unknown)"
+                f"the subword table lacks {len(missing)} of the {len(words)} words of the vocabulary: "
+                f"{', '.join(missing[:10])}{', ...' if len(missing) > 10 else ''}; add them to it in a clone of this "
+                "package, which you then install (python scripts/build_subwords.py --tokenizer google/gemma-3-270m "
+                "--add FILE), or leave these words out (they are then read as unknown)"
             )
-        extra_rows = build_rows(extra, self.phrasing, tokenize) if tokenize else ([], [])
+        if missing and tokenize:
+            first, inner = build_rows(missing, self.phrasing, tokenize)
+            added = added | dict(zip(missing, zip(first, inner, strict=True), strict=True))
+        extra_rows = [added[word][0] for word in extra], [added[word][1] for word in extra]
         row_of_extra = {word: len(self.words) + 1 + index for index, word in enumerate(extra)}
         rows = [known[word] if word in known else row_of_extra[word] for word in words] + [len(self.words)]
         first_ids, first_lengths = _select(self.packaged.first_ids, self.packaged.first_lengths, extra_rows[0], rows)
@@ -204,6 +211,19 @@ def build_rows(words: Sequence[str], phrasing: str, tokenize: Tokenize) -> tuple
                 f"{text!r} cannot be read by itself: Gemma merges '> </' into one subword; choose another word"
             )
     return [tokenize(text) for text in phrases], [tokenize(f" {text}") for text in phrases]
+
+
+@cache
+def load_added_rows() -> dict[str, tuple[list[int], list[int]]]:
+    """Words beyond the packaged vocabulary -> their ids at the beginning of a text, and inside one, in both phrasings.
+
+    They have no display name, so both phrasings read the word itself. Raises DataError where the file is damaged.
+    """
+    try:
+        asset = files("gemma_metamon.text") / "assets" / "added_subwords.json"
+        return {word: (first, inner) for word, (first, inner) in json.loads(asset.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"the added subwords cannot be read ({error}); install gemma_metamon again") from error
 
 
 @cache
