@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_metamon.errors import ConfigError, MissingDependencyError, MissingFileError
+from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription
-from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM
+from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM, explain_missing
 from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of
 
 # metamon's flags that say which model and checkpoint, which is what this is about
 OURS: Final = ("--agent", "--checkpoints")
-# parameters of our agents that upstream's do not have; they concern learning alone
-_NOT_UPSTREAM: Final = re.compile(r"^\S*\.(?:value_estimate|amago_version) = .*\n", re.MULTILINE)
+# parameters of our agents that upstream's do not have; they concern learning alone (gin may put a value on a new line)
+_NOT_UPSTREAM: Final = re.compile(r"^\S*\.(?:value_estimate|amago_version) = (?:\\\n)?.*\n?", re.MULTILINE)
 
 
 def choose_epoch(run_dir: Path, epoch: int | None) -> int:
@@ -71,9 +72,11 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         MissingDependencyError: no metamon here.
         MissingFileError, DataError: see `read_run`.
     """
-    refused = [flag for flag in OURS if flag in passed]
-    if refused:
-        raise ConfigError(f"{refused[0]} is set by --run_dir and --ckpt; leave it out")
+    for argument in passed:
+        flag = argument.partition("=")[0]
+        # metamon would take an abbreviation, too
+        if len(flag) > len("--a") and any(ours.startswith(flag) for ours in OURS):
+            raise ConfigError(f"{flag} is set by --run_dir and --ckpt; leave it out")
     description = read_run(run_dir)
     metamon_evaluate = _import_metamon()
     with tempfile.TemporaryDirectory() as folder:
@@ -101,10 +104,13 @@ def _import_metamon() -> Any:
         )
     try:
         module = importlib.import_module("metamon.rl.evaluate")
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("metamon", "amago"):
-            raise
-        raise MissingDependencyError(f"{error.name} is not installed here; install: {INSTALL_UPSTREAM}") from error
+    except ImportError as error:
+        if (error.name or "").split(".")[0] in ("metamon", "amago"):
+            raise explain_missing(error.name or "") from error
+        reason = " ".join(str(error).split())
+        raise MissingDependencyError(
+            f"metamon does not start here: {reason}; it installs by: {INSTALL_UPSTREAM}"
+        ) from error
     for name in ("add_cli", "_run_default_evaluation"):
         if not hasattr(module, name):
             raise ConfigError(
@@ -120,7 +126,8 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
     from metamon.rl import pretrained
     from metamon.tokenizer import PokemonTokenizer
 
-    identity, words = description.identity, description.view().vocabulary.words
+    # without `description.view()`: metamon may know spaces that we do not
+    identity, words = description.identity, description.vocabulary or Vocabulary.default().words
     run_dir = run_dir.absolute()
     name = f"gemma_metamon:{run_dir.name}"
 

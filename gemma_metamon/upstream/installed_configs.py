@@ -41,14 +41,22 @@ def metamon_model_folder() -> Path:
         MissingDependencyError: no metamon, or the other package of that name.
     """
     spec = importlib.util.find_spec("metamon")
-    if spec is None:
-        raise MissingDependencyError(f"metamon is not installed here; install it from its clone: {INSTALL_UPSTREAM}")
-    for location in spec.submodule_search_locations or ():
+    for location in (spec and spec.submodule_search_locations) or ():
         folder = Path(location) / "rl" / "configs" / "models"
         if folder.is_dir():
             return folder
-    raise MissingDependencyError(
-        f"the package metamon at {spec.origin} is not UT-Austin-RPL's; uninstall it and install: {INSTALL_UPSTREAM}"
+    raise explain_missing("metamon.rl")
+
+
+def explain_missing(module: str) -> MissingDependencyError:
+    """The error for a module of amago or metamon that cannot be imported: nothing installed, or another package."""
+    package = module.split(".")[0]
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        return MissingDependencyError(f"{package} is not installed here; install it from its clone: {INSTALL_UPSTREAM}")
+    return MissingDependencyError(
+        f"the package {package} at {spec.origin} has no {module}, so it is not UT-Austin-RPL's; "
+        f"uninstall it and install: {INSTALL_UPSTREAM}"
     )
 
 

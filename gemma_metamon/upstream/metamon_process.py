@@ -19,7 +19,7 @@ from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, RunIdentity
-from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM
+from gemma_metamon.upstream.installed_configs import explain_missing
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,11 @@ def register() -> None:
         import metamon
         from metamon.rl import metamon_to_amago
     except ModuleNotFoundError as error:
-        if error.name not in ("amago", "metamon", "metamon.rl"):
+        module = error.name or ""
+        if module.split(".")[0] not in ("amago", "metamon"):
             raise
         raise MissingDependencyError(
-            f"outside of `gemma-metamon train` this config needs metamon and amago, and {error.name} is not installed; "
-            f"{INSTALL_UPSTREAM}"
+            f"outside of `gemma-metamon train` this config needs amago and metamon: {explain_missing(module)}"
         ) from error
     check_versions(amago, metamon, metamon_to_amago)
     gin.external_configurable(
@@ -85,7 +85,8 @@ def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary) -> None:
     import gin
 
     main = sys.modules["__main__"]
-    if getattr(main.__spec__, "name", None) != "metamon.rl.train" or os.environ.get("RANK", "0") != "0":
+    program = getattr(getattr(main, "__spec__", None), "name", None)
+    if program != "metamon.rl.train" or os.environ.get("RANK", "0") != "0":
         return
     parser = argparse.ArgumentParser()
     cast("Any", main).add_cli(parser)

@@ -1,0 +1,255 @@
+"""The plugin among stand-ins of amago and metamon: its names in gin, its attention, what it refuses and what it saves.
+
+Each test asks a function of this file that runs in a process of its own, see upstream_stand_ins.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import upstream_stand_ins as upstream
+from small_agent import TINY
+from upstream_stand_ins import build_encoder, complaint_of, model_file, training_file
+
+from gemma_metamon import configs
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training.architecture import describe_architecture
+from gemma_metamon.training.checkpoints import RunDescription, identify
+from gemma_metamon.upstream import metamon_process
+
+MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
+# ---- names and parameters
+
+
+def parse_with_every_training(model: str, amago: str, trainings: list[str]) -> None:
+    import gin
+
+    upstream.install(amago)
+    for training in trainings or [None]:
+        gin.clear_config()
+        files = [model_file(model)] if training is None else [model_file(model), training_file(training)]
+        upstream.parse_as_metamon_does(*files)
+        given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
+        assert issubclass(given["tstep_encoder_type"], GemmaTstepEncoder)
+        attention = given["traj_encoder_type"]().given["attention_type"]
+        assert attention is sys.modules["amago.nets.transformer"].VanillaAttention
+        assert given["agent_type"]().given["actor_type"].__name__ == "MetamonMaskedActor"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_config_parses_with_every_training_config(model: str) -> None:
+    upstream.run(parse_with_every_training, model, "3.1.1", TRAININGS)
+
+
+def parse_for_a_newer_amago(model: str) -> None:
+    upstream.install("3.3.0", "1.5.0", masked_in="agent")
+    upstream.parse_as_metamon_does(model_file(model))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_config_parses_with_amago_3_3_0_too(model: str) -> None:
+    upstream.run(parse_for_a_newer_amago, model)
+
+
+def parse_in_turn(*files: str) -> list[tuple[list[str], str]]:
+    import gin
+
+    upstream.install()
+    complaints = []
+    for file in files:
+        gin.clear_config()
+        complaints.append(complaint_of(upstream.parse_as_metamon_does, file))
+    return complaints
+
+
+def test_gin_refuses_a_parameter_or_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """Also those that only our own agents have, so that a packaged config cannot come to need one."""
+    wrong = ["GemmaTstepEncoder.lora_rank = 8", "Agent.value_estimate = 'exact'", "GemmaEncoder.lora_r = 8"]
+    for index, line in enumerate(wrong):
+        (tmp_path / f"{index}.gin").write_text(f"import gemma_metamon.upstream.plugin\n{line}\n")
+    files = [str(tmp_path / f"{index}.gin") for index in range(len(wrong))]
+    for (kinds, said), wanted in zip(
+        upstream.run(parse_in_turn, *files),
+        ["doesn't have a parameter named 'lora_rank'", "named 'value_estimate'", "No configurable matching"],
+        strict=True,
+    ):
+        assert "ValueError" in kinds
+        assert wanted in said
+
+
+def built_sizes(file: str) -> tuple[int, str]:
+    import gin
+
+    os.chdir("/")
+    upstream.install()
+    upstream.parse_as_metamon_does(file, training_file("quick.gin"))
+    return build_encoder().emb_dim, gin.config_str()
+
+
+def test_a_derived_config_includes_ours_from_any_folder(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.gin"
+    mine.write_text(
+        f'import gemma_metamon.upstream.plugin\n\ninclude "{TINY}"\n\nGemmaTstepEncoder.numerical_emb_dim = 32\n'
+    )
+    emb_dim, text = upstream.run(built_sizes, str(mine))
+    assert emb_dim == 192 + 32
+    assert "TformerTrajEncoder.d_model = 128" in text
+
+
+# ---- attention
+
+
+def chosen_attention(flash_attn: bool, cuda: bool) -> str:
+    upstream.install()
+    transformer = sys.modules["amago.nets.transformer"]
+    transformer.flash_attn = object() if flash_attn else None
+    torch.cuda.is_available = lambda: cuda
+    upstream.parse_as_metamon_does(model_file(), training_file())
+    chosen = sys.modules["amago.nets.traj_encoders"].TformerTrajEncoder().given["attention_type"]
+    return next(name for name in ("FlashAttention", "VanillaAttention") if getattr(transformer, name) is chosen)
+
+
+@pytest.mark.parametrize("flash_attn", [True, False])
+@pytest.mark.parametrize("cuda", [True, False])
+def test_attention_is_flash_where_it_runs_and_always_amagos_own_class(flash_attn: bool, cuda: bool) -> None:
+    expected = "FlashAttention" if flash_attn and cuda else "VanillaAttention"
+    assert upstream.run(chosen_attention, flash_attn, cuda) == expected
+
+
+# ---- versions, and what is not installed
+
+
+def import_plugin(amago: str, metamon: str, masked_in: str) -> tuple[list[str], str, list[str]]:
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("gemma_metamon").addHandler(handler)
+    upstream.install(amago, metamon, masked_in=masked_in)
+    kinds, said = complaint_of(upstream.parse_as_metamon_does, model_file(), model_file("gemma_agent.gin"))
+    return kinds, said, logged
+
+
+@pytest.mark.parametrize("amago", ["3.1.1", "3.1.2"])
+def test_versions_that_were_tried_pass_silently(amago: str) -> None:
+    assert upstream.run(import_plugin, amago, "1.4.0", "experiment") == ([], "", [])
+
+
+@pytest.mark.parametrize(
+    ("amago", "metamon", "masked_in", "mend"),
+    [
+        ("3.3.0", "1.4.0", "experiment", "in the experiment, .*; install amago 3.1.2"),
+        ("3.1.1", "1.5.0", "agent", "in the agent, .*; install amago 3.3.0, or metamon 1.4.0"),
+    ],
+)
+def test_versions_that_would_mask_nothing_are_refused_with_the_pair_that_works(
+    amago: str, metamon: str, masked_in: str, mend: str
+) -> None:
+    kinds, said, logged = upstream.run(import_plugin, amago, metamon, masked_in)
+    assert "ConfigError" in kinds
+    assert not logged
+    with pytest.raises(ConfigError, match=f"amago {amago} and metamon {metamon} do not fit: .* {mend}"):
+        raise ConfigError(said)
+
+
+def test_versions_that_were_not_tried_get_one_warning() -> None:
+    kinds, _, logged = upstream.run(import_plugin, "3.3.0", "1.5.0", "agent")
+    assert kinds == []
+    assert logged == [
+        "gemma_metamon has not been tried with amago 3.3.0 and metamon 1.5.0; "
+        "it has with amago 3.1.1 with metamon 1.4.0 and amago 3.1.2 with metamon 1.4.0"
+    ]
+
+
+# ---- what is not installed
+
+
+def import_without(missing: str, folder: Path) -> tuple[list[str], str]:
+    """`missing` is a package; with a folder, the package of that name which lies in it is found in its place."""
+    upstream.install()
+    for name in [name for name in sys.modules if name.split(".")[0] == missing]:
+        del sys.modules[name]
+    if any(folder.iterdir()):
+        sys.path.insert(0, str(folder))
+    else:
+        sys.modules[missing] = None  # type: ignore[assignment]  # Python's own way to say: not there
+    return complaint_of(upstream.parse_as_metamon_does, model_file(), bound=())
+
+
+@pytest.mark.parametrize("missing", ["amago", "metamon"])
+def test_without_upstream_the_install_commands_are_given(missing: str, tmp_path: Path) -> None:
+    kinds, said = upstream.run(import_without, missing, tmp_path)
+    assert "MissingDependencyError" in kinds
+    assert f"this config needs amago and metamon: {missing} is not installed here; install it from its clone" in said
+    assert f"git clone https://github.com/UT-Austin-RPL/{missing}.git" in said.replace(" --recursive", "")
+
+
+def test_another_package_called_metamon_is_named(tmp_path: Path) -> None:
+    """PyPI has one."""
+    (tmp_path / "metamon").mkdir()
+    (tmp_path / "metamon" / "__init__.py").touch()
+    kinds, said = upstream.run(import_without, "metamon", tmp_path)
+    assert "MissingDependencyError" in kinds
+    assert f"{tmp_path}/metamon/__init__.py has no metamon.rl, so it is not UT-Austin-RPL's; uninstall it" in said
+
+
+def build_in_4bit() -> tuple[list[str], str]:
+    sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
+    upstream.install()
+    upstream.parse_as_metamon_does(model_file("gemma_synthetic_multitaskagent_4bit.gin"), training_file())
+    return complaint_of(build_encoder)
+
+
+def test_4_bits_without_bitsandbytes_are_refused_before_anything_is_loaded() -> None:
+    kinds, said = upstream.run(build_in_4bit)
+    assert "MissingDependencyError" in kinds
+    assert "pip install 'gemma-metamon[4bit]'" in said
+
+
+# ---- what the plugin writes of a run
+
+
+def train(folder: Path, words: list[str] | None, rank: str, program: str) -> None:
+    os.environ["RANK"] = rank
+    upstream.install()
+    argv = ["--run_name", "mine", "--save_dir", str(folder), "--model_gin_config", TINY, "--log", "--epochs", "3"]
+    argv += ["--train_gin_config", "binary_rl.gin", "--action_space", "MinimalActionSpace"]
+    upstream.install_train_script(program, argv)
+    tokenizer = upstream.Tokenizer(upstream.word_ids(words or Vocabulary.default().words))
+    upstream.parse_as_metamon_does(model_file(), training_file(), tokenizer=tokenizer)
+    build_encoder(words=106, numbers=55)
+
+
+@pytest.mark.parametrize("words", [None, ["surf", "<move>", "greattusk"]], ids=["packaged words", "other words"])
+def test_a_run_of_metamons_is_described_so_that_an_embedded_process_builds_it(
+    words: list[str] | None, tmp_path: Path
+) -> None:
+    upstream.run(train, tmp_path, words, "0", "metamon.rl.train")
+    description = RunDescription.read(tmp_path / "mine/ckpts/gemma_metamon.json")
+    view = description.view()
+    expected = configs.load(TINY, "binary_rl.gin")
+    wanted = describe_architecture(view)
+    assert configs.load_text(description.config) == expected
+    assert describe_architecture(view) == wanted
+    assert description.identity == identify(view)
+    assert description.identity.obs_space == "TeamPreviewObservationSpace"
+    assert description.identity.action_space == "MinimalActionSpace"
+    assert description.vocabulary == words
+
+
+@pytest.mark.parametrize(
+    ("rank", "program"), [("1", "metamon.rl.train"), ("0", "metamon.rl.evaluate"), ("0", "__main__")]
+)
+def test_no_other_process_writes_a_description(rank: str, program: str, tmp_path: Path) -> None:
+    upstream.run(train, tmp_path, None, rank, program)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_imports_of_upstream_leave_the_portable_config() -> None:
+    text = "import amago\nfrom metamon.rl import train\nimport gemma_metamon.upstream.plugin\nimport amagoplus\n"
+    kept = "import gemma_metamon.upstream.plugin\nimport amagoplus\n"
+    assert metamon_process.portable_config(text) == kept
