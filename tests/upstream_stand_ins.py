@@ -198,3 +198,41 @@ def _edit_actor_mask(self: Any, batch: Any, loss: Any, mask: Any) -> Any:
 def _get_tokenizer(name: str) -> Tokenizer:
     _module("metamon.tokenizer").asked.append(name)
     return Tokenizer(word_ids(DEFAULT_WORDS))
+
+
+def install_evaluation() -> list[dict[str, Any]]:
+    """Stand-ins of metamon's evaluation; the list gets what it was asked to evaluate, built as far as the encoder."""
+    models: dict[str, Any] = {}
+    evaluated: list[dict[str, Any]] = []
+
+    class LocalPretrainedModel:
+        def __init__(self, **given: Any) -> None:
+            self.given = given
+
+    def pretrained_model(name: str) -> Callable[[T], T]:
+        def register(model: T) -> T:
+            models[name] = model
+            return model
+
+        return register
+
+    def add_cli(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--agent", required=True, choices=sorted(models))
+        parser.add_argument("--checkpoints", type=int, nargs="+", default=[None])
+        parser.add_argument("--eval_type", required=True, choices=["heuristic", "il", "ladder", "pokeagent"])
+        parser.add_argument("--gens", type=int, nargs="+", default=[1])
+        parser.add_argument("--formats", nargs="+", default=["ou"])
+        parser.add_argument("--total_battles", type=int, default=10)
+
+    def evaluate(args: argparse.Namespace) -> None:
+        given = models[args.agent]().given
+        files = (given["model_gin_config"], given["train_gin_config"])
+        parse_as_metamon_does(*files, tokenizer=given["tokenizer"], bound=TOKENIZERS[:1], finalize=False)
+        evaluated.append({**given, **vars(args), "emb_dim": build_encoder().emb_dim})
+
+    pretrained, script = _module("metamon.rl.pretrained"), _module("metamon.rl.evaluate")
+    pretrained.LocalPretrainedModel, pretrained.pretrained_model = LocalPretrainedModel, pretrained_model
+    script.add_cli, script._run_default_evaluation = add_cli, evaluate
+    for kind in ("observation_space", "action_space", "reward_function"):
+        setattr(_module("metamon.interface"), f"get_{kind}", lambda name: name)
+    return evaluated

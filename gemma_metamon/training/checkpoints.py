@@ -11,6 +11,7 @@ A folder is written under another name and renamed when whole, so a half-written
 import json
 import re
 import shutil
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,7 +110,11 @@ class RunDescription:
         """What `write` wrote. Raises DataError for another file."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**data, "identity": RunIdentity(**data["identity"])})
+            identity = RunIdentity(**data["identity"])
+            description = cls(**{**data, "identity": identity})
+            for part in (identity, description):
+                _require_types(part)
+            return description
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} is no description of a run of this package: {error}") from error
 
@@ -125,6 +130,13 @@ class CheckpointMeta(RunDescription):
     updates: int
     draws: int
     settings: dict[str, Any]
+
+
+def _require_types(description: RunIdentity | RunDescription) -> None:
+    for name, hint in typing.get_type_hints(type(description)).items():
+        value = getattr(description, name)
+        if not configs.fits(value, hint):
+            raise TypeError(f"{name} is {value!r:.60}")
 
 
 def checkpoint_folder(run_dir: Path, epoch: int) -> Path:

@@ -1,0 +1,256 @@
+"""`gemma-metamon metamon-evaluate`: what it hands to metamon's evaluation, among stand-ins, and what it refuses."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import gin
+import pytest
+import upstream_stand_ins as upstream
+from small_agent import TINY
+
+from gemma_metamon import configs
+from gemma_metamon.commands import main
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training.checkpoints import RunDescription, identify
+from gemma_metamon.upstream.evaluation import config_for_metamon
+
+NOT_UPSTREAMS = ["MultiTaskAgent.value_estimate = 'exact'", "MultiTaskAgent.amago_version = '3.1'"]
+HEURISTIC = ["--eval_type", "heuristic", "--gens", "9", "1", "--formats", "ou", "--total_battles", "7"]
+
+
+def write_run(run_dir: Path, *, epochs: tuple[int, ...] = (0, 2, 4), words: list[str] | None = None) -> Path:
+    """A run as `export --to amago` leaves it, its weights empty files."""
+    view = BattleView.from_names(
+        obs_space="ExpandedObservationSpace",
+        action_space="MinimalActionSpace",
+        reward_function="BinaryReward",
+        vocabulary=None if words is None else Vocabulary.from_words(words),
+    )
+    overrides = ["GemmaTstepEncoder.numerical_emb_dim = 32", *NOT_UPSTREAMS]
+    config = configs.load(TINY, "binary_rl.gin", overrides).text
+    weights = run_dir / "ckpts" / "policy_weights"
+    weights.mkdir(parents=True)
+    for epoch in epochs:
+        (weights / f"policy_epoch_{epoch}.pt").touch()
+    description = RunDescription(identity=identify(view), config=config, vocabulary=words)
+    description.write(description_of(run_dir))
+    return run_dir
+
+
+def description_of(run_dir: Path) -> Path:
+    return run_dir / "ckpts" / "gemma_metamon.json"
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "runs" / "mine")
+
+
+def command(run_dir: Path, *extra: str) -> list[str]:
+    return ["metamon-evaluate", "--run_dir", str(run_dir), *extra]
+
+
+# ---- what metamon is asked
+
+
+def evaluate(folder: Path, *arguments: str) -> dict[str, Any]:
+    os.environ["METAMON_CACHE_DIR"] = str(folder)
+    os.chdir(folder)
+    upstream.install()
+    evaluated = upstream.install_evaluation()
+    assert main(["metamon-evaluate", *arguments]) == 0
+    (asked,) = evaluated
+    return asked
+
+
+def test_metamon_evaluates_the_run_with_what_it_was_trained_with(run_dir: Path) -> None:
+    asked = upstream.run(evaluate, run_dir.parent, "--run-dir", "mine", "--ckpt", "2", *HEURISTIC)
+    assert (asked["amago_ckpt_dir"], asked["model_name"]) == (str(run_dir.parent), "mine")
+    assert (asked["observation_space"], asked["action_space"]) == ("ExpandedObservationSpace", "MinimalActionSpace")
+    assert asked["reward_function"] == "BinaryReward"
+    assert asked["tokenizer"].ids == {word: index for index, word in enumerate(Vocabulary.default())}
+    assert (asked["checkpoints"], asked["default_checkpoint"]) == ([2], 2)
+    assert (asked["eval_type"], asked["gens"], asked["formats"]) == ("heuristic", [9, 1], ["ou"])
+    assert asked["total_battles"] == 7
+    assert asked["emb_dim"] == 192 + 32
+    assert not Path(asked["model_gin_config"]).exists()  # nothing is left behind
+
+
+def test_the_last_checkpoint_and_the_runs_own_words_are_taken(tmp_path: Path) -> None:
+    write_run(tmp_path / "mine", epochs=(2, 10, 4), words=["surf", "<move>"])
+    asked = upstream.run(evaluate, tmp_path, "--run_dir", "mine", *HEURISTIC)
+    assert asked["checkpoints"] == [10]
+    assert asked["tokenizer"].ids == {"surf": 0, "<move>": 1}
+
+
+def test_a_space_that_only_metamon_knows_is_evaluated_too(run_dir: Path) -> None:
+    path = description_of(run_dir)
+    path.write_text(path.read_text().replace("ExpandedObservationSpace", "NewerObservationSpace"))
+    asked = upstream.run(evaluate, run_dir.parent, "--run_dir", "mine", *HEURISTIC)
+    assert asked["observation_space"] == "NewerObservationSpace"
+
+
+@pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])
+def test_a_config_for_metamon_lacks_only_what_only_our_agents_have(width: int) -> None:
+    expected = configs.load(TINY, "binary_rl.gin")
+    configs.load(TINY, "binary_rl.gin", NOT_UPSTREAMS)
+    text = gin.config_str(max_line_length=width)
+    assert ("value_estimate = \\\n" in text) == (width == 20)
+    assert configs.load_text(config_for_metamon(text)) == expected
+    assert configs.load_text(config_for_metamon(text.rstrip("\n"))) == expected
+
+
+def test_a_config_for_metamon_imports_the_plugin_once() -> None:
+    line = "import gemma_metamon.upstream.plugin\n"
+    assert config_for_metamon("a = 1\n") == f"{line}a = 1\n"
+    assert config_for_metamon(f"{line}a = 1\n") == f"{line}a = 1\n"
+
+
+# ---- what is refused, in one sentence
+
+
+def sentence(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err.strip()
+
+
+@pytest.mark.parametrize("epochs", [(0,), (0, 2)], ids=["the only one", "asked for"])
+def test_checkpoint_0_is_refused(epochs: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run_dir = write_run(tmp_path / "mine", epochs=epochs)
+    asked = ["--ckpt", "0"] if len(epochs) > 1 else []
+    said = sentence(capsys, command(run_dir, *asked, *HEURISTIC))
+    assert "loads no checkpoint 0: it would silently play random weights" in said
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(
+    run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    said = sentence(capsys, command(run_dir, "--ckpt", "3", *HEURISTIC))
+    assert said.endswith("mine has no checkpoint 3; it has 0, 2, 4")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        said = sentence(capsys, command(folder, *HEURISTIC))
+        assert "holds no ckpts/policy_weights/policy_epoch_<N>.pt; give a run of metamon's" in said
+
+
+def test_a_run_without_a_description_is_refused(run_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    description_of(run_dir).unlink()
+    said = sentence(capsys, command(run_dir, *HEURISTIC))
+    assert "gemma_metamon.json does not exist, so nothing says what the run sees and may do" in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"config"', '"konfig"'),
+        lambda text: json.dumps({**json.loads(text), "identity": 3}),
+        lambda text: json.dumps({**json.loads(text), "config": None}),
+        lambda text: json.dumps({**json.loads(text), "vocabulary": 5}),
+        lambda text: json.dumps({**json.loads(text), "identity": {**json.loads(text)["identity"], "obs_space": 1}}),
+    ],
+    ids=["half", "a list", "a field missing", "no identity", "no config", "words that are none", "a number for a name"],
+)
+def test_a_damaged_description_is_refused(change: Any, run_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    path = description_of(run_dir)
+    path.write_text(change(path.read_text()))
+    assert "gemma_metamon.json is no description of a run" in sentence(capsys, command(run_dir, *HEURISTIC))
+
+
+@pytest.mark.parametrize(
+    "passed", [["--agent", "SmallRL"], ["--agent=SmallRL"], ["--checkpoints", "2"], ["--check=2"], ["--ag", "SmallRL"]]
+)
+def test_flags_that_the_command_sets_itself_are_refused(
+    passed: list[str], run_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    said = sentence(capsys, command(run_dir, *HEURISTIC, *passed))
+    assert f"{passed[0].split('=')[0]} is set by --run_dir and --ckpt; leave it out" in said
+
+
+def test_without_metamons_cache_folder_the_variable_is_named(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("METAMON_CACHE_DIR", raising=False)
+    said = sentence(capsys, command(run_dir, *HEURISTIC))
+    assert "metamon needs the environment variable METAMON_CACHE_DIR: a folder" in said
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METAMON_CACHE_DIR", str(tmp_path))
+
+
+@pytest.mark.usefixtures("cache_folder")
+def test_without_metamon_the_install_commands_are_given(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "metamon", None)
+    said = sentence(capsys, command(run_dir, *HEURISTIC))
+    assert "metamon is not installed here; install it from its clone: git clone --recursive https://github.com" in said
+
+
+@pytest.mark.usefixtures("cache_folder")
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("", "has no metamon.rl, so it is not UT-Austin-RPL's"),
+        (
+            "raise ImportError('poke-env 0.16\\nis not supported')",
+            "does not start here: poke-env 0.16 is not supported",
+        ),
+        ("import nosuchmodule", "does not start here: No module named 'nosuchmodule'; it installs by: git clone"),
+    ],
+    ids=["PyPI's metamon", "another poke-env", "without what it needs"],
+)
+def test_a_metamon_that_cannot_be_imported_is_one_sentence(
+    source: str, complaint: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    package = tmp_path / "packages" / "metamon"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(source)
+    status, said = upstream.run(evaluate_beside, package.parent, command(run_dir, *HEURISTIC))
+    assert status == 1
+    assert complaint in said
+
+
+def evaluate_beside(packages: Path, arguments: list[str]) -> tuple[int, str]:
+    import contextlib
+    import io
+
+    sys.path.insert(0, str(packages))
+    os.environ["METAMON_CACHE_DIR"] = str(packages)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return main(arguments), said.getvalue()
+
+
+def test_a_version_of_metamon_with_another_evaluation_is_named(run_dir: Path) -> None:
+    status, said = upstream.run(evaluate_with_an_older_metamon, command(run_dir, *HEURISTIC))
+    assert status == 1
+    assert "no metamon.rl.evaluate._run_default_evaluation; evaluate with metamon 1.4.0" in said
+
+
+def evaluate_with_an_older_metamon(arguments: list[str]) -> tuple[int, str]:
+    upstream.install()
+    upstream.install_evaluation()
+    del sys.modules["metamon.rl.evaluate"]._run_default_evaluation
+    return evaluate_beside(Path("/"), arguments)
+
+
+@pytest.mark.parametrize("arguments", [["configs", "list"], ["showdown", "status"], ["inspect", "x.json"]])
+def test_other_commands_refuse_a_flag_that_they_do_not_know(
+    arguments: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        main([*arguments, "--total_battles", "7"])
+    assert error.value.code == 2
+    assert "unrecognized arguments: --total_battles 7" in capsys.readouterr().err
