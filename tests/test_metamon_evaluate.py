@@ -227,7 +227,7 @@ def evaluate_beside(packages: Path, arguments: list[str]) -> tuple[int, str]:
     import contextlib
     import io
 
-    sys.path.insert(0, str(packages))
+    upstream.find_packages_in(packages)
     os.environ["METAMON_CACHE_DIR"] = str(packages)
     with contextlib.redirect_stderr(io.StringIO()) as said:
         return main(arguments), said.getvalue()

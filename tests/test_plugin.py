@@ -23,17 +23,18 @@ from gemma_metamon.training.checkpoints import RunDescription, identify
 from gemma_metamon.upstream import metamon_process
 
 MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
+
+
 # ---- names and parameters
 
 
-def parse_with_every_training(model: str, amago: str, trainings: list[str]) -> None:
+def parse_with_every_training(model: str) -> None:
     import gin
 
-    upstream.install(amago)
-    for training in trainings or [None]:
+    upstream.install()
+    for training in TRAININGS:
         gin.clear_config()
-        files = [model_file(model)] if training is None else [model_file(model), training_file(training)]
-        upstream.parse_as_metamon_does(*files)
+        upstream.parse_as_metamon_does(model_file(model), training_file(training))
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
         assert issubclass(given["tstep_encoder_type"], GemmaTstepEncoder)
         attention = given["traj_encoder_type"]().given["attention_type"]
@@ -43,7 +44,7 @@ def parse_with_every_training(model: str, amago: str, trainings: list[str]) -> N
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_config_parses_with_every_training_config(model: str) -> None:
-    upstream.run(parse_with_every_training, model, "3.1.1", TRAININGS)
+    upstream.run(parse_with_every_training, model)
 
 
 def parse_for_a_newer_amago(model: str) -> None:
@@ -174,7 +175,7 @@ def import_without(missing: str, folder: Path) -> tuple[list[str], str]:
     for name in [name for name in sys.modules if name.split(".")[0] == missing]:
         del sys.modules[name]
     if any(folder.iterdir()):
-        sys.path.insert(0, str(folder))
+        upstream.find_packages_in(folder)
     else:
         sys.modules[missing] = None  # type: ignore[assignment]  # Python's own way to say: not there
     return complaint_of(upstream.parse_as_metamon_does, model_file(), bound=())
