@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_buffer_registration_hook
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, MissingDependencyError
@@ -78,6 +80,17 @@ def register() -> None:
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
+        register_module_buffer_registration_hook(_own_memory)  # type: ignore[arg-type]  # torch's lacks the result
+
+
+def _own_memory(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:
+    """A copy of a buffer of amago's without the larger tensor that it is a row of.
+
+    safetensors loads no module with such a row in it, so that on a CPU, to which no copy is made, `--ckpt` would fail.
+    """
+    if buffer is None or not type(module).__module__.startswith("amago."):
+        return buffer
+    return buffer.clone(memory_format=torch.contiguous_format)
 
 
 def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary) -> None:
