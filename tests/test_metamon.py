@@ -1,0 +1,391 @@
+"""Inside metamon and amago as they are installed: training, resuming, evaluation, the same numbers as here.
+
+Everything of theirs runs in processes of its own (tests/metamon_process.py). CONTRIBUTING.md says how to install them.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from metamon_process import gradient_norm
+from safetensors.torch import load_file, save_file
+from small_agent import BATTLES, SMALL, TINY, train_command
+from test_interchange import assert_same_bits, default_view
+
+import gemma_metamon.teams
+from gemma_metamon import configs, sample_battles
+from gemma_metamon.commands import main
+from gemma_metamon.errors import MissingDependencyError, ServerError
+from gemma_metamon.showdown import server
+from gemma_metamon.training import checkpoints
+from gemma_metamon.training.architecture import PARTS, describe_architecture
+from gemma_metamon.training.checkpoints import RunDescription
+from gemma_metamon.training.dataset import collate, encode_battle, take_window
+from gemma_metamon.upstream import installed_configs, interchange
+from gemma_metamon.upstream.evaluation import config_for_metamon
+
+pytestmark = [
+    pytest.mark.upstream,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("metamon", "amago")),
+        reason="needs metamon and amago: see CONTRIBUTING.md",
+    ),
+]
+
+PROGRAM = Path(__file__).with_name("metamon_process.py")
+AMAGO_33 = "GEMMA_METAMON_AMAGO_33"
+SHOWDOWN_PORT = 8000  # metamon asks for no other
+TIMEOUT_S = 300.0
+AGENT = [  # gemma_tiny with the other agent
+    "MetamonAMAGOExperiment.agent_type = @agent.Agent",
+    "Agent.actor_type = @MetamonMaskedActor",
+    "Agent.pass_obs_keys_to_actor = ['illegal_actions']",
+    "Agent.critic_type = @actor_critic.NCritics",
+    "NCritics.d_hidden = 64",
+]
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of the processes: the packaged teams where metamon looks for its own, and no network."""
+    cache = tmp_path_factory.mktemp("metamon_cache")
+    for folder in Path(gemma_metamon.teams.__file__).parent.glob("gen*"):
+        shutil.copytree(folder, cache / "teams" / "competitive" / folder.name)
+    offline = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+    return {**os.environ, **offline, "METAMON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+
+
+def run_program(name: str, folder: Path, env: dict[str, str], **spec: Any) -> Any:
+    """The result of one of metamon_process.py's programs, with its output left in folder/output.txt."""
+    folder.mkdir(exist_ok=True)
+    (folder / "spec.json").write_text(json.dumps(spec))
+    with (folder / "output.txt").open("wb") as output:
+        done = subprocess.run(
+            [sys.executable, str(PROGRAM), name, str(folder / "spec.json")],
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 0, (folder / "output.txt").read_text()[-3000:]
+    return json.loads((folder / "result.json").read_text())
+
+
+def train_flags(save_dir: Path, model: str | None, *extra: str, epochs: int = 1) -> list[str]:
+    """Of metamon.rl.train, for a run on recorded battles that starts soon."""
+    flags = ["--run_name", "run", "--save_dir", str(save_dir), "--train_gin_config", "binary_rl.gin"]
+    flags += ["--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "--batch_size_per_gpu", "2"]
+    flags += ["--dloader_workers", "0", "--async_env_mp_context", "fork", "--eval_gens", "1", "--epochs", str(epochs)]
+    return [*flags, *([] if model is None else ["--model_gin_config", model]), *extra]
+
+
+def start_training(flags: list[str], env: dict[str, str], output: Path) -> None:
+    """Runs `python -m metamon.rl.train` until it has made five updates, and ends it."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "metamon.rl.train", *flags],
+            env=env,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # its environments are processes, too
+        )
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not re.search(r"\b[5-9]/25000", text := output.read_text(errors="replace")):
+            assert process.poll() is None, text[-3000:]
+            assert time.monotonic() < deadline, text[-3000:]
+            time.sleep(0.2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def derive(name: str, overrides: list[str], path: Path) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert (
+            main(["configs", "derive", name, *(word for line in overrides for word in ("--gin_override", line))]) == 0
+        )
+    path.write_text(printed.getvalue())
+    return str(path)
+
+
+def policy_file(save_dir: Path, epoch: int) -> Path:
+    return interchange.policy_path(save_dir, "run", epoch)
+
+
+@pytest.fixture(scope="module")
+def save_dir(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run that metamon's own command line has begun, with the tiny config by its path."""
+    save_dir = tmp_path_factory.mktemp("metamon_checkpoints")
+    start_training(train_flags(save_dir, tiny_path()), env, save_dir / "output.txt")
+    return save_dir
+
+
+@pytest.fixture(scope="module")
+def trained(save_dir: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What three short epochs in that run saw."""
+    folder = tmp_path_factory.mktemp("train")
+    flags = train_flags(save_dir, tiny_path(), epochs=3)
+    return {"save_dir": save_dir, **run_program("train", folder, env, flags=flags, steps_per_epoch=4)}
+
+
+def tiny_path() -> str:
+    return str(configs.find_config(TINY, "models").resolve())
+
+
+def test_metamons_command_line_trains_and_describes_its_run(save_dir: Path) -> None:
+    description = RunDescription.read(save_dir / "run" / "ckpts" / interchange.DESCRIPTION)
+    configs.load_text(description.config)
+    expected = default_view(description.view().vocabulary)
+    assert description.identity == checkpoints.identify(expected)
+    assert configs.bound_value("GemmaTstepEncoder", "summary_tokens") == 12
+    assert configs.bound_value("MultiTaskAgent", "num_actions_for_value_in_actor_loss") == 3  # of binary_rl.gin
+    n_words = len(description.view().vocabulary.words)
+    assert n_words == 2541  # metamon's DefaultObservationSpace-v1
+
+
+def test_metamon_knows_installed_configs_by_name(env: dict[str, str], tmp_path: Path) -> None:
+    folder = installed_configs.metamon_model_folder()
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    try:
+        assert main(["configs", "install"]) == 0
+        spaces = ["--obs_space", "OpponentMoveObservationSpace", "--reward_function", "BinaryReward"]
+        start_training(train_flags(tmp_path, TINY, *spaces), env, tmp_path / "output.txt")
+    finally:
+        installed_configs.uninstall(folder)
+        for path in before.keys() - set(folder.iterdir()):  # installed before this test, then
+            path.write_bytes(before[path])
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    identity = RunDescription.read(tmp_path / "run" / "ckpts" / interchange.DESCRIPTION).identity
+    assert (identity.obs_space, identity.reward_function) == ("OpponentMoveObservationSpace", "BinaryReward")
+
+
+def test_three_epochs_have_finite_losses_and_save_every_second(trained: dict[str, Any]) -> None:
+    assert len(trained["losses"]) == 12
+    assert all(math.isfinite(loss) for pair in trained["losses"] for loss in pair)
+    assert trained["steps"] == [0, 12]
+    saved = policy_file(trained["save_dir"], 0).parent
+    assert {path.name for path in saved.iterdir()} == {"policy_epoch_0.pt", "policy_epoch_2.pt"}
+
+
+def test_a_run_resumes_with_its_optimizer(trained: dict[str, Any], env: dict[str, str], tmp_path: Path) -> None:
+    save_dir = shutil.copytree(trained["save_dir"], tmp_path / "saved")
+    flags = train_flags(save_dir, tiny_path(), epochs=5)
+    resumed = run_program("train", tmp_path, env, flags=flags, steps_per_epoch=4, ckpt=2)
+    assert resumed["steps"] == [12, 24]  # metamon makes the epoch of the checkpoint again: 2, 3, 4
+    assert all(math.isfinite(loss) for pair in resumed["losses"] for loss in pair)
+    assert policy_file(save_dir, 4).is_file()
+
+
+def test_a_frozen_base_is_in_no_file_and_the_run_resumes(env: dict[str, str], tmp_path: Path) -> None:
+    from transformers import Gemma3TextConfig, Gemma3TextModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 16}
+    base = Gemma3TextConfig(**sizes, num_attention_heads=1, num_key_value_heads=1, layer_types=["full_attention"])
+    Gemma3TextModel(base).save_pretrained(tmp_path / "gemma")
+    base_lines = [f"GemmaTstepEncoder.model_name = '{tmp_path / 'gemma'}'", *without(SMALL, "backbone_config")]
+    model = derive("gemma_synthetic_multitaskagent.gin", base_lines, tmp_path / "pretrained.gin")
+    first = run_program("train", tmp_path / "first", env, flags=train_flags(tmp_path, model), steps_per_epoch=2)
+    flags = train_flags(tmp_path, model, epochs=3)
+    again = run_program("train", tmp_path / "again", env, flags=flags, steps_per_epoch=2, ckpt=0)
+    assert (first["steps"], again["steps"]) == ([0, 2], [2, 8])
+    state = tmp_path / "run" / "ckpts" / "training_states" / "run_epoch_2" / "model.safetensors"
+    for entries in (interchange.read_policy(policy_file(tmp_path, 2)), load_file(state)):
+        backbone = [key for key in entries if key.startswith("tstep_encoder.backbone.")]
+        assert backbone
+        assert all("lora_" in key for key in backbone)
+
+
+def without(lines: list[str], word: str) -> list[str]:
+    return [line for line in lines if word not in line]
+
+
+@pytest.mark.parametrize("bits", [16, 4])
+def test_every_model_config_builds_the_same_agent_there_and_learns(
+    bits: int, save_dir: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    if bits == 4:
+        pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")
+    names = [name for name in configs.list_configs("models") if name.endswith("_4bit.gin") == (bits == 4)]
+    small = [*without(SMALL, "lr_warmup_steps"), "GemmaTstepEncoder.pretrained = False"]
+    found = run_program(
+        "configs",
+        tmp_path,
+        env,
+        files={
+            name: {
+                "whole": str(configs.find_config(name, "models").resolve()),
+                "small": derive(name, small, tmp_path / name),
+            }
+            for name in names
+        },
+        flags=train_flags(tmp_path, None),
+    )
+    view = RunDescription.read(save_dir / "run" / "ckpts" / interchange.DESCRIPTION).view()
+    for name in names:
+        configs.load(name, "binary_rl.gin")
+        ours = describe_architecture(view)["parameters"]
+        assert found[name]["parameters"] == {part: ours[part]["total"] for part in (*PARTS, "whole")}
+        assert found[name]["steps"] == [0, 1]
+        assert all(math.isfinite(loss) for pair in found[name]["losses"] for loss in pair)
+
+
+@pytest.fixture(scope="module")
+def showdown() -> Iterator[None]:
+    """A server where metamon looks for one: that which answers there, or one of our own."""
+    if server.answers(SHOWDOWN_PORT):
+        yield
+        return
+    try:
+        with server.running_server(SHOWDOWN_PORT):
+            yield
+    except (MissingDependencyError, ServerError) as error:
+        pytest.skip(f"metamon's port {SHOWDOWN_PORT} has no Showdown server: {error}")
+
+
+@pytest.fixture(scope="module")
+def exported_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of this package's own trainer, in AMAGO's layout."""
+    folder = tmp_path_factory.mktemp("embedded")
+    assert main(train_command(folder)) == 0
+    assert main(["export", "--run_dir", str(folder / "run"), "--to", "amago", "--out", str(folder / "out")]) == 0
+    return folder / "out" / "run"
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("showdown", "trained")
+@pytest.mark.parametrize("origin", ["metamon", "exported"])
+def test_metamon_evaluates_a_run(
+    origin: str, save_dir: Path, exported_run: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    run_dir = exported_run if origin == "exported" else save_dir / "run"
+    flags = ["--run_dir", str(run_dir), "--eval_type", "heuristic", "--gens", "1", "--formats", "ou"]
+    flags += [
+        "--total_battles",
+        "10",
+        "--async_mp_context",
+        "fork",
+        "--save_trajectories_to",
+        str(tmp_path / "battles"),
+    ]
+    baselines = ["RandomBaseline", "Gen1BossAI"]
+    assert run_program("evaluate", tmp_path, env, flags=flags, baselines=baselines) == 0
+    output = (tmp_path / "output.txt").read_text()
+    results = json.loads(output[output.rindex("\n{\n") :])
+    win_rates = [results[f"Average Win Rate in gen1ou_vs_{name}"] for name in baselines]
+    assert all(0 <= rate <= 1 for rate in win_rates)
+    battles = [*(tmp_path / "battles" / "gen1ou").iterdir()]
+    assert len(battles) >= 10
+    assert len(encode_battle(battles[0], default_view()).rewards) > 0
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_metamon_run_imports_here_and_exports_back_bit_for_bit(save_dir: Path, tmp_path: Path) -> None:
+    theirs = policy_file(save_dir, 2)
+    command = ["--from", "amago", str(theirs), "--save_dir", str(tmp_path), "--run_name", "run"]
+    run_here("import", *command)
+    run_here("export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out"))
+    ours, original = (interchange.read_policy(path) for path in (policy_file(tmp_path / "out", 2), theirs))
+    assert [*ours] == [*original]
+    assert_same_bits(ours, original)
+
+
+def run_here(*command: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gemma_metamon", *command],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("amago", ["installed", "3.3"])
+def test_both_runtimes_compute_the_same_losses(amago: str, env: dict[str, str], tmp_path: Path) -> None:
+    """Both draw from torch's generator in the same order, so one seed gives both the same draws."""
+    if amago == "3.3":
+        if AMAGO_33 not in os.environ:
+            pytest.skip(f"set {AMAGO_33} to a clone of amago 3.3.0: see CONTRIBUTING.md")
+        env = {**env, "PYTHONPATH": os.environ[AMAGO_33]}
+    view = default_view()
+    files = [
+        path for name in ("gen1ou", "gen9ou") for path in sorted((sample_battles.extract(name) / name).iterdir())[:2]
+    ]
+    starts = (0, 0, 5, 9)
+    batch = collate(
+        [take_window(encode_battle(path, view), start, 32) for path, start in zip(files, starts, strict=True)]
+    )
+    arrays = {**{f"obs/{name}": value for name, value in batch.obs.items()}, **batch._asdict()}
+    del arrays["obs"]
+    save_file({name: value.contiguous() for name, value in arrays.items()}, tmp_path / "batch.safetensors")
+
+    cases = {f"{agent} {name}": (agent, name) for agent in ("MultiTaskAgent", "Agent") for name in TRAINING}
+    for name, (agent, training) in cases.items():
+        text = config_for_metamon(load_case(agent, training, "3.1"))
+        # AMAGO 3.3 has it as a parameter of the agent, and the same default
+        (tmp_path / f"{name}.gin").write_text(re.sub(r"MetamonAMAGOExperiment\.critic_loss_weight = .*\n", "", text))
+        torch.save(interchange.to_amago(build_case(view).state_dict()), tmp_path / f"{name}.pt")
+    theirs = run_program(
+        "losses",
+        tmp_path,
+        env,
+        cases={
+            name: {"config": str(tmp_path / f"{name}.gin"), "policy": str(tmp_path / f"{name}.pt")} for name in cases
+        },
+        batch=str(tmp_path / "batch.safetensors"),
+        seed=0,
+        words=view.vocabulary.words,
+        obs_space=view.obs_space.name,
+        action_space=view.action_space.name,
+    )
+    version = "3.1" if theirs["amago"].startswith("3.1") else "3.3"
+    for name, (agent, training) in cases.items():
+        load_case(agent, training, version)
+        ours: Any = build_case(view).train()
+        torch.manual_seed(0)
+        losses = ours(batch)
+        (losses.actor_loss + 10 * losses.critic_loss).backward()
+        expected = theirs["cases"][name]
+        values = {"actor_loss": losses.actor_loss.item(), "critic_loss": losses.critic_loss.item()}
+        for part in ("tstep_encoder", "traj_encoder", "actor", "critics"):
+            values[f"gradient of {part}"] = gradient_norm(getattr(ours, part))
+        assert values == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+        assert values["actor_loss"] > 0
+        assert (values["critic_loss"] > 0) == (training != "il")
+
+
+TRAINING = ("il", "binary_rl", "exp_rl", "binary_maxq_rl")
+
+
+def load_case(agent: str, training: str, amago_version: str) -> str:
+    # Where all samples are the recorded action, the advantage is 0 but for AMAGO 3.1's rounding, and a filter at 0
+    # would turn that into 0 or 1. The values are some tens: 0.01 is far above rounding.
+    overrides = [f"{agent}.amago_version = '{amago_version}'", "agent.binary_filter.threshold = 0.01"]
+    return configs.load(TINY, f"{training}.gin", [*overrides, *(AGENT if agent == "Agent" else [])]).text
+
+
+def build_case(view: Any) -> torch.nn.Module:
+    """The agent of the loaded configuration with the same weights each time, its targets unlike what they follow."""
+    torch.manual_seed(3)
+    agent: torch.nn.Module = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return agent
