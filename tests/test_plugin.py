@@ -83,13 +83,23 @@ def test_gin_refuses_a_parameter_or_a_name_that_is_not_there(tmp_path: Path) -> 
         assert wanted in said
 
 
-def built_sizes(file: str) -> tuple[int, str]:
+def build_from(file: str) -> tuple[int, str, list[str]]:
     import gin
 
     os.chdir("/")
+    logged = messages_of("")
     upstream.install()
     upstream.parse_as_metamon_does(file, training_file("quick.gin"))
-    return build_encoder().emb_dim, gin.config_str()
+    return build_encoder().emb_dim, gin.config_str(), logged
+
+
+def messages_of(logger: str) -> list[str]:
+    """Fills with what is logged from now on."""
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger(logger).addHandler(handler)
+    return logged
 
 
 def test_a_derived_config_includes_ours_from_any_folder(tmp_path: Path) -> None:
@@ -97,9 +107,10 @@ def test_a_derived_config_includes_ours_from_any_folder(tmp_path: Path) -> None:
     mine.write_text(
         f'import gemma_metamon.upstream.plugin\n\ninclude "{TINY}"\n\nGemmaTstepEncoder.numerical_emb_dim = 32\n'
     )
-    emb_dim, text = upstream.run(built_sizes, str(mine))
+    emb_dim, text, logged = upstream.run(build_from, str(mine))
     assert emb_dim == 192 + 32
     assert "TformerTrajEncoder.d_model = 128" in text
+    assert not [message for message in logged if "not found" in message]
 
 
 # ---- attention
@@ -126,10 +137,7 @@ def test_attention_is_flash_where_it_runs_and_always_amagos_own_class(flash_attn
 
 
 def import_plugin(amago: str, metamon: str, masked_in: str) -> tuple[list[str], str, list[str]]:
-    logged: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("gemma_metamon").addHandler(handler)
+    logged = messages_of("gemma_metamon")
     upstream.install(amago, metamon, masked_in=masked_in)
     kinds, said = complaint_of(upstream.parse_as_metamon_does, model_file(), model_file("gemma_agent.gin"))
     return kinds, said, logged
