@@ -7,6 +7,7 @@ names from there.
 
 import difflib
 import inspect
+import logging
 import pprint
 import re
 import sys
@@ -103,11 +104,17 @@ def add_search_paths() -> None:
     """Lets `include 'gemma_….gin'` find the packaged configs from anywhere. Safe to call again."""
     import gin
 
+    logging.getLogger().addFilter(_is_no_search)
     for kind in KINDS:
         folder = str(config_folder(kind))
         if folder not in _search_paths:
             gin.add_config_file_search_path(folder)
             _search_paths.add(folder)
+
+
+def _is_no_search(record: logging.LogRecord) -> bool:
+    """False for gin's errors that an included file is not in a folder, said even when it is in the next."""
+    return record.module != "resource_reader"
 
 
 def best_attention() -> None:

@@ -51,10 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.passed = passed
     elif passed:
         parser.error(f"unrecognized arguments: {' '.join(passed)}")
-    to_stderr = logging.StreamHandler(sys.stderr)
-    # gin reports every folder in which an included file is not
-    to_stderr.addFilter(lambda record: record.module != "resource_reader")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[to_stderr])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:

@@ -77,8 +77,6 @@ def register() -> None:
     )
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths()
-    # gin reports as an error every folder in which an included file is not, even when it is in the next
-    logging.getLogger().addFilter(lambda record: record.module != "resource_reader")
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
