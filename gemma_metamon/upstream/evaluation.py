@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_metamon.errors import ConfigError, MissingDependencyError, MissingFileError
+from gemma_metamon.errors import CheckpointMismatchError, ConfigError, MissingDependencyError, MissingFileError
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription
 from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM, explain_missing
@@ -19,6 +19,7 @@ from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of
 
 # metamon's flags that say which model and checkpoint, which is what this is about
 OURS: Final = ("--agent", "--checkpoints")
+PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 # parameters of our agents that upstream's do not have; they concern learning alone (gin may put a value on a new line)
 _NOT_UPSTREAM: Final = re.compile(r"^\S*\.(?:value_estimate|amago_version) = (?:\\\n)?.*\n?", re.MULTILINE)
 
@@ -71,6 +72,7 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         ConfigError: a flag that this command sets itself, or an environment that metamon does not start in.
         MissingDependencyError: no metamon here.
         MissingFileError, DataError: see `read_run`.
+        CheckpointMismatchError: weights of another configuration than the run's description.
     """
     for argument in passed:
         flag = argument.partition("=")[0]
@@ -81,20 +83,30 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
     metamon_evaluate = _import_metamon()
     with tempfile.TemporaryDirectory() as folder:
         config, nothing = Path(folder) / "run.gin", Path(folder) / "nothing.gin"
-        config.write_text(config_for_metamon(description.config), encoding="utf-8")
+        # first, so that a binding of the run's own comes later and wins
+        space = f"{PLUGIN}GemmaTstepEncoder.observation_space = {description.identity.obs_space!r}\n"
+        config.write_text(space + config_for_metamon(description.config), encoding="utf-8")
         nothing.touch()
         name = _register(run_dir, epoch, description, config, nothing)
         parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
         metamon_evaluate.add_cli(parser)
         args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
-        metamon_evaluate._run_default_evaluation(args)
+        try:
+            metamon_evaluate._run_default_evaluation(args)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            differences = " ".join(str(error).split())
+            raise CheckpointMismatchError(
+                f"checkpoint {epoch} of {run_dir} was not made by the configuration in its {DESCRIPTION} "
+                f"({differences[:300]}...); was the folder used by two runs?"
+            ) from error
 
 
 def config_for_metamon(config: str) -> str:
     """A resolved configuration as a config that metamon parses, without what only our own agents have."""
     text = _NOT_UPSTREAM.sub("", config)
-    plugin = "import gemma_metamon.upstream.plugin\n"
-    return text if plugin in text else plugin + text
+    return text if PLUGIN in text else PLUGIN + text
 
 
 def _import_metamon() -> Any:
