@@ -1,7 +1,5 @@
 """`gemma-metamon metamon-evaluate`: what it hands to metamon's evaluation, among stand-ins, and what it refuses."""
 
-import contextlib
-import io
 import json
 import os
 import sys
@@ -248,8 +246,7 @@ def evaluate_with_an_older_metamon(arguments: list[str]) -> tuple[int, str]:
     return evaluate_beside(Path("/"), arguments)
 
 
-@pytest.mark.parametrize("arguments", [["configs", "list"], ["showdown", "status"], ["inspect", "x.json"]])
-def complain_of_weights(folder: Path) -> str:
+def evaluate_weights_that_do_not_fit(arguments: list[str]) -> tuple[int, str]:
     upstream.install()
     upstream.install_evaluation()
 
@@ -257,18 +254,17 @@ def complain_of_weights(folder: Path) -> str:
         raise RuntimeError("Error(s) in loading state_dict for MultiTaskAgent:\n\tsize mismatch for popart.mu")
 
     sys.modules["metamon.rl.evaluate"]._run_default_evaluation = load  # type: ignore[attr-defined]
-    os.environ["METAMON_CACHE_DIR"] = str(folder)
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        assert main(command(folder, *HEURISTIC)) == 1
-    return said.getvalue()
+    return evaluate_beside(Path("/"), arguments)
 
 
 def test_weights_of_another_configuration_are_said_to_be_so(run_dir: Path) -> None:
-    said = upstream.run(complain_of_weights, run_dir)
+    status, said = upstream.run(evaluate_weights_that_do_not_fit, command(run_dir, *HEURISTIC))
+    assert status == 1
     assert "was not made by the configuration in its gemma_metamon.json" in said
     assert "size mismatch for popart.mu" in said
 
 
+@pytest.mark.parametrize("arguments", [["configs", "list"], ["showdown", "status"], ["inspect", "x.json"]])
 def test_other_commands_refuse_a_flag_that_they_do_not_know(
     arguments: list[str], capsys: pytest.CaptureFixture
 ) -> None:
