@@ -25,6 +25,8 @@ def test_the_promised_configs_are_packaged() -> None:
         "gemma_agent_4bit.gin",
         "gemma_synthetic_multitaskagent.gin",
         "gemma_synthetic_multitaskagent_4bit.gin",
+        "gemma_synthetic_multitaskagent_entity.gin",
+        "gemma_tiny_entity.gin",
         "gemma_tiny_multitaskagent.gin",
     }
     assert set(TRAININGS) >= {"il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "quick.gin"}
@@ -83,6 +85,14 @@ def test_the_flagship_has_the_promised_size() -> None:
     assert {name: bindings[name] for name in expected} == expected
 
 
+@pytest.mark.parametrize("model", ["gemma_synthetic_multitaskagent.gin", TINY])
+def test_an_entity_config_differs_in_granularity_alone(model: str) -> None:
+    turn = configs.load(model).bindings
+    entity = configs.load("gemma_tiny_entity.gin" if model == TINY else model.replace(".gin", "_entity.gin")).bindings
+    assert dict(entity.items() - turn.items()) == {"GemmaTstepEncoder.granularity": "'entity'"}
+    assert turn.items() < entity.items()
+
+
 def test_overrides_come_last_and_a_macro_is_followed() -> None:
     resolved = configs.load(
         TINY, "il.gin", ["GemmaTstepEncoder.phrasing = 'raw'", "width = 64", "TformerTrajEncoder.d_model = %width"]
@@ -116,7 +126,7 @@ def test_a_wrong_override_is_refused_and_quoted(override: str, complaint: str) -
 
 
 def test_an_unknown_config_names_the_nearest() -> None:
-    with pytest.raises(MissingFileError, match=r"no model config 'gemma_tiny.gin'; did you mean gemma_tiny_multitask"):
+    with pytest.raises(MissingFileError, match=r"no model config 'gemma_tiny.gin'; did you mean .*gemma_tiny_multitask"):
         configs.load("gemma_tiny.gin")
     with pytest.raises(MissingFileError, match=r"no training config 'binaryrl.gin'; did you mean binary_rl.gin"):
         configs.load(TINY, "binaryrl.gin")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.nets.chunking import SubwordLookup, plan_chunks
+from gemma_metamon.nets.chunking import SubwordLookup
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -221,16 +221,6 @@ def test_compact_subwords_are_rows_of_the_used_ids() -> None:
     np.testing.assert_array_equal(table.used_ids[compact.subwords.numpy()], whole.subwords.numpy())
 
 
-@settings(deadline=None)
-@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=50).map(sorted), most=st.integers(1, 2000))
-def test_chunks_hold_every_text_once_and_no_more_than_allowed(lengths: list[int], most: int) -> None:
-    chunks = plan_chunks(lengths, most)
-    assert [length for chunk in chunks for length in lengths[chunk]] == lengths
-    for chunk in chunks:
-        texts = lengths[chunk]
-        assert len(texts) == 1 or len(texts) * max(texts) <= most
-
-
 def test_a_vocabulary_of_ones_own_gives_the_same_texts(encoder: GemmaTstepEncoder) -> None:
     words = ["<player>", "charizard", "tackle"]
     default = Vocabulary.default()
@@ -257,8 +247,10 @@ def test_words_that_no_table_covers_are_refused_by_name() -> None:
         ({"extra_emb_dim": -1}, r"extra_emb_dim \(-1\)"),
         ({"encoder_chunk_tokens": 0}, r"encoder_chunk_tokens \(0\)"),
         ({"token_mask_share": 1.0}, r"token_mask_share \(1.0\)"),
-        ({"granularity": "entity"}, "'entity' comes with a later version.* = 'turn'"),
-        ({"granularity": "word"}, "'word' does not exist.* = 'turn'"),
+        ({"granularity": "entity"}, r"no observation space .* 12 words.*Default.* \(87\).*granularity = 'turn'"),
+        ({"granularity": "word"}, "'word' does not exist; choose one of 'turn', 'entity'"),
+        ({"fusion_layers": -1}, r"fusion_layers \(-1\)"),
+        ({"fusion_width": 0}, r"fusion_width \(0\)"),
         ({"phrasing": "latin"}, "'latin'.*'raw', 'natural'"),
         ({"dtype": "float16"}, "'float16': Gemma 3 overflows in half precision; use 'auto' or 'bfloat16'"),
         ({"dtype": "int8"}, "'int8' must be one of 'auto', 'float32', 'bfloat16'"),

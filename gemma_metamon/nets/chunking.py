@@ -1,10 +1,10 @@
-"""Word ids to padded subword ids, and texts to chunks that fit in memory. Tensors only, no model."""
+"""Word ids to padded subword ids, and how many of them to read at a time. Tensors only, no model."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +14,16 @@ from gemma_metamon.text.subwords import BOS_ID, PAD_ID, VocabularySubwords
 
 ACTIVATIONS_PER_WIDTH: Final = 12
 """Numbers kept for backward per subword and layer, divided by hidden + MLP + heads x head width (Gemma 3 270M: 12)."""
+NO_WORD: Final = -2
+"""In place of a word's id, behind the last word of a text that has fewer words than others."""
 CPU_KEPT_BYTES: Final = 2 * 1024**3
 CPU_CHUNK_WIDTHS: Final = 2**20
 """Subwords x widths of a chunk on a CPU: with it a layer's activations are a few MiB, about the size of its cache."""
 
 
-class Texts(NamedTuple):
-    """N texts as Gemma reads them, T subwords each: bos, the words, padding.
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """N texts as Gemma reads them, T subwords each: bos, the words, padding. Slices are texts, too.
 
     Attributes:
         subwords: (N, T) ids.
@@ -32,10 +35,27 @@ class Texts(NamedTuple):
     slots: Tensor
     lengths: Tensor
 
-    def sorted_by_length(self) -> tuple["Texts", Tensor]:
-        """The same texts, shortest first, and the order (N,) that sorts them."""
-        lengths, order = self.lengths.sort()
-        return Texts(self.subwords[order], self.slots[order], lengths), order
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, chosen: slice) -> "Texts":
+        """Some of the texts, without the padding that only others need."""
+        lengths = self.lengths[chosen]
+        longest = int(lengths.max())
+        return Texts(self.subwords[chosen, :longest], self.slots[chosen, :longest], lengths)
+
+    def sorted_distinct(self) -> tuple["Texts", Tensor]:
+        """The different texts among these, those that begin alike side by side, and which each text (N,) is."""
+        both = torch.cat([self.subwords, self.slots], dim=1)
+        distinct, text_of = both.unique(dim=0, return_inverse=True)
+        subwords, slots = distinct.chunk(2, dim=1)
+        return Texts(subwords, slots, (slots >= 0).sum(1)), text_of
+
+    def shared(self) -> Tensor:
+        """How many of its first subwords each text (N,) has in common with the one before it; 0 for the first."""
+        same = (self.subwords[1:] == self.subwords[:-1]).cumprod(1).sum(1)
+        both = torch.minimum(self.lengths[1:], self.lengths[:-1])
+        return F.pad(torch.minimum(same, both), (1, 0))
 
 
 class SubwordLookup(nn.Module):
@@ -61,20 +81,21 @@ class SubwordLookup(nn.Module):
         for name in ("first", "inner"):
             ids = getattr(table, f"{name}_ids")
             rows = torch.from_numpy(table.compact(ids) if compact else ids)
-            rows = F.pad(rows, (0, longest - rows.shape[1])).clone()  # (V + 1, S)
-            self.register_buffer(f"{name}_ids", rows, persistent=False)
-            lengths = torch.from_numpy(getattr(table, f"{name}_lengths")).clone()  # (V + 1,)
-            self.register_buffer(f"{name}_lengths", lengths, persistent=False)
+            rows = F.pad(rows, (0, longest - rows.shape[1]))  # (V + 1, S)
+            lengths = torch.from_numpy(getattr(table, f"{name}_lengths"))  # (V + 1,)
+            # NO_WORD is the last row but one, of no subwords
+            self.register_buffer(f"{name}_ids", _with_empty_row(rows), persistent=False)  # (V + 2, S)
+            self.register_buffer(f"{name}_lengths", _with_empty_row(lengths), persistent=False)  # (V + 2,)
         self.used_ids, self.compact = table.used_ids, compact
         self.pad_id = int(table.compact(PAD_ID)) if compact else PAD_ID
         self.bos_id = int(table.compact(BOS_ID)) if compact else BOS_ID
 
     def forward(self, words: Tensor) -> Texts:
-        """Word ids (N, W), -1 the unknown word -> the texts as Gemma reads them.
+        """Word ids (N, W), -1 the unknown word, NO_WORD none -> the texts as Gemma reads them.
 
         N texts (at least one), W words in a text, S subwords of the longest word, T subwords of the longest text.
         """
-        words = words.long()  # -1 takes the last row, as Python's indices do
+        words = words.long()  # negative ids take rows from the end, as Python's indices do
         first, inner = words[:, :1], words[:, 1:]
         ids = torch.cat([self.first_ids[first], self.inner_ids[inner]], dim=1)  # (N, W, S)
         word_lengths = torch.cat([self.first_lengths[first], self.inner_lengths[inner]], dim=1)  # (N, W)
@@ -92,19 +113,8 @@ class SubwordLookup(nn.Module):
         return Texts(subwords, slots, lengths)
 
 
-def plan_chunks(lengths: Sequence[int], chunk_subwords: int) -> list[slice]:
-    """Cut texts, shortest first, into runs of at least one that hold at most `chunk_subwords`, their padding included.
-
-    Args:
-        lengths: subwords of each text, ascending.
-        chunk_subwords: the most that a chunk may hold, unless a single text is longer.
-    """
-    chunks, start = [], 0
-    for end, longest in enumerate(lengths, start=1):
-        if (end - start) * longest > chunk_subwords and end - start > 1:
-            chunks.append(slice(start, end - 1))
-            start = end - 1
-    return [*chunks, slice(start, len(lengths))] if lengths else []
+def _with_empty_row(rows: Tensor) -> Tensor:
+    return torch.cat([rows[:-1], torch.zeros_like(rows[:1]), rows[-1:]])
 
 
 @dataclass(frozen=True)

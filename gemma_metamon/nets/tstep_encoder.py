@@ -3,8 +3,9 @@
     words (B, L, W) -> distinct texts -> subword ids -> Gemma -> SummaryReadout ── 2688 ┐
     numbers, previous reward and action ───────────────────────── NumbersEncoder ── 256 ┴ 2944
 
-Each distinct text of a batch is read once, padded timesteps not at all, and what does not fit in memory is recomputed
-in the backward pass. No tokenizer and no loop over words: subword ids come from a table.
+A text is a turn or, with granularity "entity", a part of one (see `entity_reader`). Each distinct text of a batch is
+read once, padded timesteps not at all, and what does not fit in memory is recomputed in the backward pass. No tokenizer
+and no loop over words: subword ids come from a table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,22 @@ from torch import Tensor, nn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_interface import HasShape
 from gemma_metamon.nets.batch import padded_timesteps
-from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup, plan_chunks
-from gemma_metamon.nets.gemma import BackboneOptions, build_backbone, read_texts
+from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.entity_reader import EntityReader
+from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
 from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.nets.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
 from gemma_metamon.nets.weights import GEMMA_3_270M
 from gemma_metamon.text.phrases import check_phrasing
+from gemma_metamon.text.slots import find_space, split_turn
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 WORDS_KEY, NUMBERS_KEY = "text_tokens", "numbers"
 MASKED_WORDS_SHARE = 0.15
+GRANULARITIES = ("turn", "entity")
 
 
 class GemmaTstepEncoder(nn.Module):
@@ -45,7 +50,8 @@ class GemmaTstepEncoder(nn.Module):
         model_name: hub name or local folder of a Gemma 3 text model.
         pretrained: False makes random weights of `backbone_config`; nothing is downloaded.
         backbone_config: fields of transformers' Gemma3TextConfig; None is Gemma 3 270M.
-        granularity: "turn", the whole turn is one text.
+        granularity: "turn", the whole turn is one text; "entity", each Pokémon, move, ... of it is a short text, read
+            once in a batch wherever it stands, and a small transformer fuses the turn.
         phrasing: "natural" ("Great Tusk") or "raw" ("greattusk").
         use_lora: train adapters on q, k, v, o, gate, up and down of every layer, with the base frozen.
         lora_r: rank of the adapters.
@@ -68,10 +74,15 @@ class GemmaTstepEncoder(nn.Module):
         extra_emb_dim: features made of the previous reward and action before they join the numbers.
         token_mask_aug: in training, replace a random share of the words by the unknown word.
         token_mask_share: that share.
-        slot_scores: let the readout's scores depend on the place of a word in the text, see SummaryReadout.
+        slot_scores: let the readout's scores depend on the place of a word in the text, or of an entity in the turn,
+            see SummaryReadout.
         save_base_weights: keep a frozen pretrained base in `state_dict`, where it is otherwise left out: whoever loads
             the rest, also with strict=True, keeps the base that `model_name` gave.
         vocabulary: the words whose ids the observations hold, in order; None is the packaged vocabulary.
+        observation_space: for granularity "entity", the name of the space; None where the number of words tells it.
+        fusion_layers: for granularity "entity", layers of the transformer over the entities of a turn.
+        fusion_width: its width, also of an entity's vector; None is Gemma's.
+        fusion_heads: its attention heads, also the pooling heads that make an entity's vector.
 
     Raises:
         ConfigError: values that cannot work, before anything is loaded.
@@ -108,6 +119,10 @@ class GemmaTstepEncoder(nn.Module):
         slot_scores: bool = True,
         save_base_weights: bool = False,
         vocabulary: Sequence[str] | None = None,
+        observation_space: str | None = None,
+        fusion_layers: int = 2,
+        fusion_width: int | None = None,
+        fusion_heads: int = 8,
     ) -> None:
         super().__init__()
         _check_granularity(granularity)
@@ -118,7 +133,11 @@ class GemmaTstepEncoder(nn.Module):
             numerical_emb_dim=numerical_emb_dim,
             extra_emb_dim=extra_emb_dim,
             encoder_chunk_tokens=encoder_chunk_tokens,
+            fusion_width=fusion_width,
+            fusion_heads=fusion_heads,
         )
+        if fusion_layers < 0:
+            raise ConfigError(f"fusion_layers ({fusion_layers}) must not be negative; 2 is usual")
         if not 0 < token_mask_share < 1:
             raise ConfigError(f"token_mask_share ({token_mask_share}) must be above 0 and below 1; 0.15 is usual")
         self.options = BackboneOptions(
@@ -135,16 +154,25 @@ class GemmaTstepEncoder(nn.Module):
         )
         text_words, numbers = _width(obs_space, WORDS_KEY), _width(obs_space, NUMBERS_KEY)
         rl2_dim = _width({"rl2_space": rl2_space}, "rl2_space")
+        slots = split_turn(find_space(text_words, observation_space)) if granularity == "entity" else None
 
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
         self.granularity, self.phrasing, self.subword_hash = granularity, phrasing, table.hash
         self.subwords = SubwordLookup(table, compact=trim_vocabulary)
         self.backbone = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
+        use_packed_attention(self.backbone)
         config: Any = self.backbone.config
+        self.entities: EntityReader | None = None
+        read_width, read_slots = config.hidden_size, text_words
+        if slots is not None:
+            read_width, read_slots = fusion_width or config.hidden_size, len(slots)
+            self.entities = EntityReader(
+                slots, config.hidden_size, width=read_width, n_layers=fusion_layers, n_heads=fusion_heads
+            )
         self.readout = SummaryReadout(
-            config.hidden_size,
-            text_words if slot_scores else None,
+            read_width,
+            read_slots if slot_scores else None,
             summary_tokens=summary_tokens,
             token_dim=text_emb_dim // summary_tokens,
         )
@@ -181,29 +209,36 @@ class GemmaTstepEncoder(nn.Module):
         return out
 
     def encode_texts(self, words: Tensor) -> Tensor:
-        """Word ids (N, W) -> (N, text_emb_dim), chunk by chunk; shorter texts are not padded to the longest."""
+        """Word ids of turns (N, W) -> (N, text_emb_dim)."""
         if self.training and self.masked_share:
             masked = torch.rand(words.shape, device=words.device) < self.masked_share
             words = words.masked_fill(masked, UNKNOWN_ID)
-        texts, order = self.subwords(words).sorted_by_length()
-        lengths = texts.lengths.tolist()
-        plan = self._memory_plan(words.device)
-        chunks = [
-            (texts.subwords[chunk, : lengths[chunk.stop - 1]], texts.slots[chunk, : lengths[chunk.stop - 1]])  # (n, t)
-            for chunk in plan_chunks(lengths, plan.chunk_subwords)
-        ]
-        kept = plan.count_kept([subwords.numel() for subwords, _ in chunks])
-        embs = [self._encode_chunk(*chunk) for chunk in chunks[:kept]]
-        if kept < len(chunks):
-            trained = [p for part in (self.backbone, self.readout) for p in part.parameters() if p.requires_grad]
-            embs.append(recompute_chunks(self._encode_chunk, chunks[kept:], trained))
-        return torch.cat(embs)[order.argsort()]  # (N, text_emb_dim)
-
-    def _encode_chunk(self, subwords: Tensor, slots: Tensor) -> Tensor:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
-            states = read_texts(self.backbone, subwords)  # (n, t, hidden_size)
-        summary: Tensor = self.readout(states, slots)
+        if self.entities is None:
+            return self.pool_texts(words, self.readout)
+        distinct, entity_of = self.entities.split(words)  # (M, K), (N, E)
+        vectors = self.pool_texts(distinct, self.entities.pool)  # (M, D)
+        fused = self.entities(vectors[entity_of])  # (N, E, D)
+        summary: Tensor = self.readout(fused, self.entities.places.expand_as(entity_of))
         return summary
+
+    def pool_texts(self, words: Tensor, pool: SummaryReadout) -> Tensor:
+        """Texts (N, W) -> (N, pool.emb_dim), chunk by chunk; what neighbours have in common is read once."""
+        texts, text_of = self.subwords(words).sorted_distinct()
+        plan = self._memory_plan(words.device)
+        chunks = [pack(texts[chunk]) for chunk in plan_chunks(texts, plan.chunk_subwords)]
+        kept = plan.count_kept([len(packed.subwords) for packed in chunks])
+
+        def read_chunk(*packed: Tensor) -> Tensor:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
+                states, slots = read_packed(self.backbone, PackedTexts(*packed))  # (n, t, hidden_size), (n, t)
+            pooled: Tensor = pool(states, slots)
+            return pooled
+
+        embs = [read_chunk(*packed) for packed in chunks[:kept]]
+        if kept < len(chunks):
+            trained = [p for part in (self.backbone, pool) for p in part.parameters() if p.requires_grad]
+            embs.append(recompute_chunks(read_chunk, chunks[kept:], trained))
+        return torch.cat(embs)[text_of]  # (N, pool.emb_dim)
 
     def _memory_plan(self, device: torch.device) -> MemoryPlan:
         recomputes = self.gradient_checkpointing and self.trains_backbone and torch.is_grad_enabled()
@@ -216,7 +251,9 @@ class GemmaTstepEncoder(nn.Module):
 
         Cheap for an encoder made under `torch.device("meta")`.
         """
-        counts = {part: {"total": 0, "trainable": 0} for part in ("embedding", "layers", "lora", "readout", "numbers")}
+        parts = ["embedding", "layers", "lora", "readout", "numbers"]
+        parts += [] if self.entities is None else ["entities"]
+        counts = {part: {"total": 0, "trainable": 0} for part in parts}
         for name, parameter in self.named_parameters():
             part = name.split(".")[0]
             if part == "backbone":
@@ -246,10 +283,10 @@ def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: A
 
 
 def _check_granularity(granularity: str) -> None:
-    if granularity == "entity":
-        raise ConfigError("granularity 'entity' comes with a later version; use GemmaTstepEncoder.granularity = 'turn'")
-    if granularity != "turn":
-        raise ConfigError(f"granularity {granularity!r} does not exist; use GemmaTstepEncoder.granularity = 'turn'")
+    if granularity not in GRANULARITIES:
+        raise ConfigError(
+            f"granularity {granularity!r} does not exist; choose one of {', '.join(map(repr, GRANULARITIES))}"
+        )
 
 
 def _check_sizes(**sizes: int | None) -> None:

@@ -84,7 +84,9 @@ class Experiment:
             rl2_space=Space((1 + n_actions,)),
             action_space=view.action_space,
             max_seq_len=self.max_seq_len,
-            tstep_encoder_type=functools.partial(self.tstep_encoder_type, vocabulary=view.vocabulary.words),
+            tstep_encoder_type=functools.partial(
+                self.tstep_encoder_type, vocabulary=view.vocabulary.words, observation_space=view.obs_space.name
+            ),
             traj_encoder_type=self.traj_encoder_type,
             # upstream's agents make these two by themselves; through gin, so that bindings reach them
             popart_type=configs.configurable("PopArtLayer"),

@@ -40,9 +40,11 @@ class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
     """GemmaTstepEncoder that reads the words of metamon's tokenizer; gin knows it as GemmaTstepEncoder."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        vocabulary = read_vocabulary()
-        super().__init__(*args, **{"vocabulary": vocabulary.words, **options})
-        describe_run(self, vocabulary)
+        vocabulary, train_args = read_vocabulary(), read_train_args()
+        read = {"vocabulary": vocabulary.words, "observation_space": getattr(train_args, "obs_space", None)}
+        super().__init__(*args, **{**read, **options})
+        if train_args is not None:
+            describe_run(self, vocabulary, train_args)
 
 
 # from there gin takes the parameters that can be bound
@@ -93,17 +95,22 @@ def _own_memory(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor |
     return buffer.clone(memory_format=torch.contiguous_format)
 
 
-def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary) -> None:
+def read_train_args() -> argparse.Namespace | None:
+    """The arguments of `python -m metamon.rl.train`; None in another program."""
+    main = sys.modules["__main__"]
+    if getattr(getattr(main, "__spec__", None), "name", None) != "metamon.rl.train":
+        return None
+    parser = argparse.ArgumentParser()
+    cast("Any", main).add_cli(parser)
+    return parser.parse_known_args()[0]
+
+
+def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary, args: argparse.Namespace) -> None:
     """Writes into a run of `python -m metamon.rl.train` what its checkpoints do not say, for evaluation and import."""
     import gin
 
-    main = sys.modules["__main__"]
-    program = getattr(getattr(main, "__spec__", None), "name", None)
-    if program != "metamon.rl.train" or os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0":
         return
-    parser = argparse.ArgumentParser()
-    cast("Any", main).add_cli(parser)
-    args, _ = parser.parse_known_args()
     description = RunDescription(
         identity=RunIdentity(
             obs_space=args.obs_space,

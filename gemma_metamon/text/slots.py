@@ -1,0 +1,78 @@
+"""Which words of a turn belong together: the entities of each observation space, each in a slot of its own.
+
+An entity (a Pokémon, a move, the field) is read as a short text; the slot says what it is in the turn. Layouts are
+those of `battle.observations`, and each word of a turn is in exactly one slot.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gemma_metamon.battle.observations import OBSERVATION_SPACES, ObservationSpace, get_observation_space
+from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES, TEAM_SIZE
+from gemma_metamon.errors import ConfigError
+
+PARAMETER: Final = "GemmaTstepEncoder.observation_space"
+READ_WHOLE: Final = "GemmaTstepEncoder.granularity = 'turn'"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The words `start` to `stop` (exclusive) of every turn."""
+
+    name: str
+    start: int
+    stop: int
+
+
+def split_turn(space: ObservationSpace) -> tuple[Slot, ...]:
+    """The slots of a turn, in the order of its words: 15 in the default space, up to 21."""
+    active = 9 if space.expanded else 8  # the tag, name, item, ability, two types, effect, status; tera type
+    move = 3 if space.opponent_moves else 4  # the tag, name, type; category
+    bench = 10 if space.expanded else 9  # the tag, name, item, ability, <moveset>, four moves; tera type
+    lengths = {"format": 2, "player": active}  # with the format: whether a switch is forced
+    lengths |= {f"move {index}": move for index in range(1, MAX_MOVES + 1)}
+    lengths |= {f"bench {index}": bench for index in range(1, MAX_SWITCHES + 1)}
+    lengths["opponent"] = active
+    if space.opponent_moves:
+        lengths |= {f"opponent's move {index}": 1 for index in range(1, MAX_MOVES + 1)}
+    lengths |= {"conditions": 4, "player's last move": 2, "opponent's last move": 2}
+    if space.expanded:
+        lengths["revealed"] = TEAM_SIZE
+    if space.team_preview:
+        lengths["preview"] = TEAM_SIZE
+    slots, start = [], 0
+    for name, length in lengths.items():
+        slots.append(Slot(name, start, start + length))
+        start += length
+    return tuple(slots)
+
+
+def find_space(n_words: int, name: str | None) -> ObservationSpace:
+    """The space whose turns have `n_words` words, which for 106 words only its name can say.
+
+    Raises:
+        ConfigError: an unknown name, one of a space of another width, or no name where the width does not tell.
+    """
+    if name is not None:
+        try:
+            space = get_observation_space(name)
+        except ConfigError as error:
+            raise ConfigError(f"{error}, whose entities are known, or read turns whole: {READ_WHOLE}") from error
+        if space.n_words != n_words:
+            raise ConfigError(
+                f"{name} has {space.n_words} words, but the observations have {n_words}; correct {PARAMETER}"
+            )
+        return space
+    fitting = [space for space in OBSERVATION_SPACES.values() if space.n_words == n_words]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise ConfigError(
+            f"no observation space whose entities are known has {n_words} words a turn; choose one of "
+            f"{', '.join(f'{space.name} ({space.n_words})' for space in OBSERVATION_SPACES.values())}, "
+            f"or read turns whole: {READ_WHOLE}"
+        )
+    raise ConfigError(
+        f"{' and '.join(space.name for space in fitting)} both have {n_words} words a turn; "
+        f"say which one it is: {PARAMETER} = {fitting[0].name!r}"
+    )

@@ -1,0 +1,269 @@
+"""Granularity "entity": an entity's vector follows from its words alone, a turn's from its entities and their slots.
+
+Small random Gemmas, float32, CPU, turns of the default observation space made of random words.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_agent import train_command
+from test_tstep_encoder import SPACES, TINY, count_texts_read
+from torch import Tensor
+
+from gemma_metamon import configs
+from gemma_metamon.battle.observations import OBSERVATION_SPACES
+from gemma_metamon.commands import main
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.text.slots import split_turn
+from gemma_metamon.text.subwords import SubwordTable
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training import checkpoints
+
+WORDS, NUMBERS, ACTIONS = 87, 5, 13
+SLOTS = split_turn(OBSERVATION_SPACES["DefaultObservationSpace"])
+OVERRIDE = ["--gin_override", "GemmaTstepEncoder.granularity = 'entity'"]
+
+
+def spaces(words: int = WORDS) -> dict[str, Any]:
+    text = type("Space", (), {"shape": (words,)})
+    return {**SPACES, "obs_space": {**SPACES["obs_space"], "text_tokens": text}}
+
+
+def build(words: int = WORDS, **changes: Any) -> GemmaTstepEncoder:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"pretrained": False, "backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3}
+    return GemmaTstepEncoder(**spaces(words), **{**options, "granularity": "entity", **changes})
+
+
+@pytest.fixture(scope="module")
+def encoder() -> GemmaTstepEncoder:
+    return build().eval()
+
+
+def make_turns(n: int = 6, seed: int = 0) -> Tensor:
+    """(n, WORDS): random words, with a bench that turns have in common."""
+    draw = torch.Generator().manual_seed(seed)
+    words = torch.randint(-1, len(Vocabulary.default()), (n, WORDS), generator=draw).int()
+    for slot in SLOTS:
+        if slot.name.startswith("bench"):
+            words[:, slot.start : slot.stop] = words[0, slot.start : slot.stop].clone()
+    return words
+
+
+def make_batch() -> tuple[dict[str, Tensor], Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    obs = {"text_tokens": make_turns(8).view(2, 4, WORDS), "numbers": torch.randn(2, 4, NUMBERS, generator=draw)}
+    return obs, torch.randn(2, 4, 1 + ACTIONS, generator=draw)
+
+
+def slot_of(name: str) -> slice:
+    return next(slice(slot.start, slot.stop) for slot in SLOTS if slot.name == name)
+
+
+# ---- what is read
+
+
+def test_gemma_reads_each_distinct_entity_once_as_a_text_of_its_own(encoder: GemmaTstepEncoder) -> None:
+    words, table = make_turns(), SubwordTable.load("natural")
+    lines = [Vocabulary.default().decode(turn) for turn in words.numpy()]
+    expected = {tuple(table.encode_line(line[slot.start : slot.stop])) for line in lines for slot in SLOTS}
+    read: list[tuple[int, ...]] = []
+    used = encoder.subwords.used_ids
+    pad = encoder.subwords.pad_id
+    hook = encoder.backbone.register_forward_pre_hook(
+        lambda _module, _args, kwargs: read.extend(
+            tuple(used[[i for i in text if i != pad]].tolist()) for text in kwargs["input_ids"].tolist()
+        ),
+        with_kwargs=True,
+    )
+    encoder.encode_texts(words)
+    hook.remove()
+    assert sorted(read) == sorted(expected)
+    assert len(expected) == 6 * 10 + 5
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 5), kinds=st.integers(1, 40))
+def test_splitting_loses_no_word_and_keeps_its_place(encoder: GemmaTstepEncoder, seed: int, n: int, kinds: int) -> None:
+    words = torch.randint(-1, kinds, (n, WORDS), generator=torch.Generator().manual_seed(seed))
+    distinct, entity_of = encoder.entities.split(words)
+    assert len(distinct.unique(dim=0)) == len(distinct)
+    assert entity_of.shape == (n, len(SLOTS))
+    for turn, places in zip(words.tolist(), entity_of, strict=True):
+        joined = distinct[places]  # (E, K)
+        assert joined[joined != NO_WORD].tolist() == turn
+
+
+def test_a_missing_word_has_no_subwords_and_an_unknown_one_has() -> None:
+    lookup = SubwordLookup(SubwordTable.load("natural").packaged, compact=False)
+    short, padded = lookup(torch.tensor([[5, -1]])), lookup(torch.tensor([[5, -1, NO_WORD, NO_WORD]]))
+    for ours, theirs in zip(padded, short, strict=True):
+        assert torch.equal(ours, theirs)
+    assert lookup(torch.tensor([[5, NO_WORD]])).lengths < short.lengths
+
+
+# ---- what comes of it
+
+
+def test_a_turn_alone_in_a_batch_and_among_duplicates_is_the_same(encoder: GemmaTstepEncoder) -> None:
+    words = make_turns()
+    together = encoder.encode_texts(words)
+    order = torch.tensor([4, 1, 1, 0, 5, 3, 2, 4])
+    alone = torch.cat([encoder.encode_texts(words[index : index + 1]) for index in range(6)])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encoder.encode_texts(words[order]), together[order], rtol=0, atol=1e-5)
+
+
+def test_the_chunk_size_does_not_change_the_output(encoder: GemmaTstepEncoder) -> None:
+    expected = encoder.encode_texts(make_turns())
+    for chunk in (1, 50, 333):
+        other = build(encoder_chunk_tokens=chunk).eval()
+        torch.testing.assert_close(other.encode_texts(make_turns()), expected, rtol=0, atol=1e-5)
+
+
+def test_only_turns_that_hold_an_entity_change_with_it(encoder: GemmaTstepEncoder) -> None:
+    words = make_turns()
+    before = encoder.encode_texts(words)
+    words[2, slot_of("move 3")] = words[0, slot_of("move 3")]
+    words[4, slot_of("opponent")] = words[0, slot_of("player")]
+    change = (encoder.encode_texts(words) - before).abs().amax(1)
+    assert (change[[2, 4]] > 1e-3).all()
+    assert (change[[0, 1, 3, 5]] < 1e-5).all()
+
+
+def test_it_matters_in_which_slot_an_entity_stands(encoder: GemmaTstepEncoder) -> None:
+    words = make_turns(1)
+    swapped = words.clone()
+    swapped[:, slot_of("move 1")] = words[:, slot_of("move 2")]
+    swapped[:, slot_of("move 2")] = words[:, slot_of("move 1")]
+    both = torch.cat([words, swapped])
+    assert count_distinct(encoder, both) == count_distinct(encoder, words)
+    out = encoder.encode_texts(both)
+    assert (out[0] - out[1]).abs().max() > 1e-2
+
+
+def count_distinct(encoder: GemmaTstepEncoder, words: Tensor) -> int:
+    return len(encoder.entities.split(words)[0])
+
+
+def test_a_timestep_is_text_then_numbers_and_padding_is_not_read(encoder: GemmaTstepEncoder) -> None:
+    obs, rl2s = make_batch()
+    out = encoder(obs, rl2s)
+    assert out.shape == (2, 4, 24 + 256)
+    torch.testing.assert_close(out[0, :, :24], encoder.encode_texts(obs["text_tokens"][0]), rtol=0, atol=1e-5)
+    assert count_texts_read(encoder, obs, rl2s) == 8 * 10 + 5
+    rl2s[1, 2:] = 4.0
+    obs["text_tokens"][1, 2:] = 4
+    padded = encoder(obs, rl2s)
+    assert count_texts_read(encoder, obs, rl2s) == 6 * 10 + 5
+    assert (padded[1, 2:] == 0).all()
+    torch.testing.assert_close(padded[0], out[0], rtol=0, atol=1e-5)
+
+
+def test_masked_words_are_masked_per_turn() -> None:
+    encoder = build(token_mask_aug=True, token_mask_share=0.3)
+    words = make_turns(1).expand(3, -1).contiguous()
+    seen: list[Tensor] = []
+    encoder.subwords.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    encoder.encode_texts(words)
+    assert len(seen[0]) > len(SLOTS) * 2  # the same turn three times, masked in three ways
+    encoder.eval().encode_texts(words)
+    assert len(seen[1]) == len(SLOTS)
+
+
+# ---- learning
+
+
+def gradients(**options: Any) -> dict[str, Tensor]:
+    encoder = build(lora_dropout=0.3, lora_r=2, **options)
+    with torch.no_grad():  # an adapter whose second half is zero would hide its dropout
+        for name, parameter in encoder.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    torch.manual_seed(1)
+    encoder(*make_batch()).square().sum().backward()
+    return {name: p.grad for name, p in encoder.named_parameters() if p.requires_grad}
+
+
+def test_recomputing_gives_the_same_gradients_and_all_parts_get_one() -> None:
+    recomputed = gradients(encoder_chunk_tokens=60)
+    kept = gradients(encoder_chunk_tokens=60, gradient_checkpointing=False)
+    assert recomputed.keys() == kept.keys()
+    for name, gradient in recomputed.items():
+        assert gradient is not None, name
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, kept[name], rtol=1e-4, atol=1e-6, msg=name)
+    for part in ("lora_A", "lora_B", "entities.pool.", "entities.fusion.1.", "entities.slots", "readout.to_tokens"):
+        assert any(part in name for name in recomputed), part
+
+
+# ---- configuration
+
+
+def test_parameters_are_counted_by_part_and_the_width_is_promised_on_meta() -> None:
+    with torch.device("meta"):
+        encoder = GemmaTstepEncoder(**spaces(), granularity="entity")
+    assert encoder.emb_dim == 2944
+    counts = encoder.parameter_counts()
+    assert counts["entities"]["trainable"] == counts["entities"]["total"] > 0
+    assert sum(part["total"] for part in counts.values()) == sum(p.numel() for p in encoder.parameters())
+
+
+def test_fusion_has_the_size_that_was_asked_for() -> None:
+    encoder = build(fusion_width=48, fusion_layers=3, fusion_heads=4)
+    assert encoder.entities.slots.shape == (len(SLOTS), 48)
+    assert len(encoder.entities.fusion) == 3
+    assert encoder.encode_texts(make_turns()).shape == (6, 24)
+    assert build(fusion_layers=0).encode_texts(make_turns()).shape == (6, 24)
+    with pytest.raises(ConfigError, match=r"fusion_width \(50\) must be a multiple of fusion_heads \(8\)"):
+        build(fusion_width=50)
+
+
+def test_a_space_that_its_width_does_not_tell_needs_its_name() -> None:
+    for name, slots in (("TeamPreviewObservationSpace", 17), ("OpponentMoveObservationSpace", 21)):
+        assert len(build(106, observation_space=name).entities.slots) == slots
+    with pytest.raises(ConfigError, match=r"both have 106 .* GemmaTstepEncoder.observation_space = "):
+        build(106)
+    build(99, granularity="turn", observation_space="MySpace")  # read as one line
+
+
+@pytest.mark.parametrize("name", OBSERVATION_SPACES)
+def test_the_embedded_runtime_says_which_space_it_is(name: str) -> None:
+    configs.load("gemma_tiny_entity.gin", "quick.gin")
+    view = BattleView.from_names(
+        obs_space=name, action_space="DefaultActionSpace", reward_function="DefaultShapedReward"
+    )
+    with torch.device("meta"):
+        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    assert len(agent.tstep_encoder.entities.slots) == len(split_turn(view.obs_space))
+
+
+def test_keys_of_a_turn_encoders_state_are_as_before() -> None:
+    state = build(granularity="turn").state_dict()
+    assert {key.split(".")[0] for key in state} == {"backbone", "readout", "numbers"}
+    assert {key.split(".")[0] for key in build().state_dict()} == {"backbone", "entities", "readout", "numbers"}
+
+
+# ---- a run
+
+
+def test_a_run_trains_resumes_and_refuses_weights_of_the_other_granularity(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path, *OVERRIDE)) == 0
+    folder = checkpoints.checkpoint_folder(tmp_path / "run", 1)
+    assert checkpoints.read_meta(folder).identity.granularity == "entity"
+    assert main(train_command(tmp_path, *OVERRIDE, "--ckpt", "1", "--epochs", "2")) == 0
+    capsys.readouterr()
+    assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2")) == 1
+    assert "granularity 'entity', but this run uses 'turn'" in capsys.readouterr().err
+    assert main(train_command(tmp_path, run_name="turns")) == 0
+    assert main(train_command(tmp_path, *OVERRIDE, "--ckpt", "1", "--epochs", "2", run_name="turns")) == 1
+    assert "granularity 'turn', but this run uses 'entity'" in capsys.readouterr().err
