@@ -14,7 +14,18 @@ from collections.abc import Sequence
 from gemma_metamon import __version__
 from gemma_metamon.errors import GemmaMetamonError
 
-COMMANDS = ("train", "evaluate", "inspect", "configs", "collect", "showdown", "export", "import", "metamon-evaluate")
+COMMANDS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "inspect",
+    "configs",
+    "collect",
+    "showdown",
+    "export",
+    "import",
+    "metamon-evaluate",
+)
 # where the command's name cannot name a module
 _MODULES = {"import": "import_checkpoint", "metamon-evaluate": "metamon_evaluate"}
 

@@ -1,12 +1,25 @@
 """Flags that several commands share, so that each has one spelling, one default and one help text."""
 
 import argparse
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gemma_metamon.text.vocabulary import Vocabulary
+
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+logger = logging.getLogger(__name__)
+
+
+def require_share(args: argparse.Namespace, *flags: str) -> None:
+    """Raises ConfigError for the first of these flags whose number is no share."""
+    for flag in flags:
+        if not 0 <= getattr(args, flag) <= 1:
+            raise ConfigError(f"--{flag} {getattr(args, flag)}; it is a share, between 0 and 1")
 
 
 def require_at_least_one(args: argparse.Namespace, *flags: str) -> None:
@@ -36,6 +49,26 @@ def add_space_arguments(parser: argparse.ArgumentParser, *, instead: str | None 
         parser.add_argument(
             f"--{name}", default=default if instead is None else None, help=f"{meaning} (default: {given})"
         )
+
+
+def add_tokenizer_argument(parser: "argparse._ActionsContainer") -> None:
+    parser.add_argument(
+        "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
+    )
+
+
+def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
+    """Of --tokenizer. The name of one of metamon's word lists, which are not ours, is put back to None."""
+    from gemma_metamon.text.vocabulary import Vocabulary
+
+    if args.tokenizer is None:
+        return Vocabulary.default()
+    path = Path(args.tokenizer)
+    if not path.is_file() and path.suffix != ".json":
+        logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
+        args.tokenizer = None
+        return Vocabulary.default()
+    return Vocabulary.from_file(path)
 
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:

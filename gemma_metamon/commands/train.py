@@ -5,15 +5,21 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_gin_arguments, add_space_arguments, require_at_least_one
+from gemma_metamon.commands._arguments import (
+    add_gin_arguments,
+    add_space_arguments,
+    add_tokenizer_argument,
+    load_vocabulary,
+    require_at_least_one,
+    require_share,
+)
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.text.view import BattleView
-    from gemma_metamon.text.vocabulary import Vocabulary
     from gemma_metamon.training.checkpoints import RunIdentity
-    from gemma_metamon.training.dataset import BattleDataset
+    from gemma_metamon.training.dataset import BattleDataset, Battles
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +51,9 @@ def add_parser(subparsers: "Subparsers") -> None:
     data.add_argument(
         "--parsed_replay_dir",
         type=Path,
-        help="folder of recorded battles, DIR/<format>/*.json.lz4 (default: the bundled)",
+        help="folder of recorded battles, DIR/<format>/*.json.lz4, or a store of `prepare` (default: the bundled)",
     )
-    data.add_argument("--custom_replay_dir", type=Path, help="a second folder of recorded battles")
+    data.add_argument("--custom_replay_dir", type=Path, help="a second folder of recorded battles, or a store")
     data.add_argument(
         "--custom_replay_sample_weight",
         "--custom_replay_weight",
@@ -56,9 +62,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="share of battles drawn from custom_replay_dir (default: %(default)s)",
     )
     data.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
-    data.add_argument(
-        "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
-    )
+    add_tokenizer_argument(data)
     data.add_argument(
         "--holdout_share",
         type=float,
@@ -109,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         obs_space=args.obs_space,
         action_space=args.action_space,
         reward_function=args.reward_function,
-        vocabulary=_load_vocabulary(args),
+        vocabulary=load_vocabulary(args),
     )
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
@@ -165,24 +169,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
-    for name in ("custom_replay_sample_weight", "holdout_share", "max_set_aside"):
-        if not 0 <= getattr(args, name) <= 1:
-            raise ConfigError(f"--{name} {getattr(args, name)}; it is a share, between 0 and 1")
+    require_share(args, "custom_replay_sample_weight", "holdout_share", "max_set_aside")
     if args.dloader_workers < 0:
         raise ConfigError(f"--dloader_workers {args.dloader_workers}; it must not be negative")
-
-
-def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
-    from gemma_metamon.text.vocabulary import Vocabulary
-
-    if args.tokenizer is None:
-        return Vocabulary.default()
-    path = Path(args.tokenizer)
-    if not path.is_file() and path.suffix != ".json":
-        logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
-        args.tokenizer = None
-        return Vocabulary.default()
-    return Vocabulary.from_file(path)
 
 
 def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
@@ -204,27 +193,16 @@ def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIde
 
 def _open_battles(
     args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
-) -> "tuple[BattleDataset, list[Path]]":
-    from gemma_metamon.battle.replays import find_battles, list_formats
-    from gemma_metamon.training.dataset import BattleDataset, is_held_out
+) -> "tuple[BattleDataset, Battles]":
+    from gemma_metamon.training.dataset import BattleDataset, split_held_out
 
-    if args.parsed_replay_dir is None:
-        from gemma_metamon import sample_battles
-
-        formats = args.formats or sample_battles.bundled_formats()
-        files = [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
-    else:
-        formats = args.formats or list_formats(args.parsed_replay_dir)
-        if not formats:
-            raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
-        files = find_battles(args.parsed_replay_dir, formats)
-    held_out = [path for path in files if is_held_out(path, args.holdout_share)]
-    training = sorted(set(files) - set(held_out))
+    formats, battles = _list_battles(args, view)
+    training, held_out = split_held_out(battles, args.holdout_share)
     if not training:
-        raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(files)} battles to train on")
+        raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(battles)} battles to train on")
     sources, weights = [training], [1.0]
     if args.custom_replay_dir is not None:
-        sources.append(find_battles(args.custom_replay_dir, formats))
+        sources.append(_find_battles(args.custom_replay_dir, formats, view))
         weights = [1 - args.custom_replay_sample_weight, args.custom_replay_sample_weight]
     logger.info("%d battles to train on, %d held out", sum(map(len, sources)), len(held_out))
     dataset = BattleDataset(
@@ -237,6 +215,39 @@ def _open_battles(
         set_aside_record=run_dir / "set_aside.jsonl",
     )
     return dataset, held_out
+
+
+def _list_battles(args: argparse.Namespace, view: "BattleView") -> "tuple[list[str], Battles]":
+    """The formats to train on, and their battles."""
+    if args.parsed_replay_dir is None:
+        from gemma_metamon import sample_battles
+        from gemma_metamon.battle.replays import find_battles
+
+        formats = args.formats or sample_battles.bundled_formats()
+        return formats, [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
+    formats = args.formats or _list_formats(args.parsed_replay_dir)
+    if not formats:
+        raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
+    return formats, _find_battles(args.parsed_replay_dir, formats, view)
+
+
+def _list_formats(root: Path) -> list[str]:
+    from gemma_metamon.battle.replays import list_formats
+    from gemma_metamon.training.store import is_store, read_plan
+
+    return sorted(read_plan(root)[1]) if is_store(root) else list(list_formats(root))
+
+
+def _find_battles(root: Path, formats: list[str], view: "BattleView") -> "Battles":
+    """Of a folder of battle files, or of a prepared store of this view."""
+    from gemma_metamon.battle.replays import find_battles
+    from gemma_metamon.training.store import BattleStore, is_store
+
+    if not is_store(root):
+        return find_battles(root, formats)
+    store = BattleStore(root)
+    store.identity.require(view, root)
+    return store.battles(formats)
 
 
 def _report_data(dataset: "BattleDataset") -> None:

@@ -1,8 +1,6 @@
 """How often an agent would have chosen what was recorded, on battles it was not trained on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from gemma_metamon.battle.observations import BLANK
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import collate, encode_battle, take_window
+from gemma_metamon.training.dataset import Battles, collate, load_encoded, take_window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Agreement:
 
 def measure_agreement(
     agent: Any,
-    files: Sequence[Path],
+    battles: Battles,
     view: BattleView,
     max_seq_len: int,
     *,
@@ -40,7 +38,7 @@ def measure_agreement(
 
     Args:
         agent: a MultiTaskAgent; left in the mode it was in.
-        files: battle files.
+        battles: battle files, or battles of a store.
         view: what the agent is shown.
         max_seq_len: the agent's memory, in decisions.
         blank_text: replaces every word by `<blank>`, to see how much the text matters.
@@ -50,9 +48,9 @@ def measure_agreement(
         None where no file holds a known choice.
     """
     windows = []
-    for path in files:
+    for battle in battles:
         try:
-            windows.append(take_window(encode_battle(path, view), 0, max_seq_len))
+            windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
         except DataError:
             continue
     was_training = agent.training

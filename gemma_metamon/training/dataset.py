@@ -4,14 +4,11 @@ Battle number i of a run depends on the seed and i alone, so the order is the sa
 processes, and a resumed run goes on where it stopped.
 """
 
-import hashlib
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,55 +16,29 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
-from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import PAD_VALUE, Batch
 from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
+from gemma_metamon.training.store import StoredBattle, StoredBattles
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedBattle:
-    """A battle as the arrays of AMAGO's batches: T states, T - 1 decisions, W words, N numbers, A actions.
-
-    Attributes:
-        text_tokens: (T, W) int32, ids of the vocabulary, -1 unknown.
-        numbers: (T, N) float32.
-        illegal_actions: (T, A) bool, True where illegal; all True in the terminal state.
-        missing_action_mask: (T, 1) bool, True where the choice was not revealed, and in the terminal state.
-        rl2s: (T, 1 + A) float32, the reward and one-hot action of the decision before; zeros at first.
-        rewards: (T - 1, 1) float32.
-        dones: (T - 1, 1) bool.
-        actions: (T - 1, A) float32 one-hot; a missing action's is that of action 0.
-    """
-
-    text_tokens: npt.NDArray[np.int32]
-    numbers: npt.NDArray[np.float32]
-    illegal_actions: npt.NDArray[np.bool_]
-    missing_action_mask: npt.NDArray[np.bool_]
-    rl2s: npt.NDArray[np.float32]
-    rewards: npt.NDArray[np.float32]
-    dones: npt.NDArray[np.bool_]
-    actions: npt.NDArray[np.float32]
+Battles: TypeAlias = Sequence[Path] | StoredBattles
+"""Battle files, or battles of a prepared store."""
 
 
-def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the file is damaged."""
-    trajectory = observe_trajectory(load_battle(path), view.obs_space, view.action_space, view.reward_function)
-    actions = np.eye(view.action_space.n, dtype=np.float32)[np.maximum(trajectory.chosen, 0)]
-    rewards = trajectory.rewards[:, None]
-    return EncodedBattle(
-        text_tokens=view.vocabulary.encode(trajectory.words),
-        numbers=trajectory.numbers,
-        illegal_actions=np.concatenate([~trajectory.legal, np.ones((1, view.action_space.n), dtype=bool)]),
-        missing_action_mask=np.append(trajectory.missing, True)[:, None],
-        rl2s=np.pad(np.concatenate([rewards, actions], axis=1), ((1, 0), (0, 0))),
-        rewards=rewards,
-        dones=trajectory.dones[:, None],
-        actions=actions,
-    )
+def load_encoded(battle: Path | StoredBattle, view: BattleView) -> EncodedBattle:
+    """Raises DataError where the battle's file is, or was, damaged."""
+    return battle.load() if isinstance(battle, StoredBattle) else encode_battle(battle, view)
+
+
+def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
+    """The battles to train on, in order of format and name, and the held-out ones."""
+    if isinstance(battles, StoredBattles):
+        return battles.split(share)
+    held_out = [path for path in battles if is_held_out(path, share)]
+    return sorted(set(battles) - set(held_out)), held_out
 
 
 class Window(NamedTuple):
@@ -122,64 +93,23 @@ def collate(windows: Sequence[Window]) -> Batch:
     )
 
 
-@dataclass
-class SetAside:
-    """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
-
-    `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
-    `record` is a JSON lines file that they are added to.
-    """
-
-    max_share: float
-    record: Path | None = None
-    reasons: dict[Path, str] = field(default_factory=dict)
-    met: int = 0
-
-    def add(self, path: Path, reason: str) -> None:
-        self.reasons[path] = reason
-        logger.warning("set aside: %s", reason)
-        if self.record is not None:  # appended, because every loader process has a list of its own
-            with self.record.open("a", encoding="utf-8") as record:
-                record.write(json.dumps({"file": str(path), "reason": reason}) + "\n")
-
-    def check(self, *, complete: bool = False) -> None:
-        bad = len(self.reasons)
-        enough = self.met >= 20 or complete
-        if bad and enough and (bad / self.met > self.max_share or bad == self.met):
-            raise DataError(
-                f"{bad} of {self.met} battle files are damaged: {bad / self.met:.0%}, and --max_set_aside allows "
-                f"{self.max_share:.0%}; the first: {next(iter(self.reasons.values()))}"
-            )
-
-
-def is_held_out(path: Path, share: float) -> bool:
-    """Whether a battle belongs to the held-out share. Both views of a battle always fall on the same side."""
-    stem = battle_stem(path.name)
-    try:
-        name = BattleFileName.parse(stem)
-        key = name.battle_id + "".join(sorted((name.player, name.opponent)))
-    except DataError:
-        key = stem
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 < share
-
-
 class BattleDataset(Dataset[Window]):
     """Windows of recorded battles, drawn by number.
 
     Args:
-        sources: lists of battle files; a battle is drawn from a source by its weight, then uniformly within it.
+        sources: battle files, or battles of a store; one is drawn by the source's weight, then uniformly within it.
         weights: one weight per source.
         view: what the agent is shown.
         max_seq_len: the most decisions of a window.
         seed: with the number of a draw, decides battle and slice.
-        cached_battles: encoded battles kept in memory (about 30 KB each), least recently used dropped first.
+        cached_battles: encoded files kept in memory (about 30 KB each), least recently used dropped first.
         max_set_aside: the share of damaged files above which training stops.
         set_aside_record: a JSON lines file that receives each damaged file with its reason.
     """
 
     def __init__(
         self,
-        sources: Sequence[Sequence[Path]],
+        sources: Sequence[Battles],
         weights: Sequence[float],
         view: BattleView,
         *,
@@ -189,7 +119,7 @@ class BattleDataset(Dataset[Window]):
         max_set_aside: float = 0.05,
         set_aside_record: Path | None = None,
     ) -> None:
-        self.sources = [list(source) for source in sources]
+        self.sources = list(sources)
         self.weights = np.array(weights, dtype=np.float64) / np.sum(weights)
         self.view = view
         self.max_seq_len = max_seq_len
@@ -206,12 +136,18 @@ class BattleDataset(Dataset[Window]):
         rng = np.random.default_rng((self.seed, number))
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.weights)]
-            battle = self.load(source[rng.integers(len(source))])
+            battle = self.load(source[int(rng.integers(len(source)))])
             if battle is not None:
                 return take_window(battle, draw_start(len(battle.rewards), self.max_seq_len, rng), self.max_seq_len)
 
-    def load(self, path: Path) -> EncodedBattle | None:
+    def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
         """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""
+        return self._load_stored(battle) if isinstance(battle, StoredBattle) else self._load_file(battle)
+
+    def _load_stored(self, battle: StoredBattle) -> EncodedBattle | None:
+        return None if battle.damage is not None else battle.load()
+
+    def _load_file(self, path: Path) -> EncodedBattle | None:
         if path in self._cache:
             self._cache.move_to_end(path)
             return self._cache[path]
@@ -230,16 +166,25 @@ class BattleDataset(Dataset[Window]):
         return battle
 
     def preload(self) -> None:
-        """Reads everything once where the cache can hold it, so that damaged files show before training starts."""
-        if self.n_battles > self.cached_battles:
-            logger.info(
-                "%d battles: read as they are drawn (more than the %d kept)", self.n_battles, self.cached_battles
-            )
-            return
+        """Reads files once where the cache can hold them, so that damaged ones show before training starts.
+
+        What was damaged when a store was prepared shows as well.
+        """
+        files: list[Path] = []
         for source in self.sources:
-            for path in tqdm(source, desc="reading battles", unit="battle"):
-                self.load(path)
-        self.set_aside.check(complete=True)
+            if isinstance(source, StoredBattles):
+                self.set_aside.met += len(source)
+                for path, reason in source.damaged():
+                    self.set_aside.add(path, reason)
+            else:
+                files += source
+        fits = len(files) <= self.cached_battles
+        if fits:
+            for path in tqdm(files, desc="reading battles", unit="battle", disable=not files):
+                self._load_file(path)
+        else:
+            logger.info("%d battles: read as they are drawn (more than the %d kept)", len(files), self.cached_battles)
+        self.set_aside.check(complete=fits)
 
 
 class DrawNumbers(Sampler[int]):

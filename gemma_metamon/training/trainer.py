@@ -22,7 +22,7 @@ from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
-from gemma_metamon.training.dataset import BattleDataset, DrawNumbers, Window, collate
+from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
 from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.training.tracking import Tracker
 
@@ -52,7 +52,7 @@ class Trainer:
         experiment: what gin set.
         dataset: the battles.
         identity, config, settings: what checkpoints record of the run.
-        held_out: battle files that are not trained on; the agreement with the first 256 is measured after each epoch.
+        held_out: battles that are not trained on; the agreement with the first 256 is measured after each epoch.
         tracker: receives the metrics (of the main process).
         dloader_workers: processes that read battles; 0 reads them here.
     """
@@ -67,7 +67,7 @@ class Trainer:
         identity: RunIdentity,
         config: str,
         settings: dict[str, Any],
-        held_out: list[Path],
+        held_out: Battles,
         dloader_workers: int = 0,
     ) -> None:
         self.run_dir = run_dir

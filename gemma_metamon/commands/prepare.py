@@ -1,0 +1,125 @@
+"""`gemma-metamon prepare`: recorded battles made ready for training once, in a store of Arrow files."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import (
+    add_space_arguments,
+    add_tokenizer_argument,
+    load_vocabulary,
+    require_at_least_one,
+    require_share,
+)
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+
+EXAMPLE = """example:
+  gemma-metamon prepare --parsed_replay_dir replays --formats gen1ou gen9ou --out store
+  gemma-metamon train --parsed_replay_dir store ...
+Stopped and started again with the same flags, it goes on where it was. The store serves one observation space, action
+space, reward function and word list. `gemma-metamon prepare --out store --verify` compares every shard with its
+checksum."""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "prepare",
+        help="make recorded battles ready for training, once",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the store's folder, new or to go on with")
+    parser.add_argument("--parsed_replay_dir", type=Path, help="folder of recorded battles, DIR/<format>/*.json.lz4")
+    parser.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
+    add_space_arguments(parser)
+    add_tokenizer_argument(parser)
+    parser.add_argument("--verify", action="store_true", help="compare every shard of the store with its checksum")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that encode (default: one per core)"
+    )
+    parser.add_argument("--shard_battles", type=int, default=512, help="battles in a file (default: %(default)s)")
+    parser.add_argument(
+        "--max_set_aside",
+        type=float,
+        default=0.05,
+        help="share of damaged battle files above which it stops (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    require_at_least_one(args, "workers", "shard_battles")
+    require_share(args, "max_set_aside")
+    if args.parsed_replay_dir is None and not args.verify:
+        raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
+    report: dict[str, object] = {"out": str(args.out)}
+    if args.parsed_replay_dir is not None:
+        report |= _prepare(args)
+    if args.verify:
+        report["verified_shards"] = _verify(args.out)
+    print(json.dumps(report) if args.json else "\n".join(f"{name:<16}{value}" for name, value in report.items()))
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> dict[str, object]:
+    from gemma_metamon.battle.replays import list_formats
+    from gemma_metamon.text.view import BattleView
+    from gemma_metamon.training.encoding import SetAside
+    from gemma_metamon.training.preparing import prepare
+
+    view = BattleView.from_names(
+        obs_space=args.obs_space,
+        action_space=args.action_space,
+        reward_function=args.reward_function,
+        vocabulary=load_vocabulary(args),
+    )
+    formats = args.formats or list_formats(args.parsed_replay_dir)
+    if not formats:
+        raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
+    set_aside = SetAside(args.max_set_aside)
+    prepared = prepare(
+        args.parsed_replay_dir,
+        formats,
+        view,
+        args.out,
+        set_aside=set_aside,
+        workers=args.workers,
+        shard_battles=args.shard_battles,
+        progress=True,
+    )
+    return {
+        "battles": prepared.battles,
+        "set_aside": len(set_aside.reasons),
+        "done_before": prepared.done_before,
+        "timesteps": prepared.timesteps,
+        "shards": prepared.shards,
+        "mb": round(prepared.size_bytes / 1e6, 1),
+        "unknown_words": prepared.unknown_words.total(),
+        "most_frequent": prepared.unknown_words.most_common(5),
+    }
+
+
+def _verify(root: Path) -> int:
+    """The number of shards, all of which are what was written."""
+    from tqdm import tqdm
+
+    from gemma_metamon.training.store import BattleStore
+
+    store = BattleStore(root)
+    complaints = [
+        f"{shard} {complaint}"
+        for shard, complaint in tqdm(store.check_shards(), total=store.n_shards, desc="verifying", unit="shard")
+        if complaint is not None
+    ]
+    if complaints:
+        raise DataError(
+            f"{len(complaints)} of {store.n_shards} shards of {root} are damaged: {'; '.join(complaints)}; "
+            "delete them and run the same prepare command again, which makes them anew"
+        )
+    return store.n_shards

@@ -1,0 +1,133 @@
+"""A battle file as the arrays that training reads; which files are held out, which had to be set aside.
+
+No torch here: the processes of `gemma-metamon prepare` start in a fraction of a second.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, battle_stem, load_battle
+from gemma_metamon.battle.trajectories import observe_trajectory
+from gemma_metamon.errors import DataError
+from gemma_metamon.text.view import BattleView
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBattle:
+    """A battle as the arrays of AMAGO's batches: T states, T - 1 decisions, W words, N numbers, A actions.
+
+    Attributes:
+        text_tokens: (T, W) int32, ids of the vocabulary, -1 unknown.
+        numbers: (T, N) float32.
+        illegal_actions: (T, A) bool, True where illegal; all True in the terminal state.
+        missing_action_mask: (T, 1) bool, True where the choice was not revealed, and in the terminal state.
+        rl2s: (T, 1 + A) float32, the reward and one-hot action of the decision before; zeros at first.
+        rewards: (T - 1, 1) float32.
+        dones: (T - 1, 1) bool.
+        actions: (T - 1, A) float32 one-hot; a missing action's is that of action 0.
+    """
+
+    text_tokens: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float32]
+    illegal_actions: npt.NDArray[np.bool_]
+    missing_action_mask: npt.NDArray[np.bool_]
+    rl2s: npt.NDArray[np.float32]
+    rewards: npt.NDArray[np.float32]
+    dones: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.float32]
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        text_tokens: npt.NDArray[np.int32],
+        numbers: npt.NDArray[np.float32],
+        illegal_actions: npt.NDArray[np.bool_],
+        chosen: npt.NDArray[np.integer],
+        rewards: npt.NDArray[np.float32],
+    ) -> "EncodedBattle":
+        """From what is not implied by the rest: chosen (T - 1,), -1 where missing, and rewards (T - 1,)."""
+        actions = np.eye(illegal_actions.shape[1], dtype=np.float32)[np.maximum(chosen, 0)]
+        dones = np.zeros((len(chosen), 1), dtype=bool)
+        dones[-1] = True
+        return cls(
+            text_tokens=text_tokens,
+            numbers=numbers,
+            illegal_actions=illegal_actions,
+            missing_action_mask=np.append(chosen == MISSING_ACTION, True)[:, None],
+            rl2s=np.pad(np.concatenate([rewards[:, None], actions], axis=1), ((1, 0), (0, 0))),
+            rewards=rewards[:, None],
+            dones=dones,
+            actions=actions,
+        )
+
+    @property
+    def chosen(self) -> npt.NDArray[np.int64]:
+        """(T - 1,), -1 where the choice was not revealed."""
+        return np.where(self.missing_action_mask[:-1, 0], MISSING_ACTION, self.actions.argmax(axis=1))
+
+
+def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
+    """Raises DataError where the file is damaged."""
+    trajectory = observe_trajectory(load_battle(path), view.obs_space, view.action_space, view.reward_function)
+    return EncodedBattle.from_columns(
+        text_tokens=view.vocabulary.encode(trajectory.words),
+        numbers=trajectory.numbers,
+        illegal_actions=np.concatenate([~trajectory.legal, np.ones((1, view.action_space.n), dtype=bool)]),
+        chosen=trajectory.chosen,
+        rewards=trajectory.rewards,
+    )
+
+
+@dataclass
+class SetAside:
+    """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
+
+    `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
+    `record` is a JSON lines file that they are added to.
+    """
+
+    max_share: float
+    record: Path | None = None
+    reasons: dict[Path, str] = field(default_factory=dict)
+    met: int = 0
+
+    def add(self, path: Path, reason: str) -> None:
+        self.reasons[path] = reason
+        logger.warning("set aside: %s", reason)
+        if self.record is not None:  # appended, because every loader process has a list of its own
+            with self.record.open("a", encoding="utf-8") as record:
+                record.write(json.dumps({"file": str(path), "reason": reason}) + "\n")
+
+    def check(self, *, complete: bool = False) -> None:
+        bad = len(self.reasons)
+        enough = self.met >= 20 or complete
+        if bad and enough and (bad / self.met > self.max_share or bad == self.met):
+            raise DataError(
+                f"{bad} of {self.met} battle files are damaged: {bad / self.met:.0%}, and --max_set_aside allows "
+                f"{self.max_share:.0%}; the first: {next(iter(self.reasons.values()))}"
+            )
+
+
+def is_held_out(path: Path, share: float) -> bool:
+    """Whether a battle belongs to the held-out share. Both views of a battle always fall on the same side."""
+    return hold_out_rank(path.name) < share
+
+
+def hold_out_rank(file_name: str) -> float:
+    """Where a battle stands, in [0, 1), among all battles ordered by a hash of their ids: the first are held out."""
+    stem = battle_stem(file_name)
+    try:
+        name = BattleFileName.parse(stem)
+        key = name.battle_id + "".join(sorted((name.player, name.opponent)))
+    except DataError:
+        key = stem
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

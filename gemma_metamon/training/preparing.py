@@ -1,0 +1,262 @@
+"""Makes a prepared store of a folder of recorded battles: in processes, shard by shard, going on where it stopped."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from gemma_metamon import __version__
+from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
+from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
+from gemma_metamon.training.store import (
+    LAYOUT,
+    SHARDS,
+    STORE,
+    WORDS,
+    FormatPlan,
+    StoreIdentity,
+    hash_lines,
+    is_store,
+    read_plan,
+    read_records,
+)
+
+LOCK = ".lock"
+SHARD_BATTLES = 512
+
+
+@dataclass
+class Prepared:
+    """What a store holds of the formats asked for, and how many battles of it were already there."""
+
+    battles: int = 0
+    done_before: int = 0
+    timesteps: int = 0
+    shards: int = 0
+    size_bytes: int = 0
+    unknown_words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: ShardRecord, *, done_before: bool) -> None:
+        self.battles += record.battles
+        self.done_before += record.battles if done_before else 0
+        self.timesteps += record.timesteps
+        self.shards += 1
+        self.size_bytes += record.size_bytes
+        self.unknown_words.update(record.unknown_words)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """The battle files of a shard."""
+
+    root: Path
+    shard: str
+    folder: Path
+    names: Sequence[str]
+
+
+def prepare(
+    source: Path,
+    formats: Sequence[str],
+    view: BattleView,
+    root: Path,
+    *,
+    set_aside: SetAside,
+    workers: int = 1,
+    shard_battles: int = SHARD_BATTLES,
+    progress: bool = False,
+) -> Prepared:
+    """Encodes the battle files `source/<format>/*` into the store `root`; shards that are finished are left alone.
+
+    Args:
+        source: a folder of recorded battles.
+        formats: those to prepare; the store may hold others.
+        view: what the agent is shown.
+        root: the store, an unfinished one, or a folder that is new or empty.
+        set_aside: receives the damaged files; stops the work when they are too many.
+        workers: processes that encode; 1 encodes here.
+        shard_battles: battles in a shard, for formats that are new to the store.
+        progress: shows a bar.
+
+    Raises:
+        MissingFileError: no such folder, or a format without battles.
+        ConfigError: a store of something else, or a folder that is none.
+        DataError: too many damaged files.
+        GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
+    """
+    names = {name: [path.name for path in find_battles(source, [name])] for name in dict.fromkeys(formats)}
+    if root.is_file() or (root.is_dir() and not is_store(root) and any(root.iterdir())):
+        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / LOCK, timeout=0):
+            plans = _write_plan(root, view, names, shard_battles)
+            tasks = [task for name, plan in plans.items() for task in _deal(root, source / name, names[name], plan)]
+            return _make_shards(tasks, view, root, set_aside, workers, progress=progress)
+    except Timeout as error:
+        raise GemmaMetamonError(f"another process is preparing {root}; wait for it, or choose another --out") from error
+    except BrokenProcessPool as error:
+        raise GemmaMetamonError(
+            "a worker was killed, perhaps for want of memory; run the same command with fewer --workers: "
+            "finished shards are kept"
+        ) from error
+    except OSError as error:
+        if isinstance(error, GemmaMetamonError):
+            raise
+        raise GemmaMetamonError(
+            f"{root} cannot be written ({error}); make room or choose another --out, then run the command again: "
+            "finished shards are kept"
+        ) from error
+
+
+def _deal(root: Path, folder: Path, names: Sequence[str], plan: FormatPlan) -> list[ShardTask]:
+    size = plan.shard_battles
+    return [
+        ShardTask(root, shard, folder, names[i * size : (i + 1) * size])
+        for i, shard in enumerate(plan.shards(folder.name))
+    ]
+
+
+def _make_shards(
+    tasks: Sequence[ShardTask], view: BattleView, root: Path, set_aside: SetAside, workers: int, *, progress: bool
+) -> Prepared:
+    done = _keep_whole_shards(root)
+    result = Prepared()
+
+    def count(record: ShardRecord, damage: dict[Path, str], *, done_before: bool = False) -> None:
+        result.add(record, done_before=done_before)
+        set_aside.met += record.battles
+        for path, reason in damage.items():
+            set_aside.add(path, reason)
+        set_aside.check()
+
+    for task in tasks:
+        if task.shard in done:
+            count(done[task.shard], _damage_of(task, done[task.shard]), done_before=True)
+    todo = [task for task in tasks if task.shard not in done]
+    with (
+        (root / SHARDS).open("a", encoding="utf-8") as records,
+        tqdm(
+            desc="preparing",
+            unit="battle",
+            total=sum(len(task.names) for task in tasks),
+            initial=result.done_before,
+            disable=not progress,
+        ) as bar,
+    ):
+        for record, damage in _encode(todo, view, workers):
+            records.write(json.dumps(asdict(record)) + "\n")
+            records.flush()
+            count(record, damage)
+            bar.update(record.battles)
+    set_aside.check(complete=True)
+    return result
+
+
+def _write_plan(root: Path, view: BattleView, names: dict[str, list[str]], shard_battles: int) -> dict[str, FormatPlan]:
+    """Adds the formats to what store.json says; returns their plans."""
+    plans: dict[str, FormatPlan] = {}
+    if is_store(root):
+        identity, plans = read_plan(root)
+        identity.require(view, root)
+    for name, files in names.items():
+        there = plans.get(name)
+        plan = FormatPlan(
+            battles=len(files),
+            shard_battles=shard_battles if there is None else there.shard_battles,
+            names=hash_lines(files),
+        )
+        if there is not None and there != plan:
+            raise ConfigError(
+                f"{root} was begun with {there.battles} battle files of {name}, and now there are {plan.battles} "
+                "or others; put back what there was, or prepare another store"
+            )
+        plans[name] = plan
+    _write(root / WORDS, json.dumps(view.vocabulary.words))
+    described = {
+        "layout": LAYOUT,
+        "version": __version__,
+        "identity": asdict(StoreIdentity.of(view)),
+        "formats": {name: asdict(plan) for name, plan in sorted(plans.items())},
+    }
+    _write(root / STORE, json.dumps(described, indent=1))
+    return {name: plans[name] for name in names}
+
+
+def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
+    """The finished shards that are still there as they were written; the records of others are dropped."""
+    records = {name: record for name, record in read_records(root).items() if size_complaint(root, record) is None}
+    _write(root / SHARDS, "".join(json.dumps(asdict(record)) + "\n" for record in records.values()))
+    return records
+
+
+def _write(path: Path, text: str) -> None:
+    staged = path.with_name(f".{path.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
+
+
+def _damage_of(task: ShardTask, record: ShardRecord) -> dict[Path, str]:
+    if not record.damaged:
+        return {}
+    reasons = Shard(task.root / task.shard).damage.to_pylist()
+    return {task.folder / name: reason for name, reason in zip(task.names, reasons, strict=True) if reason is not None}
+
+
+def _encode(
+    tasks: Sequence[ShardTask], view: BattleView, workers: int
+) -> Iterator[tuple[ShardRecord, dict[Path, str]]]:
+    if workers == 1:
+        for task in tasks:
+            yield make_shard(task, view)
+        return
+    executor = ProcessPoolExecutor(
+        min(workers, max(len(tasks), 1)), multiprocessing.get_context("spawn"), initializer=_be_a_worker
+    )
+    try:
+        for future in as_completed([executor.submit(make_shard, task, view) for task in tasks]):
+            yield future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _be_a_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it: a killed parent could not say that the work is off."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Path, str]]:
+    """Encodes and writes a shard; returns its record, and why each damaged file was set aside."""
+    view.vocabulary.unknown_counts.clear()
+    battles: list[EncodedBattle | str] = []
+    for name in task.names:
+        try:
+            battles.append(encode_battle(task.folder / name, view))
+        except (DataError, OSError) as error:
+            battles.append(str(error))
+    record = write_shard(task.root, task.shard, task.names, battles, view)
+    damage = {
+        task.folder / name: battle for name, battle in zip(task.names, battles, strict=True) if isinstance(battle, str)
+    }
+    return record, damage

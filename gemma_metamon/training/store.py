@@ -1,0 +1,269 @@
+"""Recorded battles made ready for training once: observations in Arrow files, mapped into memory and never held there.
+
+    STORE/
+        store.json              what the observations are, and how the battles of each format are dealt into shards
+        words.json              the vocabulary: a text token is a position in this list, -1 a word that is not in it
+        shards.jsonl            a line per finished shard: its counts, size and checksum
+        <format>/00000.arrow    an Arrow IPC file: a row per battle file, in the order of their names
+
+Arrow, because a row of a mapped file is read without decoding or copying the others, everything from pandas to DuckDB
+opens it, and metamon already brings pyarrow along. A damaged battle keeps its row, with its reason and no timesteps,
+so that the same seed draws the same battles from the store as from the folder that it was made of.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.encoding import EncodedBattle
+from gemma_metamon.training.shards import Shard, ShardRecord, find_damage, size_complaint
+
+STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
+LAYOUT = 1
+MAPPED_SHARDS = 64
+"""Shards that are mapped at a time: what bounds the resident memory of a store of any size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreIdentity:
+    """What the observations of a store mean something for; `vocabulary` is a hash of its words."""
+
+    obs_space: str
+    action_space: str
+    reward_function: str
+    vocabulary: str
+
+    @classmethod
+    def of(cls, view: BattleView) -> "StoreIdentity":
+        return cls(
+            obs_space=view.obs_space.name,
+            action_space=view.action_space.name,
+            reward_function=view.reward_function.name,
+            vocabulary=hash_lines(view.vocabulary.words),
+        )
+
+    def require(self, view: BattleView, root: Path) -> None:
+        """Raises ConfigError with both values and the mend where this run would see the battles differently."""
+        for name, asked in asdict(StoreIdentity.of(view)).items():
+            prepared = getattr(self, name)
+            if prepared != asked:
+                flag = f"--tokenizer {root / WORDS}" if name == "vocabulary" else f"--{name} {prepared}"
+                raise ConfigError(
+                    f"{root} was prepared with {name} {prepared!r}, but this run uses {asked!r}; "
+                    f"use {flag}, or prepare another store"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatPlan:
+    """The battle files of a format when preparing began (their names as a hash), dealt out in order of name."""
+
+    battles: int
+    shard_battles: int
+    names: str
+
+    def shards(self, battle_format: str) -> list[str]:
+        return [f"{battle_format}/{i:05d}.arrow" for i in range(-(-self.battles // self.shard_battles))]
+
+    def shard_size(self, index: int) -> int:
+        return min(self.shard_battles, self.battles - index * self.shard_battles)
+
+
+def hash_lines(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def is_store(root: Path) -> bool:
+    return (root / STORE).is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBattle:
+    """A battle of a store, read when it is asked for."""
+
+    store: "BattleStore"
+    row: int
+
+    @property
+    def path(self) -> Path:
+        """The battle file's name, in the store's folder in place of the one it came from."""
+        shard, row = self.store.find(self.row)
+        return shard.path.parent / str(shard.names[row].as_py())
+
+    @property
+    def damage(self) -> str | None:
+        """Why the battle has no timesteps; None where it has some."""
+        shard, row = self.store.find(self.row)
+        return shard.damage_of(row)
+
+    def load(self) -> EncodedBattle:
+        """Raises DataError with the reason where the battle's file was damaged."""
+        shard, row = self.store.find(self.row)
+        return shard.battle(row)
+
+
+class StoredBattles(Sequence[StoredBattle]):
+    """Some battles of a store, as their row numbers: eight bytes each."""
+
+    def __init__(self, store: "BattleStore", rows: npt.NDArray[np.int64]) -> None:
+        self.store = store
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return StoredBattles(self.store, self.rows[index])
+        return StoredBattle(self.store, int(self.rows[index]))
+
+    def split(self, share: float) -> "tuple[StoredBattles, StoredBattles]":
+        """Those to train on, in order of format and name, and the held-out, in the order of these."""
+        ranks = self.store.hold_out_ranks()[self.rows]
+        training = np.unique(self.rows[ranks >= share])
+        return StoredBattles(self.store, training), StoredBattles(self.store, self.rows[ranks < share])
+
+    def damaged(self) -> "list[tuple[Path, str]]":
+        """The battles that have no timesteps, each with its reason."""
+        mine = set(self.store.damaged_rows()) & set(self.rows.tolist())
+        found = []
+        for row in sorted(mine):
+            shard, index = self.store.find(row)
+            found.append((shard.path.parent / shard.names[index].as_py(), shard.damage[index].as_py()))
+        return found
+
+
+class BattleStore:
+    """A prepared store, for reading. Its battles are numbered through, by format and name.
+
+    Raises DataError where store.json is damaged, a shard is missing, or one is not of the size it was written with.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.identity, self.plans = read_plan(root)
+        self.records = read_records(root)
+        self._shards = [
+            (shard, plan.shard_size(i))
+            for name, plan in sorted(self.plans.items())
+            for i, shard in enumerate(plan.shards(name))
+        ]
+        self._starts = np.cumsum([0] + [size for _, size in self._shards])
+        self._mapped: OrderedDict[int, Shard] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mapped": OrderedDict()}  # for loader processes, which map their own
+
+    @property
+    def formats(self) -> list[str]:
+        return sorted(self.plans)
+
+    def battles(self, formats: Sequence[str]) -> StoredBattles:
+        """The battles of these formats, in that order.
+
+        Raises MissingFileError for a format that is not there, DataError where its shards are not all as written.
+        """
+        rows = []
+        for name in formats:
+            if name not in self.plans:
+                raise MissingFileError(
+                    f"{self.root} holds no battle of format {name!r} (formats there: {', '.join(self.formats)}); "
+                    f"prepare it with --formats {name} --out {self.root}"
+                )
+            self._require_whole(name)
+            first = next(i for i, (shard, _) in enumerate(self._shards) if shard.startswith(f"{name}/"))
+            rows.append(self._starts[first] + np.arange(self.plans[name].battles))
+        return StoredBattles(self, np.concatenate(rows))
+
+    def _require_whole(self, battle_format: str) -> None:
+        shards = self.plans[battle_format].shards(battle_format)
+        done = [shard for shard in shards if shard in self.records]
+        if len(done) < len(shards):
+            raise DataError(
+                f"{self.root} is unfinished: {len(done)} of {len(shards)} shards of {battle_format} are there; "
+                "run the same prepare command again, it goes on where it stopped"
+            )
+        for shard in shards:
+            complaint = size_complaint(self.root, self.records[shard])
+            if complaint is not None:
+                raise DataError(
+                    f"{self.root / shard} {complaint}; run the same prepare command again, it makes it anew"
+                )
+
+    @property
+    def n_shards(self) -> int:
+        return len(self._shards)
+
+    def check_shards(self) -> Iterator[tuple[str, str | None]]:
+        """Each shard's name, and what is wrong with its file, if anything is: reads them all."""
+        for shard, _ in self._shards:
+            record = self.records.get(shard)
+            yield shard, "is not finished" if record is None else find_damage(self.root, record)
+
+    def find(self, row: int) -> tuple[Shard, int]:
+        """The shard of a battle, mapped, and the battle's row in it."""
+        index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._map(index), row - int(self._starts[index])
+
+    def hold_out_ranks(self) -> npt.NDArray[np.float64]:
+        """Of every battle. Maps each shard once."""
+        ranks = np.ones(self._starts[-1])
+        for index, (shard, _) in enumerate(self._shards):
+            if shard in self.records:
+                ranks[self._starts[index] : self._starts[index + 1]] = self._map(index).hold_out_ranks
+        return ranks
+
+    def damaged_rows(self) -> Iterator[int]:
+        for index, (shard, _) in enumerate(self._shards):
+            if shard in self.records and self.records[shard].damaged:
+                for row in np.flatnonzero(self._map(index).damage.is_valid()):
+                    yield int(self._starts[index] + row)
+
+    def _map(self, index: int) -> Shard:
+        if index in self._mapped:
+            self._mapped.move_to_end(index)
+        else:
+            self._mapped[index] = Shard(self.root / self._shards[index][0])
+            if len(self._mapped) > MAPPED_SHARDS:
+                self._mapped.popitem(last=False)
+        return self._mapped[index]
+
+
+def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
+    """What store.json says. Raises MissingFileError where there is none, DataError where it is damaged."""
+    path = root / STORE
+    if not path.is_file():
+        raise MissingFileError(f"{root} is no prepared store: it has no {STORE}; make one with gemma-metamon prepare")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["layout"] != LAYOUT:
+            raise DataError(
+                f"{root} has layout {data['layout']} (gemma_metamon {data['version']}), this version reads {LAYOUT}; "
+                "prepare it again"
+            )
+        plans = {name: FormatPlan(**plan) for name, plan in data["formats"].items()}
+        return StoreIdentity(**data["identity"]), plans
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
+
+
+def read_records(root: Path) -> dict[str, ShardRecord]:
+    """The finished shards by name. A last line that was cut off by a crash counts as not written."""
+    path = root / SHARDS
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    try:
+        records = [ShardRecord(**json.loads(line)) for line in lines]
+    except (TypeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
+    return {record.shard: record for record in records}
