@@ -47,7 +47,7 @@ class Texts:
     def sorted_distinct(self) -> tuple["Texts", Tensor]:
         """The different texts among these, those that begin alike side by side, and which each text (N,) is."""
         both = torch.cat([self.subwords, self.slots], dim=1)
-        distinct, text_of = both.unique(dim=0, return_inverse=True)
+        distinct, text_of = torch.unique(both, dim=0, return_inverse=True)
         subwords, slots = distinct.chunk(2, dim=1)
         return Texts(subwords, slots, (slots >= 0).sum(1)), text_of
 
