@@ -126,7 +126,9 @@ def test_a_wrong_override_is_refused_and_quoted(override: str, complaint: str) -
 
 
 def test_an_unknown_config_names_the_nearest() -> None:
-    with pytest.raises(MissingFileError, match=r"no model config 'gemma_tiny.gin'; did you mean .*gemma_tiny_multitask"):
+    with pytest.raises(
+        MissingFileError, match=r"no model config 'gemma_tiny.gin'; did you mean .*gemma_tiny_multitask"
+    ):
         configs.load("gemma_tiny.gin")
     with pytest.raises(MissingFileError, match=r"no training config 'binaryrl.gin'; did you mean binary_rl.gin"):
         configs.load(TINY, "binaryrl.gin")

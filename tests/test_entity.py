@@ -3,6 +3,8 @@
 Small random Gemmas, float32, CPU, turns of the default observation space made of random words.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_agent import train_command
-from test_tstep_encoder import SPACES, TINY, count_texts_read
+from test_tstep_encoder import SPACES, TINY
 from torch import Tensor
 
 from gemma_metamon import configs
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup
+from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup, Texts
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.slots import split_turn
 from gemma_metamon.text.subwords import SubwordTable
@@ -70,21 +72,26 @@ def slot_of(name: str) -> slice:
 # ---- what is read
 
 
-def test_gemma_reads_each_distinct_entity_once_as_a_text_of_its_own(encoder: GemmaTstepEncoder) -> None:
+@contextlib.contextmanager
+def texts_read(encoder: GemmaTstepEncoder) -> Iterator[list[tuple[int, ...]]]:
+    """Fills with Gemma's ids of every text that the encoder reads meanwhile."""
+    read: list[tuple[int, ...]] = []
+
+    def add(_module: Any, _args: Any, texts: Texts) -> None:
+        rows = encoder.subwords.used_ids[texts.subwords.numpy()].tolist()
+        read.extend(tuple(row[:length]) for row, length in zip(rows, texts.lengths.tolist(), strict=True))
+
+    hook = encoder.subwords.register_forward_hook(add)
+    yield read
+    hook.remove()
+
+
+def test_each_distinct_entity_is_read_once_as_a_text_of_its_own(encoder: GemmaTstepEncoder) -> None:
     words, table = make_turns(), SubwordTable.load("natural")
     lines = [Vocabulary.default().decode(turn) for turn in words.numpy()]
     expected = {tuple(table.encode_line(line[slot.start : slot.stop])) for line in lines for slot in SLOTS}
-    read: list[tuple[int, ...]] = []
-    used = encoder.subwords.used_ids
-    pad = encoder.subwords.pad_id
-    hook = encoder.backbone.register_forward_pre_hook(
-        lambda _module, _args, kwargs: read.extend(
-            tuple(used[[i for i in text if i != pad]].tolist()) for text in kwargs["input_ids"].tolist()
-        ),
-        with_kwargs=True,
-    )
-    encoder.encode_texts(words)
-    hook.remove()
+    with texts_read(encoder) as read:
+        encoder.encode_texts(words)
     assert sorted(read) == sorted(expected)
     assert len(expected) == 6 * 10 + 5
 
@@ -104,8 +111,9 @@ def test_splitting_loses_no_word_and_keeps_its_place(encoder: GemmaTstepEncoder,
 def test_a_missing_word_has_no_subwords_and_an_unknown_one_has() -> None:
     lookup = SubwordLookup(SubwordTable.load("natural").packaged, compact=False)
     short, padded = lookup(torch.tensor([[5, -1]])), lookup(torch.tensor([[5, -1, NO_WORD, NO_WORD]]))
-    for ours, theirs in zip(padded, short, strict=True):
-        assert torch.equal(ours, theirs)
+    assert torch.equal(padded.subwords, short.subwords)
+    assert torch.equal(padded.slots, short.slots)
+    assert torch.equal(padded.lengths, short.lengths)
     assert lookup(torch.tensor([[5, NO_WORD]])).lengths < short.lengths
 
 
@@ -155,14 +163,16 @@ def count_distinct(encoder: GemmaTstepEncoder, words: Tensor) -> int:
 
 def test_a_timestep_is_text_then_numbers_and_padding_is_not_read(encoder: GemmaTstepEncoder) -> None:
     obs, rl2s = make_batch()
-    out = encoder(obs, rl2s)
+    with texts_read(encoder) as read:
+        out = encoder(obs, rl2s)
+    assert len(read) == 8 * 10 + 5
     assert out.shape == (2, 4, 24 + 256)
     torch.testing.assert_close(out[0, :, :24], encoder.encode_texts(obs["text_tokens"][0]), rtol=0, atol=1e-5)
-    assert count_texts_read(encoder, obs, rl2s) == 8 * 10 + 5
     rl2s[1, 2:] = 4.0
     obs["text_tokens"][1, 2:] = 4
-    padded = encoder(obs, rl2s)
-    assert count_texts_read(encoder, obs, rl2s) == 6 * 10 + 5
+    with texts_read(encoder) as read:
+        padded = encoder(obs, rl2s)
+    assert len(read) == 6 * 10 + 5
     assert (padded[1, 2:] == 0).all()
     torch.testing.assert_close(padded[0], out[0], rtol=0, atol=1e-5)
 
