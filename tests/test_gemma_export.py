@@ -16,7 +16,7 @@ from transformers import AutoModel, Gemma3ForCausalLM, Gemma3TextConfig
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.four_bit import whole_weight
-from gemma_metamon.nets.gemma import read_texts
+from gemma_metamon.nets.packing import pack, read_packed
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.weights import WITHOUT_HEAD
 from gemma_metamon.text.subwords import SubwordTable
@@ -66,7 +66,8 @@ def own_states(encoder: GemmaTstepEncoder) -> Tensor:
     """(subwords, hidden_size) of the real subwords of `draw_words`, as the agent reads them."""
     texts = encoder.subwords(draw_words())
     with torch.no_grad():
-        return read_texts(encoder.backbone, texts.subwords)[texts.slots >= 0].float()
+        states, slots = read_packed(encoder.backbone, pack(texts))
+    return states[slots >= 0].float()
 
 
 def plain_states(model: nn.Module) -> Tensor:

@@ -106,9 +106,7 @@ def test_the_chunk_size_does_not_change_the_output(encoder: GemmaTstepEncoder, c
 
 def count_texts_read(encoder: GemmaTstepEncoder, obs: dict[str, Tensor], rl2s: Tensor) -> int:
     texts: list[int] = []
-    hook = encoder.backbone.register_forward_pre_hook(
-        lambda _module, _args, kwargs: texts.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+    hook = encoder.readout.register_forward_pre_hook(lambda _module, args: texts.append(len(args[0])))
     with torch.no_grad():
         encoder(obs, rl2s)
     hook.remove()
@@ -203,7 +201,9 @@ def test_subwords_are_those_of_the_table_read_word_by_word(data: st.DataObject) 
     table = SubwordTable.load("natural").rows_for(Vocabulary.default().words)
     ids = data.draw(st.lists(st.lists(st.integers(-1, len(table.words) - 1), min_size=7, max_size=7), min_size=1))
     texts = SubwordLookup(table, compact=False)(torch.tensor(ids))
-    for row, slots, length, words in zip(*(part.tolist() for part in texts[:3]), ids, strict=True):
+    for row, slots, length, words in zip(
+        texts.subwords.tolist(), texts.slots.tolist(), texts.lengths.tolist(), ids, strict=True
+    ):
         expected = table.encode_line([table.words[index] if index >= 0 else "no such word" for index in words])
         assert row[:length] == expected
         assert not any(row[length:])

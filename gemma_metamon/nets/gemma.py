@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
@@ -128,20 +128,6 @@ def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: b
     if options.use_lora:
         _add_lora(backbone, options)
     return backbone
-
-
-def read_texts(backbone: nn.Module, subwords: Tensor) -> Tensor:
-    """States (N, T, hidden_size) of subword ids (N, T) that begin with bos and are padded on the right.
-
-    Without a mask: attention is causal, so a real subword never sees the padding behind it, and what padding itself
-    becomes is nobody's business. Telling transformers that there is no mask also lets it use the fused causal kernels.
-    """
-    config: Any = backbone.config
-    # up to the window's width, sliding attention is full attention
-    short = subwords.shape[1] <= config.sliding_window
-    masks = {"full_attention": None, "sliding_attention": None} if short else None
-    states: Tensor = backbone(input_ids=subwords, attention_mask=masks, use_cache=False).last_hidden_state
-    return states
 
 
 def _build_random(options: BackboneOptions, used_ids: Sequence[int], *, trim: bool) -> nn.Module:
