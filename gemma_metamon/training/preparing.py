@@ -16,23 +16,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from gemma_metamon import __version__
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
 from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
-    LAYOUT,
     SHARDS,
-    STORE,
-    WORDS,
     FormatPlan,
-    StoreIdentity,
     hash_lines,
     is_store,
     read_plan,
     read_records,
+    write_plan,
+    write_records,
 )
 
 LOCK = ".lock"
@@ -104,7 +101,7 @@ def prepare(
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=0):
-            plans = _write_plan(root, view, names, shard_battles)
+            plans = _plan(root, view, names, shard_battles)
             tasks = [task for name, plan in plans.items() for task in _deal(root, source / name, names[name], plan)]
             return _make_shards(tasks, view, root, set_aside, workers, progress=progress)
     except Timeout as error:
@@ -167,8 +164,8 @@ def _make_shards(
     return result
 
 
-def _write_plan(root: Path, view: BattleView, names: dict[str, list[str]], shard_battles: int) -> dict[str, FormatPlan]:
-    """Adds the formats to what store.json says; returns their plans."""
+def _plan(root: Path, view: BattleView, names: dict[str, list[str]], shard_battles: int) -> dict[str, FormatPlan]:
+    """Adds the formats to the plan of the store, if they are not in it; returns theirs."""
     plans: dict[str, FormatPlan] = {}
     if is_store(root):
         identity, plans = read_plan(root)
@@ -186,28 +183,15 @@ def _write_plan(root: Path, view: BattleView, names: dict[str, list[str]], shard
                 "or others; put back what there was, or prepare another store"
             )
         plans[name] = plan
-    _write(root / WORDS, json.dumps(view.vocabulary.words))
-    described = {
-        "layout": LAYOUT,
-        "version": __version__,
-        "identity": asdict(StoreIdentity.of(view)),
-        "formats": {name: asdict(plan) for name, plan in sorted(plans.items())},
-    }
-    _write(root / STORE, json.dumps(described, indent=1))
+    write_plan(root, view, plans)
     return {name: plans[name] for name in names}
 
 
 def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
     """The finished shards that are still there as they were written; the records of others are dropped."""
     records = {name: record for name, record in read_records(root).items() if size_complaint(root, record) is None}
-    _write(root / SHARDS, "".join(json.dumps(asdict(record)) + "\n" for record in records.values()))
+    write_records(root, records.values())
     return records
-
-
-def _write(path: Path, text: str) -> None:
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
 
 
 def _damage_of(task: ShardTask, record: ShardRecord) -> dict[Path, str]:

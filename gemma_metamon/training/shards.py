@@ -138,7 +138,7 @@ class Shard:
             numbers=self._numbers[states].copy(),
             illegal_actions=self._illegal[states].astype(bool),
             chosen=self._chosen[decisions],
-            rewards=self._rewards[decisions],
+            rewards=self._rewards[decisions].copy(),
         )
 
 

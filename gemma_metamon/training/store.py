@@ -14,7 +14,7 @@ so that the same seed draws the same battles from the store as from the folder t
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle
@@ -128,18 +129,14 @@ class StoredBattles(Sequence[StoredBattle]):
 
     def split(self, share: float) -> "tuple[StoredBattles, StoredBattles]":
         """Those to train on, in order of format and name, and the held-out, in the order of these."""
-        ranks = self.store.hold_out_ranks()[self.rows]
+        ranks = self.store.hold_out_ranks(self.rows)
         training = np.unique(self.rows[ranks >= share])
         return StoredBattles(self.store, training), StoredBattles(self.store, self.rows[ranks < share])
 
     def damaged(self) -> "list[tuple[Path, str]]":
         """The battles that have no timesteps, each with its reason."""
-        mine = set(self.store.damaged_rows()) & set(self.rows.tolist())
-        found = []
-        for row in sorted(mine):
-            shard, index = self.store.find(row)
-            found.append((shard.path.parent / shard.names[index].as_py(), shard.damage[index].as_py()))
-        return found
+        battles = (StoredBattle(self.store, row) for row in self.store.damaged_rows(self.rows))
+        return [(battle.path, battle.damage or "") for battle in battles]
 
 
 class BattleStore:
@@ -214,19 +211,26 @@ class BattleStore:
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._map(index), row - int(self._starts[index])
 
-    def hold_out_ranks(self) -> npt.NDArray[np.float64]:
-        """Of every battle. Maps each shard once."""
-        ranks = np.ones(self._starts[-1])
-        for index, (shard, _) in enumerate(self._shards):
-            if shard in self.records:
-                ranks[self._starts[index] : self._starts[index + 1]] = self._map(index).hold_out_ranks
-        return ranks
+    def hold_out_ranks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Of these battles. Maps each of their shards once."""
+        ranks = np.empty(self._starts[-1])
+        for index in self._shards_of(rows):
+            ranks[self._starts[index] : self._starts[index + 1]] = self._map(index).hold_out_ranks
+        return ranks[rows]
 
-    def damaged_rows(self) -> Iterator[int]:
-        for index, (shard, _) in enumerate(self._shards):
-            if shard in self.records and self.records[shard].damaged:
-                for row in np.flatnonzero(self._map(index).damage.is_valid()):
-                    yield int(self._starts[index] + row)
+    def damaged_rows(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """Those among these battles that have a reason in place of timesteps."""
+        damaged = [
+            self._starts[index] + np.flatnonzero(self._map(index).damage.is_valid())
+            for index in self._shards_of(rows)
+            if self.records[self._shards[index][0]].damaged
+        ]
+        found: list[int] = np.intersect1d(np.concatenate(damaged), rows).tolist() if damaged else []
+        return found
+
+    def _shards_of(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        indices: list[int] = np.unique(np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+        return indices
 
     def _map(self, index: int) -> Shard:
         if index in self._mapped:
@@ -256,6 +260,18 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
 
 
+def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) -> None:
+    """Writes store.json and words.json, each whole or not at all."""
+    _replace_text(root / WORDS, json.dumps(view.vocabulary.words))
+    described = {
+        "layout": LAYOUT,
+        "version": __version__,
+        "identity": asdict(StoreIdentity.of(view)),
+        "formats": {name: asdict(plan) for name, plan in sorted(plans.items())},
+    }
+    _replace_text(root / STORE, json.dumps(described, indent=1))
+
+
 def read_records(root: Path) -> dict[str, ShardRecord]:
     """The finished shards by name. A last line that was cut off by a crash counts as not written."""
     path = root / SHARDS
@@ -267,3 +283,14 @@ def read_records(root: Path) -> dict[str, ShardRecord]:
     except (TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
     return {record.shard: record for record in records}
+
+
+def write_records(root: Path, records: Iterable[ShardRecord]) -> None:
+    """In place of those there are."""
+    _replace_text(root / SHARDS, "".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    staged = path.with_name(f".{path.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
