@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.dropout import AdapterDropout
 from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
 from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
 
@@ -190,6 +191,10 @@ def _add_lora(backbone: nn.Module, options: BackboneOptions) -> None:
         target_modules=list(LORA_TARGETS),
     )
     inject_adapter_in_model(lora, backbone)
+    if options.lora_dropout:
+        layers: list[Any] = [module for module in backbone.modules() if hasattr(module, "lora_dropout")]
+        for layer in layers:
+            layer.lora_dropout["default"] = AdapterDropout(options.lora_dropout)
     for name, parameter in backbone.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()  # a bfloat16 adapter would not feel AdamW's small updates

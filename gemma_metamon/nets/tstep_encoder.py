@@ -234,10 +234,12 @@ class GemmaTstepEncoder(nn.Module):
             pooled: Tensor = pool(states, slots)
             return pooled
 
-        embs = [read_chunk(*packed) for packed in chunks[:kept]]
+        recomputed = []
+        # first, so that backward comes to it last, when the activations that are kept have been let go
         if kept < len(chunks):
             trained = [p for part in (self.backbone, pool) for p in part.parameters() if p.requires_grad]
-            embs.append(recompute_chunks(read_chunk, chunks[kept:], trained))
+            recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained)]
+        embs = [read_chunk(*packed) for packed in chunks[:kept]] + recomputed
         return torch.cat(embs)[text_of]  # (N, pool.emb_dim)
 
     def _memory_plan(self, device: torch.device) -> MemoryPlan:
