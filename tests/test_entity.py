@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gin
 import pytest
 import torch
+import upstream_stand_ins as upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_agent import train_command
@@ -27,6 +29,8 @@ from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training import checkpoints
+from gemma_metamon.upstream import evaluation
+from gemma_metamon.upstream.interchange import DESCRIPTION
 
 WORDS, NUMBERS, ACTIONS = 87, 5, 13
 SLOTS = split_turn(OBSERVATION_SPACES["DefaultObservationSpace"])
@@ -188,14 +192,25 @@ def test_masked_words_are_masked_per_turn() -> None:
     assert len(seen[1]) == len(SLOTS)
 
 
+def test_acting_without_gradients_gives_the_same(encoder: GemmaTstepEncoder) -> None:
+    """torch has kernels of its own for it."""
+    other = build(fusion_layers=2).eval()
+    with torch.no_grad():
+        for parameter in other.entities.fusion.parameters():
+            parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
+        acting = other.encode_texts(make_turns())
+    torch.testing.assert_close(acting, other.encode_texts(make_turns()), rtol=0, atol=1e-5)
+    assert (acting - encoder.encode_texts(make_turns())).abs().max() > 0.1
+
+
 # ---- learning
 
 
 def gradients(**options: Any) -> dict[str, Tensor]:
     encoder = build(lora_dropout=0.3, lora_r=2, **options)
-    with torch.no_grad():  # an adapter whose second half is zero would hide its dropout
+    with torch.no_grad():  # what starts at zero would hide what comes before it
         for name, parameter in encoder.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "fusion" in name:
                 parameter.normal_()
     torch.manual_seed(1)
     encoder(*make_batch()).square().sum().backward()
@@ -210,7 +225,7 @@ def test_recomputing_gives_the_same_gradients_and_all_parts_get_one() -> None:
         assert gradient is not None, name
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(gradient, kept[name], rtol=1e-4, atol=1e-6, msg=name)
-    for part in ("lora_A", "lora_B", "entities.pool.", "entities.fusion.1.", "entities.slots", "readout.to_tokens"):
+    for part in ("lora_A", "lora_B", "entities.pool.", "entities.fusion.0.", "entities.slots", "readout.to_tokens"):
         assert any(part in name for name in recomputed), part
 
 
@@ -236,6 +251,11 @@ def test_fusion_has_the_size_that_was_asked_for() -> None:
         build(fusion_width=50)
 
 
+def test_fusion_starts_as_if_there_were_none(encoder: GemmaTstepEncoder) -> None:
+    vectors = torch.randn(2, len(SLOTS), 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(encoder.entities(vectors), vectors + encoder.entities.slots, rtol=0, atol=0)
+
+
 def test_a_space_that_its_width_does_not_tell_needs_its_name() -> None:
     for name, slots in (("TeamPreviewObservationSpace", 17), ("OpponentMoveObservationSpace", 21)):
         assert len(build(106, observation_space=name).entities.slots) == slots
@@ -259,6 +279,50 @@ def test_keys_of_a_turn_encoders_state_are_as_before() -> None:
     state = build(granularity="turn").state_dict()
     assert {key.split(".")[0] for key in state} == {"backbone", "readout", "numbers"}
     assert {key.split(".")[0] for key in build().state_dict()} == {"backbone", "entities", "readout", "numbers"}
+
+
+def slots_in_metamon(argv: list[str], bindings: str) -> int:
+    upstream.install()
+    upstream.install_train_script("metamon.rl.train", [*argv, "--model_gin_config", "a", "--train_gin_config", "b"])
+    upstream.parse_as_metamon_does(
+        upstream.model_file("gemma_tiny_entity.gin"),
+        tokenizer=upstream.Tokenizer(upstream.word_ids(Vocabulary.default().words)),
+        finalize=False,
+    )
+    gin.parse_config(bindings)
+    return len(upstream.build_encoder(words=106, numbers=55).entities.slots)
+
+
+def test_in_metamons_process_its_train_script_says_which_space_it_is_unless_gin_does(tmp_path: Path) -> None:
+    argv = ["--run_name", "mine", "--save_dir", str(tmp_path), "--obs_space", "OpponentMoveObservationSpace"]
+    assert upstream.run(slots_in_metamon, argv, "") == 21
+    binding = "GemmaTstepEncoder.observation_space = 'TeamPreviewObservationSpace'"
+    assert upstream.run(slots_in_metamon, [*argv[:-1], "MyObservationSpace"], binding) == 17
+
+
+@pytest.mark.parametrize("bound", [[], ["GemmaTstepEncoder.observation_space = 'OpponentMoveObservationSpace'"]])
+def test_metamons_evaluation_is_told_the_space_of_the_run(
+    bound: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = configs.load("gemma_tiny_entity.gin", None, bound).text
+    view = BattleView.from_names(
+        obs_space="TeamPreviewObservationSpace", action_space="DefaultActionSpace", reward_function="BinaryReward"
+    )
+    (tmp_path / "ckpts").mkdir()
+    description = checkpoints.RunDescription(identity=checkpoints.identify(view), config=text)
+    description.write(tmp_path / "ckpts" / DESCRIPTION)
+    read: list[str] = []
+
+    def stop(_run_dir: Path, _epoch: int, _description: Any, config: Path, _nothing: Path) -> str:
+        read.append(config.read_text())
+        raise StopIteration
+
+    monkeypatch.setattr(evaluation, "_import_metamon", lambda: None)
+    monkeypatch.setattr(evaluation, "_register", stop)
+    with pytest.raises(StopIteration):
+        evaluation.evaluate(tmp_path, 1, [])
+    told = configs.load_text(read[0]).bindings["GemmaTstepEncoder.observation_space"]
+    assert told == ("'OpponentMoveObservationSpace'" if bound else "'TeamPreviewObservationSpace'")
 
 
 # ---- a run

@@ -57,11 +57,15 @@ class EntityReader(nn.Module):
         self.fusion = nn.Sequential(
             *(
                 nn.TransformerEncoderLayer(
-                    width, n_heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+                    width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
                 )
                 for _ in range(n_layers)
             )
         )
+        for layer in self.fusion:  # at first each entity stands for itself: random mixing would blur them
+            nn.init.zeros_(layer.self_attn.out_proj.weight)
+            nn.init.zeros_(layer.linear2.weight)
+            nn.init.zeros_(layer.linear2.bias)
 
     def split(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Turns (N, W) -> their distinct entities (M, K), NO_WORD behind short ones, and which stands where (N, E)."""

@@ -120,7 +120,7 @@ class GemmaTstepEncoder(nn.Module):
         save_base_weights: bool = False,
         vocabulary: Sequence[str] | None = None,
         observation_space: str | None = None,
-        fusion_layers: int = 2,
+        fusion_layers: int = 1,
         fusion_width: int | None = None,
         fusion_heads: int = 8,
     ) -> None:
@@ -137,7 +137,7 @@ class GemmaTstepEncoder(nn.Module):
             fusion_heads=fusion_heads,
         )
         if fusion_layers < 0:
-            raise ConfigError(f"fusion_layers ({fusion_layers}) must not be negative; 2 is usual")
+            raise ConfigError(f"fusion_layers ({fusion_layers}) must not be negative; 1 is usual")
         if not 0 < token_mask_share < 1:
             raise ConfigError(f"token_mask_share ({token_mask_share}) must be above 0 and below 1; 0.15 is usual")
         self.options = BackboneOptions(
