@@ -3,6 +3,7 @@
 Small random Gemmas, float32, CPU, turns of the default observation space made of random words.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from gemma_metamon import configs
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
+from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup, Texts
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.showdown.players import BatchedPolicy
 from gemma_metamon.text.slots import split_turn
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
@@ -328,13 +331,18 @@ def test_metamons_evaluation_is_told_the_space_of_the_run(
 # ---- a run
 
 
-def test_a_run_trains_resumes_and_refuses_weights_of_the_other_granularity(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+def test_a_run_trains_resumes_plays_and_refuses_weights_of_the_other_granularity(
+    tmp_path: Path, battle_file: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(train_command(tmp_path, *OVERRIDE)) == 0
     folder = checkpoints.checkpoint_folder(tmp_path / "run", 1)
     assert checkpoints.read_meta(folder).identity.granularity == "entity"
     assert main(train_command(tmp_path, *OVERRIDE, "--ckpt", "1", "--epochs", "2")) == 0
+    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "run", None), "cpu")
+    policy = BatchedPolicy(agent, meta.view(), max_battles=1)
+    session, states = policy.open_session(), load_battle(battle_file).states[:3]
+    legal = torch.arange(13) == 4
+    assert [asyncio.run(policy.decide(session, state, legal.numpy())) for state in states] == [4, 4, 4]
     capsys.readouterr()
     assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2")) == 1
     assert "granularity 'entity', but this run uses 'turn'" in capsys.readouterr().err
