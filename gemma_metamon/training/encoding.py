@@ -58,12 +58,14 @@ class EncodedBattle:
         actions = np.eye(illegal_actions.shape[1], dtype=np.float32)[np.maximum(chosen, 0)]
         dones = np.zeros((len(chosen), 1), dtype=bool)
         dones[-1] = True
+        rl2s = np.zeros((1 + len(chosen), 1 + actions.shape[1]), dtype=np.float32)
+        rl2s[1:, 0], rl2s[1:, 1:] = rewards, actions
         return cls(
             text_tokens=text_tokens,
             numbers=numbers,
             illegal_actions=illegal_actions,
             missing_action_mask=np.append(chosen == MISSING_ACTION, True)[:, None],
-            rl2s=np.pad(np.concatenate([rewards[:, None], actions], axis=1), ((1, 0), (0, 0))),
+            rl2s=rl2s,
             rewards=rewards[:, None],
             dones=dones,
             actions=actions,

@@ -5,10 +5,11 @@ timestep is the terminal state: no action (-1), no reward. Text tokens take two 
 """
 
 import hashlib
-from collections.abc import Sequence
+import mmap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,49 +90,68 @@ def write_shard(
     )
 
 
+class ArrayPlace(NamedTuple):
+    """Where an array lies in a file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
 class Shard:
     """A mapped Arrow file. The map ends when this is forgotten; what `battle` returns are copies.
+
+    Args:
+        path: the file.
+        places: of its arrays, from an earlier Shard of the same file: it is then not parsed again.
 
     Raises DataError, naming the file, where it is no shard of a store.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, places: Mapping[str, ArrayPlace] | None = None) -> None:
         self.path = path
         try:
-            with pa.memory_map(str(path)) as source:  # the map outlives the file's descriptor
-                batch = pa.ipc.open_file(source).get_batch(0)
-            timesteps = batch.column("timesteps")
-            self.names, self.damage = batch.column("name"), batch.column("damage")
-            self.hold_out_ranks: npt.NDArray[np.float64] = batch.column("hold_out_rank").to_numpy()
-            self._offsets = timesteps.offsets.to_numpy()
-            fields = timesteps.values
-            self._chosen, self._rewards = fields.field("chosen").to_numpy(), fields.field("reward").to_numpy()
-            self._text_tokens, self._numbers, self._illegal = (
-                fields.field(name).values.to_numpy().reshape(-1, fields.field(name).type.list_size)
-                for name in ("text_tokens", "numbers", "illegal_actions")
-            )
-        except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
+            with path.open("rb", buffering=0) as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.places = self._find_arrays() if places is None else places
+            arrays = {
+                name: np.ndarray(shape, dtype, self._mapped, at) for name, (dtype, shape, at) in self.places.items()
+            }
+        except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and run the same prepare command again") from error
+        self.hold_out_ranks: npt.NDArray[np.float64] = arrays["hold_out_rank"]
+        self._starts = arrays["starts"]
+        self._text_tokens, self._numbers = arrays["text_tokens"], arrays["numbers"]
+        self._illegal, self._chosen, self._rewards = arrays["illegal_actions"], arrays["chosen"], arrays["reward"]
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.hold_out_ranks)
+
+    @property
+    def names(self) -> pa.Array:
+        """Of the battle files."""
+        return self._parse().column("name")
+
+    @property
+    def damage(self) -> pa.Array:
+        """Why a battle has no timesteps; null where it has some."""
+        return self._parse().column("damage")
 
     @property
     def n_timesteps(self) -> int:
         """Decisions: what the terminal states follow."""
-        lengths = np.diff(self._offsets)
+        lengths = np.diff(self._starts)
         return int(lengths.sum() - (lengths > 0).sum())
 
     def damage_of(self, row: int) -> str | None:
         """Why a row has no timesteps; None where it has some."""
-        reason: str | None = self.damage[row].as_py() if self._offsets[row] == self._offsets[row + 1] else None
-        return reason
+        return None if self._starts[row] < self._starts[row + 1] else str(self.damage[row].as_py())
 
     def battle(self, row: int) -> EncodedBattle:
         """Raises DataError with the reason where the battle's file was damaged."""
         if (reason := self.damage_of(row)) is not None:
             raise DataError(reason)
-        states = slice(self._offsets[row], self._offsets[row + 1])
+        states = slice(self._starts[row], self._starts[row + 1])
         decisions = slice(states.start, states.stop - 1)
         return EncodedBattle.from_columns(
             text_tokens=self._text_tokens[states].astype(np.int32),
@@ -140,6 +160,30 @@ class Shard:
             chosen=self._chosen[decisions],
             rewards=self._rewards[decisions].copy(),
         )
+
+    def _parse(self) -> pa.RecordBatch:
+        return pa.ipc.open_file(pa.py_buffer(self._mapped)).get_batch(0)
+
+    def _find_arrays(self) -> dict[str, ArrayPlace]:
+        base = pa.py_buffer(self._mapped).address
+        batch = self._parse()
+        timesteps = batch.column("timesteps")
+        fields = timesteps.values
+        columns = {
+            "hold_out_rank": (batch.column("hold_out_rank"), ()),
+            "starts": (timesteps.offsets, ()),
+            "chosen": (fields.field("chosen"), ()),
+            "reward": (fields.field("reward"), ()),
+        }
+        for name in ("text_tokens", "numbers", "illegal_actions"):
+            rows = fields.field(name)
+            columns[name] = (rows.values, (rows.type.list_size,))
+        places = {}
+        for name, (column, width) in columns.items():
+            array = column.to_numpy().reshape(-1, *width)  # a view of the file: of what has nulls, this would raise
+            offset = array.__array_interface__["data"][0] - base if array.size else 0
+            places[name] = ArrayPlace(array.dtype, array.shape, offset)
+        return places
 
 
 def size_complaint(root: Path, record: ShardRecord) -> str | None:

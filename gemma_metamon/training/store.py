@@ -26,12 +26,12 @@ from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle
-from gemma_metamon.training.shards import Shard, ShardRecord, find_damage, size_complaint
+from gemma_metamon.training.shards import ArrayPlace, Shard, ShardRecord, find_damage, size_complaint
 
 STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 LAYOUT = 1
 MAPPED_SHARDS = 64
-"""Shards that are mapped at a time: what bounds the resident memory of a store of any size."""
+"""Shards that are mapped at a time: the bound of what a store of any size takes of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +142,16 @@ class StoredBattles(Sequence[StoredBattle]):
 class BattleStore:
     """A prepared store, for reading. Its battles are numbered through, by format and name.
 
+    Args:
+        root: the store.
+        mapped_shards: files that are mapped at a time, least recently used dropped first.
+
     Raises DataError where store.json is damaged, a shard is missing, or one is not of the size it was written with.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, mapped_shards: int = MAPPED_SHARDS) -> None:
         self.root = root
+        self.mapped_shards = mapped_shards
         self.identity, self.plans = read_plan(root)
         self.records = read_records(root)
         self._shards = [
@@ -156,6 +161,7 @@ class BattleStore:
         ]
         self._starts = np.cumsum([0] + [size for _, size in self._shards])
         self._mapped: OrderedDict[int, Shard] = OrderedDict()
+        self._places: dict[int, Mapping[str, ArrayPlace]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": OrderedDict()}  # for loader processes, which map their own
@@ -236,8 +242,9 @@ class BattleStore:
         if index in self._mapped:
             self._mapped.move_to_end(index)
         else:
-            self._mapped[index] = Shard(self.root / self._shards[index][0])
-            if len(self._mapped) > MAPPED_SHARDS:
+            shard = Shard(self.root / self._shards[index][0], self._places.get(index))
+            self._places[index], self._mapped[index] = shard.places, shard
+            if len(self._mapped) > self.mapped_shards:
                 self._mapped.popitem(last=False)
         return self._mapped[index]
 
