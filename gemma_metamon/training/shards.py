@@ -169,7 +169,7 @@ class Shard:
         batch = self._parse()
         timesteps = batch.column("timesteps")
         fields = timesteps.values
-        columns = {
+        columns: dict[str, tuple[pa.Array, tuple[int, ...]]] = {
             "hold_out_rank": (batch.column("hold_out_rank"), ()),
             "starts": (timesteps.offsets, ()),
             "chosen": (fields.field("chosen"), ()),
