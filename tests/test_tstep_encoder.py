@@ -41,8 +41,8 @@ TINY: dict[str, Any] = {
 
 def build(**changes: Any) -> GemmaTstepEncoder:
     torch.manual_seed(0)
-    options = {"pretrained": False, "backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3, **changes}
-    return GemmaTstepEncoder(**SPACES, **options)
+    options = {"pretrained": False, "backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3}
+    return GemmaTstepEncoder(**SPACES, **{**options, "text_cache_mb": 0, **changes})
 
 
 @pytest.fixture(scope="module")

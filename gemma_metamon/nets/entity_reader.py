@@ -54,15 +54,14 @@ class EntityReader(nn.Module):
         self.register_buffer("places", torch.arange(1, len(slots) + 1), persistent=False)  # (E,), for the readout
         self.pool = SummaryReadout(hidden_size, longest, summary_tokens=n_heads, token_dim=width // n_heads)
         self.slots = nn.Parameter(torch.randn(len(slots), width) * SLOT_STD)
-        self.fusion = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-                )
-                for _ in range(n_layers)
+        layers = [
+            nn.TransformerEncoderLayer(
+                width, n_heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
-        )
-        for layer in self.fusion:  # at first each entity stands for itself: random mixing would blur them
+            for _ in range(n_layers)
+        ]
+        self.fusion = nn.Sequential(*layers)
+        for layer in layers:  # at first each entity stands for itself: random mixing would blur them
             nn.init.zeros_(layer.self_attn.out_proj.weight)
             nn.init.zeros_(layer.linear2.weight)
             nn.init.zeros_(layer.linear2.bias)

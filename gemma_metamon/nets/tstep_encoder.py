@@ -24,6 +24,7 @@ from gemma_metamon.nets.numerics import NumbersEncoder
 from gemma_metamon.nets.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
+from gemma_metamon.nets.text_cache import TextCache, weights_of
 from gemma_metamon.nets.weights import GEMMA_3_270M
 from gemma_metamon.text.phrases import check_phrasing
 from gemma_metamon.text.slots import find_space, split_turn
@@ -83,6 +84,8 @@ class GemmaTstepEncoder(nn.Module):
         fusion_layers: for granularity "entity", layers of the transformer over the entities of a turn.
         fusion_width: its width, also of an entity's vector; None is Gemma's.
         fusion_heads: its attention heads, also the pooling heads that make an entity's vector.
+        text_cache_mb: megabytes of what was made of texts that are kept, so that none is read twice while no weight
+            changes: when acting, or with freeze_base_model (then also in training). 0 keeps nothing.
 
     Raises:
         ConfigError: values that cannot work, before anything is loaded.
@@ -123,6 +126,7 @@ class GemmaTstepEncoder(nn.Module):
         fusion_layers: int = 1,
         fusion_width: int | None = None,
         fusion_heads: int = 8,
+        text_cache_mb: int = 1024,
     ) -> None:
         super().__init__()
         _check_granularity(granularity)
@@ -136,6 +140,8 @@ class GemmaTstepEncoder(nn.Module):
             fusion_width=fusion_width,
             fusion_heads=fusion_heads,
         )
+        if text_cache_mb < 0:
+            raise ConfigError(f"text_cache_mb ({text_cache_mb}) must not be negative; 0 keeps nothing")
         if fusion_layers < 0:
             raise ConfigError(f"fusion_layers ({fusion_layers}) must not be negative; 1 is usual")
         if not 0 < token_mask_share < 1:
@@ -181,6 +187,7 @@ class GemmaTstepEncoder(nn.Module):
         self.masked_share = token_mask_share if token_mask_aug else 0.0
         self.gradient_checkpointing = gradient_checkpointing
         self.encoder_chunk_tokens = encoder_chunk_tokens
+        self.text_cache = TextCache(text_cache_mb * 2**20) if text_cache_mb else None
         self.trains_backbone = any(parameter.requires_grad for parameter in self.backbone.parameters())
         if pretrained and not self.options.trains_base and not save_base_weights:
             hooked: Any = self  # torch gives these two methods no types
@@ -222,7 +229,29 @@ class GemmaTstepEncoder(nn.Module):
         return summary
 
     def pool_texts(self, words: Tensor, pool: SummaryReadout) -> Tensor:
-        """Texts (N, W) -> (N, pool.emb_dim), chunk by chunk; what neighbours have in common is read once."""
+        """Different texts (N, W) -> (N, pool.emb_dim); what was read under the same weights is not read again."""
+        if self.text_cache is None or (self.trains_backbone and (self.training or torch.is_grad_enabled())):
+            return self._read_and_pool(words, pool)
+        if self.trains_backbone:
+            weights = weights_of((self.backbone, pool))
+            pooled = self.text_cache.read(words, weights, lambda unread: self._read_and_pool(unread, pool).unbind(0))
+            return torch.stack(pooled)
+        states = self.text_cache.read(words, weights_of([self.backbone]), self._read_states)  # of a text (t, hidden)
+        summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.subwords(words).slots)
+        return summary
+
+    @torch.no_grad()
+    def _read_states(self, words: Tensor) -> list[Tensor]:
+        """Gemma's states of each text, (t, hidden_size) of its t subwords."""
+        texts, text_of = self.subwords(words).sorted_distinct()
+        states: list[Tensor] = []
+        for chunk in plan_chunks(texts, self._memory_plan(words.device).chunk_subwords):
+            read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
+            states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
+        return [states[text] for text in text_of.tolist()]
+
+    def _read_and_pool(self, words: Tensor, pool: SummaryReadout) -> Tensor:
+        """Chunk by chunk; what neighbours have in common is read once."""
         texts, text_of = self.subwords(words).sorted_distinct()
         plan = self._memory_plan(words.device)
         chunks = [pack(texts[chunk]) for chunk in plan_chunks(texts, plan.chunk_subwords)]

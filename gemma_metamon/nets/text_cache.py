@@ -1,0 +1,72 @@
+"""What was made of texts that were read before, so that nothing is read twice while no weight changes."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor, nn
+
+
+class TextCache:
+    """One tensor per text, at most `max_bytes` of them; the least recently used go first.
+
+    A text is its word ids: the same words give the same tensor, exactly, as long as the weights are the same. When they
+    are not, everything is forgotten.
+
+    Attributes:
+        hits: texts that were found.
+        misses: texts that had to be read.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.hits = self.misses = self.n_bytes = 0
+        self._weights: object = None
+        self._values: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def read(self, words: Tensor, weights: object, compute: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+        """A tensor for each text.
+
+        Args:
+            words: (N, W) word ids.
+            weights: what `weights_of` says of the weights that `compute` uses.
+            compute: texts (M, W) that are all different -> a tensor for each.
+        """
+        if weights != self._weights:
+            self.clear()
+            self._weights = weights
+        keys = [row.tobytes() for row in words.cpu().numpy()]
+        found = {key: self._values[key] for key in keys if key in self._values}
+        missing = {key: row for row, key in enumerate(keys) if key not in found}
+        for key in found:
+            self._values.move_to_end(key)
+        if missing:
+            for key, value in zip(missing, compute(words[list(missing.values())]), strict=True):
+                found[key] = value
+                self._put(key, value.clone())  # a view would keep the whole batch alive
+        self.hits += len(keys) - len(missing)
+        self.misses += len(missing)
+        return [found[key] for key in keys]
+
+    def clear(self) -> None:
+        """Forgets every text; the counts stay."""
+        self._values.clear()
+        self.n_bytes = 0
+
+    def _put(self, key: bytes, value: Tensor) -> None:
+        self._values[key] = value
+        self.n_bytes += value.nbytes
+        while self.n_bytes > self.max_bytes:
+            _, oldest = self._values.popitem(last=False)
+            self.n_bytes -= oldest.nbytes
+
+
+def weights_of(modules: Iterable[nn.Module]) -> object:
+    """Something that compares unequal as soon as a parameter of these is changed in place, replaced or moved."""
+    return tuple(
+        (id(parameter), parameter._version, parameter.data_ptr())
+        for module in modules
+        for parameter in module.parameters()
+    )
