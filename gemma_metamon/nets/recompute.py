@@ -50,7 +50,9 @@ class _Recompute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         parameters = ctx.saved_tensors
-        totals: list[Tensor | None] = [None] * len(parameters)
+        # made before the first chunk: what stays must not lie between what goes, or the memory fragments
+        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        used = [False] * len(parameters)
         before = _get_random_state(ctx.chunks[0][0].device)
         grads = torch.split(grad_outputs[0], ctx.sizes)
         for chunk, state, grad in zip(ctx.chunks, ctx.random_states, grads, strict=True):
@@ -59,11 +61,12 @@ class _Recompute(torch.autograd.Function):
                 output = ctx.function(*chunk)
             gradients = torch.autograd.grad(output, parameters, grad, allow_unused=True)
             for index, gradient in enumerate(gradients):
-                total = totals[index]
                 if gradient is not None:
-                    totals[index] = gradient if total is None else total.add_(gradient)
+                    totals[index].add_(gradient)
+                    used[index] = True
+            del output, gradients  # so that they do not lie among the next chunk's
         _set_random_state(ctx.chunks[0][0].device, before)
-        return None, None, *totals
+        return None, None, *(total if is_used else None for total, is_used in zip(totals, used, strict=True))
 
 
 def _get_random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
