@@ -33,7 +33,7 @@ class PackedTexts(NamedTuple):
         slots: (n, T), as in `Texts`.
         own_rows: (n, Q), where each subword of a text's own part stands in the row; anything behind its end.
         own_depths: (n, Q), their places in the text.
-        is_own: (n, Q), True where there is one.
+        own_places: (U,), where each subword of the row stands in `own_rows`, flattened.
     """
 
     subwords: Tensor
@@ -42,7 +42,7 @@ class PackedTexts(NamedTuple):
     slots: Tensor
     own_rows: Tensor
     own_depths: Tensor
-    is_own: Tensor
+    own_places: Tensor
 
 
 def plan_chunks(texts: Texts, chunk_subwords: int) -> list[slice]:
@@ -80,7 +80,7 @@ def pack(texts: Texts) -> PackedTexts:
         slots=texts.slots,
         own_rows=(first + place).clamp(max=int(own.sum()) - 1),
         own_depths=shared + place,
-        is_own=place < own,
+        own_places=(place < own).flatten().nonzero().flatten(),
     )
 
 
@@ -136,8 +136,8 @@ def attend(
     queries = queries.permute(0, 2, 3, 1, 4).reshape(n, K, -1, D)  # (n, K, H / K * Q, D)
     mask = attention_mask[:, None].expand(n, H // K, -1, -1).reshape(n, 1, -1, attention_mask.shape[-1])
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    out = out.view(n, K, H // K, Q, D).permute(0, 3, 1, 2, 4)  # (n, Q, K, H / K, D)
-    return out[packed.is_own].view(1, -1, H, D), None
+    out = out.view(n, K, H // K, Q, D).permute(0, 3, 1, 2, 4).reshape(n * Q, H * D)
+    return _rows(out, packed.own_places[None]).view(1, -1, H, D), None
 
 
 def use_packed_attention(backbone: nn.Module) -> None:
