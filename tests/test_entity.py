@@ -250,8 +250,10 @@ def test_fusion_has_the_size_that_was_asked_for() -> None:
     assert len(encoder.entities.fusion) == 3
     assert encoder.encode_texts(make_turns()).shape == (6, 24)
     assert build(fusion_layers=0).encode_texts(make_turns()).shape == (6, 24)
-    with pytest.raises(ConfigError, match=r"fusion_width \(50\) must be a multiple of fusion_heads \(8\)"):
-        build(fusion_width=50)
+    with pytest.raises(ConfigError, match=r"fusion_width \(50\) must be a multiple of fusion_heads \(8\).* 56"):
+        build(fusion_width=50, pretrained=True, backbone_config=None, model_name="/nowhere")  # before it is loaded
+    with pytest.raises(ConfigError, match=r"fusion_width \(32\) must be a multiple of fusion_heads \(7\)"):
+        build(fusion_heads=7)
 
 
 def test_fusion_starts_as_if_there_were_none(encoder: GemmaTstepEncoder) -> None:

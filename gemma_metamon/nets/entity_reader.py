@@ -45,8 +45,7 @@ class EntityReader(nn.Module):
 
     def __init__(self, slots: Sequence[Slot], hidden_size: int, *, width: int, n_layers: int, n_heads: int) -> None:
         super().__init__()
-        if width % n_heads:
-            raise ConfigError(f"fusion_width ({width}) must be a multiple of fusion_heads ({n_heads})")
+        check_fusion(width, n_heads)
         longest, n_words = max(slot.stop - slot.start for slot in slots), slots[-1].stop
         # (E, K), the words of each slot; behind them, the one after the turn's last, which `split` adds
         words_of = [[*range(slot.start, slot.stop), *[n_words] * longest][:longest] for slot in slots]
@@ -75,3 +74,12 @@ class EntityReader(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         fused: Tensor = self.fusion(vectors + self.slots)  # (N, E, D)
         return fused
+
+
+def check_fusion(width: int, n_heads: int) -> None:
+    """Raise ConfigError for a width that is no multiple of n_heads."""
+    if width % n_heads:
+        raise ConfigError(
+            f"fusion_width ({width}) must be a multiple of fusion_heads ({n_heads}); "
+            f"the next one is {(width // n_heads + 1) * n_heads}"
+        )

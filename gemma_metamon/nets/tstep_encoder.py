@@ -18,7 +18,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_interface import HasShape
 from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
-from gemma_metamon.nets.entity_reader import EntityReader
+from gemma_metamon.nets.entity_reader import EntityReader, check_fusion
 from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
 from gemma_metamon.nets.numerics import NumbersEncoder
 from gemma_metamon.nets.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
@@ -140,6 +140,8 @@ class GemmaTstepEncoder(nn.Module):
             fusion_width=fusion_width,
             fusion_heads=fusion_heads,
         )
+        if fusion_width is not None:  # Gemma's own is known later
+            check_fusion(fusion_width, fusion_heads)
         if text_cache_mb < 0:
             raise ConfigError(f"text_cache_mb ({text_cache_mb}) must not be negative; 0 keeps nothing")
         if fusion_layers < 0:
