@@ -108,6 +108,25 @@ def test_a_new_sigma_layer_knows_its_largest_singular_value() -> None:
     assert SigmaReparam(6, 4, fast_init=True).weight.std() > 0.1
 
 
+def test_acting_sees_changed_weights_at_once() -> None:
+    encoder = build()
+    seq, times = timesteps(3)
+    with torch.no_grad():
+        before = encoder(seq, times)
+        torch.testing.assert_close(encoder(seq, times), before, rtol=0, atol=0)
+        for parameter in (encoder.tformer.layers[0].ff1.gamma, encoder.tformer.layers[0].ff2.weight):
+            parameter.add_(0.5 * torch.rand_like(parameter))
+            acting = encoder(seq, times)
+            assert not torch.allclose(acting, before)
+            with torch.enable_grad():
+                torch.testing.assert_close(acting, encoder(seq, times).detach(), rtol=0, atol=1e-6)
+            before = acting
+        encoder.train()(seq, times)  # moves u and v
+        moved = encoder.eval()(seq, times)
+    with torch.enable_grad():
+        torch.testing.assert_close(moved, encoder(seq, times).detach(), rtol=0, atol=1e-6)
+
+
 def test_attention_type_has_no_effect() -> None:
     seq, times = timesteps(3)
     torch.testing.assert_close(build(attention_type=object)(seq, times), build()(seq, times), rtol=0, atol=0)

@@ -44,8 +44,16 @@ class SigmaReparam(nn.Linear):
             u, v = left[:, 0].clone(), right[:, 0].clone()
         self.register_buffer("u", F.normalize(u, dim=0))
         self.register_buffer("v", F.normalize(v, dim=0))
+        self._known_scale: tuple[object, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        scale = self._move_and_scale() if self.training or torch.is_grad_enabled() else self._settled_scale()
+        # the scaled weight itself is never made: it would cost as much memory as all the parameters
+        out = F.linear(x, self.weight) * scale.to(x.dtype)
+        return out if self.bias is None else out + self.bias
+
+    def _move_and_scale(self) -> Tensor:
+        """The weight's factor gamma / sigma, (1,), after a step of power iteration in training."""
         with torch.autocast(self.weight.device.type, enabled=False):
             u, v = self.u, self.v
             if self.training:
@@ -54,10 +62,15 @@ class SigmaReparam(nn.Linear):
                     v = F.normalize(self.weight.T @ u, dim=0)
                     self.u.copy_(u)
                     self.v.copy_(v)
-            scale = self.gamma / (u @ self.weight @ v)  # (1,)
-        # the scaled weight itself is never made: it would cost as much memory as all the parameters
-        out = F.linear(x, self.weight) * scale.to(x.dtype)
-        return out if self.bias is None else out + self.bias
+            scale: Tensor = self.gamma / (u @ self.weight @ v)
+            return scale
+
+    def _settled_scale(self) -> Tensor:
+        """The same when acting, where it stays: a step then goes through the weights once, not twice."""
+        made_of = tuple((t._version, t.data_ptr()) for t in (self.weight, self.gamma, self.u, self.v))
+        if self._known_scale is None or self._known_scale[0] != made_of:
+            self._known_scale = made_of, self._move_and_scale()
+        return self._known_scale[1]
 
 
 class FixedPosEmb(nn.Module):

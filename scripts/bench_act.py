@@ -1,0 +1,146 @@
+"""Latency of a decision in one battle: granularity "entity" and "turn", which read no text twice, against "direct".
+
+    npm ci --prefix tests/npm                       # Gemma's tokenizer, which only the direct formulation needs
+    python scripts/bench_act.py --threads 2         # on a busy machine with GOMP_SPINCOUNT=1000 before it
+
+All sides are the flagship agent with random weights (float32 on a CPU, bfloat16 for Gemma on CUDA) and differ in the
+timestep encoder alone; "direct" is that of bench_encoder.py. Each plays through recorded gen9ou battles decision by
+decision, one battle at a time, with the transformer's KV cache; the sides take turns at every decision. What the text
+cache holds goes on from battle to battle, as when an agent plays. Prints a table; --json ends with one line of JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_encoder import GEMMA_3_270M_CONFIG, OBS_SPACE, SMALL, TOKENIZER, Direct
+from torch import Tensor, nn
+
+from gemma_metamon import configs, sample_battles
+from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.text.phrases import join_phrases
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.dataset import collate, encode_battle, take_window
+from gemma_metamon.training.experiment import Experiment
+
+SIDES = ("entity", "turn", "direct")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--battles", type=int, default=3, help="played one after the other (default: %(default)s)")
+    parser.add_argument("--direct_every", type=int, default=4, help="time direct on each such decision (%(default)s)")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="Gemma's tokenizer.json, or its folder")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--small", action="store_true", help="a tiny Gemma, to see that it runs")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    view = BattleView.from_names(
+        obs_space=OBS_SPACE, action_space="DefaultActionSpace", reward_function="DefaultShapedReward"
+    )
+    agents = {side: build_agent(side, view, args) for side in SIDES}
+    latencies = play(agents, view, args)
+    result: dict[str, Any] = {"device": args.device, "threads": args.threads, "decisions": len(latencies["entity"])}
+    result["milliseconds"] = {
+        side: {"median": 1e3 * statistics.median(times), "p95": 1e3 * percentile_95(times)}
+        for side, times in latencies.items()
+    }
+    for side in ("entity", "turn"):
+        for name in ("median", "p95"):
+            ratio = result["milliseconds"]["direct"][name] / result["milliseconds"][side][name]
+            result[f"{side}_vs_direct_{name}"] = round(ratio, 2)
+        cache = agents[side].tstep_encoder.text_cache
+        result[f"{side}_share_read"] = round(cache.misses / (cache.hits + cache.misses), 4)
+    print_table(result)
+    if args.json:
+        print(json.dumps(result))
+
+
+class DirectTimestep(nn.Module):
+    """bench_encoder's direct formulation as a timestep encoder."""
+
+    emb_dim = 2944
+
+    def __init__(self, view: BattleView, tokenizer: Path, config: dict[str, Any], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.view = view
+        self.direct = Direct(tokenizer, config, 2688, dtype)
+        self.numbers = NumbersEncoder(view.obs_space.n_numbers, 1 + view.action_space.n, extra_dim=18, emb_dim=256)
+
+    def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor) -> Tensor:
+        words = obs["text_tokens"].flatten(0, 1).cpu().numpy()
+        lines = [self.view.vocabulary.decode(row) for row in words]
+        texts = self.direct([join_phrases(line, "natural", self.view.vocabulary) for line in lines])
+        return torch.cat([texts.view(*rl2s.shape[:2], -1), self.numbers(obs["numbers"], rl2s)], dim=-1)
+
+
+def build_agent(side: str, view: BattleView, args: argparse.Namespace) -> Any:
+    torch.manual_seed(0)
+    config = SMALL if args.small else GEMMA_3_270M_CONFIG
+    overrides = ["GemmaTstepEncoder.pretrained = False", f"GemmaTstepEncoder.backbone_config = {config}"]
+    granularity = "turn" if side == "turn" else "entity"
+    configs.load(
+        "gemma_synthetic_multitaskagent.gin", None, [*overrides, f"GemmaTstepEncoder.granularity = '{granularity}'"]
+    )
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    agent: Any = experiment.build_agent(view)
+    if side == "direct":
+        dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
+        agent.tstep_encoder = DirectTimestep(view, args.tokenizer, config, dtype)
+    return agent.to(args.device).eval()
+
+
+def play(agents: dict[str, Any], view: BattleView, args: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each decision, by side."""
+    files = sorted(find_battles(sample_battles.extract("gen9ou"), ["gen9ou"]))[: args.battles]
+    if not files:
+        raise SystemExit("bench_act: no bundled gen9ou battles")
+    latencies: dict[str, list[float]] = {side: [] for side in agents}
+    rows = torch.arange(1)
+    for path in files:
+        battle = encode_battle(path, view)
+        batch = collate([take_window(battle, 0, len(battle.actions))]).to(torch.device(args.device))
+        caches = {side: agent.traj_encoder.init_cache(1) for side, agent in agents.items()}
+        for t in range(batch.rl2s.shape[1]):
+            obs = {name: array[:, t : t + 1] for name, array in batch.obs.items()}
+            for side, agent in agents.items():
+                if side == "direct" and t % args.direct_every:
+                    continue
+                wait(args.device)
+                started = time.perf_counter()
+                agent.act(obs, batch.rl2s[:, t : t + 1], batch.time_idxs[:, t : t + 1], caches[side], rows)
+                wait(args.device)
+                latencies[side].append(time.perf_counter() - started)
+    return latencies
+
+
+def wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def percentile_95(times: list[float]) -> float:
+    return sorted(times)[int(0.95 * (len(times) - 1))]
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print("| | median, ms | 95th percentile, ms | direct / this, median | direct / this, 95th | share of texts read |")
+    print("|---|---|---|---|---|---|")
+    for side, times in result["milliseconds"].items():
+        ratios = [result.get(f"{side}_vs_direct_{name}", 1.0) for name in ("median", "p95")]
+        read = result.get(f"{side}_share_read", 1.0)
+        print(
+            f"| {side} | {times['median']:.1f} | {times['p95']:.1f} | {ratios[0]} | {ratios[1]} | {100 * read:.1f} % |"
+        )
+
+
+if __name__ == "__main__":
+    main()
