@@ -1,6 +1,8 @@
 """Every word of a turn is in exactly one slot, and the slot's name says what it is."""
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from gemma_metamon.battle.observations import OBSERVATION_SPACES, ObservationSpa
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.text.slots import find_space, split_turn
 
+SCRIPT = Path(__file__).parent.parent / "scripts" / "count_entities.py"
 SPACES = list(OBSERVATION_SPACES.values())
 TAGS = {"player": "<player>", "move 1": "<move>", "move 4": "<move>", "bench 1": "<switch>", "bench 5": "<switch>"}
 TAGS |= {"opponent": "<opponent>", "conditions": "<conditions>"}
@@ -67,3 +70,26 @@ def test_a_width_that_one_space_has_needs_no_name() -> None:
 def test_what_cannot_be_told_is_refused_with_the_mend(n_words: int, name: str | None, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         find_space(n_words, name)
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("count_entities", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_text_is_counted_once_in_a_batch(script: Any) -> None:
+    """By hand: three turns of two entities, two of them the same; a text has as many subwords as words, and bos."""
+    first, second = [("a",), ("b", "c")], [("d", "e"), ("b", "c")]
+    lengths = {text: 1 + len(text) for turn in (first, second) for text in (*turn, sum(turn, ()))}
+    assert script.count([first, second, first], lengths) == {
+        "timesteps": 3,
+        "entities": 3,
+        "entities_per_turn": 1.0,
+        "turn_subwords_all": (4 + 5 + 4) / 3,
+        "turn_subwords": (4 + 5) / 3,
+        "entity_subwords": (2 + 3 + 3) / 3,
+        "ratio": 9 / 8,
+    }
