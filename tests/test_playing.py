@@ -28,9 +28,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def load_policy(run_dir: Path, **options: Any) -> BatchedPolicy:
+def load_policy(run_dir: Path, *, max_battles: int = 16, **options: Any) -> BatchedPolicy:
     agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
-    return BatchedPolicy(agent, meta.view(), max_battles=16, **options)
+    return BatchedPolicy(agent, meta.view(), max_battles=max_battles, **options)
 
 
 @pytest.mark.server
@@ -69,6 +69,38 @@ def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, bat
     assert [line for line in refused if "Unavailable choice" not in line] == []
     assert policy.decisions >= sum(len(record.states) - 1 for record in records)
     assert len(policy._free_rows) == 16
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
+    policy = load_policy(run_dir, max_battles=64, sample=True)
+    sizes: list[int] = []
+    act = policy.agent.act
+
+    def counting(obs: dict[str, torch.Tensor], *arguments: Any, **options: Any) -> Any:
+        sizes.append(len(obs["numbers"]))
+        return act(obs, *arguments, **options)
+
+    policy.agent.act = counting
+    with running_server() as server:
+        result = asyncio.run(
+            play_match(
+                functools.partial(PolicyPlayer, policy),
+                "RandomPlayer",
+                64,
+                battle_format="gen1ou",
+                teams=load_teams("gen1ou"),
+                websocket_url=server.websocket_url,
+                concurrency=64,
+            )
+        )
+    assert result.battles == 64
+    assert sum(sizes) == policy.decisions
+    assert max(sizes) > 8
+    assert len(policy._free_rows) == 64
+    cache = policy.agent.tstep_encoder.text_cache
+    assert cache.hits > 0
 
 
 @pytest.mark.server
