@@ -59,6 +59,17 @@ def test_a_folder_is_prepared_and_counted(tmp_path: Path, capsys: pytest.Capture
     assert (printed["done_before"], printed["set_aside"], printed["unknown_words"]) == (0, 0, 0)
 
 
+def test_people_get_sentences(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = tmp_path / "words.json"
+    words.write_text('["tauros"]')
+    out = tmp_path / "store"
+    assert main(command(BATTLES, out, "--formats", "gen9ou", "--tokenizer", str(words), "--verify")) == 0
+    battles, unknown, verified = capsys.readouterr().out.splitlines()
+    assert battles.startswith("4 battles (0 were there before, 0 set aside as damaged), 108 timesteps, 2 shards, ")
+    assert "words were in no vocabulary; the most frequent: [('<blank>'" in unknown
+    assert verified == "2 shards have the checksums they were written with"
+
+
 def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
     for workers in ("1", "2"):
         assert main(command(BATTLES, tmp_path / workers, "--formats", *FORMATS, "--workers", workers)) == 0

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
     add_space_arguments,
@@ -58,16 +58,32 @@ def run(args: argparse.Namespace) -> int:
     require_share(args, "max_set_aside")
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
-    report: dict[str, object] = {"out": str(args.out)}
+    report: dict[str, Any] = {"out": str(args.out)}
     if args.parsed_replay_dir is not None:
         report |= _prepare(args)
     if args.verify:
         report["verified_shards"] = _verify(args.out)
-    print(json.dumps(report) if args.json else "\n".join(f"{name:<16}{value}" for name, value in report.items()))
+    print(json.dumps(report) if args.json else _as_text(report))
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> dict[str, object]:
+def _as_text(report: dict[str, Any]) -> str:
+    lines = []
+    if "battles" in report:
+        lines.append(
+            "{battles} battles ({done_before} were there before, {set_aside} set aside as damaged), {timesteps} timesteps, "
+            "{shards} shards, {size_bytes} bytes in {out}".format(**report)
+        )
+        if report["unknown_words"]:
+            lines.append(
+                "{unknown_words} words were in no vocabulary; the most frequent: {most_frequent}".format(**report)
+            )
+    if "verified_shards" in report:
+        lines.append("{verified_shards} shards have the checksums they were written with".format(**report))
+    return "\n".join(lines)
+
+
+def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training.encoding import SetAside
@@ -99,7 +115,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, object]:
         "done_before": prepared.done_before,
         "timesteps": prepared.timesteps,
         "shards": prepared.shards,
-        "mb": round(prepared.size_bytes / 1e6, 1),
+        "size_bytes": prepared.size_bytes,
         "unknown_words": prepared.unknown_words.total(),
         "most_frequent": prepared.unknown_words.most_common(5),
     }

@@ -152,6 +152,7 @@ def _make_shards(
             unit="battle",
             total=sum(len(task.names) for task in tasks),
             initial=result.done_before,
+            smoothing=0.05,  # it moves by whole shards
             disable=not progress,
         ) as bar,
     ):

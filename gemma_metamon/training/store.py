@@ -30,7 +30,7 @@ from gemma_metamon.training.shards import ArrayPlace, Shard, ShardRecord, find_d
 
 STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 LAYOUT = 1
-MAPPED_SHARDS = 64
+MAPPED_SHARDS = 32
 """Shards that are mapped at a time: the bound of what a store of any size takes of memory."""
 
 
@@ -130,8 +130,10 @@ class StoredBattles(Sequence[StoredBattle]):
     def split(self, share: float) -> "tuple[StoredBattles, StoredBattles]":
         """Those to train on, in order of format and name, and the held-out, in the order of these."""
         ranks = self.store.hold_out_ranks(self.rows)
-        training = np.unique(self.rows[ranks >= share])
-        return StoredBattles(self.store, training), StoredBattles(self.store, self.rows[ranks < share])
+        trained_on = np.zeros(len(self.store), dtype=bool)
+        trained_on[self.rows[ranks >= share]] = True
+        held_out = self.rows[ranks < share]
+        return StoredBattles(self.store, np.flatnonzero(trained_on)), StoredBattles(self.store, held_out)
 
     def damaged(self) -> "list[tuple[Path, str]]":
         """The battles that have no timesteps, each with its reason."""
@@ -165,6 +167,9 @@ class BattleStore:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": OrderedDict()}  # for loader processes, which map their own
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
 
     @property
     def formats(self) -> list[str]:
@@ -219,7 +224,7 @@ class BattleStore:
 
     def hold_out_ranks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Of these battles. Maps each of their shards once."""
-        ranks = np.empty(self._starts[-1])
+        ranks = np.empty(len(self))
         for index in self._shards_of(rows):
             ranks[self._starts[index] : self._starts[index + 1]] = self._map(index).hold_out_ranks
         return ranks[rows]
@@ -235,7 +240,7 @@ class BattleStore:
         return found
 
     def _shards_of(self, rows: npt.NDArray[np.int64]) -> list[int]:
-        indices: list[int] = np.unique(np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+        indices: list[int] = np.flatnonzero(np.bincount(np.searchsorted(self._starts, rows, side="right") - 1)).tolist()
         return indices
 
     def _map(self, index: int) -> Shard:
