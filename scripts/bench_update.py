@@ -3,8 +3,8 @@
     python scripts/bench_update.py --threads 2      # on a busy machine with GOMP_SPINCOUNT=1000 before it
 
 The flagship agent with random weights, LoRA and binary_rl.gin makes whole updates (forward, backward, clipping,
-targets, AdamW) on a batch of the bundled gen9ou battles, drawn and padded as in training: float32 on a CPU, bfloat16 for
-Gemma on CUDA. "frozen" is gemma_synthetic_multitaskagent_frozen.gin with every text of the batch read before. The
+targets, AdamW) on a batch of the bundled gen9ou battles, drawn and padded as in training: float32 on a CPU, bfloat16
+for Gemma on CUDA. "frozen" is gemma_synthetic_multitaskagent_frozen.gin with every text of the batch read before. The
 encoder's time is that of its forward and of the backward of its output. The sides take turns; medians. Prints a table;
 --json ends with one line of JSON.
 """

@@ -71,8 +71,8 @@ def _as_text(report: dict[str, Any]) -> str:
     lines = []
     if "battles" in report:
         lines.append(
-            "{battles} battles ({done_before} were there before, {set_aside} set aside as damaged), {timesteps} timesteps, "
-            "{shards} shards, {size_bytes} bytes in {out}".format(**report)
+            "{battles} battles ({done_before} were there before, {set_aside} set aside as damaged), "
+            "{timesteps} timesteps, {shards} shards, {size_bytes} bytes in {out}".format(**report)
         )
         if report["unknown_words"]:
             lines.append(
