@@ -28,7 +28,14 @@ def bench() -> Any:
 @pytest.fixture
 def contest(bench: Any) -> Any:
     args = SimpleNamespace(
-        device="cpu", threads=1, slices=3, tokenizer=bench.TOKENIZER, phrasing="natural", seed=0, small=True
+        device="cpu",
+        threads=1,
+        clock="wall",
+        slices=3,
+        tokenizer=bench.TOKENIZER,
+        phrasing="natural",
+        seed=0,
+        small=True,
     )
     return bench.Contest(args)
 
