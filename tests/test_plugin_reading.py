@@ -106,38 +106,39 @@ def test_a_tokenizer_that_cannot_work_is_refused(tokenizer: Any, kind: type[Exce
     assert complaint in said
 
 
-def read_battles(words: int, numbers: int) -> tuple[int, int]:
-    """Texts that went through Gemma for a batch of 2 x 3 different turns, 2 of them padding; and the widest line."""
+def read_battles(words: int, numbers: int) -> tuple[int, int, int]:
+    """Of a batch of 2 x 3 different turns, 2 of them padding: the subwords that went through Gemma, those of the real
+    turns, what they share read once, and the longest turn's."""
     upstream.install()
     vocabulary = Vocabulary.default()
     tokenizer = upstream.Tokenizer(upstream.word_ids(vocabulary.words))
     upstream.parse_as_metamon_does(model_file(), training_file(), tokenizer=tokenizer)
     encoder = build_encoder(words=words, numbers=numbers)
+    encoder.text_cache = None
     ids = torch.randint(-1, len(vocabulary), (2, 3, words), generator=torch.Generator().manual_seed(0))
     obs, rl2s = make_inputs(ids, numbers)
-    texts: list[torch.Tensor] = []
+    rows: list[int] = []
     encoder.backbone.register_forward_pre_hook(
-        lambda _module, _args, kwargs: texts.extend(kwargs["input_ids"]), with_kwargs=True
+        lambda _module, _args, kwargs: rows.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     with torch.no_grad():
         whole = encoder(obs, rl2s)
-        widest = max(len(text) for text in texts)
-        counts = []
+        counts = set()
         for pad in (4, -1, 10**6):  # metamon pads with 4, but no id in a padded row may matter
-            texts.clear()
+            rows.clear()
             for name in obs:
                 obs[name][1, 1:] = pad
             rl2s[1, 1:] = 4.0
             out = encoder(obs, rl2s)
-            counts.append(len(texts))
+            counts.add(sum(rows))
             assert (out[1, 1:] == 0).all()
             torch.testing.assert_close(out[0], whole[0], rtol=0, atol=1e-5)
-    longest = max(
-        len(SubwordTable.load(encoder.phrasing).encode_line(vocabulary.decode(line))) for line in ids.view(6, words)
-    )
-    assert widest == longest
-    assert len(set(counts)) == 1
-    return counts[0], widest
+    real = ids.view(6, words)[:4]
+    texts, _ = encoder.subwords(real).sorted_distinct()
+    table = SubwordTable.load(encoder.phrasing)
+    assert sorted(texts.lengths) == sorted(len(table.encode_line(vocabulary.decode(line))) for line in real)
+    (read,) = counts
+    return read, int((texts.lengths - texts.shared()).sum()), int(texts.lengths.max())
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,6 @@ def test_every_space_is_read_a_line_a_turn_and_padding_is_not(name: str | None, 
     if name is not None:
         space = get_observation_space(name)
         assert (space.n_words, space.n_numbers) == (words, numbers)
-    texts, widest = upstream.run(read_battles, words, numbers)
-    assert texts == 4
-    assert widest > words
+    read, expected, longest = upstream.run(read_battles, words, numbers)
+    assert read == expected
+    assert longest > words
