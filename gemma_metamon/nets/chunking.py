@@ -19,7 +19,7 @@ Gemma 3 270M with LoRA: 6 in float32 on a CPU; in bfloat16 up to twice that, bec
 """
 NO_WORD: Final = -2
 """In place of a word's id, behind the last word of a text that has fewer words than others."""
-CPU_KEPT_BYTES: Final = 2 * 1024**3
+CPU_KEPT_BYTES: Final = 1024**3
 CPU_CHUNK_WIDTHS: Final = 2**20
 """Subwords x widths of a chunk on a CPU: with it a layer's activations are a few MiB, about the size of its cache."""
 

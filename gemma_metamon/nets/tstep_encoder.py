@@ -59,11 +59,11 @@ class GemmaTstepEncoder(nn.Module):
         lora_alpha: their scale is lora_alpha / lora_r.
         lora_dropout: on the adapters' input, in training.
         gradient_checkpointing: recompute a chunk's activations in the backward pass.
-        encoder_chunk_tokens: subwords, padding included, that go through Gemma at a time. None chooses by device:
-            on a CPU 512 for Gemma 3 270M and up to 4096 for small models, whose activations then stay in the cache; on
-            a GPU as many as an eighth of its memory holds (about 9,000 on 140 GB in bfloat16). With None, chunks whose
-            activations fit together in 2 GiB (CPU) or a quarter of the GPU's memory are kept instead of recomputed;
-            with a number every chunk is recomputed.
+        encoder_chunk_tokens: subwords that go through Gemma at a time; what texts begin with alike counts once. None
+            chooses by device: on a CPU 512 for Gemma 3 270M and up to 4096 for small models, whose activations then
+            stay in the cache; on a GPU as many as an eighth of its memory holds (about 9,000 on 140 GB in bfloat16).
+            With None, chunks whose activations are sure to fit in 1 GiB (CPU) or a quarter of the GPU's memory are kept
+            instead of recomputed; with a number every chunk is recomputed.
         dtype: Gemma's own: "auto" is bfloat16 where the machine has CUDA when the encoder is made, unless Gemma's own
             weights train, else float32. "float32" and "bfloat16" hold anywhere; float16 overflows and is refused.
         freeze_base_model: train nothing of Gemma's own weights.
