@@ -16,6 +16,7 @@ import lz4.frame
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.whole_files import written_whole
 
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
@@ -133,11 +134,9 @@ def load_battle(path: Path) -> RecordedBattle:
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
     """Writes `folder/<name>.json.lz4` under another name first, so that a reader never meets half a file."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json.lz4"
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_bytes(lz4.frame.compress(dump_battle(battle)))
-    staged.replace(path)
+    with written_whole(path) as staged:
+        staged.write_bytes(lz4.frame.compress(dump_battle(battle)))
     return path
 
 

@@ -46,7 +46,6 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.text.vocabulary import Vocabulary
     from gemma_metamon.training import checkpoints
     from gemma_metamon.upstream import interchange
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         updates=0,  # no state dict says how many
         draws=0,
         settings={"imported_from": str(args.file)},
-        vocabulary=None if view.vocabulary == Vocabulary.default() else list(view.vocabulary.words),
+        vocabulary=checkpoints.own_words(view.vocabulary),
     )
     run_dir = args.save_dir / args.run_name
     folder = interchange.import_policy(args.file, run_dir, meta)

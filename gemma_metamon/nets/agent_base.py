@@ -221,8 +221,9 @@ class ActorCriticAgent(nn.Module):
                 stats["advantage_mean"] = masked_mean(advantage, counted)
                 stats["filter_mean"] = masked_mean(weights, counted)
                 stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
-            recorded = actions.argmax(-1)[..., None, None].expand_as(actor_loss)  # (B, L, G, 1)
-            actor_loss = actor_loss - self.offline_coeff * weights * policy.logits[:, :-1].gather(-1, recorded)
+            decided = ActionDistribution(policy.probs[:, :-1], policy.logits[:, :-1])  # not in the last state
+            log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
+            actor_loss = actor_loss - self.offline_coeff * weights * log_prob[..., None]
         if self.online_coeff > 0:
             actor_loss = actor_loss - self.online_coeff * self._online_value(state, policy, draws)[:, :-1]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.installation import ensure_installed, find_node
 from gemma_metamon.user_cache import cache_folder
+from gemma_metamon.whole_files import written_whole
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
@@ -70,9 +71,8 @@ def start_background(port: int | None = None, *, ready_timeout_s: float = READY_
         state.unlink()
         raise
     _children[server.pid] = process
-    staged = state.with_suffix(".part")
-    staged.write_text(json.dumps({**asdict(server), "log_path": str(server.log_path)}), encoding="utf-8")
-    staged.replace(state)
+    with written_whole(state) as staged:
+        staged.write_text(json.dumps({**asdict(server), "log_path": str(server.log_path)}), encoding="utf-8")
     return server
 
 

@@ -27,6 +27,7 @@ from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.whole_files import written_whole
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
@@ -76,6 +77,11 @@ def identify(view: BattleView) -> RunIdentity:
         granularity=configs.bound_value("GemmaTstepEncoder", "granularity"),
         subword_hash=SubwordTable.load(phrasing).rows_for(view.vocabulary.words).hash,
     )
+
+
+def own_words(vocabulary: Vocabulary) -> list[str] | None:
+    """What a description holds of a vocabulary: its words, None for the packaged one."""
+    return None if vocabulary == Vocabulary.default() else list(vocabulary.words)
 
 
 Description = TypeVar("Description", bound="RunDescription")
@@ -267,16 +273,14 @@ def write_checkpoint(
 ) -> Path:
     """`save_checkpoint` for an agent's state that is at hand without the agent."""
     folder = checkpoint_folder(run_dir, meta.epoch)
-    staged = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
-        if tensors is not None:
-            save_file({key: value.contiguous() for key, value in tensors.items()}, staged / name)
-    meta.write(staged / META)
-    if folder.exists():
-        shutil.rmtree(folder)
-    staged.replace(folder)
+    with written_whole(folder) as staged:
+        staged.mkdir()
+        for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
+            if tensors is not None:
+                save_file({key: value.contiguous() for key, value in tensors.items()}, staged / name)
+        meta.write(staged / META)
+        if folder.exists():
+            shutil.rmtree(folder)
     return folder
 
 

@@ -6,8 +6,6 @@ was trimmed to. A folder is written under another name and renamed when whole; n
 
 import copy
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,6 +19,7 @@ from gemma_metamon.nets.four_bit import whole_weight
 from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG, build_backbone
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.weights import local_folder
+from gemma_metamon.whole_files import written_whole
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -57,7 +56,8 @@ def export_peft(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
         for name, parameter in backbone.named_parameters()
         if ".lora_" in name
     }
-    with _written_whole(out) as folder:
+    with written_whole(out) as folder:
+        folder.mkdir()
         config.save_pretrained(folder, auto_mapping_dict=base_class)  # which AutoPeftModel reads
         save_file(adapter, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     if not options.use_4bit:
@@ -90,7 +90,8 @@ def export_merged(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
         for name, layer in encoder.backbone.named_modules():
             if hasattr(layer, "lora_A"):
                 model.get_submodule(name).weight += _adapter_weight(layer)
-    with _written_whole(out) as folder:
+    with written_whole(out) as folder:
+        folder.mkdir()
         model.save_pretrained(folder)
         if encoder.options.pretrained:
             _copy_tokenizer(encoder.options.model_name, folder)
@@ -161,12 +162,3 @@ def _copy_tokenizer(model_name: str, folder: Path) -> None:
         source = try_to_load_from_cache(model_name, name) if base is None else base / name
         if isinstance(source, str | Path) and Path(source).is_file():
             shutil.copyfile(source, folder / name)
-
-
-@contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    staged = out.with_name(f".{out.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir(parents=True)
-    yield staged
-    staged.replace(out)

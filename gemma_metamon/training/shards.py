@@ -19,6 +19,7 @@ from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.errors import DataError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle, hold_out_rank
+from gemma_metamon.whole_files import written_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +76,8 @@ def write_shard(
         writer.write_batch(batch)
     content = sink.getvalue()
     path = root / shard
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_bytes(content)
-    staged.replace(path)
+    with written_whole(path) as staged:
+        staged.write_bytes(content)
     return ShardRecord(
         shard=shard,
         battles=len(battles),

@@ -27,6 +27,7 @@ from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle
 from gemma_metamon.training.shards import ArrayPlace, Shard, ShardRecord, find_damage, size_complaint
+from gemma_metamon.whole_files import written_whole
 
 STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 LAYOUT = 1
@@ -303,6 +304,5 @@ def write_records(root: Path, records: Iterable[ShardRecord]) -> None:
 
 
 def _replace_text(path: Path, text: str) -> None:
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    with written_whole(path) as staged:
+        staged.write_text(text, encoding="utf-8")

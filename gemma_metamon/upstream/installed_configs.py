@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import MissingDependencyError, MissingFileError
+from gemma_metamon.whole_files import written_whole
 
 _HEADER: Final = re.compile(r"# Installed by gemma_metamon (\S+); sha256 of the rest: ([0-9a-f]{64})\n")
 
@@ -79,9 +80,8 @@ def install(folder: Path, *, dry_run: bool = False) -> list[Change]:
             else:
                 action = "update"
         if action in ("write", "update") and not dry_run:
-            staged = path.with_name(f".{name}.part")
-            staged.write_text(text, encoding="utf-8")
-            staged.replace(path)
+            with written_whole(path) as staged:
+                staged.write_text(text, encoding="utf-8")
         changes.append(Change(path=path, action=action))
     return changes
 

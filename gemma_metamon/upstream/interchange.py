@@ -22,6 +22,7 @@ from gemma_metamon.text.view import BattleView
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunDescription
 from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.whole_files import written_whole
 
 # An entry's first name, in our agents and in AMAGO's. Ours were named after AMAGO's, and so was all below them.
 PARTS: Final = {
@@ -111,13 +112,11 @@ def export_policy(folder: Path, run_name: str, out: Path) -> Path:
     meta.identity.require(checkpoints.identify(view), str(folder))
     saved, wanted = checkpoints.read_weights(folder), expected_weights(view)
     checkpoints.require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(meta.config, encoding="utf-8")
-    description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
-    description.write(path.parents[1] / DESCRIPTION)
-    staged = path.with_name(f".{path.name}.part")
-    torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), staged)
-    staged.replace(path)
+    with written_whole(path) as staged:
+        config.write_text(meta.config, encoding="utf-8")
+        description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
+        description.write(path.parents[1] / DESCRIPTION)
+        torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), staged)
     return path
 
 

@@ -20,7 +20,7 @@ from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.checkpoints import RunDescription, RunIdentity
+from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
 from gemma_metamon.upstream.installed_configs import explain_missing
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
@@ -121,7 +121,7 @@ def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary, args: argpa
             subword_hash=encoder.subword_hash,
         ),
         config=portable_config(gin.config_str()),
-        vocabulary=None if vocabulary == Vocabulary.default() else list(vocabulary.words),
+        vocabulary=own_words(vocabulary),
     )
     folder = Path(args.save_dir) / args.run_name / "ckpts"
     folder.mkdir(parents=True, exist_ok=True)
