@@ -1,0 +1,39 @@
+"""Who can be put into a match: a name for the tables, and how to make a player of it for one connection.
+
+A contestant is made once and gives any number of players. All players of one checkpoint ask the same BatchedPolicy, so
+that its battles are decided together, whoever they are fought against.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from poke_env.player import Player
+
+from gemma_metamon.showdown.baselines import player_class
+from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One who plays.
+
+    Attributes:
+        name: its label in tables: "SimpleHeuristicsPlayer", "first@2".
+        build: called with poke-env's connection arguments (baselines.connection).
+        policy: of a checkpoint; two contestants of one checkpoint share it. None of a scripted player.
+    """
+
+    name: str
+    build: Callable[..., Player]
+    policy: BatchedPolicy | None = None
+
+
+def scripted(name: str) -> Contestant:
+    """A player of baselines.PLAYERS. Raises ConfigError, with the nearest name and all of them, for any other name."""
+    return Contestant(name, player_class(name))
+
+
+def learned(name: str, policy: BatchedPolicy) -> Contestant:
+    """A checkpoint under a name for the tables."""
+    return Contestant(name, partial(PolicyPlayer, policy), policy)
