@@ -18,6 +18,7 @@ from tqdm import tqdm
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.sample_battles import pack
 from gemma_metamon.showdown.collect import Matchup, collect
+from gemma_metamon.showdown.contestants import scripted
 from gemma_metamon.showdown.server import running_server
 from gemma_metamon.showdown.teams import load_teams
 
@@ -30,7 +31,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "gemma_metamon" / "sample_battle
 
 def collect_format(battle_format: str, battles: int, out: Path, seed: int) -> None:
     matchups = [
-        Matchup(player=player, opponent=opponent, battles=round(share * battles))
+        Matchup(player=scripted(player), opponent=scripted(opponent), battles=round(share * battles))
         for (player, opponent), share in SHARES.items()
     ]
     with (

@@ -22,6 +22,7 @@ from gemma_metamon.commands import collect as command
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.baselines import MAX_NAME, NoSwitchRandomPlayer, connection, player_class, user_name
 from gemma_metamon.showdown.collect import Matchup, collect, draw_matchups
+from gemma_metamon.showdown.contestants import scripted
 from gemma_metamon.showdown.orders import action_to_order
 from gemma_metamon.showdown.orders import legal_actions as legal_now
 from gemma_metamon.showdown.play import disconnect, play_pair
@@ -87,12 +88,24 @@ def test_user_names_fit_the_server_and_the_file_names() -> None:
 
 
 def test_pairings_follow_the_seed_and_cover_every_pair() -> None:
-    names = ["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"]
-    matchups = draw_matchups(names, 200, seed=3)
-    assert matchups == draw_matchups(names, 200, seed=3)
-    assert matchups != draw_matchups(names, 200, seed=4)
+    players = [scripted(name) for name in ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")]
+    matchups = draw_matchups(players, 200, seed=3)
+    assert matchups == draw_matchups(players, 200, seed=3)
+    assert matchups != draw_matchups(players, 200, seed=4)
     assert sum(matchup.battles for matchup in matchups) == 200
     assert len(matchups) == 6  # three players, and each against itself
+    assert all(matchup.record_opponent for matchup in matchups)
+
+
+def test_a_player_takes_part_in_every_battle_against_opponents_and_its_views_alone_are_recorded() -> None:
+    teacher, other = scripted("SimpleHeuristicsPlayer"), scripted("RandomPlayer")
+    matchups = draw_matchups([teacher], 50, seed=0, opponents=[other, teacher])
+    assert [(m.player.name, m.opponent.name, m.record_opponent) for m in matchups] == [
+        ("SimpleHeuristicsPlayer", "RandomPlayer", False),
+        ("SimpleHeuristicsPlayer", "SimpleHeuristicsPlayer", True),
+    ]
+    with_both = draw_matchups([teacher], 50, seed=0, opponents=[other, teacher], record_opponents=True)
+    assert all(m.record_opponent for m in with_both)
 
 
 def test_player_without_switches_only_leaves_when_it_must() -> None:
@@ -197,8 +210,8 @@ def test_battle_without_a_choice_has_no_record() -> None:
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
 def test_collected_battles_load_from_both_sides_and_agree(server: Server, tmp_path: Path, battle_format: str) -> None:
     matchups = [
-        Matchup(player="SimpleHeuristicsPlayer", opponent="MaxBasePowerPlayer", battles=3),
-        Matchup(player="RandomPlayer", opponent="RandomPlayer", battles=3),
+        Matchup(player=scripted("SimpleHeuristicsPlayer"), opponent=scripted("MaxBasePowerPlayer"), battles=3),
+        Matchup(player=scripted("RandomPlayer"), opponent=scripted("RandomPlayer"), battles=3),
     ]
     collection = asyncio.run(
         collect(
@@ -245,10 +258,26 @@ def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pyt
     assert all(path.name.endswith("_LOSS.json.lz4") for path in find_battles(tmp_path, ["gen1ou"]))
 
 
+@pytest.mark.server
+@needs_node
+def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    flags = ["--battles", "6", "--players", "MaxBasePowerPlayer", "--opponents", "RandomPlayer", "MaxBasePowerPlayer"]
+    assert command.run(parser.parse_args(["collect", "--format", "gen1ou", *flags, "--out", str(tmp_path)])) == 0
+    names = [BattleFileName.parse(path.name) for path in find_battles(tmp_path, ["gen1ou"])]
+    assert all(name.player.startswith("MaxBase") for name in names)
+    views = Counter((name.battle_id, name.opponent.partition("-")[0]) for name in names)
+    assert {opponent: count for (_, opponent), count in views.items()} == {"Random": 1, "MaxBasePo": 2}
+    assert len(views) == 6
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "message"),
     [
-        (["--battles", "0"], ConfigError, "--battles is 0"),
+        (["--battles", "0"], ConfigError, "--battles 0; it must be at least 1"),
+        (["--temperature", "-1"], ConfigError, "--temperature -1.0; it must not be negative"),
+        (["--opponents", "Nobody"], ConfigError, "no player is called 'Nobody'.*nor is 'Nobody' the folder of a run"),
         (["--players", "Nobody"], ConfigError, "no player is called 'Nobody'"),
         (["--format", "gen7ou"], MissingFileError, "no team for format 'gen7ou'"),
     ],

@@ -1,4 +1,4 @@
-"""`gemma-metamon collect`: battles between scripted players, recorded from both sides."""
+"""`gemma-metamon collect`: battles between scripted players and checkpoints, recorded for training."""
 
 import argparse
 import json
@@ -7,32 +7,50 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import require_at_least_one
+from gemma_metamon.errors import ConfigError
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.showdown.collect import Collection
+    from gemma_metamon.showdown.collect import Collection, Matchup
 
-EXAMPLE = """example: gemma-metamon collect --format gen9ou --battles 200
-  --players SimpleHeuristicsPlayer MaxBasePowerPlayer --out battles
-For each battle both players are drawn among those named (a player also meets itself), and each draws a team: these
-choices follow --seed. The simulator's dice and the players' own do not. The folder is what train's
---custom_replay_dir takes, and metamon's."""
+EXAMPLE = """examples:
+  gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
+  gemma-metamon collect --format gen1ou --battles 200 --out battles --players runs/first@2 \\
+      --opponents runs/first@1 runs/first@2 SimpleHeuristicsPlayer
+A player is a scripted one by its class name, or a run folder with or without the epoch of its checkpoint.
+Without --opponents both sides of each battle are drawn among --players (a player also meets itself), and both views are
+written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
+that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
+it fights against itself. --record_opponents writes the others too.
+These choices and the teams follow --seed. The simulator's dice and scripted players' own do not. The folder is what
+train's --custom_replay_dir takes, and metamon's."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
         "collect",
-        help="record battles between scripted players",
+        help="record battles between scripted players and checkpoints",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--format", required=True, help="the battle format, such as gen1ou or gen9ou")
-    parser.add_argument("--battles", type=int, required=True, help="how many battles; each gives two files")
+    parser.add_argument("--battles", type=int, required=True, help="how many battles; each gives one or two files")
+    parser.add_argument("--players", nargs="+", required=True, metavar="PLAYER", help="whose views are written")
     parser.add_argument(
-        "--players", nargs="+", required=True, metavar="PLAYER", help="poke-env's players, by class name"
+        "--opponents", nargs="+", metavar="PLAYER", help="who the other side is drawn among (default: the players)"
     )
+    parser.add_argument("--record_opponents", action="store_true", help="write the views of the opponents as well")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
-    parser.add_argument("--seed", type=int, default=0, help="of the pairings and the teams (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=8, help="battles at a time (default: %(default)s)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="of the checkpoints' draws; 0 takes the most probable action (default: %(default)s)",
+    )
+    parser.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
+    parser.add_argument("--seed", type=int, default=0, help="of pairings, teams and draws (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
     parser.add_argument(
         "--team_dir", type=Path, help="a folder of NAME.<format>_team files (default: the packaged teams)"
     )
@@ -44,12 +62,14 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    require_at_least_one(args, "battles", "concurrency", "max_turns")
+    if args.temperature < 0:
+        raise ConfigError(f"--temperature {args.temperature}; it must not be negative")
     import asyncio
 
     from tqdm import tqdm
 
-    from gemma_metamon.errors import ConfigError
-    from gemma_metamon.showdown.collect import collect, draw_matchups
+    from gemma_metamon.showdown.collect import collect
     from gemma_metamon.showdown.server import running_server
     from gemma_metamon.showdown.teams import load_teams
 
@@ -58,11 +78,8 @@ def run(args: argparse.Namespace) -> int:
         with running_server() as server:
             yield server.websocket_url
 
-    for flag in ("battles", "concurrency", "max_turns"):
-        if getattr(args, flag) < 1:
-            raise ConfigError(f"--{flag} is {getattr(args, flag)}; expected at least 1")
-    matchups = draw_matchups(args.players, args.battles, args.seed)
     teams = load_teams(args.format, args.team_dir)
+    matchups = _draw_matchups(args)
     with (
         nullcontext(args.server) if args.server else own_server() as websocket_url,
         tqdm(total=args.battles, unit="battle", desc=args.format) as bar,
@@ -83,6 +100,29 @@ def run(args: argparse.Namespace) -> int:
         )
     print(_as_json(collection, args.out) if args.json else _as_text(collection, args.out))
     return 0
+
+
+def _draw_matchups(args: argparse.Namespace) -> "list[Matchup]":
+    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.showdown.collect import draw_matchups
+
+    everyone = contestants(
+        [*args.players, *(args.opponents or ())],
+        device=args.device,
+        sample=args.temperature > 0,
+        temperature=args.temperature or 1.0,
+        # a checkpoint may be both sides, and a battle may begin before the end of the one before it is told
+        max_battles=4 * args.concurrency,
+        seed=args.seed,
+    )
+    n_players = len(args.players)
+    return draw_matchups(
+        everyone[:n_players],
+        args.battles,
+        args.seed,
+        opponents=everyone[n_players:] if args.opponents else None,
+        record_opponents=args.record_opponents,
+    )
 
 
 def _as_json(collection: "Collection", out: Path) -> str:

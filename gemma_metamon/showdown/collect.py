@@ -1,8 +1,8 @@
-"""Battles between scripted players on a real server, recorded from both sides as parsed replays.
+"""Battles between players on a real server, recorded as parsed replays: from both sides, or from those that matter.
 
 Who meets whom is drawn: for each battle both sides are chosen independently among the named players, so that a player
-also meets itself. This choice and the teams follow from the seed. The players' own coin tosses and the simulator's dice
-do not, so that battles differ from run to run.
+also meets itself; or one side among the players and the other among their opponents. This choice and the teams follow
+from the seed. The players' own coin tosses and the simulator's dice do not, so that battles differ from run to run.
 """
 
 import random
@@ -18,27 +18,30 @@ from typing import Any
 from poke_env.battle import Battle
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
-from gemma_metamon.showdown.baselines import connection, player_class, user_name
+from gemma_metamon.showdown.baselines import connection, user_name
+from gemma_metamon.showdown.contestants import Contestant
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.recording import MAX_TURNS, Recorder
 from gemma_metamon.showdown.teams import SeededTeambuilder
 
 # poke-env keeps every battle that a player has played: both players start afresh after so many
 BATTLES_PER_PLAYER = 100
+CONCURRENCY = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matchup:
-    """So many battles between two players, by their names in baselines.PLAYERS."""
+    """So many battles between two players; the opponent's view of them is written or not."""
 
-    player: str
-    opponent: str
+    player: Contestant
+    opponent: Contestant
     battles: int
+    record_opponent: bool = True
 
 
 @dataclass(kw_only=True)
 class Collection:
-    """What came of it: battles, two files each, results by side, and what was set aside with its reason."""
+    """What came of it: battles, the views written, their results, and what was set aside with its reason."""
 
     battles: int = 0
     files: int = 0
@@ -51,13 +54,43 @@ class Collection:
         return self.battles / self.seconds if self.seconds else 0.0
 
 
-def draw_matchups(players: Sequence[str], battles: int, seed: int) -> list[Matchup]:
-    """Random pairs for so many battles, those of one pair together. Raises ConfigError for an unknown player."""
-    for name in players:
-        player_class(name)
+def draw_matchups(
+    players: Sequence[Contestant],
+    battles: int,
+    seed: int,
+    *,
+    opponents: Sequence[Contestant] | None = None,
+    record_opponents: bool = False,
+) -> list[Matchup]:
+    """Random pairs for so many battles, those of one pair together.
+
+    Args:
+        players: whose views are recorded.
+        battles: how many in all.
+        seed: of the draws.
+        opponents: who the other side is drawn among; None is the players.
+        record_opponents: the views of opponents that are not among the players are recorded as well.
+    """
     dice = random.Random(seed)
-    pairs = Counter(tuple(sorted(dice.choices(list(players), k=2))) for _ in range(battles))
-    return [Matchup(player=pair[0], opponent=pair[1], battles=count) for pair, count in sorted(pairs.items())]
+    names = [player.name for player in players]
+    by_name = {contestant.name: contestant for contestant in (*players, *(opponents or ()))}
+
+    def draw() -> tuple[str, str]:
+        if opponents is None:
+            first, second = sorted(dice.choices(names, k=2))
+            return first, second
+        return dice.choice(names), dice.choice(opponents).name
+
+    pairs = Counter(draw() for _ in range(battles))
+    return [
+        Matchup(
+            player=by_name[player],
+            opponent=by_name[opponent],
+            battles=count,
+            record_opponent=record_opponents or opponent in names,
+        )
+        for (player, opponent), count in sorted(pairs.items())
+    ]
 
 
 async def collect(
@@ -68,15 +101,15 @@ async def collect(
     websocket_url: str,
     out: Path,
     seed: int = 0,
-    concurrency: int = 8,
+    concurrency: int = CONCURRENCY,
     max_turns: int = MAX_TURNS,
     timeout_s: float = SILENCE_TIMEOUT_S,
     on_battle: Callable[[], Any] | None = None,
 ) -> Collection:
-    """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, two files per battle.
+    """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
-    Raises ConfigError for an unknown player, ServerError where the server refuses a team or falls silent; what has been
-    written by then stays. `on_battle` is called after each battle.
+    Raises ServerError where the server refuses a team or falls silent; what has been written by then stays.
+    `on_battle` is called after each battle.
     """
     collection = Collection()
     run = secrets.token_hex(4)
@@ -85,21 +118,23 @@ async def collect(
     for matchup in matchups:
         for first in range(0, matchup.battles, BATTLES_PER_PLAYER):
             n_battles = min(BATTLES_PER_PLAYER, matchup.battles - first)
-            names = (matchup.player, matchup.opponent)
+            names = (matchup.player.name, matchup.opponent.name)
             player, opponent = (
-                player_class(name)(
+                contestant.build(
                     **connection(
-                        user_name(name),
+                        user_name(contestant.name),
                         battle_format=battle_format,
                         websocket_url=websocket_url,
                         team=SeededTeambuilder(teams, dice.getrandbits(32)),
                         concurrency=concurrency,
                     )
                 )
-                for name in names
+                for contestant in (matchup.player, matchup.opponent)
             )
-            for side, label in ((player, " vs ".join(names)), (opponent, " vs ".join(reversed(names)))):
-                counts = on_battle if side is player else None
+            sides = [(player, " vs ".join(names), on_battle)]
+            if matchup.record_opponent:
+                sides.append((opponent, " vs ".join(reversed(names)), None))
+            for side, label, counts in sides:
                 writer = _Writer(collection, out / battle_format, run, label, counts)
                 Recorder(writer.write, max_turns=max_turns).attach(side)
             try:
