@@ -67,6 +67,16 @@ def test_a_head_can_choose_states_by_the_place_of_their_word() -> None:
     torch.testing.assert_close(out, states[:, 2:4].mean(1), rtol=0, atol=1e-6)
 
 
+def test_the_attention_is_what_forward_pools_by(readout: SummaryReadout) -> None:
+    states, slots = random_states(2, 5, 640), torch.tensor([[0, 1, 2, 2, 3], [0, 1, -1, -1, -1]])
+    attention = readout.attention(states, slots)  # (2, 5, 21)
+    assert attention[1, 2:].abs().max() == 0
+    torch.testing.assert_close(attention.sum(1), torch.ones(2, 21), rtol=0, atol=1e-6)
+    pooled = torch.einsum("nts,nth->nsh", attention, readout.state_norm(states))
+    expected = readout.token_norm(torch.einsum("nsh,shd->nsd", pooled, readout.to_tokens)).flatten(1)
+    torch.testing.assert_close(readout(states, slots), expected, rtol=0, atol=1e-5)
+
+
 def test_tokens_have_unit_scale_however_large_the_states_are(readout: SummaryReadout) -> None:
     states = random_states(3, 5, 640) * torch.logspace(-1, 3, 640)
     tokens = readout(states, torch.arange(5).expand(3, 5)).unflatten(1, (21, 128))

@@ -45,12 +45,22 @@ class SummaryReadout(nn.Module):
         self.token_norm = nn.LayerNorm(token_dim)
 
     def forward(self, states: Tensor, slots: Tensor) -> Tensor:
-        states = self.state_norm(states.to(self.to_tokens.dtype))
-        scores = self.to_scores(states)  # (N, T, S)
-        if self.slot_scores is not None:
-            scores = scores + F.embedding(slots.clamp(min=0), self.slot_scores)
-        scores = scores.masked_fill(slots[..., None] < 0, -torch.inf)
-        pooled = scores.softmax(dim=1).transpose(1, 2) @ states  # (N, S, hidden_size)
+        states = self._normalise(states)
+        pooled = self._weigh(states, slots).transpose(1, 2) @ states  # (N, S, hidden_size)
         tokens = torch.einsum("nsh,shd->nsd", pooled, self.to_tokens)  # (N, S, D)
         summary: Tensor = self.token_norm(tokens).flatten(1)  # (N, S * D)
         return summary
+
+    def attention(self, states: Tensor, slots: Tensor) -> Tensor:
+        """How much each token takes of each state: (N, T, S), 1 in all over T, 0 on padding. As `forward` has it."""
+        return self._weigh(self._normalise(states), slots)
+
+    def _normalise(self, states: Tensor) -> Tensor:
+        normalised: Tensor = self.state_norm(states.to(self.to_tokens.dtype))
+        return normalised
+
+    def _weigh(self, states: Tensor, slots: Tensor) -> Tensor:
+        scores: Tensor = self.to_scores(states)  # (N, T, S)
+        if self.slot_scores is not None:
+            scores = scores + F.embedding(slots.clamp(min=0), self.slot_scores)
+        return scores.masked_fill(slots[..., None] < 0, -torch.inf).softmax(dim=1)
