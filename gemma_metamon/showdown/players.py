@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +124,13 @@ class BatchedPolicy:
         session.time_idx += 1
         return action
 
+    def aside(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Runs this in the policy's thread, after what waits there, so that nothing else uses the agent meanwhile.
+
+        Nobody waits for it; what it raises is logged.
+        """
+        self._worker.submit(function, *arguments).add_done_callback(_raise_again)
+
     async def _run_steps(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
@@ -159,12 +167,27 @@ class BatchedPolicy:
         return chosen
 
 
+def _raise_again(done: "Future[None]") -> None:
+    done.result()  # an exception in a callback is logged with its traceback
+
+
+class Observer(Protocol):
+    """Is told of every decision and of every battle's end, in the policy's thread; play does not wait for it."""
+
+    def on_decision(
+        self, player: "PolicyPlayer", battle: Battle, state: BattleState, legal: npt.NDArray[np.bool_], action: int
+    ) -> None: ...
+
+    def on_end(self, player: "PolicyPlayer", battle: Battle, state: BattleState) -> None: ...
+
+
 class PolicyPlayer(Player):
     """Plays battles with a BatchedPolicy. Only the simulator's own legal actions are ever sent."""
 
-    def __init__(self, policy: BatchedPolicy, **player_options: Any) -> None:
+    def __init__(self, policy: BatchedPolicy, *, observer: Observer | None = None, **player_options: Any) -> None:
         super().__init__(**player_options)
         self.policy = policy
+        self.observer = observer
         self._sessions: dict[str, BattleSession] = {}
 
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
@@ -174,10 +197,16 @@ class PolicyPlayer(Player):
         if session is None:
             session = self._sessions[battle.battle_tag] = self.policy.open_session()
         state = battle_state(battle, session.messages)
-        action = await self.policy.decide(session, state, legal_actions(battle))
+        legal = legal_actions(battle)
+        action = await self.policy.decide(session, state, legal)
+        if self.observer is not None:
+            self.policy.aside(self.observer.on_decision, self, battle, state, legal, action)
         return action_to_order(action, battle)
 
     def _battle_finished_callback(self, battle: AbstractBattle) -> None:
         session = self._sessions.pop(battle.battle_tag, None)
-        if session is not None:
-            self.policy.close_session(session)
+        if session is None:
+            return
+        if self.observer is not None and isinstance(battle, Battle):
+            self.policy.aside(self.observer.on_end, self, battle, battle_state(battle, session.messages))
+        self.policy.close_session(session)
