@@ -1,4 +1,33 @@
-"""How often a player wins: matches against named opponents on a running server, with 95 % intervals."""
+"""How often a player wins: matches against named opponents on a running server, with 95 % intervals.
+
+What an evaluation leaves in its folder (all names are contestants' labels, all rates are shares of 1):
+
+    results.json        one object:
+        format, seed, seconds
+        battles_per_pair    as asked for
+        unfinished          null, or one sentence: why fewer were played
+        contestants         in the order of the command line, each
+            name, kind          kind is "checkpoint", "scripted" or "outside"
+            battles, wins, losses, ties, win_rate, interval_95 ([low, high]; win_rate is null of no battles)
+            mean_turns          null of no battles
+            choices, refused    sent to the server, and those of them that it refused
+            legal_rate          1 - refused / choices; null where we do not see its choices (an outside player)
+            latency_ms          {"median": ..., "p95": ...} of a decision, or null
+            rating              null, or in a round robin {"elo": ..., "interval_95": [low, high], "deviation": ..., "gxe": ...}
+        pairs               each who met whom, from the first one's side:
+            player, opponent, and every field of a contestant from battles to latency_ms
+    battles.jsonl       one object per battle, written when it ends:
+        battle              its tag, "battle-gen1ou-12"
+        player, opponent    labels; the order of `pairs`
+        p1                  "player" or "opponent": who sat in the simulator's first seat
+        result              "win", "loss" or "tie", the player's
+        turns
+        draw                which drawn pair of teams; each is played twice, with seats and teams exchanged
+        teams               [the player's, the opponent's]: positions among the teams of the format
+        choices, refused    [the player's, the opponent's]
+        log                 "battles/battle-gen1ou-12.log", beneath the folder
+    battles/<tag>.log   the simulator's messages as the player received them, one a line, as replays hold them
+"""
 
 import math
 import random
