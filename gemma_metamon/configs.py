@@ -162,6 +162,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         popart,
         traj_encoder,
         tstep_encoder,
+        word_encoder,
     )
     from gemma_metamon.training import experiment
 
@@ -183,6 +184,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         ("MetamonMaskedResidualActor", metamon, actors.MetamonMaskedResidualActor),
         (EXPERIMENT, metamon, experiment.Experiment),
         ("GemmaTstepEncoder", "gemma_metamon.nets.tstep_encoder", tstep_encoder.GemmaTstepEncoder),
+        ("WordTstepEncoder", "gemma_metamon.nets.word_encoder", word_encoder.build_word_encoder),
         ("best_attention", "gemma_metamon.configs", best_attention),
     ]
 

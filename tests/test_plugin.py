@@ -36,7 +36,8 @@ def parse_with_every_training(model: str) -> None:
         gin.clear_config()
         upstream.parse_as_metamon_does(model_file(model), training_file(training))
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
-        assert issubclass(given["tstep_encoder_type"], GemmaTstepEncoder)
+        with torch.device("meta"):
+            assert isinstance(build_encoder(words=87), GemmaTstepEncoder)
         attention = given["traj_encoder_type"]().given["attention_type"]
         assert attention is sys.modules["amago.nets.transformer"].VanillaAttention
         assert given["agent_type"]().given["actor_type"].__name__ == "MetamonMaskedActor"

@@ -19,6 +19,7 @@ from gemma_metamon.nets.four_bit import whole_weight
 from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG, build_backbone
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.weights import local_folder
+from gemma_metamon.nets.word_encoder import WordLookup
 from gemma_metamon.whole_files import written_whole
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
@@ -83,8 +84,13 @@ def export_merged(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
         What a user must know of the result, a sentence each; often none.
 
     Raises:
-        ConfigError, MissingFileError: the pretrained base cannot be loaded any more.
+        ConfigError, MissingFileError: the pretrained base cannot be loaded any more; or a model that reads no subwords.
     """
+    if isinstance(encoder.subwords, WordLookup):
+        raise ConfigError(
+            "this agent learned a vector per word (WordTstepEncoder), and a plain Gemma reads subwords; "
+            "export an agent of GemmaTstepEncoder"
+        )
     model = _whole_base(encoder)
     with torch.no_grad():
         for name, layer in encoder.backbone.named_modules():

@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.word_encoder import build_word_encoder
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
 from gemma_metamon.upstream.installed_configs import explain_missing
@@ -77,6 +78,7 @@ def register() -> None:
     gin.external_configurable(
         UpstreamGemmaTstepEncoder, name="GemmaTstepEncoder", module="gemma_metamon.nets.tstep_encoder"
     )
+    gin.external_configurable(build_word_encoder, name="WordTstepEncoder", module="gemma_metamon.nets.word_encoder")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths()
     if not torch.cuda.is_available():
