@@ -18,6 +18,7 @@ COMMANDS = (
     "prepare",
     "train",
     "evaluate",
+    "report",
     "inspect",
     "configs",
     "collect",

@@ -1,0 +1,41 @@
+"""`gemma-metamon report`: the page of an evaluation's or a run's folder, made again from what lies there."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+
+EXAMPLE = """examples:
+  gemma-metamon report evaluations/first                       # of `gemma-metamon evaluate --out evaluations/first`
+  gemma-metamon report evaluations/first --run_dir runs/first  # with the run's training curves
+  gemma-metamon report runs/first                              # of a run alone, while it trains or afterwards"""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="make charts, replays and a web page of an evaluation or a run",
+        description="Writes report.html, which needs no network, into the folder; of an evaluation also heatmap.png, "
+        "bars.png and battles/*.html. Prints the page's path.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="what `evaluate --out` or `train` left")
+    parser.add_argument("--run_dir", type=Path, nargs="+", default=[], help="runs whose curves belong on the page")
+    parser.add_argument(
+        "--replays", type=int, default=20, help="battles of each pair that get a page (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.replays < 0:
+        raise ConfigError(f"--replays {args.replays}; it must not be negative")
+    from gemma_metamon.reports.evaluation import write_report
+
+    print(write_report(args.folder, run_dirs=args.run_dir, replays=args.replays))
+    return 0

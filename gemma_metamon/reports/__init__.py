@@ -1,0 +1,1 @@
+"""What battles and evaluations look like: web pages that stand alone, and charts as PNG."""

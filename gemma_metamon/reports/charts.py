@@ -1,0 +1,173 @@
+"""Charts of evaluations and of training runs, for a PNG file or for the inside of a page.
+
+Colours are Okabe and Ito's eight, which the colour-blind can tell apart. In a page the text and the lines of a chart take
+the page's own colours, so that it can be read in light and in dark.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")
+_TEXT, _LINE = "#1d1f22", "#dcdfe3"
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gemma_metamon",  # the same chart twice is the same text
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _TEXT,
+    "axes.axisbelow": True,
+    "text.color": _TEXT,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+    "grid.color": _LINE,
+    "legend.frameon": False,
+}
+_PNG_DPI = 150
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with its 95 % interval: of wins, or of what `Curve` follows."""
+
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart. `bands`, where there are any, are the (low, high) of each point."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    bands: Sequence[tuple[float, float]] = ()
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=_PNG_DPI, bbox_inches="tight", facecolor="white")
+
+
+def as_svg(figure: Figure) -> str:
+    """The chart as an <svg> element for a page: without declarations, in the page's colours, as wide as there is room."""
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata=nothing)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_TEXT, "currentColor").replace(_LINE, "var(--line)")
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    points = width[1] if width else "600"
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt"', f'style="max-width: {points}pt"', svg, count=1)
+
+
+def heat_map(rows: Sequence[str], columns: Sequence[str], rates: Mapping[tuple[str, str], float]) -> Figure:
+    """Win rates of each row against each column; a pair that never met stays empty."""
+    values = np.array([[rates.get((row, column), np.nan) for column in columns] for row in rows])
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.6 + 0.85 * len(columns), 1.8 + 0.5 * len(rows)))
+        axes = figure.subplots()
+        # blue wins, red loses: told apart by the colour-blind, and white is even
+        image = axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        for i, j in np.argwhere(~np.isnan(values)):
+            ink = "white" if abs(values[i, j] - 0.5) > 0.3 else "black"
+            axes.text(j, i, f"{100 * values[i, j]:.0f}", ha="center", va="center", color=ink)
+        axes.set_title("Win rate of the row against the column (%)")
+        bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], shrink=0.8)
+        bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def win_rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> Figure:
+    """A panel for each player: a bar for each opponent, with its 95 % interval."""
+    heights = [0.6 + 0.34 * len(opponents) for opponents in rates.values()]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 0.5 + sum(heights)), layout="constrained")
+        panels = figure.subplots(len(rates), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (player, opponents) in zip(panels, rates.items(), strict=True):
+            _bars(axes, list(opponents), list(opponents.values()))
+            axes.set_title(player)
+        panels[-1].set_xlabel("battles won (%), with 95 % intervals")
+    return figure
+
+
+def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Rate]) -> None:
+    shares = 100 * np.array([rate.share for rate in rates])
+    lows, highs = 100 * np.array([[rate.low, rate.high] for rate in rates]).T
+    places = range(len(names))
+    axes.barh(places, shares, height=0.62, color=COLOURS[0])
+    # the darker half of an interval lies on its bar: a line in the colour of text is seen on both
+    axes.errorbar(shares, places, xerr=[shares - lows, highs - shares], fmt="none", ecolor=_TEXT, capsize=3, lw=1.2)
+    for place, share, high in zip(places, shares, highs, strict=True):
+        axes.annotate(f"{share:.1f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, names)
+    axes.set_xlim(0, 108)
+    axes.set_xticks(range(0, 101, 25))
+    axes.axvline(50, color=_TEXT, lw=0.8, ls=(0, (4, 4)))
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def rating_dots(ratings: Mapping[str, Rate]) -> Figure:
+    """Elo with 95 % intervals, in the order given: of the rounds of self-play this is their curve."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 0.9 + 0.34 * len(ratings)), layout="constrained")
+        axes = figure.subplots()
+        elo = np.array([rating.share for rating in ratings.values()])
+        lows, highs = np.array([[rating.low, rating.high] for rating in ratings.values()]).T
+        places = range(len(ratings))
+        axes.errorbar(elo, places, xerr=[elo - lows, highs - elo], fmt="o", color=COLOURS[0], capsize=3, lw=1.4)
+        for place, value, high in zip(places, elo, highs, strict=True):
+            axes.annotate(f"{value:.0f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(places, list(ratings))
+        axes.margins(x=0.12, y=0.1)
+        axes.invert_yaxis()
+        axes.grid(axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("Elo, with 95 % intervals")
+        axes.set_title("Ratings")
+    return figure
+
+
+def curves(title: str, x_label: str, y_label: str, lines: Sequence[Curve], *, percent: bool = False) -> Figure:
+    """Lines over updates or epochs. With `percent` the values are shares, drawn from 0 to 100 %."""
+    scale = 100 if percent else 1
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for i, line in enumerate(lines):
+            colour = COLOURS[i % len(COLOURS)]
+            marker = "o" if len(line.x) <= 30 else None
+            axes.plot(line.x, scale * np.array(line.y), color=colour, label=line.label, lw=1.6, marker=marker, ms=4)
+            if line.bands:
+                lows, highs = scale * np.array(line.bands).T
+                axes.fill_between(line.x, lows, highs, color=colour, alpha=0.18, lw=0)
+        if percent:
+            axes.set_ylim(0, 102)
+        axes.grid(axis="y")
+        axes.set_title(title)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if len(lines) > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

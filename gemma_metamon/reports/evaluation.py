@@ -1,0 +1,170 @@
+"""The report of a folder that `gemma-metamon evaluate` or `gemma-metamon train` left: charts, tables, replays, one page.
+
+What the folder of an evaluation holds is written down in showdown/evaluate.py; that of a run in training/tracking.py.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.intervals import wilson_interval
+from gemma_metamon.reports import charts
+from gemma_metamon.reports.json_lines import read_json_lines
+from gemma_metamon.reports.replay_page import TEMPLATES, replay_page
+from gemma_metamon.reports.run_curves import run_charts
+from gemma_metamon.whole_files import written_whole
+
+RESULTS, BATTLES, METRICS = "results.json", "battles.jsonl", "metrics.jsonl"
+DEFAULT_REPLAYS = 20
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page: the <svg> element, and what it shows for those who cannot see it."""
+
+    svg: Markup
+    says: str
+
+
+@dataclass(frozen=True)
+class BattleLink:
+    """A battle in the page's list. `href` is beneath the page's folder, None where no log was saved."""
+
+    tag: str
+    result: str
+    turns: int
+    href: str | None
+
+
+def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = DEFAULT_REPLAYS) -> Path:
+    """Makes folder/report.html, and of an evaluation heatmap.png, bars.png and battles/<tag>.html. Returns the page.
+
+    Args:
+        folder: of an evaluation (results.json), of a run (metrics.jsonl), or both in one.
+        run_dirs: runs whose training curves the page shows as well.
+        replays: pages for so many battles of each pair; the other battles are linked as logs.
+
+    Raises:
+        MissingFileError: a folder with neither file.
+        DataError: a file that does not hold what it should.
+    """
+    runs = [*run_dirs, *([folder] if (folder / METRICS).is_file() else [])]
+    for run_dir in run_dirs:
+        if not (run_dir / METRICS).is_file():
+            raise MissingFileError(f"{run_dir} holds no {METRICS}; give the folder of a run of `gemma-metamon train`")
+    results = folder / RESULTS
+    if not results.is_file() and not runs:
+        raise MissingFileError(
+            f"{folder} holds neither {RESULTS} (of `gemma-metamon evaluate --out`) nor {METRICS} (of `gemma-metamon train`)"
+        )
+    evaluation = _read_json(results) if results.is_file() else None
+    try:
+        parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{results} is not what `gemma-metamon evaluate` writes: {error!r}") from error
+    page = TEMPLATES.get_template("report.html.j2").render(
+        title=f"Battles in {evaluation['format']}" if evaluation else f"Training of {folder.resolve().name}",
+        evaluation=evaluation,
+        runs=[(run_dir.resolve().name, _charts(run_charts(run_dir))) for run_dir in runs],
+        **{"charts": [], "pairs": [], "battle_groups": [], "replays": replays, **parts},
+    )
+    path = folder / "report.html"
+    with written_whole(path) as staged:
+        staged.write_text(page, encoding="utf-8")
+    return path
+
+
+def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) -> dict[str, Any]:
+    pairs = evaluation["pairs"]
+    played = [pair for pair in pairs if pair["battles"]]
+    figures = []
+    if played:
+        bars = charts.win_rate_bars(_rates_by_player(evaluation, played))
+        charts.save_png(bars, folder / "bars.png")
+        figures.append((bars, "Battles won against each opponent, with 95 % intervals"))
+    if len(played) > 1:
+        heat = charts.heat_map(*_matrix(evaluation, played))
+        charts.save_png(heat, folder / "heatmap.png")
+        figures.append((heat, "Win rate of each row against each column"))
+    ratings = {
+        row["name"]: charts.Rate(row["rating"]["elo"], *row["rating"]["interval_95"])
+        for row in evaluation["contestants"]
+        if row["rating"] is not None
+    }
+    if ratings:
+        figures.append((charts.rating_dots(ratings), "Elo of each contestant, with 95 % intervals"))
+    return {"charts": _charts(figures), "pairs": pairs, "battle_groups": _battle_groups(folder, replays)}
+
+
+def _charts(figures: Sequence[tuple[charts.Figure, str]]) -> list[Chart]:
+    return [Chart(Markup(charts.as_svg(figure)), says) for figure, says in figures]
+
+
+def _rates_by_player(
+    evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, charts.Rate]]:
+    """For each checkpoint, or for all where none plays: its rates against those it met, in the order of contestants."""
+    names = [row["name"] for row in evaluation["contestants"]]
+    players = [row["name"] for row in evaluation["contestants"] if row["kind"] == "checkpoint"] or names
+    rates: dict[str, dict[str, charts.Rate]] = {}
+    for player in players:
+        for opponent in names:
+            for pair in pairs:
+                if (pair["player"], pair["opponent"]) == (player, opponent):
+                    rates.setdefault(player, {})[opponent] = charts.Rate(pair["win_rate"], *pair["interval_95"])
+                elif (pair["opponent"], pair["player"]) == (player, opponent):
+                    share, interval = pair["losses"] / pair["battles"], wilson_interval(pair["losses"], pair["battles"])
+                    rates.setdefault(player, {})[opponent] = charts.Rate(share, *interval)
+    return rates
+
+
+def _matrix(
+    evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]
+) -> tuple[list[str], list[str], dict[tuple[str, str], float]]:
+    """Rows, columns and win rates of the heat map: everyone twice where some play on both sides of a pair."""
+    names = [row["name"] for row in evaluation["contestants"]]
+    players, opponents = {pair["player"] for pair in pairs}, {pair["opponent"] for pair in pairs}
+    if players & opponents:
+        players = opponents = players | opponents
+    rates = {(pair["player"], pair["opponent"]): pair["win_rate"] for pair in pairs}
+    rates |= {(pair["opponent"], pair["player"]): pair["losses"] / pair["battles"] for pair in pairs}
+    return [n for n in names if n in players], [n for n in names if n in opponents], rates
+
+
+def _battle_groups(folder: Path, replays: int) -> list[tuple[str, str, list[BattleLink]]]:
+    """(player, opponent, battles) of each pair, in the order in which they first met. Writes the replay pages."""
+    if not (folder / BATTLES).is_file():
+        return []
+    groups: dict[tuple[str, str], list[BattleLink]] = {}
+    for battle in read_json_lines(folder / BATTLES):
+        links = groups.setdefault((battle["player"], battle["opponent"]), [])
+        links.append(_battle_link(folder, battle, with_page=len(links) < replays))
+    return [(player, opponent, links) for (player, opponent), links in groups.items()]
+
+
+def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> BattleLink:
+    log = folder / battle["log"]
+    href = None
+    if log.is_file():
+        href = battle["log"]
+        if with_page:
+            title = f"{battle['player']} against {battle['opponent']}"
+            page = log.with_suffix(".html")
+            page.write_text(replay_page(log.read_text(encoding="utf-8"), title), encoding="utf-8")
+            href = page.relative_to(folder).as_posix()
+    return BattleLink(battle["battle"], battle["result"], battle["turns"], href)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise DataError(f"{path} holds a {type(read).__name__}; expected an object")
+    return read

@@ -1,0 +1,61 @@
+"""A battle as a web page of its own: opens from disk, needs no network, and loads nothing."""
+
+import jinja2
+from markupsafe import Markup
+
+from gemma_metamon.reports.battle_log import BattleStory, Side, read_log
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("gemma_metamon.reports"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def replay_page(log: str, title: str) -> str:
+    """A page to step through a battle with, turn by turn.
+
+    The log is embedded as Showdown's own replay files have it, so its viewer opens the page, too.
+
+    Args:
+        log: the lines of Showdown's protocol ("|move|p1a: Tauros|Body Slam|p2a: Chansey"), of anyone's view.
+        title: the page's heading.
+    """
+    story = read_log(log)
+    return TEMPLATES.get_template("replay.html.j2").render(
+        title=title,
+        story=story,
+        result=_result(story),
+        states=[[_side_state(side) for side in turn.sides] for turn in story.turns],
+        # Showdown's viewer reads "\/" as "/"; so no log can end the script element that it stands in
+        log=Markup(log.replace("</", "<\\/")),
+    )
+
+
+def _result(story: BattleStory) -> str:
+    turns = f"after {story.turns[-1].number} turns"
+    if story.winner is not None:
+        return f"{story.winner} won {turns}"
+    tied = any(event.text == "The battle ended in a tie" for event in story.turns[-1].events)
+    return f"a tie {turns}" if tied else f"the log ends {turns}, before the battle does"
+
+
+def _side_state(side: Side) -> dict[str, object]:
+    """What the page's script draws; short names, because it is there once per turn."""
+    return {
+        "player": side.player,
+        "unseen": max(0, side.team_size - len(side.members)),
+        "members": [
+            {
+                "n": member.name if member.name == member.species else f"{member.name} ({member.species})",
+                "hp": round(member.hp, 3),
+                "s": member.status,
+                "a": int(member.active),
+                "t": member.tera,
+                "u": int(not member.seen),
+            }
+            for member in side.members
+        ],
+    }
