@@ -1,0 +1,311 @@
+"""Learning curves of two agents at equal data: the same battles in the same order, compared seed by seed.
+
+    python scripts/learning_curves.py --contenders granularity --out curves
+    python scripts/learning_curves.py --contenders objective --battles 200 --out curves    # and games at the end
+
+granularity: whole turns against their entities. text: Gemma's subwords against one learned vector per word, read by the
+same layers. phrasing: "Great Tusk" against "greattusk". objective: imitation against binary_rl, at one learning rate.
+
+A point is the share of held-out recorded actions that the agent would have chosen, too. Each run is a folder in --out;
+one that is whole is not trained again, one that was interrupted goes on, and sets share the runs that they have in
+common. Prints a table, and leaves SET.png and SET.json in --out.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gemma_metamon.commands import main as gemma_metamon
+from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.training import checkpoints
+
+OPPONENT = "MaxBasePowerPlayer"
+CONCURRENCY = 20
+QUICK_RATE = ("MetamonAMAGOExperiment.learning_rate = 2e-3", "MetamonAMAGOExperiment.lr_warmup_steps = 40")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What distinguishes one side's runs; `folder` begins their names."""
+
+    folder: str
+    model: str = "gemma_tiny_entity.gin"
+    training: str = "quick.gin"
+    overrides: tuple[str, ...] = ()
+
+
+ENTITY = Contender("entity")
+SETS = {
+    "granularity": {"turn": Contender("turn", model="gemma_tiny_multitaskagent.gin"), "entity": ENTITY},
+    "text": {"subwords": ENTITY, "words": Contender("words", model="gemma_tiny_words.gin")},
+    "phrasing": {"natural": ENTITY, "raw": Contender("raw", overrides=("GemmaTstepEncoder.phrasing = 'raw'",))},
+    "objective": {
+        "il": ENTITY,
+        "binary_rl": Contender("binary_rl", training="binary_rl.gin", overrides=QUICK_RATE),
+    },
+}
+
+
+class Spread(NamedTuple):
+    """Of one number per seed."""
+
+    mean: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(statistics.mean(values), min(values), max(values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One contender: agreements (seeds, points) and, per seed, timesteps per second and the share of battles won."""
+
+    agreement: list[list[float]]
+    timesteps_per_s: list[float]
+    win_rate: list[float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contenders", choices=SETS, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    parser.add_argument("--updates", type=int, default=300, help="of each run (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=50, help="updates between points (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=16, help="battles in an update (default: %(default)s)")
+    parser.add_argument("--format", default="gen1ou", help="of the battles (default: %(default)s)")
+    parser.add_argument("--parsed_replay_dir", type=Path, help="as of `train` (default: the bundled battles)")
+    parser.add_argument("--holdout_share", type=float, default=0.05, help="not trained on (default: %(default)s)")
+    parser.add_argument("--gin_override", action="append", default=[], help="for all contenders; repeatable")
+    parser.add_argument(
+        "--battles", type=int, default=0, help=f"of each final agent against {OPPONENT} (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("curves"), help="(default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    args = parser.parse_args()
+    if args.every < 1 or args.updates < 1 or args.updates % args.every:
+        parser.error(f"--updates {args.updates} is no multiple of --every {args.every}")
+    if len(set(args.seeds)) < len(args.seeds):
+        parser.error(f"--seeds {' '.join(map(str, args.seeds))}: each seed once")
+    if args.battles < 0:
+        parser.error(f"--battles {args.battles}; it must not be negative")
+    contenders = SETS[args.contenders]
+    run_all(contenders.values(), args)
+    won = play_all(contenders.values(), args) if args.battles else {}
+    measured = {label: measure(contender, won, args) for label, contender in contenders.items()}
+    report = {**vars(args), "contenders": {label: asdict(side) for label, side in measured.items()}}
+    text = json.dumps(report, default=str)
+    (args.out / f"{args.contenders}.json").write_text(text + "\n", encoding="utf-8")
+    draw(measured, args, args.out / f"{args.contenders}.png")
+    print(text if args.json else as_table(measured, args))
+
+
+# ---- runs
+
+
+def run_dir_of(contender: Contender, seed: int, args: argparse.Namespace) -> Path:
+    folder: Path = args.out / f"{contender.folder}-seed{seed}"
+    return folder
+
+
+def run_all(contenders: Iterable[Contender], args: argparse.Namespace) -> None:
+    """Seed by seed, so that a machine that others use too is as busy for one contender as for the other."""
+    runs = [(contender, seed) for seed in args.seeds for contender in contenders]
+    for number, (contender, seed) in enumerate(runs, start=1):
+        print(f"{contender.folder}, seed {seed} (run {number} of {len(runs)})", file=sys.stderr)
+        train(contender, seed, args)
+
+
+def train(contender: Contender, seed: int, args: argparse.Namespace) -> None:
+    """Train a run that is not there, or what is missing of it."""
+    run_dir, epochs = run_dir_of(contender, seed, args), args.updates // args.every
+    settings = {
+        "model_gin_config": contender.model,
+        "train_gin_config": contender.training,
+        "formats": [args.format],
+        "holdout_share": args.holdout_share,
+        "batch_size_per_gpu": args.batch_size,
+        "steps_per_epoch": args.every,
+        "log_interval": args.every,
+        "seed": seed,
+        "gin_override": [*contender.overrides, *args.gin_override],
+    }
+    if args.parsed_replay_dir is not None:
+        settings["parsed_replay_dir"] = str(args.parsed_replay_dir)
+    done = max(checkpoints.list_checkpoints(run_dir), default=0)
+    if done:
+        require_same(run_dir, settings)
+    elif run_dir.exists():  # stopped before its first point
+        shutil.rmtree(run_dir)
+    if done >= epochs:
+        return
+    command = ["train", "--run_name", run_dir.name, "--save_dir", str(args.out), "--epochs", str(epochs)]
+    for name, value in settings.items():
+        if name == "gin_override":
+            command += [word for override in value for word in ("--gin_override", override)]
+        else:
+            command += [f"--{name}", *(value if isinstance(value, list) else [str(value)])]
+    with contextlib.redirect_stdout(sys.stderr):
+        status = gemma_metamon([*command, *(["--ckpt", str(done)] if done else [])])
+    if status != 0:
+        raise SystemExit(f"learning_curves: the training of {run_dir.name} failed, see above")
+
+
+def require_same(run_dir: Path, settings: dict[str, Any]) -> None:
+    saved = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, None)).settings
+    for name, value in settings.items():
+        if saved[name] != value:
+            raise ConfigError(
+                f"{run_dir} was trained with {name} {saved[name]!r}, not {value!r}; choose another --out, or delete it"
+            )
+
+
+def measure(contender: Contender, won: dict[Path, float], args: argparse.Namespace) -> Measured:
+    run_dirs = [run_dir_of(contender, seed, args) for seed in args.seeds]
+    points = [read_points(run_dir, args) for run_dir in run_dirs]
+    return Measured(
+        agreement=[[point["held_out/agreement"] for point in run] for run in points],
+        timesteps_per_s=[statistics.median(point["timesteps_per_s"] for point in run) for run in points],
+        win_rate=[won[run_dir] for run_dir in run_dirs if run_dir in won],
+    )
+
+
+def read_points(run_dir: Path, args: argparse.Namespace) -> list[dict[str, float]]:
+    """The metrics of a run at each of its points."""
+    metrics: dict[int, dict[str, float]] = {}
+    for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        logged = json.loads(line)
+        metrics.setdefault(logged["update"], {}).update(logged)  # the later counts, where a run was interrupted
+    points = [metrics[update] for update in updates_of(args)]
+    if "held_out/agreement" not in points[0]:
+        raise ConfigError(
+            f"--holdout_share {args.holdout_share} holds out no battle with a known choice; choose a larger one"
+        )
+    return points
+
+
+def updates_of(args: argparse.Namespace) -> range:
+    return range(args.every, args.updates + 1, args.every)
+
+
+# ---- games
+
+
+def play_all(contenders: Iterable[Contender], args: argparse.Namespace) -> dict[Path, float]:
+    """The share of --battles that the final agent of each run wins, by run folder; the agent takes its best action."""
+    from gemma_metamon.showdown.server import running_server
+
+    won = {}
+    with running_server() as server:
+        for contender in contenders:
+            for seed in args.seeds:
+                run_dir = run_dir_of(contender, seed, args)
+                kept = run_dir / f"games-{args.updates}-{args.battles}.json"
+                if not kept.exists():
+                    print(f"{args.battles} battles: {run_dir.name} against {OPPONENT}", file=sys.stderr)
+                    result = asyncio.run(play(run_dir, seed, server.websocket_url, args))
+                    kept.write_text(json.dumps(result), encoding="utf-8")
+                won[run_dir] = json.loads(kept.read_text(encoding="utf-8"))["win_rate"]
+    return won
+
+
+async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Namespace) -> dict[str, Any]:
+    from gemma_metamon.showdown.contestants import learned
+    from gemma_metamon.showdown.evaluate import play_match
+    from gemma_metamon.showdown.players import BatchedPolicy
+    from gemma_metamon.showdown.teams import load_teams
+
+    folder = checkpoints.find_checkpoint(run_dir, args.updates // args.every)
+    agent, meta = checkpoints.load_agent(folder, "cpu")
+    policy = BatchedPolicy(agent, meta.view(), max_battles=2 * CONCURRENCY, sample=False, seed=seed)
+    result = await play_match(
+        learned(run_dir.name, policy).build,
+        OPPONENT,
+        args.battles,
+        battle_format=args.format,
+        teams=load_teams(args.format),
+        websocket_url=websocket_url,
+        seed=seed,
+        concurrency=CONCURRENCY,
+    )
+    return result.as_dict()
+
+
+# ---- the report
+
+
+def as_table(measured: dict[str, Measured], args: argparse.Namespace) -> str:
+    """A row per point, then speed and games; the last column compares the two seed by seed."""
+    (first, one), (second, other) = measured.items()
+    lines = [
+        f"Agreement with held-out recorded actions of {args.format}, mean (lowest to highest of seeds "
+        f"{', '.join(map(str, args.seeds))})",
+        "",
+        f"| updates | {first} | {second} | {second} - {first}, seed by seed |",
+        "|---|---|---|---|",
+    ]
+
+    def add(name: str, ours: Sequence[float], theirs: Sequence[float], show: Callable[[float], str]) -> None:
+        differences = Spread.of([b - a for a, b in zip(ours, theirs, strict=True)])
+        cells = [spread_text(Spread.of(side), show) for side in (ours, theirs)]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {spread_text(differences, points)} |")
+
+    for index, update in enumerate(updates_of(args)):
+        add(str(update), *([run[index] for run in side.agreement] for side in (one, other)), percent)
+    add("mean of the curve", *([statistics.mean(run) for run in side.agreement] for side in (one, other)), percent)
+    if one.win_rate:
+        add(f"won of {args.battles} against {OPPONENT}", one.win_rate, other.win_rate, percent)
+    speeds = [spread_text(Spread.of(side.timesteps_per_s), "{:,.0f}".format) for side in (one, other)]
+    ratios = Spread.of([b / a for a, b in zip(one.timesteps_per_s, other.timesteps_per_s, strict=True)])
+    lines.append(f"| timesteps per second | {speeds[0]} | {speeds[1]} | {spread_text(ratios, '{:.2f} times'.format)} |")
+    return "\n".join(lines)
+
+
+def spread_text(spread: Spread, show: Callable[[float], str]) -> str:
+    return f"{show(spread.mean)} ({show(spread.lowest)} to {show(spread.highest)})"
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
+
+
+def draw(measured: dict[str, Measured], args: argparse.Namespace, path: Path) -> None:
+    """Mean curves, each in a band from its lowest to its highest seed."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for label, side in measured.items():
+        spreads = [Spread.of(seeds) for seeds in zip(*side.agreement, strict=True)]
+        mean, lowest, highest = zip(*spreads, strict=True)
+        (line,) = axes.plot(updates_of(args), mean, marker="o", label=label)
+        axes.fill_between(updates_of(args), lowest, highest, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel=f"updates of {args.batch_size} battles", ylabel="agreement with held-out recorded actions")
+    axes.set_title(
+        f"{args.format}, seeds {', '.join(map(str, args.seeds))}: mean, lowest and highest", fontsize="medium"
+    )
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except GemmaMetamonError as error:
+        raise SystemExit(f"learning_curves: {error}") from error
