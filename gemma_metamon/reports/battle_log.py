@@ -234,7 +234,7 @@ def _is_form(species: str, previewed: str) -> bool:
 
 
 def _read_condition(condition: str) -> tuple[float, str]:
-    """ "263/353 par" as (0.745, "par"), "0 fnt" as (0.0, "")."""
+    """Of "263/353 par" (0.745, "par"), of "0 fnt" (0.0, "")."""
     hp, _, status = condition.partition(" ")
     now, _, full = hp.partition("/")
     return float(now) / float(full or 100), status.removesuffix("fnt")

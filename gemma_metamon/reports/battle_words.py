@@ -42,10 +42,10 @@ _CANNOT = {
 
 # What is not told: bookkeeping, and what the page shows elsewhere.
 UNTOLD = {
-    *("", "t:", "upkeep", "gametype", "gen", "tier", "rule", "rated", "start", "done", "turn", "split", "debug", "seed"),
-    *("player", "teamsize", "clearpoke", "poke", "teampreview", "updatepoke", "showteam", "request"),
-    *("init", "title", "deinit", "j", "J", "join", "l", "L", "leave", "n", "N", "name", "-anim", "uhtml", "html"),
-    *("-candynamax", "inactiveoff", "unlink", "hidelines"),
+    "",
+    *"t: upkeep gametype gen tier rule rated start done turn debug init title deinit html uhtml uhtmlchange".split(),
+    *"player teamsize clearpoke poke teampreview updatepoke showteam request j J l L n N inactiveoff".split(),
+    *"-anim -candynamax".split(),
 }
 
 # {0}, {1}, ... are the message's fields, Pokémon and sides already named, effects without their "move: ".
@@ -70,7 +70,6 @@ _TEMPLATES = {
     "-hitcount": "{0} was hit {1} times",
     "-prepare": "{0} prepares {1}",
     "-mustrecharge": "{0} must recharge",
-    "-setboost": "{0}'s {1} was set to stage {2}",
     "-clearallboost": "All stat changes were removed",
     "-clearboost": "{0}'s stat changes were removed",
     "-clearnegativeboost": "{0}'s lowered stats went back to normal",
@@ -120,6 +119,10 @@ def _boost(verb: str, limit: str) -> Callable[[Sequence[str], Mapping[str, str]]
     return words
 
 
+def _set_boost(fields: Sequence[str], tags: Mapping[str, str]) -> str:
+    return f"{fields[0]}'s {STATS.get(fields[1], fields[1])} was set to stage {fields[2]}"
+
+
 def _status(fields: Sequence[str], tags: Mapping[str, str]) -> str:
     return f"{fields[0]} is {STATUSES.get(fields[1], fields[1])}"
 
@@ -157,6 +160,7 @@ _FUNCTIONS: dict[str, Callable[[Sequence[str], Mapping[str, str]], str]] = {
     "cant": _cannot,
     "-boost": _boost("rose", "higher"),
     "-unboost": _boost("fell", "lower"),
+    "-setboost": _set_boost,
     "-status": _status,
     "-curestatus": _cured,
     "-weather": _weather,

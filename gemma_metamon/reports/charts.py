@@ -1,7 +1,7 @@
 """Charts of evaluations and of training runs, for a PNG file or for the inside of a page.
 
-Colours are Okabe and Ito's eight, which the colour-blind can tell apart. In a page the text and the lines of a chart take
-the page's own colours, so that it can be read in light and in dark.
+Colours are Okabe and Ito's eight, which the colour-blind can tell apart. In a page, text and lines of a chart take the
+page's own colours, so that it can be read in light and in dark.
 """
 
 import io
@@ -9,15 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")
 _TEXT, _LINE = "#1d1f22", "#dcdfe3"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gemma_metamon",  # the same chart twice is the same text
     "font.size": 10,
@@ -49,12 +51,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart. `bands`, where there are any, are the (low, high) of each point."""
+    """A line of a chart, dashed if it may lie on another. `bands`, if any: the (low, high) of each point."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     bands: Sequence[tuple[float, float]] = ()
+    dashed: bool = False
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -62,16 +65,15 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def as_svg(figure: Figure) -> str:
-    """The chart as an <svg> element for a page: without declarations, in the page's colours, as wide as there is room."""
+    """The chart as an <svg> element for a page, in the page's colours and as wide as there is room."""
     text = io.StringIO()
     with matplotlib.rc_context(_STYLE):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata=nothing)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_TEXT, "currentColor").replace(_LINE, "var(--line)")
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    points = width[1] if width else "600"
-    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt"', f'style="max-width: {points}pt"', svg, count=1)
+    # it keeps its shape by its viewBox, and does not grow beyond its own size
+    return re.sub(r'width="([\d.]+pt)" height="[\d.]+pt"', r'style="max-width: \1"', svg, count=1)
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], rates: Mapping[tuple[str, str], float]) -> Figure:
@@ -92,7 +94,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], rates: Mapping[tuple[s
         axes.set_title("Win rate of the row against the column (%)")
         bar = figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1], shrink=0.8)
         bar.ax.set_yticklabels(["0 %", "50 %", "100 %"])
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -100,7 +102,7 @@ def win_rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> Figure:
     """A panel for each player: a bar for each opponent, with its 95 % interval."""
     heights = [0.6 + 0.34 * len(opponents) for opponents in rates.values()]
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 0.5 + sum(heights)), layout="constrained")
+        figure = Figure(figsize=(6.2, 0.5 + sum(heights)), layout="constrained")
         panels = figure.subplots(len(rates), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for axes, (player, opponents) in zip(panels, rates.items(), strict=True):
             _bars(axes, list(opponents), list(opponents.values()))
@@ -130,7 +132,7 @@ def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Rate]) -> None:
 def rating_dots(ratings: Mapping[str, Rate]) -> Figure:
     """Elo with 95 % intervals, in the order given: of the rounds of self-play this is their curve."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 0.9 + 0.34 * len(ratings)), layout="constrained")
+        figure = Figure(figsize=(6.2, 0.9 + 0.34 * len(ratings)), layout="constrained")
         axes = figure.subplots()
         elo = np.array([rating.share for rating in ratings.values()])
         lows, highs = np.array([[rating.low, rating.high] for rating in ratings.values()]).T
@@ -153,21 +155,24 @@ def curves(title: str, x_label: str, y_label: str, lines: Sequence[Curve], *, pe
     """Lines over updates or epochs. With `percent` the values are shares, drawn from 0 to 100 %."""
     scale = 100 if percent else 1
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        figure = Figure(figsize=(6.2, 3.2), layout="constrained")
         axes = figure.subplots()
         for i, line in enumerate(lines):
             colour = COLOURS[i % len(COLOURS)]
             marker = "o" if len(line.x) <= 30 else None
-            axes.plot(line.x, scale * np.array(line.y), color=colour, label=line.label, lw=1.6, marker=marker, ms=4)
+            style = "--" if line.dashed else "-"
+            axes.plot(line.x, scale * np.array(line.y), style, color=colour, label=line.label, marker=marker, ms=4)
             if line.bands:
                 lows, highs = scale * np.array(line.bands).T
-                axes.fill_between(line.x, lows, highs, color=colour, alpha=0.18, lw=0)
+                axes.fill_between(line.x, lows, highs, color=colour, alpha=0.15, lw=0)
         if percent:
             axes.set_ylim(0, 102)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         axes.set_title(title)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if len(lines) > 1:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+            figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -1,4 +1,4 @@
-"""The report of a folder that `gemma-metamon evaluate` or `gemma-metamon train` left: charts, tables, replays, one page.
+"""The report of what `gemma-metamon evaluate` or `gemma-metamon train` left in a folder: charts, replays, a page.
 
 What the folder of an evaluation holds is written down in showdown/evaluate.py; that of a run in training/tracking.py.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.intervals import wilson_interval
@@ -60,7 +61,7 @@ def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = 
     results = folder / RESULTS
     if not results.is_file() and not runs:
         raise MissingFileError(
-            f"{folder} holds neither {RESULTS} (of `gemma-metamon evaluate --out`) nor {METRICS} (of `gemma-metamon train`)"
+            f"{folder} holds no {RESULTS} (of `gemma-metamon evaluate --out`) and no {METRICS} (of `gemma-metamon train`)"
         )
     evaluation = _read_json(results) if results.is_file() else None
     try:
@@ -101,13 +102,11 @@ def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) ->
     return {"charts": _charts(figures), "pairs": pairs, "battle_groups": _battle_groups(folder, replays)}
 
 
-def _charts(figures: Sequence[tuple[charts.Figure, str]]) -> list[Chart]:
+def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:
     return [Chart(Markup(charts.as_svg(figure)), says) for figure, says in figures]
 
 
-def _rates_by_player(
-    evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]
-) -> dict[str, dict[str, charts.Rate]]:
+def _rates_by_player(evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]) -> dict[str, dict[str, charts.Rate]]:
     """For each checkpoint, or for all where none plays: its rates against those it met, in the order of contestants."""
     names = [row["name"] for row in evaluation["contestants"]]
     players = [row["name"] for row in evaluation["contestants"] if row["kind"] == "checkpoint"] or names
