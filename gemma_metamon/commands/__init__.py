@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "inspect",
+    "explain",
     "configs",
     "collect",
     "showdown",

@@ -1,0 +1,89 @@
+"""`gemma-metamon explain`: a page of a recorded battle as an agent reads it, and of what it would have done."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.explain.page import Explanation
+
+EXAMPLE = "example: gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first --out battle.html"
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "explain",
+        help="show a recorded battle through an agent's eyes, as a web page",
+        description="Write a web page that stands alone: of each decision the words as Gemma sees them, which of them "
+        "the readout attended to, the probability of each action, and what each critic expects.",
+        epilog=EXAMPLE,
+    )
+    parser.add_argument("battle", type=Path, metavar="BATTLE", help="a battle file, .json.lz4 or .json")
+    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
+    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    parser.add_argument("--out", type=Path, help="the page (default: named after the battle, in this folder)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the policy (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
+    parser.add_argument("--json", action="store_true", help="print all that the page shows as one JSON object, too")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.temperature <= 0:
+        raise ConfigError(f"--temperature {args.temperature:g}; it must be above 0, and 1 is the policy as it is")
+    if args.out is not None and args.out.is_dir():
+        raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
+    from tqdm import tqdm
+
+    from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
+    from gemma_metamon.errors import DataError
+    from gemma_metamon.explain.follow import Follower, follow_recorded
+    from gemma_metamon.explain.page import Explanation, render_page, result_of
+    from gemma_metamon.training import checkpoints
+    from gemma_metamon.whole_files import written_whole
+
+    battle = load_battle(args.battle)
+    name, player, opponent = battle_stem(args.battle.name), "recorded player", "opponent"
+    try:
+        parts = BattleFileName.parse(args.battle.name)
+    except DataError:
+        page = args.out or Path(f"{name}.html")
+    else:
+        name, player, opponent = parts.battle_id, parts.player, parts.opponent
+        page = args.out or Path(f"{name}-{player}.html")
+    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(args.run_dir, args.ckpt), args.device)
+    follower = Follower(agent, meta.view(), temperature=args.temperature)
+    decisions = follow_recorded(follower, battle)
+    explanation = Explanation(
+        battle=name,
+        battle_format=battle.states[0].format,
+        player=player,
+        opponent=opponent,
+        agent=f"{args.run_dir.name}, epoch {meta.epoch}",
+        result=result_of(battle.states[-1]),
+        setting=follower.setting(),
+        decisions=list(tqdm(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
+    )
+    try:
+        with written_whole(page) as staged:
+            staged.write_text(render_page(explanation), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{page} cannot be written ({error}); name another page with --out") from error
+    print(
+        json.dumps({"page": str(page), **dataclasses.asdict(explanation)}) if args.json else summary(explanation, page)
+    )
+    return 0
+
+
+def summary(explanation: "Explanation", page: Path) -> str:
+    return (
+        f"{explanation.player} vs {explanation.opponent} ({explanation.battle_format}), {explanation.result}: "
+        f"{len(explanation.decisions)} decisions, the agent's most probable action was taken in {explanation.agreed} "
+        f"of {explanation.recorded}\n"
+        f"wrote {page}; open it in a browser"
+    )
