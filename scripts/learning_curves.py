@@ -266,7 +266,8 @@ def as_table(measured: dict[str, Measured], args: argparse.Namespace) -> str:
         add(f"won of {args.battles} against {OPPONENT}", one.win_rate, other.win_rate, percent)
     speeds = [spread_text(Spread.of(side.timesteps_per_s), "{:,.0f}".format) for side in (one, other)]
     ratios = Spread.of([b / a for a, b in zip(one.timesteps_per_s, other.timesteps_per_s, strict=True)])
-    lines.append(f"| timesteps per second | {speeds[0]} | {speeds[1]} | {spread_text(ratios, '{:.2f} times'.format)} |")
+    faster = spread_text(ratios, "{:.2f}".format)
+    lines.append(f"| timesteps per second | {speeds[0]} | {speeds[1]} | {faster} times |")
     return "\n".join(lines)
 
 
