@@ -8,8 +8,16 @@ import torch
 from safetensors.torch import load_file
 from small_agent import BATTLES, train_command
 
-from gemma_metamon.commands import main
+from gemma_metamon.commands import build_parser, main
+from gemma_metamon.commands.train import _open_battles
+from gemma_metamon.text.view import BattleView
 from gemma_metamon.training import checkpoints
+
+SPACES = {
+    "obs_space": "TeamPreviewObservationSpace",
+    "action_space": "DefaultActionSpace",
+    "reward_function": "DefaultShapedReward",
+}
 
 
 def weights(save_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
@@ -163,6 +171,47 @@ def test_a_checkpoint_of_something_else_is_refused(
     assert main(train_command(tmp_path)) == 0
     assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2", *arguments)) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
+    assert main(train_command(tmp_path)) == 0
+    begin = ["--init_from", str(tmp_path / "run") + "@1"]
+    assert main(train_command(tmp_path / "next", *begin, training="exp_rl.gin")) == 0
+    given, begun, trained = weights(tmp_path, 1), weights(tmp_path / "next", 0), weights(tmp_path / "next", 1)
+    assert all(torch.equal(begun[key], value) for key, value in given.items())
+    assert any(not torch.equal(trained[key], value) for key, value in given.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--ckpt", "1"], "--init_from begins a run and --ckpt goes on with one"),
+        (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
+        (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart.mu is [7, 1], not [1, 1]"),
+        (["--init_from", "nowhere@2"], "nowhere: no such folder"),
+    ],
+)
+def test_a_run_does_not_begin_with_weights_that_do_not_fit(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path)) == 0
+    assert main(train_command(tmp_path / "next", "--init_from", str(tmp_path / "run"), *arguments)) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_several_more_folders_are_drawn_from_as_if_they_were_one(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two", tmp_path / "three"]
+    for path in sorted((BATTLES / "gen1ou").glob("*.lz4")):
+        for folder in folders[:2] if path == min((BATTLES / "gen1ou").glob("*.lz4")) else folders:
+            (folder / "gen1ou").mkdir(parents=True, exist_ok=True)
+            (folder / "gen1ou" / path.name).write_bytes(path.read_bytes())
+    more = ["--formats", "gen1ou", "--custom_replay_dir", *map(str, folders)]
+    args = build_parser().parse_args(train_command(tmp_path, *more, "--custom_replay_sample_weight", "0.5"))
+    dataset, _ = _open_battles(args, BattleView.from_names(**SPACES), tmp_path, 12)
+    own, *added = map(len, dataset.sources)
+    assert own > 0
+    assert added == [added[0], added[0], added[0] - 1]
+    assert dataset.weights.tolist() == pytest.approx([0.5, *(0.5 * n / sum(added) for n in added)])
 
 
 def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -3,7 +3,6 @@
 Here and not in showdown/, which knows no checkpoints.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.contestants import Contestant
-
-_WITH_EPOCH = re.compile(r"(?P<folder>.+)@(?P<epoch>\d+)")
 
 
 def contestants(
@@ -67,15 +64,11 @@ def contestants(
 
 def _checkpoint_folder(spec: str) -> Path:
     from gemma_metamon.showdown.baselines import player_class
-    from gemma_metamon.training.checkpoints import find_checkpoint
+    from gemma_metamon.training.checkpoints import find_named
 
-    run_dir, epoch = Path(spec), None
-    match = _WITH_EPOCH.fullmatch(spec)
-    if match and not run_dir.is_dir():
-        run_dir, epoch = Path(match["folder"]), int(match["epoch"])
-    if not run_dir.is_dir() and "/" not in spec and epoch is None:
+    if not Path(spec).is_dir() and "/" not in spec and "@" not in spec:
         try:
             player_class(spec)
         except ConfigError as error:
             raise ConfigError(f"{error}; nor is {spec!r} the folder of a run") from None
-    return find_checkpoint(run_dir, epoch)
+    return find_named(spec)

@@ -1,9 +1,11 @@
 """`gemma-metamon train`: metamon's flags, the embedded runtime."""
 
 import argparse
+import contextlib
+import importlib.util
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
     add_gin_arguments,
@@ -13,13 +15,15 @@ from gemma_metamon.commands._arguments import (
     require_at_least_one,
     require_share,
 )
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import ConfigError, MissingDependencyError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.commands._evaluations import Evaluations
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training.checkpoints import RunIdentity
     from gemma_metamon.training.dataset import BattleDataset, Battles
+    from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,6 @@ EXAMPLE = """example (a minute or two on a CPU, on the bundled battles):
 
 # Flags of metamon's own train command that mean nothing here: taken, so that its command lines work, and said so.
 UNUSED = {
-    "eval_gens": "evaluation during training; use `gemma-metamon evaluate`",
     "async_env_mp_context": "environments run outside training here",
 }
 
@@ -53,7 +56,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         type=Path,
         help="folder of recorded battles, DIR/<format>/*.json.lz4, or a store of `prepare` (default: the bundled)",
     )
-    data.add_argument("--custom_replay_dir", type=Path, help="a second folder of recorded battles, or a store")
+    data.add_argument(
+        "--custom_replay_dir", type=Path, nargs="+", help="more folders of recorded battles, or stores, taken as one"
+    )
     data.add_argument(
         "--custom_replay_sample_weight",
         "--custom_replay_weight",
@@ -86,13 +91,33 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--steps_per_epoch", type=int, default=25_000, help="updates in an epoch (default: %(default)s)"
     )
     length.add_argument("--ckpt", type=int, help="go on after this epoch's checkpoint of the same run")
+    length.add_argument(
+        "--init_from", metavar="RUN_DIR[@EPOCH]", help="begin with the weights of this checkpoint of another run"
+    )
     length.add_argument("--seed", type=int, default=0, help="of weights, dropout and battles (default: %(default)s)")
     parser.add_argument(
         "--log_interval", type=int, default=20, help="updates between logged means (default: %(default)s)"
     )
     parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
+    evaluation = parser.add_argument_group(
+        "evaluation while training",
+        "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
+        "them. Results go to evaluations.jsonl in the run's folder. A checkpoint that still waits when the next one is "
+        "there is passed over; the last one is always played.",
+    )
+    evaluation.add_argument(
+        "--eval_gens", nargs="*", type=int, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
+    )
+    evaluation.add_argument("--eval_every", type=int, default=1, help="epochs between (default: %(default)s)")
+    evaluation.add_argument(
+        "--eval_opponents",
+        nargs="+",
+        default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
+        help="scripted players (default: %(default)s)",
+    )
+    evaluation.add_argument("--eval_battles", type=int, default=50, help="per opponent (default: %(default)s)")
+    evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")
     unused = parser.add_argument_group("accepted and unused")
-    unused.add_argument("--eval_gens", nargs="*", type=int, help=UNUSED["eval_gens"])
     unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
     parser.set_defaults(run=run)
 
@@ -123,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
     if args.log:
         tracking.require_wandb()
     _check_run_folder(args, run_dir, identity)
+    _check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(
         configs.bound_value("GemmaTstepEncoder", "model_name"), configs.bound_value("GemmaTstepEncoder", "pretrained")
@@ -136,9 +162,7 @@ def run(args: argparse.Namespace) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     dataset.preload()
     (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name != "run"
-    }
+    settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
     trainer = Trainer(
         run_dir=run_dir,
         experiment=experiment,
@@ -159,8 +183,13 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.ckpt is not None:
         trainer.resume(args.ckpt)
-    with tracking.Tracker(run_dir, args.run_name, {**settings, "gin": resolved.bindings}, wandb=args.log) as tracker:
-        trainer.train(tracker)
+    elif args.init_from is not None:
+        trainer.start_from(checkpoints.find_named(args.init_from))
+    with (
+        tracking.Tracker(run_dir, args.run_name, {**settings, "gin": resolved.bindings}, wandb=args.log) as tracker,
+        _evaluations(args, run_dir, tracker) as evaluations,
+    ):
+        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint)
     _report_data(dataset)
     if trainer.accelerator.is_main_process:
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
@@ -177,6 +206,11 @@ def _check_numbers(args: argparse.Namespace) -> None:
 def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
     from gemma_metamon.training import checkpoints
 
+    if args.init_from is not None:
+        if args.ckpt is not None:
+            raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
+        start = checkpoints.find_named(args.init_from)
+        checkpoints.read_meta(start).identity.require(identity, str(start))
     there = checkpoints.list_checkpoints(run_dir)
     if args.ckpt is None:
         if there:
@@ -191,6 +225,46 @@ def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIde
         raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
 
 
+def _check_evaluation(args: argparse.Namespace) -> None:
+    """Raises for what would make every evaluation fail."""
+    require_at_least_one(args, "eval_every", "eval_battles")
+    if not args.eval_gens:
+        return
+    if importlib.util.find_spec("poke_env") is None:
+        raise MissingDependencyError("--eval_gens needs poke-env: pip install 'gemma-metamon[battle]', or leave it out")
+    from gemma_metamon.showdown.baselines import player_class
+    from gemma_metamon.showdown.installation import find_node
+    from gemma_metamon.showdown.teams import load_teams
+
+    for opponent in args.eval_opponents:
+        player_class(opponent)
+    for battle_format in _eval_formats(args):
+        load_teams(battle_format)
+    find_node()
+
+
+def _eval_formats(args: argparse.Namespace) -> list[str]:
+    return [f"gen{gen}ou" for gen in args.eval_gens]
+
+
+def _evaluations(
+    args: argparse.Namespace, run_dir: Path, tracker: "Tracker"
+) -> "contextlib.AbstractContextManager[Evaluations | None]":
+    from gemma_metamon.commands._evaluations import EvaluationPlan, Evaluations
+
+    if not args.eval_gens:
+        return contextlib.nullcontext()
+    plan = EvaluationPlan(
+        every=args.eval_every,
+        last_epoch=args.epochs,
+        formats=_eval_formats(args),
+        opponents=args.eval_opponents,
+        battles=args.eval_battles,
+        device=args.eval_device,
+    )
+    return Evaluations(run_dir, plan, tracker.log_evaluation)
+
+
 def _open_battles(
     args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
 ) -> "tuple[BattleDataset, Battles]":
@@ -202,8 +276,10 @@ def _open_battles(
         raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(battles)} battles to train on")
     sources, weights = [training], [1.0]
     if args.custom_replay_dir is not None:
-        sources.append(_find_battles(args.custom_replay_dir, formats, view))
-        weights = [1 - args.custom_replay_sample_weight, args.custom_replay_sample_weight]
+        custom = [_find_battles(folder, formats, view) for folder in args.custom_replay_dir]
+        share = args.custom_replay_sample_weight
+        weights = [1 - share, *(share * len(source) / sum(map(len, custom)) for source in custom)]
+        sources += custom
     logger.info("%d battles to train on, %d held out", sum(map(len, sources)), len(held_out))
     dataset = BattleDataset(
         sources,
@@ -215,6 +291,12 @@ def _open_battles(
         set_aside_record=run_dir / "set_aside.jsonl",
     )
     return dataset, held_out
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_json(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _list_battles(args: argparse.Namespace, view: "BattleView") -> "tuple[list[str], Battles]":

@@ -32,6 +32,7 @@ from gemma_metamon.whole_files import written_whole
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
 _FOLDER = re.compile(r"epoch_(\d+)")
+_WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>\d+)")
 
 # How to ask for what a checkpoint was made with; the keys are RunIdentity's fields.
 _MENDS = {
@@ -166,6 +167,14 @@ def find_checkpoint(run_dir: Path, epoch: int | None) -> Path:
     return checkpoint_folder(run_dir, there[-1] if epoch is None else epoch)
 
 
+def find_named(name: str) -> Path:
+    """`find_checkpoint` of "runs/first" (its last) or "runs/first@3" (that of epoch 3)."""
+    match = _WITH_EPOCH.fullmatch(name)
+    if match and not Path(name).is_dir():
+        return find_checkpoint(Path(match["run_dir"]), int(match["epoch"]))
+    return find_checkpoint(Path(name), None)
+
+
 def read_meta(folder: Path) -> CheckpointMeta:
     """Raises DataError where checkpoint.json is damaged."""
     return CheckpointMeta.read(folder / META)
@@ -213,15 +222,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(agent: nn.Module, folder: Path) -> None:
-    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
+def load_weights(
+    agent: nn.Module,
+    folder: Path,
+    *,
+    mend: str = "load it with the config it was trained with (saved in its checkpoint.json)",
+) -> None:
+    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape, and the mend."""
     saved = read_weights(folder)
-    require_same_entries(
-        saved,
-        agent.state_dict(),
-        str(folder),
-        "load it with the config it was trained with (saved in its checkpoint.json)",
-    )
+    require_same_entries(saved, agent.state_dict(), str(folder), mend)
     agent.load_state_dict(saved)
 
 

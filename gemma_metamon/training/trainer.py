@@ -7,6 +7,7 @@ target networks; step the optimizer; step the schedule. The targets move before 
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,20 @@ class Trainer:
             torch.cuda.set_rng_state(random_states["cuda"], self.accelerator.device)
         self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
 
-    def train(self, tracker: Tracker) -> None:
-        """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0)."""
+    def start_from(self, folder: Path) -> None:
+        """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
+        checkpoints.load_weights(
+            self.bare_agent,
+            folder,
+            mend="begin with a run of the same model and discounts (imitation has those of reinforcement learning with "
+            "--gin_override 'MultiTaskAgent.use_multigamma = True')",
+        )
+
+    def train(self, tracker: Tracker, on_checkpoint: Callable[[Path], None] | None = None) -> None:
+        """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
+
+        The main process calls on_checkpoint with the folder of each trained one; training waits until it returns.
+        """
         if self.epoch == 0:
             self._save(resumable=False)
         for _ in range(self.epoch, self.schedule.epochs):
@@ -119,6 +132,8 @@ class Trainer:
             self.epoch += 1
             self._evaluate_held_out(tracker)
             self._save(resumable=True)
+            if on_checkpoint is not None and self.accelerator.is_main_process:
+                on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
 
     def _train_epoch(self, tracker: Tracker) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes
