@@ -41,12 +41,13 @@ _CANNOT = {
 }
 
 # What is not told: bookkeeping, and what the page shows elsewhere.
+# fmt: off
 UNTOLD = {
-    "",
-    *"t: upkeep gametype gen tier rule rated start done turn debug init title deinit html uhtml uhtmlchange".split(),
-    *"player teamsize clearpoke poke teampreview updatepoke showteam request j J l L n N inactiveoff".split(),
-    *"-anim -candynamax".split(),
+    "", "t:", "upkeep", "gametype", "gen", "tier", "rule", "rated", "start", "done", "turn", "debug", "init", "title",
+    "deinit", "html", "uhtml", "uhtmlchange", "player", "teamsize", "clearpoke", "poke", "teampreview", "updatepoke",
+    "showteam", "request", "j", "J", "l", "L", "n", "N", "inactiveoff", "-anim", "-candynamax",
 }
+# fmt: on
 
 # {0}, {1}, ... are the message's fields, Pokémon and sides already named, effects without their "move: ".
 _TEMPLATES = {

@@ -61,7 +61,7 @@ def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = 
     results = folder / RESULTS
     if not results.is_file() and not runs:
         raise MissingFileError(
-            f"{folder} holds no {RESULTS} (of `gemma-metamon evaluate --out`) and no {METRICS} (of `gemma-metamon train`)"
+            f"{folder} holds neither {RESULTS}, of `gemma-metamon evaluate --out`, nor {METRICS}, of a training run"
         )
     evaluation = _read_json(results) if results.is_file() else None
     try:
