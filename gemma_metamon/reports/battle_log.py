@@ -5,7 +5,7 @@ Single battles: one Pokémon of a side is active at a time.
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gemma_metamon.reports.battle_words import UNTOLD, cause, in_words
@@ -28,6 +28,12 @@ class Member:
     active: bool = False
     seen: bool = True
     tera: str = ""
+
+    @property
+    def label(self) -> str:
+        """As "Tauros" or "Landorus-Therian"; with a nickname, "Bully (Tauros)"."""
+        known_by_species = self.species == self.name or self.species.startswith(f"{self.name}-")
+        return self.species if known_by_species else f"{self.name} ({self.species})"
 
 
 @dataclass
@@ -65,9 +71,14 @@ class BattleStory:
     winner: str | None
 
 
-def read_log(log: str) -> BattleStory:
-    """Reads a log as a spectator, a player or the server itself has it. What it cannot read becomes a "raw" event."""
-    reader = _Reader()
+def read_log(log: str, names: Mapping[str, str] | None = None) -> BattleStory:
+    """Reads a log as a spectator, a player or the server itself has it. What it cannot read becomes a "raw" event.
+
+    Args:
+        log: the lines.
+        names: what to call the players in place of their names on the server: {"p1": "first@2", ...}.
+    """
+    reader = _Reader(names or {})
     lines = iter(log.splitlines())
     for line in lines:
         if line.startswith("|split|"):  # one event twice: as its own side sees it, then as all others do
@@ -80,7 +91,9 @@ def read_log(log: str) -> BattleStory:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._by_user_name: dict[str, str] = {}
         self.tier = ""
         self.winner: str | None = None
         self.turns: list[Turn] = []
@@ -121,7 +134,7 @@ class _Reader:
         if kind == "tier":
             self.tier = fields[0]
         elif kind == "win":
-            self.winner = fields[0]
+            self.winner = self._named(fields[0])
         if kind in UNTOLD or "silent" in tags:
             return
         words = words or in_words(kind, [self._named(part) for part in fields], tags)
@@ -136,9 +149,10 @@ class _Reader:
         """A field as the reader knows it: "p1a: Tauros" is "Ann's Tauros", "p1: Ann" is Ann."""
         match = _IDENT.fullmatch(part)
         if match is None:
-            return _EFFECT.sub("", part)
-        player = self._sides[match[1]].player if match[1] in self._sides else match[1]
-        return player if match[3] == player else f"{player}'s {match[3]}"
+            return self._by_user_name.get(part) or _EFFECT.sub("", part)
+        if match[3] in self._by_user_name:
+            return self._by_user_name[match[3]]
+        return f"{self._sides[match[1]].player if match[1] in self._sides else match[1]}'s {match[3]}"
 
     def _side(self, ident: str) -> tuple[Side, str]:
         match = _IDENT.fullmatch(ident)
@@ -155,7 +169,9 @@ class _Reader:
 
     def _on_player(self, fields: list[str], tags: dict[str, str]) -> None:
         if len(fields) > 1 and fields[1]:
-            self._sides.setdefault(fields[0], Side(fields[1])).player = fields[1]
+            name = self._names.get(fields[0], fields[1])
+            self._sides.setdefault(fields[0], Side(name)).player = name
+            self._by_user_name[fields[1]] = name
 
     def _on_teamsize(self, fields: list[str], tags: dict[str, str]) -> None:
         self._sides[fields[0]].team_size = int(fields[1])
@@ -164,8 +180,8 @@ class _Reader:
         species = fields[1].split(",")[0]
         self._sides[fields[0]].members.append(Member(species.removesuffix("-*"), species, seen=False))
 
-    def _enter(self, ident: str, details: str, condition: str) -> str:
-        """A Pokémon takes its place; one of the team preview gets its name now. Returns who it is."""
+    def _enter(self, ident: str, details: str, condition: str) -> tuple[Side, Member]:
+        """A Pokémon takes its place; one of the team preview gets its name now."""
         side, name = self._side(ident)
         species = details.split(",")[0]
         for member in side.members:
@@ -180,18 +196,15 @@ class _Reader:
         member.name, member.species, member.seen, member.active = name, species, True, True
         if condition:
             member.hp, member.status = _read_condition(condition)
-        return f"{side.player}'s {name}" + (f" ({species})" if species != name else "")
+        return side, member
 
     def _on_switch(self, fields: list[str], tags: dict[str, str]) -> str:
-        self._enter(fields[0], fields[1], fields[2])
-        side, name = self._side(fields[0])
-        member = self._member(fields[0])
-        full = f"{name} ({member.species})" if member.species != name else name
-        return f"{side.player} sent out {full}{_share(member.hp)}{cause(tags)}"
+        side, member = self._enter(fields[0], fields[1], fields[2])
+        return f"{side.player} sent out {member.label}{_share(member.hp)}{cause(tags)}"
 
     def _on_drag(self, fields: list[str], tags: dict[str, str]) -> str:
-        who = self._enter(fields[0], fields[1], fields[2])
-        return f"{who} was dragged out{_share(self._member(fields[0]).hp)}"
+        side, member = self._enter(fields[0], fields[1], fields[2])
+        return f"{side.player}'s {member.label} was dragged out{_share(member.hp)}"
 
     def _on_replace(self, fields: list[str], tags: dict[str, str]) -> None:
         self._enter(fields[0], fields[1], "")

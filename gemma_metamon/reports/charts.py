@@ -80,7 +80,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], rates: Mapping[tuple[s
     """Win rates of each row against each column; a pair that never met stays empty."""
     values = np.array([[rates.get((row, column), np.nan) for column in columns] for row in rows])
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(2.6 + 0.85 * len(columns), 1.8 + 0.5 * len(rows)))
+        figure = Figure(figsize=(max(6.2, 2.6 + 0.85 * len(columns)), 1.8 + 0.5 * len(rows)))
         axes = figure.subplots()
         # blue wins, red loses: told apart by the colour-blind, and white is even
         image = axes.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")

@@ -88,10 +88,6 @@ def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) ->
         bars = charts.win_rate_bars(_rates_by_player(evaluation, played))
         charts.save_png(bars, folder / "bars.png")
         figures.append((bars, "Battles won against each opponent, with 95 % intervals"))
-    if len(played) > 1:
-        heat = charts.heat_map(*_matrix(evaluation, played))
-        charts.save_png(heat, folder / "heatmap.png")
-        figures.append((heat, "Win rate of each row against each column"))
     ratings = {
         row["name"]: charts.Rate(row["rating"]["elo"], *row["rating"]["interval_95"])
         for row in evaluation["contestants"]
@@ -99,6 +95,10 @@ def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) ->
     }
     if ratings:
         figures.append((charts.rating_dots(ratings), "Elo of each contestant, with 95 % intervals"))
+    if len(played) > 1:
+        heat = charts.heat_map(*_matrix(evaluation, played))
+        charts.save_png(heat, folder / "heatmap.png")
+        figures.append((heat, "Win rate of each row against each column"))
     return {"charts": _charts(figures), "pairs": pairs, "battle_groups": _battle_groups(folder, replays)}
 
 
@@ -152,9 +152,13 @@ def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> Ba
     if log.is_file():
         href = battle["log"]
         if with_page:
-            title = f"{battle['player']} against {battle['opponent']}"
+            names = [battle["player"], battle["opponent"]]
+            seats = names if battle["p1"] == "player" else names[::-1]
             page = log.with_suffix(".html")
-            page.write_text(replay_page(log.read_text(encoding="utf-8"), title), encoding="utf-8")
+            text = replay_page(
+                log.read_text(encoding="utf-8"), " against ".join(names), {"p1": seats[0], "p2": seats[1]}
+            )
+            page.write_text(text, encoding="utf-8")
             href = page.relative_to(folder).as_posix()
     return BattleLink(battle["battle"], battle["result"], battle["turns"], href)
 

@@ -1,5 +1,7 @@
 """A battle as a web page of its own: opens from disk, needs no network, and loads nothing."""
 
+from collections.abc import Mapping
+
 import jinja2
 from markupsafe import Markup
 
@@ -15,7 +17,7 @@ TEMPLATES = jinja2.Environment(
 TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
 
 
-def replay_page(log: str, title: str) -> str:
+def replay_page(log: str, title: str, names: Mapping[str, str] | None = None) -> str:
     """A page to step through a battle with, turn by turn.
 
     The log is embedded as Showdown's own replay files have it, so its viewer opens the page, too.
@@ -23,8 +25,9 @@ def replay_page(log: str, title: str) -> str:
     Args:
         log: the lines of Showdown's protocol ("|move|p1a: Tauros|Body Slam|p2a: Chansey"), of anyone's view.
         title: the page's heading.
+        names: what to call the players in place of their names on the server: {"p1": "first@2", "p2": "RandomPlayer"}.
     """
-    story = read_log(log)
+    story = read_log(log, names)
     return TEMPLATES.get_template("replay.html.j2").render(
         title=title,
         story=story,
@@ -50,7 +53,7 @@ def _side_state(side: Side) -> dict[str, object]:
         "unseen": max(0, side.team_size - len(side.members)),
         "members": [
             {
-                "n": member.name if member.name == member.species else f"{member.name} ({member.species})",
+                "n": member.label,
                 "hp": round(member.hp, 3),
                 "s": member.status,
                 "a": int(member.active),
