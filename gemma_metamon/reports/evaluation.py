@@ -42,13 +42,20 @@ class BattleLink:
     href: str | None
 
 
-def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = DEFAULT_REPLAYS) -> Path:
+def write_report(
+    folder: Path,
+    *,
+    run_dirs: Sequence[Path] = (),
+    replays: int = DEFAULT_REPLAYS,
+    extra: Sequence[tuple[Figure, str]] = (),
+) -> Path:
     """Makes folder/report.html, and of an evaluation heatmap.png, bars.png and battles/<tag>.html. Returns the page.
 
     Args:
         folder: of an evaluation (results.json), of a run (metrics.jsonl), or both in one.
         run_dirs: runs whose training curves the page shows as well.
         replays: pages for so many battles of each pair; the other battles are linked as logs.
+        extra: charts to put before those of the evaluation, each with what it shows.
 
     Raises:
         MissingFileError: a folder with neither file.
@@ -65,7 +72,7 @@ def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = 
         )
     evaluation = _read_json(results) if results.is_file() else None
     try:
-        parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays)
+        parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays, extra)
     except (KeyError, TypeError) as error:
         raise DataError(f"{results} is not what `gemma-metamon evaluate` writes: {error!r}") from error
     page = TEMPLATES.get_template("report.html.j2").render(
@@ -80,10 +87,12 @@ def write_report(folder: Path, *, run_dirs: Sequence[Path] = (), replays: int = 
     return path
 
 
-def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) -> dict[str, Any]:
+def _evaluation_parts(
+    folder: Path, evaluation: dict[str, Any], replays: int, extra: Sequence[tuple[Figure, str]]
+) -> dict[str, Any]:
     pairs = evaluation["pairs"]
     played = [pair for pair in pairs if pair["battles"]]
-    figures = []
+    figures = [*extra]
     if played:
         bars = charts.win_rate_bars(_rates_by_player(evaluation, played))
         charts.save_png(bars, folder / "bars.png")
