@@ -23,6 +23,8 @@ COMMANDS = (
     "explain",
     "configs",
     "collect",
+    "ladder",
+    "improve",
     "showdown",
     "export",
     "import",

@@ -37,7 +37,7 @@ SPACES = {
 """Flag -> default and meaning."""
 
 
-def add_space_arguments(parser: argparse.ArgumentParser, *, instead: str | None = None) -> None:
+def add_space_arguments(parser: "argparse._ActionsContainer", *, instead: str | None = None) -> None:
     """What an agent sees, may do and is paid for. Names are checked by the registries, which also list them.
 
     Args:
@@ -71,12 +71,12 @@ def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
     return Vocabulary.from_file(path)
 
 
-def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
+def add_gin_arguments(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument("--train_gin_config", help="a packaged training config's name, or a path to one")
     add_override_argument(parser)
 
 
-def add_override_argument(parser: argparse.ArgumentParser) -> None:
+def add_override_argument(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument(
         "--gin_override",
         action="append",

@@ -37,12 +37,11 @@ def contestants(
         MissingFileError: a folder without checkpoints, or without that one.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used.
     """
-    from gemma_metamon.showdown.baselines import PLAYERS
     from gemma_metamon.showdown.contestants import learned, scripted
     from gemma_metamon.showdown.players import BatchedPolicy
     from gemma_metamon.training import checkpoints
 
-    folders = {spec: _checkpoint_folder(spec) for spec in specs if spec not in PLAYERS}
+    folders = checkpoint_folders(specs)
     labels = {
         folder: f"{folder.parent.parent.name}@{folder.name.removeprefix('epoch_')}" for folder in folders.values()
     }
@@ -60,6 +59,13 @@ def contestants(
             )
             found[folder] = learned(name, policy)
     return [found[folders.get(spec, spec)] for spec in specs]
+
+
+def checkpoint_folders(specs: Sequence[str]) -> dict[str, Path]:
+    """For those of the specs that are checkpoints, their folders. Raises ConfigError or MissingFileError as above."""
+    from gemma_metamon.showdown.baselines import PLAYERS
+
+    return {spec: _checkpoint_folder(spec) for spec in specs if spec not in PLAYERS}
 
 
 def _checkpoint_folder(spec: str) -> Path:

@@ -1,0 +1,128 @@
+"""The evaluations of all rounds taken together: ratings of everybody, their curve, and a report."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.whole_files import written_whole
+
+RESULTS = "results.json"
+CURVE = "rating_curve.png"
+
+
+def require_libraries() -> None:
+    """Raises MissingDependencyError where one that ratings or reports need is not installed."""
+    from gemma_metamon.showdown.ratings import require_library
+
+    require_library()
+    try:
+        import gemma_metamon.reports.evaluation  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the report of all rounds needs {error.name}; pip install 'gemma-metamon[report]'"
+        ) from error
+
+
+def evaluation_folder(out: Path, number: int) -> Path:
+    return out / "evaluations" / f"round_{number}"
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Whether all battles of an evaluation were played."""
+    results = folder / RESULTS
+    return results.is_file() and _read(results)["unfinished"] is None
+
+
+def report(out: Path, run_dir: Path, last: int) -> dict[str, Any]:
+    """Writes results.json, rating_curve.png and report.html of the rounds up to `last`; returns the first."""
+    from gemma_metamon.reports.charts import save_png
+    from gemma_metamon.reports.evaluation import write_report
+
+    folders = [evaluation_folder(out, number) for number in range(last + 1)]
+    results = together([_read(folder / RESULTS) for folder in folders if folder.exists()])
+    with written_whole(out / RESULTS) as staged:
+        staged.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    figure = rating_curve(results, run_dir.name)
+    save_png(figure, out / CURVE)
+    says = "Elo of the agent after each round, beside the others', with bands of 95 % intervals"
+    write_report(out, run_dirs=[run_dir] if (run_dir / "metrics.jsonl").is_file() else [], extra=[(figure, says)])
+    return results
+
+
+def together(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several results.json as one (see showdown/evaluate.py), everybody rated by all battles.
+
+    The times of decisions are left out: medians do not add up.
+    """
+    from gemma_metamon.intervals import wilson_interval
+    from gemma_metamon.showdown.ratings import rate
+
+    pairs = [pair for evaluation in evaluations for pair in evaluation["pairs"]]
+    ratings = {
+        rating.name: rating.as_dict()
+        for rating in rate([(p["player"], p["opponent"], p["wins"], p["losses"], p["ties"]) for p in pairs])
+    }
+    contestants: dict[str, dict[str, Any]] = {}
+    for row in (row for evaluation in evaluations for row in evaluation["contestants"]):
+        total = contestants.setdefault(
+            row["name"], {"name": row["name"], "kind": row["kind"], "turns": 0.0} | dict.fromkeys(_COUNTS, 0)
+        )
+        total["turns"] += row["battles"] * (row["mean_turns"] or 0)
+        for count in _COUNTS:
+            total[count] += row[count]
+    for name, total in contestants.items():
+        battles, choices = total["battles"], total["choices"]
+        total["win_rate"] = total["wins"] / battles if battles else None
+        total["interval_95"] = [*wilson_interval(total["wins"], battles)]
+        total["mean_turns"] = total.pop("turns") / battles if battles else None
+        total["legal_rate"] = 1 - total["refused"] / choices if choices else None
+        total["latency_ms"] = None
+        total["rating"] = ratings.get(name)
+    # checkpoints in the order of their rounds, then those who were there all along
+    by_kind = sorted(contestants.values(), key=lambda total: total["kind"] != "checkpoint")
+    return {
+        **evaluations[-1],
+        "seconds": sum(evaluation["seconds"] for evaluation in evaluations),
+        "contestants": by_kind,
+        "pairs": pairs,
+    }
+
+
+_COUNTS = ("battles", "wins", "losses", "ties", "choices", "refused")
+
+
+def rating_curve(results: dict[str, Any], label: str) -> Any:
+    """Elo over rounds: the agent's as a curve, that of each other as a level line."""
+    from gemma_metamon.reports.charts import Curve, curves
+
+    ratings = {row["name"]: row["rating"] for row in results["contestants"]}
+    rounds = sorted(int(name.rpartition("@")[2]) for name in ratings if name.startswith(f"{label}@"))
+    own = [ratings.pop(f"{label}@{number}") for number in rounds]
+    lines = [Curve(label, rounds, [rating["elo"] for rating in own], [tuple(r["interval_95"]) for r in own])]
+    ends = [rounds[0], rounds[-1]]
+    lines += [Curve(name, ends, [rating["elo"]] * 2, dashed=True) for name, rating in ratings.items()]
+    return curves("Rating by round", "round", "Elo", lines)
+
+
+def as_table(results: dict[str, Any]) -> str:
+    """Elo of everybody, and how often each agent of a round beat those who are in every round's evaluation."""
+    fixed = [row["name"] for row in results["contestants"] if row["kind"] != "checkpoint"]
+    rates = {(pair["player"], pair["opponent"]): pair["win_rate"] for pair in results["pairs"]}
+    width = max(len(row["name"]) for row in results["contestants"])
+    heads = "".join(f"  {name}" for name in fixed)
+    lines = [f"{'':{width}}  {'Elo':>5}  {'95 % interval':>14}{heads}"]
+    for row in results["contestants"]:
+        low, high = row["rating"]["interval_95"]
+        cells = (rates.get((row["name"], name)) for name in fixed)
+        shares = "".join(
+            f"  {'' if rate is None else f'{rate:.1%}':>{len(name)}}" for name, rate in zip(fixed, cells, strict=True)
+        )
+        lines.append(f"{row['name']:{width}}  {row['rating']['elo']:5.0f}  {f'{low:.0f} to {high:.0f}':>14}{shares}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
