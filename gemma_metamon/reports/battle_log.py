@@ -101,6 +101,9 @@ class _Reader:
         self._turn = Turn(0)
         # each may answer with the event in its own words
         self._updates: dict[str, Callable[[list[str], dict[str, str]], str | None]] = {
+            "turn": self._on_turn,
+            "tier": self._on_tier,
+            "win": self._on_win,
             "player": self._on_player,
             "teamsize": self._on_teamsize,
             "poke": self._on_poke,
@@ -120,21 +123,13 @@ class _Reader:
 
     def read(self, line: str) -> None:
         kind, *parts = line[1:].split("|")
-        if kind == "turn":
-            self.close_turn()
-            self._turn = Turn(int(parts[0]))
-            return
         tags = {match[1]: _EFFECT.sub("", match[2]) for part in parts if (match := _TAG.fullmatch(part))}
         fields = [part for part in parts if not _TAG.fullmatch(part)]
         try:
             words = self._updates[kind](fields, tags) if kind in self._updates else None
-        except (IndexError, ValueError):  # a message of a known kind that is not as it should be
+        except (LookupError, ValueError, ZeroDivisionError):  # a known kind of message that is not as it should be
             self._turn.events.append(Event(line, "raw"))
             return
-        if kind == "tier":
-            self.tier = fields[0]
-        elif kind == "win":
-            self.winner = self._named(fields[0])
         if kind in UNTOLD or "silent" in tags:
             return
         words = words or in_words(kind, [self._named(part) for part in fields], tags)
@@ -166,6 +161,17 @@ class _Reader:
             if member.seen and member.name == name:
                 return member
         raise ValueError(ident)
+
+    def _on_turn(self, fields: list[str], tags: dict[str, str]) -> None:
+        number = int(fields[0])
+        self.close_turn()
+        self._turn = Turn(number)
+
+    def _on_tier(self, fields: list[str], tags: dict[str, str]) -> None:
+        self.tier = fields[0]
+
+    def _on_win(self, fields: list[str], tags: dict[str, str]) -> None:
+        self.winner = self._named(fields[0])
 
     def _on_player(self, fields: list[str], tags: dict[str, str]) -> None:
         if len(fields) > 1 and fields[1]:
