@@ -15,9 +15,16 @@ _STARTS = {"-start", "-activate", "-singleturn", "-singlemove"}
 
 
 class BattleMemory:
-    """Reads each of a battle's messages once, in order; `update` before every use."""
+    """Reads each of a battle's messages once, in order; `update` before every use.
+
+    A battle that was rejoined is another object, which the server has told everything again: it is read anew.
+    """
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._battle: Battle | None = None
         self.previous_moves: dict[str, str] = {}  # key -> id of the last move shown, whatever called it
         self.revealed_abilities: dict[str, str] = {}
         self.effects: dict[str, dict[str, int]] = {}  # key -> effect -> turns or repetitions, oldest first
@@ -26,6 +33,9 @@ class BattleMemory:
         self._gen = 9
 
     def update(self, battle: Battle) -> None:
+        if battle is not self._battle:
+            self._forget()
+            self._battle = battle
         messages = battle._replay_data
         self._gen = battle.gen
         for message in messages[self._read :]:

@@ -23,7 +23,7 @@ class _Recording:
     memory: BattleMemory = field(default_factory=BattleMemory)
     states: list[BattleState] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
-    heard: int = -1  # battle messages at the last decision
+    heard: tuple[int, int] = (0, -1)  # which battle object, and how many messages, at the last decision
 
 
 class Recorder:
@@ -63,15 +63,23 @@ class Recorder:
             return later()
 
         def battle_finished(battle: AbstractBattle) -> None:
-            self._finish(battle)
-            finished(battle)
+            try:
+                self._finish(battle)
+            finally:
+                finished(battle)
 
         player.choose_move = choose_move  # type: ignore[method-assign]
         player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
 
+    def correct(self, battle: Battle, order: BattleOrder) -> None:
+        """The last choice in this battle was made by somebody else than the player, and was this."""
+        recording = self._recordings.get(battle.battle_tag)
+        if recording is not None and recording.actions:
+            recording.actions[-1] = order_to_action(order, battle)
+
     def _before(self, battle: Any) -> _Recording:
         recording = self._recordings.setdefault(battle.battle_tag, _Recording())
-        heard = len(battle._replay_data)
+        heard = (id(battle), len(battle._replay_data))  # a rejoined battle is another object, and counts otherwise
         if heard == recording.heard:  # the last choice was refused: this is the same decision again
             recording.states.pop()
             recording.actions.pop()

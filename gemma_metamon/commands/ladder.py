@@ -1,0 +1,272 @@
+"""`gemma-metamon ladder`: play rated battles on a Showdown server, for as long as it takes."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemma_metamon.commands._arguments import require_at_least_one
+from gemma_metamon.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.showdown.accounts import LadderServer
+    from gemma_metamon.showdown.contestants import Contestant
+    from gemma_metamon.showdown.ladder import Ladder, Summary
+
+logger = logging.getLogger(__name__)
+EXAMPLE = """examples:
+  gemma-metamon ladder --server local --username Anna --format gen1ou --battles 20
+      --player SimpleHeuristicsPlayer --sparring RandomPlayer MaxBasePowerPlayer
+  SHOWDOWN_PASSWORD=... gemma-metamon ladder --server pokeagent --username PAC-Anna --format gen1ou --battles 100
+      --run_dir runs/first
+The password comes from the variable SHOWDOWN_PASSWORD or from --password_file, never from an argument. Ctrl-C: no new
+battles, those in play are finished; twice: stop at once. The same command again goes on counting where it stopped."""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "ladder",
+        help="play rated battles on a server's ladder",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # else --password PASSWORD would be taken for --password_file, and told in an error
+    )
+    parser.add_argument(
+        "--server",
+        default="local",
+        help="local (one of `gemma-metamon showdown`, else one of its own), pokeagent, main, or wss://... "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--username", required=True, help="at most 18 characters; on pokeagent it begins with PAC")
+    parser.add_argument("--password", action=_NoPassword, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("--password_file", type=Path, help="its first line (default: the variable SHOWDOWN_PASSWORD)")
+    parser.add_argument("--login_server", help="the address that vouches for names (default: Showdown's own)")
+    parser.add_argument(
+        "--i_have_permission",
+        action="store_true",
+        help="the administrators of the public main server have allowed this bot; without that they lock such accounts",
+    )
+    parser.add_argument("--run_dir", type=Path, help="a run of `train`: the agent that plays")
+    parser.add_argument("--ckpt", type=int, help="the epoch of its checkpoint (default: the last)")
+    parser.add_argument("--player", help="in place of an agent: a scripted player, such as SimpleHeuristicsPlayer")
+    parser.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
+    parser.add_argument("--battles", type=int, default=10, help="stop after so many (default: %(default)s)")
+    parser.add_argument("--team", type=Path, help="a folder of teams in Showdown's export format (default: our own)")
+    parser.add_argument("--concurrency", type=int, default=1, help="battles at a time (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="folder of the results (default: ladder/USERNAME-FORMAT)")
+    parser.add_argument("--decision_s", type=float, default=10.0, help="deadline per decision (default: %(default)s)")
+    parser.add_argument(
+        "--sparring", nargs="+", default=[], metavar="PLAYER", help="local: scripted players to meet on the ladder"
+    )
+    parser.add_argument("--sample", action="store_true", help="draw actions; otherwise the most probable is taken")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
+    parser.add_argument("--seed", type=int, default=0, help="of teams and draws (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+class _NoPassword(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parser.error(
+            "a password in an argument can be read by everyone on this machine; "
+            "use the variable SHOWDOWN_PASSWORD or --password_file"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    require_at_least_one(args, "battles", "concurrency")
+    if (args.player is None) == (args.run_dir is None):
+        raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player)")
+    if args.decision_s <= 0:
+        raise ConfigError(f"--decision_s {args.decision_s}; a decision takes time")
+    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.reports.replay_page import replay_page
+    from gemma_metamon.showdown import accounts
+    from gemma_metamon.showdown.contestants import scripted
+    from gemma_metamon.showdown.ladder_results import Results
+
+    password = accounts.read_password(args.password_file)
+    server = None
+    if args.server == "local":
+        accounts.check_username(args.username)
+    else:
+        server = accounts.ladder_server(
+            args.server,
+            username=args.username,
+            has_password=password is not None,
+            has_permission=args.i_have_permission,
+            login_url=args.login_server,
+        )
+    if server is not None and args.sparring:
+        raise ConfigError(f"--sparring is for --server local; {args.server} has players of its own")
+    sparring = [scripted(name) for name in args.sparring]
+    args.teams = _teams(args)
+    spec = args.player or (str(args.run_dir) if args.ckpt is None else f"{args.run_dir}@{args.ckpt}")
+    (contestant,) = contestants(
+        [spec],
+        device=args.device,
+        sample=args.sample,
+        temperature=args.temperature,
+        max_battles=2 * args.concurrency + 2,  # a battle may begin before the end of the one before it is told
+        seed=args.seed,
+    )
+    results = Results(args.out or Path("ladder") / f"{args.username}-{args.format}", page=replay_page)
+    try:
+        with _local_server() if server is None else _given(server) as where:
+            return asyncio.run(_play(args, contestant, sparring, where, password, results))
+    finally:
+        results.close()
+
+
+def _teams(args: argparse.Namespace) -> list[str]:
+    """Raises DataError with the simulator's own reasons, where it is at hand: elsewhere the server is asked."""
+    from gemma_metamon.showdown.accounts import to_id
+    from gemma_metamon.showdown.installation import validate_teams
+    from gemma_metamon.showdown.teams import load_teams
+
+    args.format = to_id(args.format)
+    if any(part in args.format for part in ("doubles", "vgc", "triples", "multi", "freeforall")):
+        raise ConfigError(f"--format {args.format!r} is no singles format; agents play one Pokémon against one")
+    if "random" in args.format:
+        return []
+    teams = load_teams(args.format, args.team)
+    if args.server == "local":
+        for i, reasons in enumerate(validate_teams(args.format, teams)):
+            if reasons:
+                raise DataError(
+                    f"team {i + 1} of {len(teams)} in {args.team or 'gemma_metamon'} is not legal in {args.format}: "
+                    f"{'; '.join(reasons)}"
+                )
+    return teams
+
+
+@contextmanager
+def _given(server: "LadderServer") -> "Iterator[LadderServer]":
+    yield server
+
+
+@contextmanager
+def _local_server() -> "Iterator[LadderServer]":
+    from gemma_metamon.showdown.accounts import LadderServer
+    from gemma_metamon.showdown.server import background_servers, running_server
+
+    running = background_servers()
+    if running:
+        logger.info("playing on %s", running[0].websocket_url)
+        yield LadderServer(name="the local simulator", websocket_url=running[0].websocket_url)
+        return
+    with running_server() as own:
+        logger.info("started %s for the time; whom we meet must come to it, too", own.websocket_url)
+        yield LadderServer(name="the local simulator", websocket_url=own.websocket_url)
+
+
+async def _play(
+    args: argparse.Namespace,
+    contestant: "Contestant",
+    sparring: "list[Contestant]",
+    server: "LadderServer",
+    password: Any,
+    results: Any,
+) -> int:
+    from tqdm import tqdm
+
+    from gemma_metamon.showdown.baselines import user_name
+    from gemma_metamon.showdown.ladder import Ladder
+    from gemma_metamon.showdown.patience import Patience
+
+    with tqdm(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
+
+        def show(row: dict[str, Any]) -> None:
+            bar.n = min(results.finished, args.battles)
+            bar.set_postfix_str(f"rating {row['rating_after'] or 'not told'}")
+            reason = f", {row['reason']}" if row["reason"] else ""
+            bar.write(f"{row['battle']}: {row['result']} against {row['opponent']}{reason}", file=sys.stderr)
+
+        common = {"server": server, "battle_format": args.format, "teams": args.teams}
+        ladder = Ladder(
+            contestant.build,
+            **common,
+            username=args.username,
+            password=password,
+            battles=args.battles,
+            concurrency=args.concurrency,
+            results=results,
+            patience=Patience(decision_s=args.decision_s),
+            seed=args.seed,
+            on_row=show,
+        )
+        others = [
+            Ladder(other.build, **common, username=user_name(other.name), battles=None, seed=args.seed + i)
+            for i, other in enumerate(sparring, 1)
+        ]
+        _on_signals(ladder)
+        playing = [asyncio.create_task(other.run()) for other in others]
+        try:
+            summary = await ladder.run()
+        finally:
+            for other in others:
+                other.stop()
+                other.stop()
+            await asyncio.gather(*playing, return_exceptions=True)
+    print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
+    return 0 if ladder.stops < 2 else 130
+
+
+def _on_signals(ladder: "Ladder") -> None:
+    loop = asyncio.get_running_loop()
+
+    def interrupt(*_: Any) -> None:
+        ladder.stop()
+        if ladder.stops == 1:
+            n = len(ladder.battles)
+            print(f"finishing {n} battle{'s' * (n != 1)}; ctrl-C again stops at once", file=sys.stderr)
+
+    def terminate(*_: Any) -> None:
+        ladder.stop()
+        ladder.stop()
+
+    for which, act in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
+        try:
+            loop.add_signal_handler(which, act)
+        except NotImplementedError:  # on Windows
+            signal.signal(which, lambda *_, act=act: loop.call_soon_threadsafe(act))
+
+
+def _report(summary: "Summary", results: Any) -> dict[str, Any]:
+    rows = list(results.rows.values())
+    counts = {result: sum(row["result"] == result for row in rows) for result in ("won", "lost", "tied", "unfinished")}
+    return {
+        "out": str(results.folder),
+        **counts,
+        "rating": summary.rating,
+        "this_run": {
+            "battles": sum(summary.results.values()),
+            "decisions": summary.decisions,
+            "fallbacks": summary.fallbacks,
+            "refused": summary.refused,
+            "cuts": summary.cuts,
+            "rejoins": summary.rejoins,
+        },
+        "teams_refused": summary.teams_refused,
+    }
+
+
+def _table(summary: "Summary", results: Any) -> str:
+    report = _report(summary, results)
+    this_run = ", ".join(f"{count} {what}" for what, count in report["this_run"].items())
+    lines = [
+        f"{'won':>6} {'lost':>6} {'tied':>6} {'unfinished':>11}  rating",
+        f"{report['won']:>6} {report['lost']:>6} {report['tied']:>6} {report['unfinished']:>11}  "
+        f"{report['rating'] or 'not told'}",
+        f"this run: {this_run}",
+        f"results, logs and pages are in {report['out']}",
+    ]
+    return "\n".join(lines + [f"refused: {words}" for words in report["teams_refused"]])

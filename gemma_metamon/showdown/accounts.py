@@ -1,0 +1,207 @@
+"""Ladder servers and what they take: names, formats, passwords that never show, the login server's word.
+
+A password comes from the environment or from a file, never from an argument: arguments are visible to everyone on a
+machine. It is held by a `Secret` and spelled out in one function only, whose frame no traceback ever holds.
+"""
+
+import difflib
+import http.client
+import json
+import os
+import urllib.parse
+import urllib.request
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
+
+PASSWORD_VARIABLE = "SHOWDOWN_PASSWORD"
+LOGIN_URL = "https://play.pokemonshowdown.com/action.php"
+LOGIN_TIMEOUT_S = 10.0
+MAX_NAME = 18  # the server's limit on user names
+# the server reads one message in 0.6 s, keeps five more waiting, and throws away what comes beyond
+MESSAGE_GAP_S = 0.65
+
+
+class Secret:
+    """A password that no repr, format, pickle or dump of variables shows."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        return self.__value
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderServer:
+    """Where to play.
+
+    Attributes:
+        name: for people.
+        websocket_url: of the battle server.
+        login_url: of the server that vouches for names; None where names are free for the taking.
+        message_gap_s: the shortest time between two messages of ours.
+    """
+
+    name: str
+    websocket_url: str
+    login_url: str | None = None
+    message_gap_s: float = 0.0
+
+
+class LoginRefusedError(ServerError):
+    """The login server, or the battle server, does not give us the name: trying again will not help."""
+
+
+POKEAGENT = LadderServer(
+    name="pokeagent",
+    websocket_url="wss://pokeagentshowdown.com/showdown/websocket",
+    login_url=LOGIN_URL,
+    message_gap_s=MESSAGE_GAP_S,
+)
+MAIN = LadderServer(
+    name="main",
+    websocket_url="wss://sim3.psim.us/showdown/websocket",
+    login_url=LOGIN_URL,
+    message_gap_s=MESSAGE_GAP_S,
+)
+_NAMED = {server.name: server for server in (POKEAGENT, MAIN)}
+_LADDERED = 2  # the bit of formats that can be searched for
+_MAIN_DOMAINS = ("psim.us", "pokemonshowdown.com")
+
+
+def ladder_server(
+    address: str, *, username: str, has_password: bool, has_permission: bool, login_url: str | None = None
+) -> LadderServer:
+    """The server of a name ("pokeagent", "main") or a ws:// or wss:// address.
+
+    Raises ConfigError for any other address, for the public main server without permission, for a name that the server
+    would refuse, and where a password is needed and there is none.
+    """
+    parts = urllib.parse.urlsplit(address)
+    if address in _NAMED:
+        server = _NAMED[address]
+    elif parts.scheme in ("ws", "wss") and parts.hostname:
+        own_login = login_url or (LOGIN_URL if has_password else None)
+        local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        gap_s = 0.0 if local else MESSAGE_GAP_S
+        server = LadderServer(name=address, websocket_url=address, login_url=own_login, message_gap_s=gap_s)
+    else:
+        raise ConfigError(f"--server {address!r} is no server; give local, {', '.join(_NAMED)}, or a wss://… address")
+    host = urllib.parse.urlsplit(server.websocket_url).hostname or ""
+    if any(host == domain or host.endswith(f".{domain}") for domain in _MAIN_DOMAINS) and not has_permission:
+        raise ConfigError(
+            f"{host} is Pokémon Showdown's public main server, where bots need its administrators' leave: without it "
+            f"the account and this machine's address may be locked; ask them first, then add --i-have-permission"
+        )
+    check_username(username)
+    if server is POKEAGENT and not username.upper().startswith("PAC"):
+        raise ConfigError(f"--username {username!r}: names on the PokéAgent ladder begin with PAC")
+    if server.login_url is not None and not has_password:
+        raise ConfigError(
+            f"{server.name} plays with registered names only; put the password of {username!r} into the environment "
+            f"variable {PASSWORD_VARIABLE}, or name a file that holds it with --password_file"
+        )
+    return server
+
+
+def check_username(username: str) -> None:
+    """Raises ConfigError for a name that no Showdown server takes as it is."""
+    if not any(char.isascii() and char.isalpha() for char in username) or len(username) > MAX_NAME:
+        raise ConfigError(f"--username {username!r}: a name has a letter in it, and at most {MAX_NAME} characters")
+    if any(char in "|,_/" or not char.isprintable() for char in username) or username != username.strip():
+        raise ConfigError(f"--username {username!r}: letters, digits, spaces and '-' only; the others mean something")
+
+
+def check_ladder(listing: str, battle_format: str, server_name: str) -> None:
+    """Raises ServerError where a server's list of formats, "...|[Gen 1] OU,e|...", has no ladder for this one."""
+    laddered = []
+    for entry in listing.split("|"):
+        name, comma, code = entry.rpartition(",")
+        if name and comma and int(code, 16) & _LADDERED:
+            laddered.append(to_id(name))
+    if laddered and battle_format not in laddered:
+        near = difflib.get_close_matches(battle_format, laddered, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ServerError(f"{server_name} has no ladder for {battle_format!r}, but {len(laddered)} others{meant}")
+
+
+def to_id(name: str) -> str:
+    """Showdown's own: small letters and digits only."""
+    return "".join(char for char in name.lower() if char.isascii() and char.isalnum())
+
+
+def read_password(path: Path | None, environ: MutableMapping[str, str] = os.environ) -> Secret | None:
+    """The first line of the file, else the environment's SHOWDOWN_PASSWORD, else None.
+
+    The variable is taken out of the environment, so that no program that we start inherits it. Raises MissingFileError
+    or DataError (of an empty or unreadable file) without a word of what the file holds.
+    """
+    from_environment = environ.pop(PASSWORD_VARIABLE, "")
+    if path is None:
+        return Secret(from_environment) if from_environment else None
+    if not path.is_file():
+        raise MissingFileError(f"no password file at {path}")
+    secret = _first_line(path)
+    if secret is None:
+        raise DataError(f"{path} has no password in its first line, or is no text that can be read")
+    return secret
+
+
+def _first_line(path: Path) -> Secret | None:
+    """None instead of an exception: that of a wrong encoding carries the bytes."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Secret(lines[0]) if lines and lines[0] else None
+
+
+def prove_name(login_url: str, username: str, password: Secret, challstr: str) -> str:
+    """The login server's assertion that the name is ours, for the battle server's challenge "4|d7c4…".
+
+    Raises LoginRefusedError for a wrong password, with the server's words; ServerError where it does not answer as
+    a login server does.
+    """
+    assertion, refused, trouble = _ask(login_url, username, password, challstr)
+    if refused:
+        raise LoginRefusedError(
+            f"the login server does not let {username!r} in: {refused}; look at the name, and at the password in "
+            f"{PASSWORD_VARIABLE} or --password_file"
+        )
+    if trouble:
+        raise ServerError(f"the login server {login_url} cannot be used: {trouble}")
+    return assertion
+
+
+def _ask(login_url: str, username: str, password: Secret, challstr: str) -> tuple[str, str, str]:
+    """(assertion, why it was refused, what went wrong). Raises nothing, for here the password is spelled out."""
+    fields = {"act": "login", "name": username, "pass": password.reveal(), "challstr": challstr}
+    try:
+        request = urllib.request.Request(login_url, urllib.parse.urlencode(fields).encode())
+        with urllib.request.urlopen(request, timeout=LOGIN_TIMEOUT_S) as response:
+            text = response.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return "", "", str(error).replace(password.reveal(), "…") or type(error).__name__
+    try:
+        answer = json.loads(text.removeprefix("]"))
+    except json.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        return "", "", "it answered with something else than JSON"
+    assertion = answer.get("assertion")
+    if isinstance(assertion, str) and assertion and not assertion.startswith(";"):
+        return assertion, "", ""
+    said = answer.get("actionerror") or (assertion.lstrip(";") if isinstance(assertion, str) else "")
+    return "", str(said or "wrong password").rstrip(".").replace(password.reveal(), "…"), ""

@@ -1,0 +1,404 @@
+"""Ladder play that does not fall over: searches, plays, comes back after a cut, and writes down every battle.
+
+The player (poke-env's, or an agent's) only decides: it has no connection. Messages come over a `Connection` and go to
+the `LadderBattle` that they belong to; a tick several times a second does whatever has become due.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from poke_env.battle import Battle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.accounts import LadderServer, Secret, check_ladder
+from gemma_metamon.showdown.baselines import connection
+from gemma_metamon.showdown.connection import Connection
+from gemma_metamon.showdown.ladder_battle import LadderBattle
+from gemma_metamon.showdown.ladder_results import FINISHED, STOPPED, BattleLog, Results, read_outcome
+from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.play import plain
+from gemma_metamon.showdown.recording import Recorder
+
+logger = logging.getLogger(__name__)
+TICK_S = 0.1
+GONE = "the server does not know the battle any more"
+_SETTLE_S = 1.0
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9 -]")
+
+
+@dataclass
+class Summary:
+    """What this run did. Battles of earlier runs in the same folder are in `Results.finished` only."""
+
+    results: Counter[str] = field(default_factory=Counter)
+    decisions: int = 0
+    fallbacks: int = 0
+    refused: int = 0
+    rejoins: int = 0
+    cuts: int = 0
+    teams_refused: list[str] = field(default_factory=list)
+    rating: int | None = None
+
+    @property
+    def finished(self) -> int:
+        return sum(self.results[result] for result in FINISHED)
+
+
+class Ladder:
+    """One player on one ladder.
+
+    Args:
+        build: makes the player, called with poke-env's connection arguments.
+        server: where.
+        username: who.
+        password: None where names are free.
+        battle_format: e.g. "gen1ou".
+        teams: packed teams to draw from; none for formats that give out their own.
+        battles: stop after so many, those in `results` included; None: play on until stopped.
+        concurrency: battles at a time.
+        results: where battles are written down; None: nowhere.
+        patience: all waiting times.
+        seed: of the teams' draws.
+        on_row: called with each battle's line.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Player],
+        *,
+        server: LadderServer,
+        username: str,
+        battle_format: str,
+        teams: list[str],
+        battles: int | None,
+        password: Secret | None = None,
+        concurrency: int = 1,
+        results: Results | None = None,
+        patience: Patience | None = None,
+        seed: int = 0,
+        on_row: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        self.summary = Summary()
+        self.format = battle_format
+        self.battles: dict[str, LadderBattle] = {}
+        self.stops = 0
+        self._server = server
+        self._username = username
+        self._goal = battles
+        self._concurrency = concurrency
+        self._results = results
+        self._patience = patience or Patience()
+        self._on_row = on_row
+        self._teams = list(teams)
+        self._dice = random.Random(seed)
+        self._team: str | None = None  # that of the search under way
+        self._refusals: Counter[str] = Counter()
+        options = connection(
+            username, battle_format=battle_format, websocket_url=server.websocket_url, team=None, concurrency=0
+        )
+        self._player = build(**options, start_listening=False)
+        self._recorder = Recorder(self._save)
+        self._recorder.attach(self._player)
+        self._connection = Connection(server, username, password, self, self._patience)
+        self._searching = False
+        self._search_at = 0.0
+        self._search_touched = -_SETTLE_S
+        self._complaints = 0
+        self._formats_checked = False
+        self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
+        self._asked: dict[str, float] = {}  # rooms we know nothing of -> when their log was asked for
+        self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def stop(self) -> None:
+        """Once: no new battles; those in play are finished. Twice: at once. To be called in the loop's thread."""
+        self.stops += 1
+
+    async def run(self) -> Summary:
+        """Plays until the goal is reached or `stop` is called.
+
+        Raises ServerError where the server is not reached, refuses the name, the password, the format or all teams, or
+        is lost for good. Battles in play are then written down as unfinished.
+        """
+        self._take_up_cut_off()
+        line = asyncio.create_task(self._connection.run())
+        sender = asyncio.create_task(self._send_queued())
+        reason = "the connection was lost for good"
+        try:
+            while not self._over():
+                done, _ = await asyncio.wait({line}, timeout=TICK_S)
+                if done:
+                    line.result()
+                self._tick()
+            reason = STOPPED
+            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=_SETTLE_S)
+        finally:
+            line.cancel()
+            sender.cancel()
+            for battle in list(self.battles.values()):
+                self._write_down(battle, "" if battle.ended_at is not None else reason)
+            await asyncio.wait({line, sender}, timeout=5)
+            self.summary.cuts = self._connection.cuts
+        return self.summary
+
+    # what the connection tells
+
+    def on_login(self, username: str) -> None:
+        self._username = username
+        self._searching, self._search_at = False, 0.0
+        now = time.monotonic()
+        for battle in self.battles.values():
+            battle.asked_at = now  # the server sends those in play by itself
+            battle.note_alive()
+
+    def on_cut(self) -> None:
+        self._searching = False
+        while not self._outbox.empty():  # what was meant for the lost connection
+            self._outbox.get_nowait()
+            self._outbox.task_done()
+        for battle in self.battles.values():
+            battle.on_cut()
+
+    def on_line(self, line: str) -> None:
+        kind, _, rest = line[1:].partition("|")
+        if kind == "updatesearch":
+            searching = self.format in (json.loads(rest).get("searching") or [])
+            if self._searching and not searching:
+                self._search_touched = time.monotonic()
+            self._searching = searching
+        elif kind == "formats" and not self._formats_checked:
+            self._formats_checked = True
+            check_ladder(rest, self.format, self._server.name)
+        elif kind == "popup":
+            self._on_popup(plain(rest))
+
+    def on_room(self, room: str, lines: list[str]) -> None:
+        if not re.fullmatch(rf"battle-{self.format}-\d+(-\w+)?", room):
+            return
+        first = lines[0] if lines else ""
+        if first.startswith("|init|"):
+            battle = self._told_anew(room, lines)
+        else:
+            battle = self.battles.get(room)
+            if battle is None and room not in self._closed and not first.startswith(("|deinit", "|noinit|")):
+                self._ask_for_log(room)  # its first message has been lost
+        if battle is None:
+            return
+        if first.startswith("|noinit|"):
+            self._write_down(battle, GONE)
+            return
+        try:
+            battle.receive(lines)
+        except Exception:
+            battle.wants_log = True
+            raise
+
+    def _told_anew(self, room: str, lines: list[str]) -> LadderBattle | None:
+        """The battle whose whole log this is; None of one that is over for us."""
+        started = read_outcome(lines).started
+        battle = self.battles.get(room)
+        if battle is None and started is not None and self._closed.get(room) == started:
+            return None
+        if battle is not None and battle.outcome.started not in (None, started):
+            self._write_down(battle, GONE)  # a restarted server gives its numbers again
+            battle = None
+        return battle or self._add(room, None)
+
+    # what a battle asks for
+
+    async def send(self, message: str, room: str = "") -> bool:
+        return await self._connection.send(message, room)
+
+    def choice_made(self, battle: LadderBattle, order: BattleOrder, *, own: bool) -> None:
+        if not own:
+            self._recorder.correct(battle.battle, order)
+
+    # what is done when it is due
+
+    def _over(self) -> bool:
+        if self.stops > 1:
+            return True
+        if self.battles or not (self.stops or self._missing() <= 0):
+            return False
+        # a search that has just ended may have ended in a battle that we have not been told of
+        return not self._connection.logged_in or (
+            not self._searching and time.monotonic() - self._search_touched > _SETTLE_S
+        )
+
+    def _missing(self) -> float:
+        """Battles still to begin."""
+        if self._goal is None:
+            return float("inf")
+        finished = self.summary.finished if self._results is None else self._results.finished
+        return self._goal - finished - len(self.battles)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for battle in list(self.battles.values()):
+            self._look_after(battle, now)
+        if not self._connection.logged_in:
+            return
+        wanted = not self.stops and self._missing() > 0 and len(self.battles) < self._concurrency
+        if wanted and not self._searching and now >= self._search_at:
+            self._search_at, self._search_touched = now + self._patience.search_s, now
+            self._team = self._dice.choice(self._teams) if self._teams else None
+            self._queue(f"/utm {self._team or 'null'}")
+            self._queue(f"/search {self.format}")
+        elif self._searching and not wanted and now - self._search_touched > _SETTLE_S:
+            self._search_touched = now
+            self._queue("/cancelsearch")
+
+    def _look_after(self, battle: LadderBattle, now: float) -> None:
+        if battle.ended_at is not None:
+            outcome = battle.outcome
+            told = not outcome.rated or len(outcome.ratings) == len(outcome.players)
+            if told or now - battle.ended_at > self._patience.rating_s:
+                self._write_down(battle, "")
+        elif self._connection.logged_in:
+            self._watch(battle, now)
+
+    def _watch(self, battle: LadderBattle, now: float) -> None:
+        """The watchdog: the longer nothing happens in a battle, the more is done about it."""
+        quiet_s, stall_s = now - battle.progress_at, self._patience.stall_s
+        if quiet_s > self._patience.forfeit_s + stall_s:
+            self._write_down(battle, f"no progress for {quiet_s:.0f} s")
+        elif quiet_s > self._patience.forfeit_s and battle.stage < 3:
+            battle.stage = 3
+            self._queue("/forfeit", battle.tag)
+        elif not battle.in_room or battle.wants_log:
+            if now - battle.asked_at > self._patience.join_s:
+                self._ask_again(battle, now)
+        elif quiet_s > (battle.stage + 1) * stall_s and battle.stage < 2:
+            battle.stage += 1
+            self._ask_again(battle, now)
+            if battle.stage == 2:
+                self._queue("/timer on", battle.tag)
+
+    def _ask_again(self, battle: LadderBattle, now: float) -> None:
+        """For the whole log and the open request, as after a cut."""
+        battle.asked_at = now
+        battle.in_room = battle.wants_log = False
+        self._ask_for_log(battle.tag)
+
+    def _ask_for_log(self, room: str) -> None:
+        now = time.monotonic()
+        if now - self._asked.get(room, -self._patience.join_s) < self._patience.join_s:
+            return
+        self._asked[room] = now
+        self._queue(f"/leave {room}")  # who is in a room already is not told it anew
+        self._queue(f"/join {room}")
+
+    def _queue(self, message: str, room: str = "") -> None:
+        self._outbox.put_nowait((message, room))
+
+    async def _send_queued(self) -> None:
+        while True:
+            message, room = await self._outbox.get()
+            await self._connection.send(message, room)
+            self._outbox.task_done()
+
+    # battles
+
+    def _add(self, tag: str, log: BattleLog | None) -> LadderBattle:
+        if log is None:
+            log = BattleLog(None) if self._results is None else self._results.new_log(tag)
+        battle = self.battles[tag] = LadderBattle(
+            tag,
+            player=self._player,
+            username=self._username,
+            battle_format=self.format,
+            log=log,
+            table=self,
+            patience=self._patience,
+        )
+        self._closed.pop(tag, None)
+        self._search_at, self._complaints = 0.0, 0
+        return battle
+
+    def _take_up_cut_off(self) -> None:
+        """The battles that an earlier process left: written down if their log has their end, else joined."""
+        for tag, log in [] if self._results is None else self._results.cut_off():
+            battle = self._add(tag, log)
+            if battle.outcome.winner is not None:
+                self._write_down(battle, "read from its log after a restart")
+            elif not battle.outcome.players and not log.lines:
+                self._write_down(battle, "cut off before its first message")
+
+    def _write_down(self, battle: LadderBattle, reason: str) -> None:
+        """A battle's last moment: its line, its record, and room for the next one."""
+        outcome = battle.outcome
+        self._closed[battle.tag] = outcome.started
+        battle.close()
+        del self.battles[battle.tag]
+        if self._connection.logged_in:
+            self._queue(f"/leave {battle.tag}")
+        if len(outcome.players) == 2 and self._username not in outcome.players:
+            return  # somebody else's, shown to us after a server's restart
+        result = battle.result()
+        row = battle.row(result, reason)
+        self.summary.results[result] += 1
+        self.summary.decisions += battle.decisions.count
+        self.summary.fallbacks += row["fallbacks"]
+        self.summary.refused += battle.decisions.refusals
+        self.summary.rejoins += battle.rejoins
+        self.summary.rating = row["rating_after"] or self.summary.rating
+        if self._results is not None:
+            self._results.write(battle.log, row)
+        if self._on_row is not None:
+            self._on_row(row)
+
+    def _save(self, battle: Battle, record: RecordedBattle | None) -> None:
+        """The recorder's: a finished battle that we saw from its beginning is kept to train on."""
+        played = self.battles.get(battle.battle_tag)
+        if record is None or played is None or played.resumed or self._results is None:
+            return
+        if played.result() not in FINISHED:
+            return
+        outcome = played.outcome
+        opponent = next((name for name in outcome.players if name != self._username), "unknown")
+        ratings = outcome.ratings.get(self._username)
+        name = BattleFileName(
+            battle_id=f"ladder-{'-'.join(played.log_name.split('-')[1:])}",
+            rating=None if ratings is None else ratings[0],
+            player=_NOT_IN_FILE_NAMES.sub("-", self._username),
+            opponent=_NOT_IN_FILE_NAMES.sub("-", opponent),
+            played_at=datetime.now().replace(microsecond=0),
+            won=record.won,
+        )
+        save_battle(record, self._results.folder / "battles" / self.format, name)
+
+    # the server's words
+
+    def _on_popup(self, words: str) -> None:
+        if "rejected" in words and self._team is not None:
+            self._on_refused_team(words)
+        elif self.format in words and ("not ladderable" in words or "format is invalid" in words):
+            raise ServerError(f"{self._server.name} does not let us search: {words}")
+        elif not words.startswith("The room "):  # it has gone before we left it
+            logger.warning("the server says: %s", words)
+            self._complaints += 1
+            self._search_at = time.monotonic() + min(self._patience.search_s * 2**self._complaints, 300)
+
+    def _on_refused_team(self, words: str) -> None:
+        team = self._team
+        if team is None:
+            return
+        self._refusals[team] += 1
+        self._search_at = 0.0
+        if self._refusals[team] < 2 or team not in self._teams:  # it may have been garbled on its way
+            return
+        self._teams.remove(team)
+        self.summary.teams_refused.append(words)
+        logger.warning("a team is refused, and set aside: %s", words)
+        if not self._teams:
+            raise ServerError(f"{self._server.name} refused every team for {self.format}: {words}")

@@ -1,0 +1,189 @@
+"""A ladder run's folder: a line per battle in results.jsonl, and every battle's log, both written as they come.
+
+    results.jsonl            one JSON object per battle, written when it ends
+    replays/NAME.log         what the server said of the battle, line by line
+    replays/NAME.html        the same as a page, where a page maker is given
+    battles/FORMAT/...       the battles as metamon's parsed replays, to train on
+
+A log without its line in results.jsonl is a battle that was cut off with the process: a restart takes it up.
+"""
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.whole_files import written_whole
+
+logger = logging.getLogger(__name__)
+FINISHED = ("won", "lost", "tied")
+STOPPED = "stopped by hand"
+_STAMP = re.compile(r"-\d{8}T\d{6}(-\d+)?$")
+# what is said to one player only, or about the room
+_NOT_LOGGED = ("|request|", "|sentchoice|", "|error|", "|deinit", "|expire|", "|noinit|")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a battle's log says. `winner` is "" of a tie and None before the end; ratings are (before, after)."""
+
+    players: tuple[str, ...]
+    started: str | None
+    turns: int
+    rated: bool
+    winner: str | None
+    ratings: dict[str, tuple[int, int]]
+
+
+def read_outcome(lines: list[str]) -> Outcome:
+    """Reads the parts that are ours to count; a line that is garbled is as if it were not there."""
+    players: dict[str, str] = {}
+    started, turns, rated, winner = None, 0, False, None
+    ratings: dict[str, tuple[int, int]] = {}
+    for line in lines:
+        _, kind, *rest = [*line.split("|", 3), "", ""]
+        if kind == "player" and rest[0] in ("p1", "p2") and rest[1]:
+            players.setdefault(rest[0], rest[1].split("|")[0])
+        elif kind == "t:" and started is None and rest[0].isdigit():
+            started = rest[0]
+        elif kind == "turn" and rest[0].isdigit():
+            turns = int(rest[0])
+        elif kind == "rated":
+            rated = True
+        elif kind == "tie":
+            winner = ""
+        elif kind == "win" and rest[0] in players.values():
+            winner = rest[0]
+        elif kind == "raw":
+            ratings |= _read_rating(line)
+    return Outcome(tuple(players.values()), started, turns, rated, winner, ratings)
+
+
+def _read_rating(line: str) -> dict[str, tuple[int, int]]:
+    """Of "|raw|Anna's rating: 1000 &rarr; <strong>1045</strong>…"."""
+    name, told, numbers = line.removeprefix("|raw|").partition("'s rating: ")
+    before, arrow, after = numbers.partition(" &rarr; <strong>")
+    after = after.partition("<")[0]
+    return {name: (int(before), int(after))} if told and arrow and before.isdigit() and after.isdigit() else {}
+
+
+class BattleLog:
+    """A battle's log, in memory and on disk. Without a path it is kept in memory only."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def add(self, lines: list[str]) -> None:
+        kept = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
+        self.lines += kept
+        if self.path is not None and kept:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{line}\n" for line in kept))
+
+    def replace(self, lines: list[str]) -> None:
+        """The server has told the battle anew, from its beginning."""
+        self.lines = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
+        if self.path is not None:
+            with written_whole(self.path) as staged:
+                staged.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
+
+
+class Results:
+    """The folder of one player in one format. One process at a time; close it.
+
+    Args:
+        folder: made if need be.
+        page: makes a web page of a log and a title.
+
+    Raises:
+        ConfigError: another process plays into the same folder.
+    """
+
+    def __init__(self, folder: Path, page: Callable[[str, str], str] | None = None) -> None:
+        self.folder = folder
+        self._page = page
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"another process plays into {folder}; wait for it, or choose another --out") from None
+        self._path = folder / "results.jsonl"
+        self.rows = self._load()
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "replays"
+
+    @property
+    def finished(self) -> int:
+        """Battles that were played to their end, those of earlier runs included."""
+        return sum(row["result"] in FINISHED for row in self.rows.values())
+
+    def new_log(self, tag: str) -> BattleLog:
+        """Under a name that no battle had before: a restarted server counts from 1 again."""
+        stem = f"{tag}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        path, copy = self.logs / f"{stem}.log", 1
+        while path.exists():
+            copy += 1
+            path = self.logs / f"{stem}-{copy}.log"
+        path.touch()
+        return BattleLog(path)
+
+    def cut_off(self) -> list[tuple[str, BattleLog]]:
+        """(tag, log) of every battle that began and has no last line yet."""
+        found = []
+        for path in sorted(self.logs.glob("battle-*.log")):
+            row = self.rows.get(path.stem)
+            if row is None or row.get("reason") == STOPPED:
+                log = BattleLog(path)
+                log.lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                found.append((_STAMP.sub("", path.stem), log))
+        return found
+
+    def write(self, log: BattleLog, row: dict[str, Any]) -> None:
+        """Adds the battle's line. Of two lines of one log the later one counts."""
+        if log.path is None:
+            return
+        row = {"log": log.path.name, **row}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows[log.path.stem] = row
+        if self._page is None:
+            return
+        try:
+            page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
+        except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not end the run; the log is there
+            logger.warning("no page of %s: %s: %s", log.path.name, type(error).__name__, error)
+            return
+        log.path.with_suffix(".html").write_text(page, encoding="utf-8")
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {}
+        if not self._path.exists():
+            return rows
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        if text and not text.endswith("\n"):  # killed while writing; the battle's log is still there
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                rows[Path(row["log"]).stem] = row
+            except (json.JSONDecodeError, TypeError, KeyError):
+                logger.warning("%s has a line that is no result: %.60s", self._path, line)
+        return rows
