@@ -21,9 +21,10 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.showdown.baselines import NoSwitchRandomPlayer
-from gemma_metamon.showdown.evaluate import MatchResult, play_match
+from gemma_metamon.showdown.evaluate import play_match
 from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
 from gemma_metamon.showdown.server import running_server
+from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.showdown.teams import load_teams
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.agreement import Agreement, measure_agreement
@@ -60,7 +61,7 @@ def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreem
 
 async def play_all(
     players: dict[str, Callable[..., Any]], battles: int, seed: int, websocket_url: str
-) -> dict[tuple[str, str], MatchResult]:
+) -> dict[tuple[str, str], Tally]:
     results = {}
     for name, build_player in players.items():
         for opponent in OPPONENTS:
@@ -84,9 +85,7 @@ def policy_player(run_dir: Path, epoch: int, *, sample: bool, seed: int) -> tupl
     return functools.partial(PolicyPlayer, policy), agent
 
 
-def print_tables(
-    results: dict[tuple[str, str], MatchResult], trained: Agreement, blanked: Agreement, updates: int
-) -> None:
+def print_tables(results: dict[tuple[str, str], Tally], trained: Agreement, blanked: Agreement, updates: int) -> None:
     print(f"\nBattles won in {BATTLE_FORMAT}, with 95 % intervals:")
     print(f"{'':28}" + "".join(f"{opponent:>30}" for opponent in OPPONENTS))
     for name in dict.fromkeys(player for player, _ in results):

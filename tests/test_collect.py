@@ -319,7 +319,9 @@ def test_failing_player_is_an_error_that_says_how(server: Server) -> None:
 
 
 def test_unreachable_server_is_an_error() -> None:
-    with pytest.raises(ServerError, match=r"lost the connection to ws://127\.0\.0\.1:1/"):
+    with pytest.raises(
+        ServerError, match=r"cannot connect to ws://127\.0\.0\.1:1/showdown/websocket; is a Showdown server"
+    ):
         play("ws://127.0.0.1:1/showdown/websocket", RandomPlayer, RandomPlayer)
 
 

@@ -1,116 +1,239 @@
-"""`gemma-metamon evaluate`: a checkpoint plays scripted opponents on a simulator of its own."""
+"""`gemma-metamon evaluate`: checkpoints and scripted players meet opponents, or everybody everybody, on a simulator."""
 
 import argparse
 import asyncio
-import functools
 import json
+import re
 import sys
+from collections import Counter
+from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import require_at_least_one
+from gemma_metamon.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from gemma_metamon.commands._arguments import Subparsers
+    from collections.abc import Sequence
 
-EXAMPLE = """example:
-  gemma-metamon evaluate --run_dir runs/first --ckpt 1 --format gen1ou --opponents RandomPlayer --battles 100 --json"""
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.showdown.contestants import Contestant, Outside
+
+DEFAULT_OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")
+OUTSIDE = "user:"
+EXAMPLE = """examples:
+  gemma-metamon evaluate --run_dir runs/first --format gen1ou --opponents RandomPlayer --battles 100 --json
+  gemma-metamon evaluate --players runs/first@1 runs/first@2 SimpleHeuristicsPlayer --round_robin --out league
+  gemma-metamon evaluate --run_dir runs/first --opponents user:TheirBot --server ws://localhost:8000/showdown/websocket
+
+Each drawn pair of teams is played twice, with sides and teams exchanged; the draws follow --seed, the dice do not."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
         "evaluate",
-        help="let a checkpoint play against scripted opponents",
+        help="let checkpoints and other players meet, and count",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
-    parser.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
-    parser.add_argument(
-        "--opponents", nargs="+", default=["RandomPlayer", "MaxBasePowerPlayer"], help="(default: %(default)s)"
+    who = parser.add_argument_group("who plays")
+    who.add_argument(
+        "--run_dir",
+        "--players",
+        dest="players",
+        nargs="+",
+        required=True,
+        metavar="PLAYER",
+        help="runs of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), or scripted players by name",
     )
-    parser.add_argument("--battles", type=int, default=100, help="per opponent (default: %(default)s)")
-    parser.add_argument("--team_dir", type=Path, help="a folder of teams in Showdown's export format")
-    parser.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
-    parser.add_argument("--sample", action="store_true", help="draw actions; otherwise the most probable is taken")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of teams and draws (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    who.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
+    who.add_argument(
+        "--opponents",
+        nargs="+",
+        metavar="OPPONENT",
+        help=f"the same, or user:NAME for whoever has that name on --server (default: {' '.join(DEFAULT_OPPONENTS)}; "
+        "none with --round_robin)",
+    )
+    who.add_argument("--round_robin", action="store_true", help="everybody meets everybody; adds Elo and GXE")
+    who.add_argument("--sample", action="store_true", help="checkpoints draw actions; otherwise the most probable")
+    who.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
+    who.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
+
+    battles = parser.add_argument_group("battles")
+    battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
+    battles.add_argument("--battles", type=int, default=100, help="of each pair (default: %(default)s)")
+    battles.add_argument("--team_dir", type=Path, help="a folder of teams in Showdown's export format")
+    battles.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
+    battles.add_argument("--seed", type=int, default=0, help="of teams and --sample (default: %(default)s)")
+    battles.add_argument(
+        "--server", help="ws://... of a running server without accounts (default: a simulator of its own)"
+    )
+    battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
+    battles.add_argument("--accept", action="store_true", help="wait for user:NAME's challenges instead of challenging")
+    battles.add_argument(
+        "--timeout_s", type=float, default=60, help="give up after this silence (default: %(default)s)"
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, help="keep results, every battle and a report in this folder")
+    output.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
-    from gemma_metamon.showdown.baselines import player_class
-    from gemma_metamon.showdown.teams import load_teams
-    from gemma_metamon.training import checkpoints
+    outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
+    _check_outside(args, outside)
+    if args.out is not None:
+        _require_report_library()
+    from tqdm import tqdm
 
-    for opponent in args.opponents:
-        player_class(opponent)
-    teams = load_teams(args.format, args.team_dir)
-    folder = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
-    agent, meta = checkpoints.load_agent(folder, args.device)
-
-    from gemma_metamon.showdown.players import BatchedPolicy
+    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.showdown.contestants import Outside
+    from gemma_metamon.showdown.evaluate import evaluate
     from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.showdown.teams import load_teams
 
-    # a battle may begin before the end of the one before it is told
-    policy = BatchedPolicy(
-        agent,
-        meta.view(),
-        max_battles=2 * args.concurrency,
+    teams = load_teams(args.format, args.team_dir)
+    opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
+    specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
+    found = contestants(
+        specs,
+        device=args.device,
         sample=args.sample,
         temperature=args.temperature,
+        max_battles=2 * args.concurrency,  # a battle may begin before the end of the one before it is told
         seed=args.seed,
     )
-    with running_server() as server:
-        results = asyncio.run(_play(args, policy, teams, server.websocket_url))
-    report = {
-        "run_dir": str(args.run_dir),
-        "ckpt": meta.epoch,
-        "format": args.format,
-        "opponents": [result.as_dict() for result in results],
-        "decisions": policy.decisions,
-        "decisions_per_s": policy.decisions / policy.busy_s if policy.busy_s else 0.0,
-        "unknown_words": dict(policy.view.vocabulary.unknown_counts.most_common()),
-    }
-    print(json.dumps(report) if args.json else as_table(report))
-    return 0
-
-
-async def _play(args: argparse.Namespace, policy: Any, teams: list[str], websocket_url: str) -> list[Any]:
-    from gemma_metamon.showdown.evaluate import play_match
-    from gemma_metamon.showdown.players import PolicyPlayer
-
-    results = []
-    for opponent in args.opponents:
-        print(f"playing {args.battles} battles against {opponent}", file=sys.stderr)
-        results.append(
-            await play_match(
-                functools.partial(PolicyPlayer, policy),
-                opponent,
+    others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]
+    pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)
+    with ExitStack() as stack:
+        websocket_url = args.server or stack.enter_context(running_server()).websocket_url
+        bar = stack.enter_context(tqdm(total=args.battles * len(pairs), unit="battle", desc=args.format))
+        evaluation = asyncio.run(
+            evaluate(
+                pairs,
                 args.battles,
                 battle_format=args.format,
                 teams=teams,
                 websocket_url=websocket_url,
                 seed=args.seed,
                 concurrency=args.concurrency,
+                timeout_s=args.timeout_s,
+                rated=args.round_robin,
+                out=args.out,
+                on_battle=bar.update,
             )
         )
-    return results
+    report = {**evaluation.as_dict(), **_of_policies(found)}
+    if args.out is not None:
+        from gemma_metamon.reports.evaluation import write_report
+
+        print(f"wrote {write_report(args.out)}", file=sys.stderr)
+    print(json.dumps(report) if args.json else as_table(report))
+    if evaluation.unfinished is not None:
+        wanted = args.battles * len(pairs)
+        print(
+            f"gemma-metamon evaluate: {evaluation.battles} of {wanted} battles were played; {evaluation.unfinished}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
+    """Raises ConfigError for flags that do not go together."""
+    if not outside:
+        for flag, given in (("--username", args.username), ("--accept", args.accept)):
+            if given:
+                raise ConfigError(f"{flag} is for battles against user:NAME, and no opponent is one")
+        return
+    if args.server is None:
+        raise ConfigError(f"{outside[0]} must be on a server that runs already; name it with --server ws://...")
+    if args.round_robin:
+        raise ConfigError(f"{outside[0]} cannot take part in a round robin: nobody can make it meet the others")
+    if args.username and len(outside) * len(args.players) > 1:
+        raise ConfigError(f"--username {args.username} is one name, for one player against one user:NAME")
+
+
+def _require_report_library() -> None:
+    """Before the battles, not after them."""
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"--out writes a report, which needs {error.name}; pip install 'gemma-metamon[report]'"
+        ) from error
+
+
+def _with_epoch(spec: str, epoch: int | None) -> str:
+    from gemma_metamon.showdown.baselines import PLAYERS
+
+    return spec if epoch is None or spec in PLAYERS or re.search(r"@\d+$", spec) else f"{spec}@{epoch}"
+
+
+def _pairs(
+    found: "list[Contestant]", n_players: int, outside: "list[Outside]", *, round_robin: bool
+) -> "list[tuple[Contestant, Contestant | Outside]]":
+    """Who meets whom. Whoever was named twice plays once."""
+    if round_robin:
+        everybody = list({contestant.name: contestant for contestant in found}.values())
+        if len(everybody) < 2:
+            raise ConfigError("a round robin needs two players or more; name them with --players or --opponents")
+        return list(combinations(everybody, 2))
+    players = {player.name: player for player in found[:n_players]}
+    opponents: dict[str, Contestant | Outside] = {opponent.name: opponent for opponent in found[n_players:]}
+    opponents |= {opponent.name: opponent for opponent in outside}
+    return [(player, opponent) for player in players.values() for opponent in opponents.values()]
+
+
+def _of_policies(found: "list[Contestant]") -> dict[str, Any]:
+    policies = list({id(c.policy): c.policy for c in found if c.policy is not None}.values())
+    busy_s = sum(policy.busy_s for policy in policies)
+    decisions = sum(policy.decisions for policy in policies)
+    unknown = sum((policy.view.vocabulary.unknown_counts for policy in policies), Counter[str]())
+    return {
+        "decisions": decisions,
+        "decisions_per_s": decisions / busy_s if busy_s else 0.0,
+        "unknown_words": dict(unknown.most_common()),
+    }
 
 
 def as_table(report: dict[str, Any]) -> str:
-    lines = [f"{'opponent':24} {'battles':>7} {'wins':>5} {'losses':>6} {'ties':>5} {'win rate':>9}  95 % interval"]
-    for row in report["opponents"]:
+    width = max(len(row["name"]) for row in report["contestants"]) + 2
+    columns = ("battles", 7), ("wins", 6), ("losses", 8), ("ties", 6), ("win rate", 10), ("95 % interval", 18)
+    measured = ("legal", 9), ("median ms", 11), ("95 % ms", 9), ("turns", 7)
+    lines = [f"{'player':{width}}{'opponent':{width}}" + "".join(f"{name:>{n}}" for name, n in (*columns, *measured))]
+    for row in report["pairs"]:
         low, high = row["interval_95"]
+        latency = row["latency_ms"] or {"median": None, "p95": None}
         lines.append(
-            f"{row['opponent']:24} {row['battles']:7} {row['wins']:5} {row['losses']:6} {row['ties']:5} "
-            f"{row['win_rate']:9.1%}  {low:.1%} to {high:.1%}"
+            f"{row['player']:{width}}{row['opponent']:{width}}"
+            f"{row['battles']:7}{row['wins']:6}{row['losses']:8}{row['ties']:6}"
+            f"{_cell(row['win_rate'], '.1%'):>10}{f'{low:.1%} to {high:.1%}':>18}"
+            f"{_cell(row['legal_rate'], '.2%'):>9}{_cell(latency['median'], '.1f'):>11}"
+            f"{_cell(latency['p95'], '.1f'):>9}{_cell(row['mean_turns'], '.1f'):>7}"
         )
-    lines.append(f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policy's time")
+    rated = [row for row in report["contestants"] if row["rating"]]
+    if rated:
+        lines.append(f"\n{'':{width}}{'battles':>7}{'Elo':>7}  {'95 % interval':16}{'GXE':>7}")
+    for row in sorted(rated, key=lambda row: -float(row["rating"]["elo"])):
+        low, high = row["rating"]["interval_95"]
+        interval = f"{low:.0f} to {high:.0f}"
+        lines.append(
+            f"{row['name']:{width}}{row['battles']:7}{row['rating']['elo']:7.0f}  {interval:16}"
+            f"{row['rating']['gxe']:6.1f}%"
+        )
+    if report["decisions"]:
+        lines.append(
+            f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policies' time"
+        )
     if report["unknown_words"]:
         lines.append(f"words that the agent does not know, and how often it met them: {report['unknown_words']}")
     return "\n".join(lines)
+
+
+def _cell(value: float | None, spec: str) -> str:
+    return "" if value is None else format(value, spec)

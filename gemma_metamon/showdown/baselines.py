@@ -68,6 +68,8 @@ def connection(
         "max_concurrent_battles": concurrency,
         # poke-env logs whole messages, and its own errors twice; play.py watches the player instead
         "log_level": logging.CRITICAL + 1,
+        # on a busy machine, a server that has just begun takes its time
+        "open_timeout": 60,
         # a long computation must not look like a dead connection
         "ping_timeout": None,
     }

@@ -37,3 +37,18 @@ def scripted(name: str) -> Contestant:
 def learned(name: str, policy: BatchedPolicy) -> Contestant:
     """A checkpoint under a name for the tables."""
     return Contestant(name, partial(PolicyPlayer, policy), policy)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Somebody whom another program connects to the same server. Its side of a battle cannot be measured.
+
+    Attributes:
+        name: its user name, and its label in tables.
+        own_name: our player's user name against it; None for one that nobody else has.
+        accept: wait for its challenges; otherwise challenge it.
+    """
+
+    name: str
+    own_name: str | None = None
+    accept: bool = False

@@ -1,11 +1,12 @@
-"""Battles between two connected players, watched: a refused team, a lost connection or silence is an error.
+"""Battles on a server, watched: a refused team, format or name, a lost connection or silence is an error.
 
-poke-env alone waits for ever for a battle that cannot start: the server refuses a team by a popup and says no more.
+poke-env alone waits for ever for a battle that cannot start: the server says why by a popup, and no more.
 """
 
 import asyncio
 import re
 import time
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from poke_env.player import Player
@@ -13,15 +14,16 @@ from poke_env.player import Player
 from gemma_metamon.errors import ServerError
 
 SILENCE_TIMEOUT_S = 60.0
+LOGIN_TIMEOUT_S = 90.0
 _POLL_S = 0.1
 
 
 class _Watch:
-    """What a player's connection received besides battles: the time of the last message, popups, failures."""
+    """What a player's connection received besides battles: the time of the last message, refusals, failures."""
 
     def __init__(self, player: Player) -> None:
         self.player = player
-        self.heard_at = time.monotonic()
+        self.began_at = self.heard_at = time.monotonic()
         self.popups: list[str] = []
         self.failure: tuple[str, Exception] | None = None
         self._receive: Any = player.ps_client._handle_message
@@ -30,12 +32,15 @@ class _Watch:
     async def _handle_message(self, message: str) -> None:
         self.heard_at = time.monotonic()
         if message.startswith("|popup|"):
-            self.popups.append(_plain(message.removeprefix("|popup|")))
+            self.popups.append(plain(message.removeprefix("|popup|")))
+        if message.startswith("|nametaken|"):
+            self.popups.append(message.split("|", 3)[3])
+            return
         try:
             await self._receive(message)
-        except Exception as error:
-            self.failure = (message.split("\n")[0].removeprefix(">"), error)
-            raise
+        except Exception as error:  # noqa: BLE001 whatever it is, `check` raises it where the battles are awaited
+            if not message.startswith("|challstr|"):  # a slow login, which has a deadline of its own
+                self.failure = (message.split("\n")[0].removeprefix(">"), error)
         self.heard_at = time.monotonic()
 
     def stop(self) -> None:
@@ -43,39 +48,83 @@ class _Watch:
 
     def check(self) -> None:
         """Raises ServerError for what no amount of waiting mends."""
+        name, client = self.player.username, self.player.ps_client
         for popup in self.popups:
             if "rejected" in popup:
-                raise ServerError(f"the server refused {self.player.username}'s team for {self.player.format}: {popup}")
+                raise ServerError(f"the server refused {name}'s team for {self.player.format}: {popup}")
+            if re.search("format is invalid|was not found|not accepting challenges|already using the name", popup):
+                raise ServerError(f"the server refused {name}: {popup}")
         if self.failure is not None:
             where, error = self.failure
-            raise ServerError(f"{self.player.username} failed on {where}: {type(error).__name__}: {error}") from error
-        if self.player.ps_client._listening_coroutine.done():
-            raise ServerError(f"{self.player.username} lost the connection to {self.player.ps_client.websocket_url}")
+            raise ServerError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+        if client._listening_coroutine.done():
+            if client.logged_in.is_set():
+                raise ServerError(f"{name} lost the connection to {client.websocket_url}")
+            raise ServerError(f"{name} cannot connect to {client.websocket_url}; is a Showdown server running there?")
+        if not client.logged_in.is_set() and time.monotonic() - self.began_at > LOGIN_TIMEOUT_S:
+            raise ServerError(
+                f"{client.websocket_url} did not let {name} in within {LOGIN_TIMEOUT_S:g} s; the name may be taken"
+            )
 
 
 async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout_s: float = SILENCE_TIMEOUT_S) -> None:
     """Plays n_battles between two players of one server, as many at a time as they were made for.
 
-    Results are in the players' own counts (`n_won_battles`, ...). Raises ServerError where a team is refused (with the
-    server's words), a player fails or loses its connection, or nothing is heard for timeout_s; the battles still going
-    on are then given up.
+    The first player challenges: it has the simulator's first seat. Results are in the players' own counts
+    (`n_won_battles`, ...), also those from before an error.
+
+    Raises ServerError where a name, a format or a team is refused (with the server's words), a player fails or loses
+    its connection, or nothing is heard for timeout_s; the battles still going on are then given up.
     """
-    watches = [_Watch(player), _Watch(opponent)]
-    battles = asyncio.ensure_future(player.battle_against(opponent, n_battles=n_battles))
+    both = f"{player.username} and {opponent.username}"
+    await _watched(
+        player.battle_against(opponent, n_battles=n_battles),
+        [player, opponent],
+        timeout_s,
+        lambda: f"{both} heard nothing from the server for {timeout_s:g} s",
+    )
+
+
+async def play_outside(
+    player: Player, username: str, n_battles: int, *, accept: bool = False, timeout_s: float = SILENCE_TIMEOUT_S
+) -> None:
+    """Plays n_battles against whoever has that name on the player's server. Results and errors as of play_pair.
+
+    Args:
+        player: ours.
+        username: of somebody that another program connects.
+        n_battles: how many.
+        accept: wait for its challenges; otherwise challenge it.
+        timeout_s: silence after which the match is given up: no answer to a challenge, or no move.
+    """
+
+    def silence() -> str:
+        if player.n_finished_battles < len(player.battles):
+            return f"{username} made no move for {timeout_s:g} s"
+        missing = f"did not challenge {player.username}" if accept else f"did not take up {player.username}'s challenge"
+        return f"{username} {missing} to {player.format} within {timeout_s:g} s"
+
+    play = player.accept_challenges if accept else player.send_challenges
+    await _watched(play(username, n_battles), [player], timeout_s, silence)
+
+
+async def _watched(
+    battles: Coroutine[Any, Any, None], players: Sequence[Player], timeout_s: float, silence: Callable[[], str]
+) -> None:
+    """Awaits these players' battles. Raises ServerError for what _Watch finds and, in the words given, for silence."""
+    watches = [_Watch(player) for player in players]
+    running = asyncio.ensure_future(battles)
     try:
-        while not (await asyncio.wait({battles}, timeout=_POLL_S))[0]:
+        while not (await asyncio.wait({running}, timeout=_POLL_S))[0]:
             for watch in watches:
                 watch.check()
             if time.monotonic() - max(watch.heard_at for watch in watches) > timeout_s:
                 popups = " / ".join(popup for watch in watches for popup in watch.popups) or "nothing"
-                raise ServerError(
-                    f"{player.username} and {opponent.username} heard nothing from the server for {timeout_s:g} s; "
-                    f"popups before: {popups}"
-                )
-        await battles
+                raise ServerError(f"{silence()}; popups before: {popups}")
+        await running
     finally:
-        battles.cancel()
-        await asyncio.wait({battles})
+        running.cancel()
+        await asyncio.wait({running})
         for watch in watches:
             watch.stop()
 
@@ -87,7 +136,7 @@ async def disconnect(*players: Player) -> None:
             await player.ps_client.stop_listening()  # type: ignore[no-untyped-call]
 
 
-def _plain(popup: str) -> str:
+def plain(popup: str) -> str:
     """A popup's text in one line: "||" are its line breaks, "- " its bullets."""
     parts = [part.strip().removeprefix("- ") for part in re.split(r"\|\||\n", popup)]
     return "; ".join(part for part in parts if part).replace(":;", ":")
