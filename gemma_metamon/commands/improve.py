@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,7 +275,7 @@ class Rounds:
             command += ["--opponents", *self._agents_before(step.round), *args.eval_opponents]
             command += ["--battles", str(args.eval_battles), "--out", str(folder), "--seed", str(args.seed)]
             run_command([*command, *self._playing_flags()], step)
-        print(as_table(report(self.out, self.run_dir, step.round)))
+        print(as_table(report(self.out, self.run_dir, step.round)), file=sys.stderr)
 
     def _store(self, number: int) -> Path:
         return self.out / "stores" / f"round_{number}"

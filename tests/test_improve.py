@@ -1,0 +1,259 @@
+"""`gemma-metamon improve`: steps that are done once each however often it is stopped, and what comes of them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poke_env.player import RandomPlayer
+from small_agent import SMALL, TINY, train_command
+
+from gemma_metamon.battle.replays import BattleFileName, find_battles
+from gemma_metamon.commands import build_parser, main
+from gemma_metamon.commands._round_results import as_table, rating_curve, together
+from gemma_metamon.commands._rounds import Journal, Step, carry_out
+from gemma_metamon.commands.improve import Rounds
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.showdown.contestants import Contestant
+from gemma_metamon.showdown.evaluate import Evaluation, PairResult
+from gemma_metamon.showdown.ratings import rate
+from gemma_metamon.showdown.tallies import Tally
+from gemma_metamon.training import checkpoints
+
+STEPS = [Step(number, name) for number in (1, 2) for name in ("collect", "prepare", "train", "evaluate")]
+
+
+def improve_command(out: Path, *extra: str) -> list[str]:
+    command = ["improve", "--format", "gen1ou", "--rounds", "2", "--battles_per_round", "3", "--steps_per_round", "2"]
+    command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
+    command += ["--batch_size_per_gpu", "2", "--max_turns", "10", "--device", "cpu", "--workers", "1"]
+    return [*command, "--out", str(out), *extra]
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+
+class StoppedError(Exception):
+    pass
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["stopped before", "stopped after", "done"]), max_size=30))
+def test_however_often_it_is_stopped_the_steps_finish_once_each_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, fates: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("improve") / "improve.json"
+    worked: list[Step] = []
+
+    def work(step: Step) -> None:
+        fate = fates.pop(0) if fates else "done"
+        if fate == "stopped before":
+            raise StoppedError
+        worked.append(step)
+        if fate == "stopped after":  # the step's files are there, but nothing says so
+            raise StoppedError
+
+    for _ in range(100):
+        journal = Journal(path, {"format": "gen1ou"})
+        try:
+            carry_out(STEPS, journal, work)
+        except StoppedError:
+            continue
+        break
+    assert list(Journal(path, {"format": "gen1ou"}).seconds) == STEPS
+    assert list(dict.fromkeys(worked)) == STEPS
+
+
+def test_more_rounds_go_on_after_the_last(tmp_path: Path) -> None:
+    worked: list[Step] = []
+    for rounds in (1, 2):
+        carry_out([s for s in STEPS if s.round <= rounds], Journal(tmp_path / "improve.json", {}), worked.append)
+    assert worked == STEPS
+
+
+def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
+    path = tmp_path / "improve.json"
+    Journal(path, {"format": "gen1ou", "opponents": ["A", "B"]}).finish(STEPS[0], 1.0)
+    with pytest.raises(ConfigError, match=r"was begun with --opponents A B, and now it is A; give the same again"):
+        Journal(path, {"format": "gen1ou", "opponents": ["A"]})
+
+
+def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "improve.json"
+    path.write_text('{"settings": {}, "finished": [{"round": 1}]}')
+    with pytest.raises(DataError, match=r"improve\.json is damaged"):
+        Journal(path, {})
+
+
+def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None:
+    args = build_parser().parse_args(improve_command(Path("out"), "--model_gin_config", TINY))
+    first, second = ([s.name for s in Rounds(args, None).steps() if s.round == number] for number in (1, 2))
+    assert first == ["train", "evaluate"]
+    assert second == ["collect", "prepare", "train", "evaluate"]
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "nothing to begin with: give --run_dir of a trained agent, or --model_gin_config"),
+        (["--run_dir", "nowhere"], "nowhere: no such folder"),
+        (["--run_dir", "nowhere", "--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
+        (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
+        (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
+        (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
+        (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
+        (["--model_gin_config", TINY, "--rounds", "0"], "--rounds 0; it must be at least 1"),
+        (["--model_gin_config", TINY, "--past_rounds", "-1"], "--past_rounds -1; it must not be negative"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_no_folder(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / "out", *arguments)) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert complaint in said[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_opponent_with_the_name_of_our_own_agents_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old" / "out" / "ckpts" / "epoch_1").mkdir(parents=True)
+    rival = str(tmp_path / "old" / "out") + "@1"
+    flags = ["--model_gin_config", TINY, "--eval_opponents", rival]
+    assert main(improve_command(tmp_path / "out", *flags)) == 1
+    assert "would both be called 'out'; choose another name for --out" in capsys.readouterr().err
+
+
+# --- results -------------------------------------------------------------------------------------------------------
+
+
+def evaluation(*results: tuple[str, str, int, int]) -> dict[str, Any]:
+    pairs = []
+    for player, opponent, wins, losses in results:
+        sides = [Contestant(name, RandomPlayer) for name in (player, opponent)]
+        tallies = [Tally(wins=wins, losses=losses, turns=20), Tally(wins=losses, losses=wins, turns=20)]
+        pairs.append(PairResult(player=sides[0], opponent=sides[1], players=tallies[0], opponents=tallies[1]))
+    done = Evaluation(battle_format="gen1ou", battles_per_pair=10, seed=0, pairs=pairs)
+    return json.loads(json.dumps(done.as_dict()))  # type: ignore[no-any-return]
+
+
+def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
+    first = evaluation(("us@0", "Rival", 2, 8))
+    second = evaluation(("us@1", "us@0", 7, 3), ("us@1", "Rival", 6, 4))
+    results = together([first, second])
+    rows = {row["name"]: row for row in results["contestants"]}
+    assert (rows["Rival"]["battles"], rows["Rival"]["wins"], rows["Rival"]["mean_turns"]) == (20, 12, 2.0)
+    ratings = rate([("us@0", "Rival", 2, 8, 0), ("us@1", "us@0", 7, 3, 0), ("us@1", "Rival", 6, 4, 0)])
+    assert {name: row["rating"]["elo"] for name, row in rows.items()} == {r.name: r.elo for r in ratings}
+    assert len(results["pairs"]) == 3
+    line = rating_curve(results, "us").axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 1]
+    assert line.get_ydata().tolist() == [rows["us@0"]["rating"]["elo"], rows["us@1"]["rating"]["elo"]]
+
+
+def test_the_table_says_how_often_each_round_won() -> None:
+    table = as_table(together([evaluation(("us@0", "Rival", 2, 8)), evaluation(("us@1", "Rival", 6, 4))]))
+    assert [line.split()[-1] for line in table.splitlines() if line.startswith("us@")] == ["20.0%", "60.0%"]
+
+
+# --- the whole of it -----------------------------------------------------------------------------------------------
+
+
+def finished(out: Path) -> list[tuple[int, str]]:
+    path = out / "improve.json"
+    return [(e["round"], e["step"]) for e in json.loads(path.read_text())["finished"]] if path.exists() else []
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_killed_after_every_step_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    assert main(train_command(tmp_path, "--formats", "gen1ou")) == 0
+    out = tmp_path / "out"
+    flags = ["--run_dir", str(tmp_path / "run"), "--parsed_replay_dir", str(tmp_path / "data")]
+    shutil.copytree(Path(__file__).parent / "goldens" / "battles", tmp_path / "data")
+    command = [sys.executable, "-m", "gemma_metamon", *improve_command(out, *flags)]
+    kills = 0
+    while True:
+        before = finished(out)
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            while process.poll() is None and finished(out) == before:
+                time.sleep(0.02)
+            if process.poll() is None:
+                own = children(process.pid)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            returned = process.wait(60)
+        said = (tmp_path / "log").read_text()
+        assert returned in (0, -signal.SIGKILL), said[-3000:]
+        if returned == 0:
+            break
+        deadline = time.monotonic() + 20
+        while any(map(is_running, own)):
+            assert time.monotonic() < deadline, "a step goes on without us"
+            time.sleep(0.05)
+    assert kills >= 9
+    each = ["collect", "prepare", "train", "evaluate"]
+    assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
+    assert checkpoints.list_checkpoints(out / "out") == [0, 1, 2]
+    assert (checkpoints.checkpoint_folder(out / "out", 0) / checkpoints.WEIGHTS).read_bytes() == (
+        checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.WEIGHTS
+    ).read_bytes()
+    for number in (1, 2):
+        views = find_battles(out / "battles" / f"round_{number}", ["gen1ou"])
+        assert len({BattleFileName.parse(path.name).battle_id for path in views}) == 3
+    results = json.loads((out / "results.json").read_text())
+    met = [(pair["player"], pair["opponent"], pair["battles"]) for pair in results["pairs"]]
+    assert met == [
+        ("out@0", "RandomPlayer", 2),
+        ("out@1", "out@0", 2),
+        ("out@1", "RandomPlayer", 2),
+        ("out@2", "out@0", 2),
+        ("out@2", "out@1", 2),
+        ("out@2", "RandomPlayer", 2),
+    ]
+    assert all(row["rating"] is not None for row in results["contestants"])
+    assert "Elo of the agent after each round" in (out / "report.html").read_text()
+    assert (out / "rating_curve.png").stat().st_size > 1000
+    stores = f"--custom_replay_dir {out}/stores/round_1 {out}/stores/round_2"
+    assert stores in said
+    pool = f"--players {out}/out@1 --opponents {out}/out@1 {out}/out@0 RandomPlayer"
+    assert pool in said
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_an_untrained_agent_is_trained_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(Path(__file__).parent / "goldens" / "battles")
+    flags = ["--model_gin_config", TINY, "--train_gin_config", "binary_rl.gin", "--parsed_replay_dir", data]
+    flags += [text for override in SMALL for text in ("--gin_override", override)]
+    assert main(improve_command(tmp_path / "new", *flags, "--rounds", "1", "--json")) == 0
+    assert finished(tmp_path / "new") == [(1, "train"), (1, "evaluate")]
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["name"] for row in results["contestants"]] == ["new@1", "RandomPlayer"]
