@@ -134,12 +134,16 @@ class BatchedPolicy:
     async def _run_steps(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            decisions, self._waiting = self._waiting, []
+            # without those that nobody waits for any more: the same battle may ask again in this very step
+            decisions, self._waiting = [d for d in self._waiting if not d.answer.done()], []
+            if not decisions:
+                continue
             try:
                 actions = await loop.run_in_executor(self._worker, self._step, decisions)
             except Exception as error:  # noqa: BLE001 whatever it is, it belongs to the battles that wait for it
                 for decision in decisions:
-                    decision.answer.set_exception(error)
+                    if not decision.answer.done():
+                        decision.answer.set_exception(error)
                 continue
             for decision, action in zip(decisions, actions, strict=True):
                 if not decision.answer.done():
