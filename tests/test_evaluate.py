@@ -317,6 +317,7 @@ def test_checkpoints_meet_each_other_and_scripted_players(
     assert report["decisions_per_s"] > 0
     assert report["unknown_words"] == {}
     assert "run@0" in (out / "report.html").read_text()
+    assert "holds an evaluation already" in command_fails([*command[1:], "--out", str(out)], capsys)
 
 
 @pytest.mark.server
@@ -344,6 +345,10 @@ def test_the_table_has_a_row_for_each_pair(capsys: pytest.CaptureFixture) -> Non
         (["--run_dir", "runs/nowhere"], "runs/nowhere: no such folder"),
         (["--opponents", "user:Bot"], "user:Bot must be on a server that runs already; name it with --server"),
         (["--accept"], "--accept is for battles against user:NAME"),
+        (["user:Bot"], "user:Bot can only be an opponent"),
+        (["--opponents", "user:A", "user:B", "--server", "ws://x", "--username", "Us"], "--username Us is one name"),
+        (["--opponents", "user:A", "--server", "ws://x", "--round_robin"], "user:A cannot take part in a round robin"),
+        (["--temperature", "0"], "--temperature 0.0; it must be above 0"),
         (["--round_robin"], "a round robin needs two players or more"),
         (["--server", "ws://127.0.0.1:1/showdown/websocket"], "cannot connect to ws://127.0.0.1:1/showdown/websocket"),
     ],

@@ -1,7 +1,6 @@
 """`gemma-metamon evaluate`: checkpoints and scripted players meet opponents, or everybody everybody, on a simulator."""
 
 import argparse
-import asyncio
 import json
 import re
 import sys
@@ -83,18 +82,24 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
+    for flag in ("temperature", "timeout_s"):
+        if getattr(args, flag) <= 0:
+            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be above 0")
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
-    if args.out is not None:
-        _require_report_library()
+    import asyncio
+
     from tqdm import tqdm
 
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.contestants import Outside
-    from gemma_metamon.showdown.evaluate import evaluate
+    from gemma_metamon.showdown.evaluate import evaluate, require_free
     from gemma_metamon.showdown.server import running_server
     from gemma_metamon.showdown.teams import load_teams
 
+    if args.out is not None:
+        _require_report_library()
+        require_free(args.out)
     teams = load_teams(args.format, args.team_dir)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
     specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
@@ -144,6 +149,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
     """Raises ConfigError for flags that do not go together."""
+    for spec in args.players:
+        if spec.startswith(OUTSIDE):
+            raise ConfigError(f"{spec} can only be an opponent: --opponents {spec}")
     if not outside:
         for flag, given in (("--username", args.username), ("--accept", args.accept)):
             if given:

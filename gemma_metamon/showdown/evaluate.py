@@ -357,12 +357,17 @@ class _Table:
         player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
 
 
+def require_free(folder: Path) -> None:
+    """Raises ConfigError where the folder holds an evaluation already."""
+    if (folder / BATTLES).exists() or (folder / RESULTS).exists():
+        raise ConfigError(f"{folder} holds an evaluation already; name another folder, or remove it")
+
+
 class _Journal:
-    """The folder of an evaluation. Raises ConfigError where it holds one already."""
+    """The folder of an evaluation while it is written."""
 
     def __init__(self, folder: Path) -> None:
-        if (folder / BATTLES).exists() or (folder / RESULTS).exists():
-            raise ConfigError(f"{folder} holds an evaluation already; name another folder, or remove it")
+        require_free(folder)
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
