@@ -12,6 +12,7 @@ from poke_env.player import BattleOrder, MaxBasePowerPlayer, Player, RandomPlaye
 from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.showdown.heuristics import DamageTrainer, DuelTrainer, TypeTrainer
 
 MAX_NAME = 18  # the server's limit on user names
 # poke-env warns of every message that it does not model, several times a battle; failures reach us in another way
@@ -30,7 +31,15 @@ class NoSwitchRandomPlayer(RandomPlayer):
 
 PLAYERS: dict[str, type[Player]] = {
     player.__name__: player
-    for player in (RandomPlayer, NoSwitchRandomPlayer, MaxBasePowerPlayer, SimpleHeuristicsPlayer)
+    for player in (
+        RandomPlayer,
+        NoSwitchRandomPlayer,
+        MaxBasePowerPlayer,
+        SimpleHeuristicsPlayer,
+        TypeTrainer,
+        DamageTrainer,
+        DuelTrainer,
+    )
 }
 
 
