@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "training": {"nets", "text", "battle"},
     "showdown": {"text", "battle"},
     "explain": {"nets", "text", "battle"},
+    "reports": set(),
 }
 
 
@@ -50,7 +51,13 @@ def test_only_upstream_imports_metamon_or_amago() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["gemma_metamon.battle.trajectories", "gemma_metamon.text.view", "gemma_metamon.commands"]
+    "module",
+    [
+        "gemma_metamon.battle.trajectories",
+        "gemma_metamon.text.view",
+        "gemma_metamon.reports.evaluation",
+        "gemma_metamon.commands",
+    ],
 )
 def test_data_text_and_commands_import_neither_torch_nor_gin(module: str) -> None:
     code = f"import sys, {module}; print({{'torch', 'gin', 'transformers', 'poke_env'}} & set(sys.modules))"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon import reports
 from gemma_metamon.whole_files import written_whole
 
 RESULTS = "results.json"
@@ -17,12 +17,7 @@ def require_libraries() -> None:
     from gemma_metamon.showdown.ratings import require_library
 
     require_library()
-    try:
-        import gemma_metamon.reports.evaluation  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the report of all rounds needs {error.name}; pip install 'gemma-metamon[report]'"
-        ) from error
+    reports.require_libraries("the report of all rounds")
 
 
 def evaluation_folder(out: Path, number: int) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import require_at_least_one
-from gemma_metamon.errors import ConfigError, MissingDependencyError
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.reports import require_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.teams import load_teams
 
     if args.out is not None:
-        _require_report_library()
+        require_libraries("the report of --out")
         require_free(args.out)
     teams = load_teams(args.format, args.team_dir)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
@@ -163,17 +164,6 @@ def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
         raise ConfigError(f"{outside[0]} cannot take part in a round robin: nobody can make it meet the others")
     if args.username and len(outside) * len(args.players) > 1:
         raise ConfigError(f"--username {args.username} is one name, for one player against one user:NAME")
-
-
-def _require_report_library() -> None:
-    """Before the battles, not after them."""
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"--out writes a report, which needs {error.name}; pip install 'gemma-metamon[report]'"
-        ) from error
 
 
 def _with_epoch(spec: str, epoch: int | None) -> str:

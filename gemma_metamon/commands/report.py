@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.reports import require_libraries
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -35,6 +36,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> int:
     if args.replays < 0:
         raise ConfigError(f"--replays {args.replays}; it must not be negative")
+    require_libraries("a report")
     from gemma_metamon.reports.evaluation import write_report
 
     print(write_report(args.folder, run_dirs=args.run_dir, replays=args.replays))
