@@ -6,7 +6,7 @@ from gemma_metamon.errors import MissingDependencyError
 
 
 def require_libraries(what: str) -> None:
-    """Raises MissingDependencyError, saying that `what` needs it, where a package that pages or charts need is missing."""
+    """Raises MissingDependencyError, saying that `what` needs it, where a package for pages or charts is missing."""
     for name in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(f"{what} needs {name}; pip install 'gemma-metamon[report]'")
