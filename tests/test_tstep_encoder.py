@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.nets.chunking import SubwordLookup
+from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -172,7 +173,7 @@ def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -
     )
     obs, rl2s = make_batch()
     build()(obs, rl2s)
-    assert recomputed == []  # far below 1 GiB
+    assert recomputed == []  # far below 2 GiB
     build(encoder_chunk_tokens=1)(obs, rl2s)
     assert len(recomputed) == 8
     build(encoder_chunk_tokens=1, gradient_checkpointing=False)(obs, rl2s)
@@ -180,6 +181,29 @@ def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -
     with torch.no_grad():
         build(encoder_chunk_tokens=1)(obs, rl2s)
     assert len(recomputed) == 8
+
+
+@pytest.mark.parametrize(("keeps_part", "kept"), [(False, [0, 0, 3]), (True, [0, 2, 3])])
+def test_a_cpu_keeps_all_activations_or_none(keeps_part: bool, kept: list[int]) -> None:
+    plans = [MemoryPlan(512, subwords, keeps_part) for subwords in (100, 700, 900)]
+    assert [plan.count_kept([300, 300, 300]) for plan in plans] == kept
+
+
+def test_a_cpu_keeps_about_1300_subwords_of_the_full_size() -> None:
+    config = SimpleNamespace(**GEMMA_3_270M_CONFIG)
+    plan = MemoryPlan.choose(config, torch.device("cpu"), None, recomputes=True)
+    assert plan.chunk_subwords == 512
+    assert plan.kept_subwords * 24 * (640 + 2048 + 4 * 256) * 18 == pytest.approx(2 * 2**30, rel=1e-3)
+    assert not plan.keeps_part
+
+
+def test_it_says_how_gemma_reads() -> None:
+    assert build().describe() == (
+        "Gemma reads with sdpa attention in float32 on cpu, granularity turn, chunks of 4096 subwords"
+    )
+    assert build(encoder_chunk_tokens=7, dtype="bfloat16").describe() == (
+        "Gemma reads with sdpa attention in bfloat16 on cpu, granularity turn, chunks of 7 subwords"
+    )
 
 
 def test_masking_blanks_words_in_training_alone() -> None:

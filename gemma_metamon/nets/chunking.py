@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from gemma_metamon.text.subwords import BOS_ID, PAD_ID, VocabularySubwords
 
-ACTIVATIONS_PER_WIDTH: Final = 12
-"""Numbers kept for backward per subword and layer, divided by hidden + MLP + heads x head width, at most.
+ACTIVATION_BYTES: Final = 24
+"""Kept for backward per subword and layer, divided by hidden + MLP + heads x head width, at most.
 
-Gemma 3 270M with LoRA: 6 in float32 on a CPU; in bfloat16 up to twice that, because the adapters' inputs stay float32.
+Gemma 3 270M with LoRA: 5.7 numbers of four bytes in float32 on a CPU; in bfloat16 up to twice as many numbers, because
+the adapters' inputs stay float32.
 """
 NO_WORD: Final = -2
 """In place of a word's id, behind the last word of a text that has fewer words than others."""
-CPU_KEPT_BYTES: Final = 1024**3
+CPU_KEPT_BYTES: Final = 2 * 1024**3
 CPU_CHUNK_WIDTHS: Final = 2**20
 """Subwords x widths of a chunk on a CPU: with it a layer's activations are a few MiB, about the size of its cache."""
 
@@ -127,22 +128,21 @@ class MemoryPlan:
     chunk_subwords: int
     kept_subwords: float
     """Infinite where nothing is recomputed."""
+    keeps_part: bool
+    """Whether some chunks are kept where not all can be; on a CPU that saves a few percent and costs the memory."""
 
     @classmethod
-    def choose(
-        cls, config: Any, dtype: torch.dtype, device: torch.device, chunk_subwords: int | None, *, recomputes: bool
-    ) -> "MemoryPlan":
+    def choose(cls, config: Any, device: torch.device, chunk_subwords: int | None, *, recomputes: bool) -> "MemoryPlan":
         """The plan for one forward pass; `GemmaTstepEncoder` documents the sizes.
 
         Args:
             config: the backbone's Gemma3TextConfig.
-            dtype: the backbone's.
             device: where it runs.
             chunk_subwords: what the user wants, None for a size by device.
             recomputes: whether chunks may be recomputed.
         """
         widths = config.hidden_size + config.intermediate_size + config.num_attention_heads * config.head_dim
-        subword_bytes = ACTIVATIONS_PER_WIDTH * widths * config.num_hidden_layers * dtype.itemsize
+        subword_bytes = ACTIVATION_BYTES * widths * config.num_hidden_layers
         if device.type == "cuda":
             memory = torch.cuda.get_device_properties(device).total_memory
             kept, chunk = memory // 4 // subword_bytes, memory // 8 // subword_bytes
@@ -151,8 +151,10 @@ class MemoryPlan:
         return cls(
             chunk_subwords=max(chunk, 512) if chunk_subwords is None else chunk_subwords,
             kept_subwords=math.inf if not recomputes else kept if chunk_subwords is None else 0,
+            keeps_part=device.type == "cuda",
         )
 
     def count_kept(self, sizes: Sequence[int]) -> int:
         """How many of the first chunks, of that many subwords each, may keep their activations."""
-        return sum(total <= self.kept_subwords for total in accumulate(sizes))
+        kept = sum(total <= self.kept_subwords for total in accumulate(sizes))
+        return kept if self.keeps_part or kept == len(sizes) else 0

@@ -62,8 +62,8 @@ class GemmaTstepEncoder(nn.Module):
         encoder_chunk_tokens: subwords that go through Gemma at a time; what texts begin with alike counts once. None
             chooses by device: on a CPU 512 for Gemma 3 270M and up to 4096 for small models, whose activations then
             stay in the cache; on a GPU as many as an eighth of its memory holds (about 9,000 on 140 GB in bfloat16).
-            With None, chunks whose activations are sure to fit in 1 GiB (CPU) or a quarter of the GPU's memory are kept
-            instead of recomputed; with a number every chunk is recomputed.
+            With None, activations are kept instead of recomputed: on a CPU of all chunks if they fit in 2 GiB, on a GPU
+            of as many as fit in a quarter of its memory. With a number every chunk is recomputed.
         dtype: Gemma's own: "auto" is bfloat16 where the machine has CUDA when the encoder is made, unless Gemma's own
             weights train, else float32. "float32" and "bfloat16" hold anywhere; float16 overflows and is refused.
         freeze_base_model: train nothing of Gemma's own weights.
@@ -275,8 +275,16 @@ class GemmaTstepEncoder(nn.Module):
 
     def _memory_plan(self, device: torch.device) -> MemoryPlan:
         recomputes = self.gradient_checkpointing and self.trains_backbone and torch.is_grad_enabled()
-        return MemoryPlan.choose(
-            self.backbone.config, self.options.torch_dtype, device, self.encoder_chunk_tokens, recomputes=recomputes
+        return MemoryPlan.choose(self.backbone.config, device, self.encoder_chunk_tokens, recomputes=recomputes)
+
+    def describe(self) -> str:
+        """One line on how texts are read, now that it is known where the weights are."""
+        weight = next(self.backbone.parameters())
+        chunk = self._memory_plan(weight.device).chunk_subwords
+        dtype = "4 bits" if self.options.use_4bit else str(weight.dtype).removeprefix("torch.")
+        return (
+            f"Gemma reads with sdpa attention in {dtype} on {weight.device.type}, "
+            f"granularity {self.granularity}, chunks of {chunk} subwords"
         )
 
     def parameter_counts(self) -> dict[str, dict[str, int]]:

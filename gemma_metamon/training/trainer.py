@@ -90,6 +90,8 @@ class Trainer:
         agent = experiment.build_agent(dataset.view)
         optimizer = experiment.build_optimizer(agent)
         self.agent, self.optimizer = self.accelerator.prepare(agent, optimizer)
+        if self.accelerator.is_main_process:
+            logger.info("%s", self.bare_agent.tstep_encoder.describe())
         self.epoch = 0
         self.updates = 0
         self.draws = 0
