@@ -3,14 +3,17 @@
 Here and not in showdown/, which knows no checkpoints.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.contestants import Contestant
+
+logger = logging.getLogger(__name__)
 
 
 def contestants(
@@ -37,6 +40,7 @@ def contestants(
         MissingFileError: a folder without checkpoints, or without that one.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used.
     """
+    from gemma_metamon.nets.acting import prepare_to_act
     from gemma_metamon.showdown.contestants import learned, scripted
     from gemma_metamon.showdown.players import BatchedPolicy
     from gemma_metamon.training import checkpoints
@@ -52,6 +56,8 @@ def contestants(
             found.setdefault(spec, scripted(spec))
         elif folder not in found:
             agent, meta = checkpoints.load_agent(folder, device)
+            prepare_to_act(agent)
+            logger.info("%s", cast("Any", agent).tstep_encoder.describe())
             shared = list(labels.values()).count(labels[folder]) > 1  # runs of one name in two folders
             name = f"{folder.parent.parent}@{meta.epoch}" if shared else labels[folder]
             policy = BatchedPolicy(

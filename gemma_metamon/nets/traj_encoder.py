@@ -49,20 +49,20 @@ class SigmaReparam(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         scale = self._move_and_scale() if self.training or torch.is_grad_enabled() else self._settled_scale()
         # the scaled weight itself is never made: it would cost as much memory as all the parameters
-        out = F.linear(x, self.weight) * scale.to(x.dtype)
+        out = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype) * scale.to(x.dtype)
         return out if self.bias is None else out + self.bias
 
     def _move_and_scale(self) -> Tensor:
         """The weight's factor gamma / sigma, (1,), after a step of power iteration in training."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            u, v = self.u, self.v
+            u, v, weight = self.u, self.v, self.weight.to(self.u.dtype)
             if self.training:
                 with torch.no_grad():
-                    u = F.normalize(self.weight @ v, dim=0)
-                    v = F.normalize(self.weight.T @ u, dim=0)
+                    u = F.normalize(weight @ v, dim=0)
+                    v = F.normalize(weight.T @ u, dim=0)
                     self.u.copy_(u)
                     self.v.copy_(v)
-            scale: Tensor = self.gamma / (u @ self.weight @ v)
+            scale: Tensor = self.gamma / (u @ weight @ v)
             return scale
 
     def _settled_scale(self) -> Tensor:
