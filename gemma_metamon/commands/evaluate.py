@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.commands._players import checkpoint_folders, contestants
     from gemma_metamon.showdown.contestants import Outside
     from gemma_metamon.showdown.evaluate import evaluate, require_free
     from gemma_metamon.showdown.server import running_server
@@ -136,7 +136,9 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from gemma_metamon.reports.evaluation import write_report
 
-        print(f"wrote {write_report(args.out)}", file=sys.stderr)
+        runs = dict.fromkeys(folder.parent.parent for folder in checkpoint_folders(specs).values())
+        curves = [run for run in runs if (run / "metrics.jsonl").is_file()]
+        print(f"wrote {write_report(args.out, run_dirs=curves)}", file=sys.stderr)
     print(json.dumps(report) if args.json else as_table(report))
     if evaluation.unfinished is not None:
         wanted = args.battles * len(pairs)
