@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.explain.follow import Decision, Entity, Setting
@@ -52,19 +53,30 @@ class Explanation:
         return sum(decision.chosen == decision.preferred for decision in self.decisions)
 
 
-def render_page(explanation: Explanation, *, refresh_s: float | None = None) -> str:
+def render_page(
+    explanation: Explanation, *, sections: Sequence[Markup] | None = None, refresh_s: float | None = None
+) -> str:
     """The page's HTML.
 
     Args:
         explanation: what it shows.
+        sections: of its decisions, where `render_section` has made them already.
         refresh_s: the page loads itself again after so many seconds, unless its reader is looking at an earlier
             decision; None for a battle that is over.
     """
-    return _template().render(
+    if sections is None:
+        sections = [render_section(decision, explanation.setting) for decision in explanation.decisions]
+    return _template("page").render(
         explanation=explanation,
+        sections=sections,
         refresh_s=refresh_s,
         timeline=_timeline(explanation.decisions) if explanation.setting.critics else None,
     )
+
+
+def render_section(decision: Decision, setting: Setting) -> Markup:
+    """The part of the page that is about one decision."""
+    return Markup(_template("decision").render(decision=decision, setting=setting))  # it escapes all that it shows
 
 
 def result_of(terminal: BattleState) -> str:
@@ -73,7 +85,7 @@ def result_of(terminal: BattleState) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -85,7 +97,7 @@ def _template() -> jinja2.Template:
         "area": _area,
         "place": _place,
     }
-    return environment.from_string((files("gemma_metamon.explain") / "page.html.j2").read_text(encoding="utf-8"))
+    return environment.from_string((files("gemma_metamon.explain") / f"{name}.html.j2").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.explain.follow import Decision, Follower
-from gemma_metamon.explain.page import Explanation, render_page, result_of
+from gemma_metamon.explain.page import Explanation, render_page, render_section, result_of
 from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Watcher:
         self._watched: tuple[str, str] | None = None
         self._follower: Follower | None = None
         self._decisions: list[Decision] = []
+        self._sections: list[Markup] = []
 
     def on_decision(
         self, player: Any, battle: Any, state: BattleState, legal: npt.NDArray[np.bool_], action: int
@@ -50,11 +52,12 @@ class Watcher:
         with self._lock:
             if self._watched is None and key not in self._begun:
                 policy = player.policy
-                self._watched, self._decisions = key, []
+                self._watched, self._decisions, self._sections = key, [], []
                 self._follower = Follower(policy.agent, policy.view, temperature=policy.temperature)
             self._begun.add(key)
             if key == self._watched and self._follower is not None:
                 self._decisions.append(self._follower.follow(state, legal, action))
+                self._sections.append(render_section(self._decisions[-1], self._follower.setting()))
                 self._write(NOW, battle, None, refresh_s=REFRESH_S)
 
     def on_end(self, player: Any, battle: Any, state: BattleState) -> None:
@@ -81,8 +84,9 @@ class Watcher:
             setting=self._follower.setting(),
             decisions=self._decisions,
         )
+        page = render_page(explanation, sections=self._sections, refresh_s=refresh_s)
         try:
             with written_whole(self.folder / name) as staged:
-                staged.write_text(render_page(explanation, refresh_s=refresh_s), encoding="utf-8")
+                staged.write_text(page, encoding="utf-8")
         except OSError as error:  # play goes on
             logger.warning("%s could not be written: %s", self.folder / name, error)
