@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import subprocess
+import time
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -366,6 +367,20 @@ def test_bad_input_to_explain_gets_one_sentence(
 ) -> None:
     assert main(["explain", str(battle_file), "--run_dir", str(run_dir), *arguments]) == 1
     assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.server
+def test_evaluate_lets_one_watch(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["evaluate", "--opponents", "RandomPlayer", "--battles", "1", "--watch", str(tmp_path), "--json"]
+    assert main([*command, "--run_dir", str(run_dir)]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"][0]["battles"] == 1
+    deadline = time.monotonic() + 60
+    while not (pages := list(tmp_path.glob("battle-gen1ou-*.html"))):  # written aside
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(pages) == 1
+    assert main([*command, "--players", "MaxBasePowerPlayer"]) == 1
+    assert "--watch shows what a checkpoint thinks" in capsys.readouterr().err
 
 
 def test_a_battle_that_is_not_there_is_named(run_dir: Path, capsys: pytest.CaptureFixture) -> None:

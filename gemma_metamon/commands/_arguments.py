@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gemma_metamon.explain.watch import Watcher
     from gemma_metamon.text.vocabulary import Vocabulary
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -69,6 +70,24 @@ def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
         args.tokenizer = None
         return Vocabulary.default()
     return Vocabulary.from_file(path)
+
+
+def add_watch_argument(parser: "argparse._ActionsContainer") -> None:
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="DIR",
+        help="keep a page of the checkpoint's battle in play, decision by decision: open DIR/now.html in a browser",
+    )
+
+
+def load_watcher(args: argparse.Namespace) -> "Watcher | None":
+    """Of --watch."""
+    if args.watch is None:
+        return None
+    from gemma_metamon.explain.watch import Watcher
+
+    return Watcher(args.watch)
 
 
 def add_gin_arguments(parser: "argparse._ActionsContainer") -> None:

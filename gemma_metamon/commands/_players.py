@@ -12,6 +12,7 @@ from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.contestants import Contestant
+    from gemma_metamon.showdown.players import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def contestants(
     temperature: float,
     max_battles: int,
     seed: int,
+    observer: "Observer | None" = None,
 ) -> "list[Contestant]":
     """One contestant for each spec, in their order. All names and folders are looked at before the first is loaded.
 
@@ -34,6 +36,7 @@ def contestants(
         temperature: of the draws.
         max_battles: the most battles that one checkpoint has in play at a time, those just ending included.
         seed: of the draws.
+        observer: is told of the checkpoints' decisions.
 
     Raises:
         ConfigError: a name that is neither a scripted player nor a folder.
@@ -63,7 +66,7 @@ def contestants(
             policy = BatchedPolicy(
                 agent, meta.view(), max_battles=max_battles, sample=sample, temperature=temperature, seed=seed
             )
-            found[folder] = learned(name, policy)
+            found[folder] = learned(name, policy, observer)
     return [found[folders.get(spec, spec)] for spec in specs]
 
 

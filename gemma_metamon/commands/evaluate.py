@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import require_at_least_one
+from gemma_metamon.commands._arguments import add_watch_argument, load_watcher, require_at_least_one
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.reports import require_libraries
 
@@ -77,6 +77,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, help="keep results, every battle and a report in this folder")
+    add_watch_argument(output)
     output.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -104,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
     teams = load_teams(args.format, args.team_dir)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
     specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
+    if args.watch is not None and not checkpoint_folders(specs):
+        raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one")
     found = contestants(
         specs,
         device=args.device,
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature,
         max_battles=2 * args.concurrency,  # a battle may begin before the end of the one before it is told
         seed=args.seed,
+        observer=load_watcher(args),
     )
     others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]
     pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)

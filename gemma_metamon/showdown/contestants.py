@@ -11,7 +11,7 @@ from functools import partial
 from poke_env.player import Player
 
 from gemma_metamon.showdown.baselines import player_class
-from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
+from gemma_metamon.showdown.players import BatchedPolicy, Observer, PolicyPlayer
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ def scripted(name: str) -> Contestant:
     return Contestant(name, player_class(name))
 
 
-def learned(name: str, policy: BatchedPolicy) -> Contestant:
-    """A checkpoint under a name for the tables."""
-    return Contestant(name, partial(PolicyPlayer, policy), policy)
+def learned(name: str, policy: BatchedPolicy, observer: Observer | None = None) -> Contestant:
+    """A checkpoint under a name for the tables; the observer is told of its decisions."""
+    return Contestant(name, partial(PolicyPlayer, policy, observer=observer), policy)
 
 
 @dataclass(frozen=True)
