@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.errors import DataError
     from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
+    from gemma_metamon.nets.acting import prepare_to_act
     from gemma_metamon.training import checkpoints
     from gemma_metamon.whole_files import written_whole
 
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
     agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(args.run_dir, args.ckpt), args.device)
+    prepare_to_act(agent)  # as `evaluate` and `ladder` do
     follower = Follower(agent, meta.view(), temperature=args.temperature)
     decisions = follow_recorded(follower, battle)
     explanation = Explanation(

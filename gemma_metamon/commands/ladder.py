@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import require_at_least_one
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.commands._arguments import add_watch_argument, load_watcher, require_at_least_one
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -69,6 +69,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     parser.add_argument("--seed", type=int, default=0, help="of teams and draws (default: %(default)s)")
+    add_watch_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -85,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
     if (args.player is None) == (args.run_dir is None):
         raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player)")
+    if args.run_dir is not None and not args.run_dir.is_dir():
+        raise MissingFileError(f"--run_dir {args.run_dir}: no such folder")
+    if args.watch is not None and args.run_dir is None:
+        raise ConfigError("--watch shows what an agent thinks; it goes with --run_dir")
     if args.decision_s <= 0:
         raise ConfigError(f"--decision_s {args.decision_s}; a decision takes time")
     from gemma_metamon.commands._players import contestants
@@ -117,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
         temperature=args.temperature,
         max_battles=2 * args.concurrency + 2,  # a battle may begin before the end of the one before it is told
         seed=args.seed,
+        observer=load_watcher(args),
     )
     results = Results(args.out or Path("ladder") / f"{args.username}-{args.format}", page=replay_page)
     try:
