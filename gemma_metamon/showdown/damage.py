@@ -74,7 +74,8 @@ class Attack:
         level_share: where not 0, the damage is this share of the attacker's level, whatever the stats.
         hp_share: where not 0, the damage is this share of the defender's HP.
         self_destruct: the attacker faints.
-        two_turns: it charges before, or recharges after.
+        charges: it hits in its second turn.
+        recharges: the turn after it is lost.
         ignores_types: of the defender, immunities too.
         attack_stat: "def" or "target atk" where neither Attack nor Special Attack counts.
     """
@@ -87,7 +88,8 @@ class Attack:
     level_share: float = 0.0
     hp_share: float = 0.0
     self_destruct: bool = False
-    two_turns: bool = False
+    charges: bool = False
+    recharges: bool = False
     ignores_types: bool = False
     attack_stat: str = ""
 
@@ -137,7 +139,8 @@ def attack_of(move_id: str, gen: int) -> Attack | None:
         level_share=level_share,
         hp_share=hp_share,
         self_destruct=move.self_destruct is not None,
-        two_turns=bool({"charge", "recharge"} & move.flags),
+        charges="charge" in move.flags,
+        recharges="recharge" in move.flags,
         ignores_types=gen == 1 and level_share > 0,
         attack_stat="def" if move_id == "bodypress" else "target atk" if move.use_target_offensive else "",
     )

@@ -54,7 +54,7 @@ def weapons_of(move_ids: Iterable[str], gen: int) -> list[Weapon]:
     for move_id in move_ids:
         attack = attack_of(move_id, gen)
         if attack is not None and not attack.self_destruct:
-            weapons.append(Weapon(attack, 0.5 if attack.two_turns else 1.0))
+            weapons.append(Weapon(attack, 0.5 if attack.charges or attack.recharges else 1.0))
     return weapons
 
 

@@ -28,6 +28,7 @@ from gemma_metamon.showdown.damage import (
 from gemma_metamon.showdown.duel import (
     Duel,
     Weapon,
+    damage_rate,
     outlook,
     outlook_of_entry,
     status_lands,
@@ -38,7 +39,11 @@ from gemma_metamon.showdown.orders import action_to_order, legal_actions
 
 STATUS_RATING = {Status.SLP: 0.8, Status.PAR: 0.45}
 OTHER_STATUS_RATING = 0.2
-HEAL_BELOW = 0.5
+STATUS_ABOVE = 0.4  # of their HP: below that, better finish it
+HEALING_RATING = 0.9
+HEAL_BELOW = 0.5  # of the own HP
+REST_BELOW, REST_UNDER = 0.35, 0.3  # Rest, where they take less than this each turn
+EXPLODE_BELOW, EXPLODE_FOR = 0.6, 0.4  # of the own HP, and for this share of theirs
 SWITCH = 10.0  # apart from every rating of a move
 _SPECIAL_TYPES = frozenset({"FIRE", "WATER", "GRASS", "ELECTRIC", "ICE", "PSYCHIC", "DRAGON", "DARK"})
 
@@ -157,22 +162,28 @@ def _assumed_weapons(fighter: Fighter) -> list[Weapon]:
 
 
 def _rate_move(move_id: str, mine: Fighter, theirs: Fighter, *, sleep_clause: bool) -> float:
-    """About the share of their HP that the move is worth; more than 1 where it wins the duel at once."""
+    """About the share of their HP that the move is worth; more than 1 where it wins the duel if it hits."""
     if move_id not in GenData.from_gen(mine.gen).moves:
         return 0.0
     attack = attack_of(move_id, mine.gen)
-    if attack is not None:
-        rating = _expected(attack, mine, theirs)
-        if attack.self_destruct:
-            return rating * (1 - mine.hp)
-        if rating >= theirs.hp:
-            return rating + 1
-        return rating / 2 if attack.two_turns else rating
-    move = Move(move_id, gen=mine.gen)
-    if move.heal and mine.hp <= HEAL_BELOW:
-        return 0.9
-    if theirs.hp > 0.4 and status_lands(move, theirs, sleep_clause=sleep_clause):
-        return STATUS_RATING.get(move.status, OTHER_STATUS_RATING) * move.accuracy if move.status else 0.0
+    if attack is None:
+        return _rate_status_move(Move(move_id, gen=mine.gen), mine, theirs, sleep_clause=sleep_clause)
+    rating = _expected(attack, mine, theirs)
+    if attack.self_destruct:
+        return rating if mine.hp <= EXPLODE_BELOW and rating >= EXPLODE_FOR else 0.0
+    if not attack.charges and hit_share(attack, mine, theirs) >= theirs.hp:
+        return rating + attack.accuracy
+    return rating / 2 if attack.charges or attack.recharges else rating
+
+
+def _rate_status_move(move: Move, mine: Fighter, theirs: Fighter, *, sleep_clause: bool) -> float:
+    if move.heal:
+        return HEALING_RATING if mine.hp <= HEAL_BELOW else 0.0
+    if move.id == "rest":
+        safe = damage_rate(_assumed_weapons(theirs), theirs, mine) < REST_UNDER
+        return HEALING_RATING if safe and mine.hp <= REST_BELOW else 0.0
+    if move.status and theirs.hp > STATUS_ABOVE and status_lands(move, theirs, sleep_clause=sleep_clause):
+        return STATUS_RATING.get(move.status, OTHER_STATUS_RATING) * move.accuracy
     return 0.0
 
 
