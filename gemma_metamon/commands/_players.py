@@ -26,6 +26,7 @@ def contestants(
     max_battles: int,
     seed: int,
     observer: "Observer | None" = None,
+    dtype: str = "float32",
 ) -> "list[Contestant]":
     """One contestant for each spec, in their order. All names and folders are looked at before the first is loaded.
 
@@ -37,6 +38,7 @@ def contestants(
         max_battles: the most battles that one checkpoint has in play at a time, those just ending included.
         seed: of the draws.
         observer: is told of the checkpoints' decisions.
+        dtype: of the checkpoints' largest weights, see `prepare_to_act`.
 
     Raises:
         ConfigError: a name that is neither a scripted player nor a folder.
@@ -59,7 +61,7 @@ def contestants(
             found.setdefault(spec, scripted(spec))
         elif folder not in found:
             agent, meta = checkpoints.load_agent(folder, device)
-            prepare_to_act(agent)
+            prepare_to_act(agent, dtype)
             logger.info("%s", cast("Any", agent).tstep_encoder.describe())
             shared = list(labels.values()).count(labels[folder]) > 1  # runs of one name in two folders
             name = f"{folder.parent.parent}@{meta.epoch}" if shared else labels[folder]

@@ -59,6 +59,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     who.add_argument("--sample", action="store_true", help="checkpoints draw actions; otherwise the most probable")
     who.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
     who.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
+    who.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 rounds the largest weights of checkpoints: decisions are faster and may differ",
+    )
 
     battles = parser.add_argument_group("battles")
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
@@ -110,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     found = contestants(
         specs,
         device=args.device,
+        dtype=args.dtype,
         sample=args.sample,
         temperature=args.temperature,
         max_battles=2 * args.concurrency,  # a battle may begin before the end of the one before it is told
