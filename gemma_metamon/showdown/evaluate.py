@@ -29,39 +29,25 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
     battles/<tag>.log   the simulator's messages as the player received them, one a line, as replays hold them
 """
 
-import asyncio
 import json
-import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from poke_env.battle import AbstractBattle
 from poke_env.player import Player
-from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError, ServerError
-from gemma_metamon.showdown.baselines import connection, user_name
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
-from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S, disconnect, play_outside, play_pair
+from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, legs_of
+from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.ratings import Rating, rate, require_library
-from gemma_metamon.showdown.tallies import ChoiceMeter, Choices, Tally
+from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.whole_files import written_whole
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
 _LEGS_AT_ONCE = 4
-
-
-@dataclass(kw_only=True)
-class PairResult:
-    """The battles of two contestants, counted from both sides."""
-
-    player: Contestant
-    opponent: Contestant | Outside
-    players: Tally = field(default_factory=Tally)
-    opponents: Tally = field(default_factory=Tally)
 
 
 @dataclass(kw_only=True)
@@ -129,12 +115,6 @@ def _kind(who: Contestant | Outside) -> str:
     return "scripted" if who.policy is None else "checkpoint"
 
 
-def draw_teams(n_teams: int, n_battles: int, seed: int) -> list[tuple[int, int]]:
-    """For every two battles, the team of the simulator's first seat and that of its second. The same for every pair."""
-    dice = random.Random(seed)
-    return [(dice.randrange(n_teams), dice.randrange(n_teams)) for _ in range((n_battles + 1) // 2)]
-
-
 async def evaluate(
     pairs: Sequence[tuple[Contestant, Contestant | Outside]],
     n_battles: int,
@@ -175,25 +155,28 @@ async def evaluate(
         MissingDependencyError: `rated`, and the rating library is not installed.
         ServerError: not one battle could be played.
     """
-    for player, other in pairs:
-        if player.name == other.name:
-            raise ConfigError(f"{player.name} would meet itself; name somebody else as its opponent")
     if rated:
         require_library()
     results = [PairResult(player=player, opponent=opponent) for player, opponent in pairs]
     evaluation = Evaluation(battle_format=battle_format, battles_per_pair=n_battles, seed=seed, pairs=results)
     draws = draw_teams(len(teams), n_battles, seed)
-    legs = [leg for result in results for leg in _legs(result, draws, n_battles)]
+    legs = [leg for result in results for leg in legs_of(result, draws, n_battles)]
     legs_at_once = min(len(legs), concurrency, _LEGS_AT_ONCE)
     journal = None if out is None else _Journal(out)
-    table = _Table(
+
+    def ended(battle: Ended) -> None:
+        if journal is not None:
+            journal.write(battle)
+        if on_battle is not None:
+            on_battle()
+
+    table = Table(
         battle_format=battle_format,
         teams=teams,
         websocket_url=websocket_url,
         concurrency=concurrency // legs_at_once,
         timeout_s=timeout_s,
-        journal=journal,
-        on_battle=on_battle,
+        on_battle=ended,
     )
     started = time.monotonic()
     try:
@@ -244,119 +227,6 @@ async def play_match(
     return evaluation.pairs[0].players
 
 
-@dataclass(frozen=True)
-class _Leg:
-    """The battles of a pair in one seating; draws[i] are the teams of the i-th, the first seat's first."""
-
-    result: PairResult
-    draws: list[tuple[int, int]]
-    swapped: bool = False
-
-    def teams(self, draw: int) -> tuple[int, int]:
-        """The player's and the opponent's."""
-        first, second = self.draws[draw]
-        return (second, first) if self.swapped else (first, second)
-
-
-def _legs(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[_Leg]:
-    if isinstance(result.opponent, Outside):
-        return [_Leg(result, [draw for draw in draws for _ in range(2)][:n_battles])]
-    legs = [_Leg(result, draws), _Leg(result, draws[: n_battles // 2], swapped=True)]
-    return [leg for leg in legs if leg.draws]
-
-
-class _InOrder(Teambuilder):
-    def __init__(self, teams: Iterable[str]) -> None:
-        self._teams = iter(teams)
-
-    def yield_team(self) -> str:
-        return next(self._teams)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Table:
-    """Where legs are played and counted."""
-
-    battle_format: str
-    teams: Sequence[str]
-    websocket_url: str
-    concurrency: int
-    timeout_s: float
-    journal: "_Journal | None"
-    on_battle: Callable[[], Any] | None
-    failures: list[ServerError] = field(default_factory=list)
-
-    async def play_all(self, legs: Sequence[_Leg], at_once: int) -> None:
-        """After a failure, those that have begun are played to their end, and no other is begun."""
-        gate = asyncio.Semaphore(at_once)
-
-        async def play(leg: _Leg) -> None:
-            async with gate:
-                if not self.failures:
-                    try:
-                        await self._play(leg)
-                    except ServerError as error:
-                        self.failures.append(error)
-
-        await asyncio.gather(*(play(leg) for leg in legs))
-
-    async def _play(self, leg: _Leg) -> None:
-        """Raises ServerError; what was played before is counted."""
-        result, opponent = leg.result, leg.result.opponent
-        draws = range(len(leg.draws))
-        player_teams = [leg.teams(draw)[0] for draw in draws]
-        if isinstance(opponent, Outside):
-            player = self._join(result.player, player_teams, opponent.own_name)
-            self._count(leg, player, None)
-            try:
-                await play_outside(player, opponent.name, len(draws), accept=opponent.accept, timeout_s=self.timeout_s)
-            finally:
-                await disconnect(player)
-            return
-        player, other = (
-            self._join(result.player, player_teams),
-            self._join(opponent, [leg.teams(draw)[1] for draw in draws]),
-        )
-        self._count(leg, player, ChoiceMeter(other))
-        first, second = (other, player) if leg.swapped else (player, other)
-        try:
-            await play_pair(first, second, len(draws), timeout_s=self.timeout_s)
-        finally:
-            await disconnect(player, other)
-
-    def _join(self, who: Contestant, teams: Iterable[int], name: str | None = None) -> Player:
-        return who.build(
-            **connection(
-                name or user_name(who.name),
-                battle_format=self.battle_format,
-                websocket_url=self.websocket_url,
-                team=_InOrder(self.teams[team] for team in teams),
-                concurrency=self.concurrency,
-            )
-        )
-
-    def _count(self, leg: _Leg, player: Player, others: ChoiceMeter | None) -> None:
-        """From now on, the player's battles are counted when they end."""
-        meter, finished = ChoiceMeter(player), player._battle_finished_callback
-
-        def battle_finished(battle: AbstractBattle) -> None:
-            finished(battle)
-            tag = battle.battle_tag
-            choices = meter.take(tag), others.take(tag) if others else Choices()
-            won, lost = int(bool(battle.won)), int(bool(battle.lost))
-            ends = {"ties": 1 - won - lost, "turns": battle.turn}
-            leg.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))
-            leg.result.opponents.add(Tally(wins=lost, losses=won, choices=choices[1], **ends))
-            if self.journal is not None:
-                # battles are begun one after the other: the i-th of them has the i-th teams
-                draw = list(player.battles).index(tag)
-                self.journal.write(leg, draw, battle, choices)
-            if self.on_battle is not None:
-                self.on_battle()
-
-        player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
-
-
 def require_free(folder: Path) -> None:
     """Raises ConfigError where the folder holds an evaluation already."""
     if (folder / BATTLES).exists() or (folder / RESULTS).exists():
@@ -371,20 +241,21 @@ class _Journal:
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
-    def write(self, leg: _Leg, draw: int, battle: AbstractBattle, choices: tuple[Choices, Choices]) -> None:
+    def write(self, ended: Ended) -> None:
+        battle, pair, choices = ended.battle, ended.leg.result, ended.choices
         log = f"{LOGS}/{battle.battle_tag}.log"
         messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
         (self._folder / log).write_text(messages, encoding="utf-8")
-        teams = [*leg.teams(draw)]
+        ours, theirs = ended.leg.teams(ended.draw)
         entry = {
             "battle": battle.battle_tag,
-            "player": leg.result.player.name,
-            "opponent": leg.result.opponent.name,
+            "player": pair.player.name,
+            "opponent": pair.opponent.name,
             "p1": "player" if battle.player_role == "p1" else "opponent",
             "result": "win" if battle.won else "loss" if battle.lost else "tie",
             "turns": battle.turn,
-            "draw": draw,
-            "teams": [teams[0], None] if isinstance(leg.result.opponent, Outside) else teams,
+            "draw": ended.draw,
+            "teams": [ours, None if isinstance(pair.opponent, Outside) else theirs],
             "choices": [side.sent for side in choices],
             "refused": [side.refused for side in choices],
             "log": log,
