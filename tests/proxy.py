@@ -58,7 +58,9 @@ class Proxy:
 
     async def _serve(self, client: ServerConnection) -> None:
         try:
-            server = await connect(self.server_url, max_size=None, ping_interval=None, proxy=None, close_timeout=0.2)
+            server = await connect(
+                self.server_url, open_timeout=60, max_size=None, ping_interval=None, proxy=None, close_timeout=0.2
+            )
         except OSError:  # the server is down
             self.done["refused"] += 1
             client.transport.abort()

@@ -59,6 +59,7 @@ class Connection:
         self._ever_logged_in = False
         self._login: asyncio.Task[None] | None = None
         self._refused: ServerError | None = None
+        self._late = False
 
     async def run(self) -> None:
         """Until it is cancelled.
@@ -103,7 +104,7 @@ class Connection:
 
     async def _connect_once(self) -> str:
         """Connects and listens until the end; returns what ended it."""
-        self._refused = None
+        self._refused, self._late = None, False
         try:
             async with connect(
                 self.server.websocket_url,
@@ -118,7 +119,7 @@ class Connection:
                 proxy=True if self.server.login_url else None,
             ) as websocket:
                 self._websocket = websocket
-                late = asyncio.get_running_loop().call_later(self._patience.connect_s, self._check_login, websocket)
+                late = asyncio.get_running_loop().call_later(self._patience.login_s, self._check_login, websocket)
                 try:
                     async for message in websocket:
                         self._receive(message if isinstance(message, str) else message.decode("utf-8", "replace"))
@@ -126,6 +127,8 @@ class Connection:
                     late.cancel()
                 return f"closed by the server, {websocket.close_code}"
         except (OSError, WebSocketException, ValueError) as error:
+            if self._late:
+                return f"it let nobody in within {self._patience.login_s:g} s"
             return str(error) or type(error).__name__
         finally:
             self._websocket = None
@@ -134,7 +137,7 @@ class Connection:
 
     def _check_login(self, websocket: ClientConnection) -> None:
         if not self.logged_in:
-            logger.info("no login within %g s", self._patience.connect_s)
+            self._late = True
             websocket.transport.abort()
 
     def _receive(self, message: str) -> None:

@@ -25,7 +25,7 @@ from gemma_metamon.showdown.accounts import LadderServer, Secret, check_ladder
 from gemma_metamon.showdown.baselines import connection
 from gemma_metamon.showdown.connection import Connection
 from gemma_metamon.showdown.ladder_battle import LadderBattle
-from gemma_metamon.showdown.ladder_results import FINISHED, STOPPED, BattleLog, Results, read_outcome
+from gemma_metamon.showdown.ladder_results import FINISHED, LOST, STOPPED, BattleLog, Results, read_outcome
 from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.play import plain
 from gemma_metamon.showdown.recording import Recorder
@@ -133,15 +133,17 @@ class Ladder:
         self._take_up_cut_off()
         line = asyncio.create_task(self._connection.run())
         sender = asyncio.create_task(self._send_queued())
-        reason = "the connection was lost for good"
+        reason = STOPPED
         try:
             while not self._over():
                 done, _ = await asyncio.wait({line}, timeout=TICK_S)
                 if done:
                     line.result()
                 self._tick()
-            reason = STOPPED
             await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=_SETTLE_S)
+        except ServerError:
+            reason = LOST
+            raise
         finally:
             line.cancel()
             sender.cancel()
@@ -205,13 +207,17 @@ class Ladder:
 
     def _told_anew(self, room: str, lines: list[str]) -> LadderBattle | None:
         """The battle whose whole log this is; None of one that is over for us."""
-        started = read_outcome(lines).started
+        outcome = read_outcome(lines)
         battle = self.battles.get(room)
-        if battle is None and started is not None and self._closed.get(room) == started:
+        if battle is None and outcome.started is not None and self._closed.get(room) == outcome.started:
             return None
-        if battle is not None and battle.outcome.started not in (None, started):
-            self._write_down(battle, GONE)  # a restarted server gives its numbers again
+        if battle is not None and battle.outcome.started not in (None, outcome.started):
+            self._write_down(battle, GONE)  # a restarted server gives its numbers again, be it to others
             battle = None
+        if len(outcome.players) == 2 and self._username not in outcome.players:
+            self._closed[room] = outcome.started
+            self._queue(f"/leave {room}")
+            return None
         return battle or self._add(room, None)
 
     # what a battle asks for
@@ -342,8 +348,6 @@ class Ladder:
         del self.battles[battle.tag]
         if self._connection.logged_in:
             self._queue(f"/leave {battle.tag}")
-        if len(outcome.players) == 2 and self._username not in outcome.players:
-            return  # somebody else's, shown to us after a server's restart
         result = battle.result()
         row = battle.row(result, reason)
         self.summary.results[result] += 1
@@ -384,7 +388,7 @@ class Ladder:
             self._on_refused_team(words)
         elif self.format in words and ("not ladderable" in words or "format is invalid" in words):
             raise ServerError(f"{self._server.name} does not let us search: {words}")
-        elif not words.startswith("The room "):  # it has gone before we left it
+        elif not words.startswith(("The room ", "You tried to send ")):  # it has gone, or we are not yet back in it
             logger.warning("the server says: %s", words)
             self._complaints += 1
             self._search_at = time.monotonic() + min(self._patience.search_s * 2**self._complaints, 300)

@@ -25,7 +25,8 @@ from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
 FINISHED = ("won", "lost", "tied")
-STOPPED = "stopped by hand"
+# why a battle that goes on without us is unfinished: a restart takes it up
+STOPPED, LOST = "stopped by hand", "the connection was lost for good"
 _STAMP = re.compile(r"-\d{8}T\d{6}(-\d+)?$")
 # what is said to one player only, or about the room
 _NOT_LOGGED = ("|request|", "|sentchoice|", "|error|", "|deinit", "|expire|", "|noinit|")
@@ -144,7 +145,7 @@ class Results:
         found = []
         for path in sorted(self.logs.glob("battle-*.log")):
             row = self.rows.get(path.stem)
-            if row is None or row.get("reason") == STOPPED:
+            if row is None or row.get("reason") in (STOPPED, LOST):
                 log = BattleLog(path)
                 log.lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
                 found.append((_STAMP.sub("", path.stem), log))

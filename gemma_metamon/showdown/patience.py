@@ -8,7 +8,8 @@ class Patience:
     """How long to wait for what, in seconds.
 
     Attributes:
-        connect_s: for a connection, and then for the login.
+        connect_s: for a connection.
+        login_s: for the login after it; a server that has just been started reads its formats first.
         ping_s: between two pings; a connection that leaves one unanswered for as long is cut.
         first_pause_s: before connecting again; twice as long each time that fails.
         longest_pause_s: the most between two attempts.
@@ -22,7 +23,8 @@ class Patience:
         rating_s: for the new ratings after a battle.
     """
 
-    connect_s: float = 15.0
+    connect_s: float = 20.0
+    login_s: float = 60.0
     ping_s: float = 20.0
     first_pause_s: float = 1.0
     longest_pause_s: float = 60.0

@@ -1,0 +1,127 @@
+"""Players and settings for the tests of ladder play: four scripted ones on one simulator, and some that misbehave."""
+
+import asyncio
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from poke_env.battle import AbstractBattle
+from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
+
+from gemma_metamon.showdown.accounts import LadderServer
+from gemma_metamon.showdown.baselines import player_class
+from gemma_metamon.showdown.ladder import Ladder, Summary
+from gemma_metamon.showdown.ladder_results import Results
+from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.teams import load_teams
+
+FOUR = ("RandomPlayer", "NoSwitchRandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
+QUICK = Patience(
+    ping_s=10.0,
+    first_pause_s=0.1,
+    longest_pause_s=1.0,
+    decision_s=5.0,
+    join_s=1.0,
+    stall_s=3.0,
+    forfeit_s=30.0,
+    search_s=2.0,
+    rating_s=2.0,
+)
+
+
+def ladder(
+    build: Callable[..., Player] | str,
+    url: str,
+    *,
+    name: str | None = None,
+    battles: int | None = None,
+    folder: Path | None = None,
+    battle_format: str = "gen1ou",
+    **options: Any,
+) -> Ladder:
+    made = player_class(build) if isinstance(build, str) else build
+    return Ladder(
+        made,
+        server=LadderServer(name="the simulator", websocket_url=url),
+        username=name or f"L-{getattr(made, '__name__', 'agent')[:12]}",
+        battle_format=battle_format,
+        battles=battles,
+        results=None if folder is None else Results(folder),
+        **{"patience": QUICK, "teams": load_teams(battle_format), **options},
+    )
+
+
+async def play(main: Sequence[Ladder], others: Sequence[Ladder] = ()) -> list[Summary]:
+    """Until all of `main` are through; the others then finish what they play."""
+    tasks = [asyncio.create_task(one.run()) for one in main]
+    other_tasks = [asyncio.create_task(one.run()) for one in others]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for one in others:
+            one.stop()
+        ended = await asyncio.gather(*other_tasks)
+        for one in (*main, *others):
+            if one._results is not None:
+                one._results.close()
+    return [task.result() for task in tasks] + ended
+
+
+def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """(battle, both names) -> the lines of both sides."""
+    battles = defaultdict(list)
+    for folder in folders:
+        results = Results(folder)
+        for row in results.rows.values():
+            battles[(row["battle"], *sorted((row["username"], row["opponent"])))].append(row)
+        results.close()
+    return battles
+
+
+def tell(words: str) -> None:
+    """What a proof found, for those who look (pytest -s)."""
+    sys.stdout.write(f"\n{words}\n")
+
+
+def unrecorded(folders: Sequence[Path]) -> list[str]:
+    """The logs of battles that have no line in the results."""
+    logs = {path.name for folder in folders for path in (folder / "replays").glob("*.log")}
+    recorded = set()
+    for folder in folders:
+        results = Results(folder)
+        recorded |= {row["log"] for row in results.rows.values()}
+        results.close()
+    return sorted(logs - recorded)
+
+
+class Hanging(RandomPlayer):
+    """Never answers, and cannot be interrupted: it does not even await."""
+
+    released = threading.Event()
+
+    def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        self.released.wait()
+        return super().choose_move(battle)
+
+
+class Dreaming(RandomPlayer):
+    """Never answers either, but awaits."""
+
+    async def choose_move(self, battle: AbstractBattle) -> BattleOrder:  # type: ignore[override]
+        await asyncio.sleep(3600)
+        return self.choose_random_move(battle)
+
+
+class Failing(RandomPlayer):
+    def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        raise ZeroDivisionError("no idea")
+
+
+class Stubborn(RandomPlayer):
+    """Always wants what the simulator does not allow."""
+
+    def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        return SingleBattleOrder("/choose move notamove")

@@ -1,0 +1,503 @@
+"""Ladder play on the real simulator: whole runs, misbehaving players, a bad network, a server that dies."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ladder_players import (
+    FOUR,
+    QUICK,
+    Dreaming,
+    Failing,
+    Hanging,
+    Stubborn,
+    ladder,
+    play,
+    rows_by_battle,
+    tell,
+    unrecorded,
+)
+from proxy import Faults, Proxy
+
+from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.commands import main
+from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.showdown.accounts import LadderServer, Secret
+from gemma_metamon.showdown.ladder import GONE, Ladder
+from gemma_metamon.showdown.ladder_results import FINISHED, STOPPED, Results
+from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.server import Server, running_server
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as running:
+        yield running
+
+
+def quick(**changes: float) -> Patience:
+    return Patience(**{**QUICK.__dict__, **changes})
+
+
+def check_agreement(folders: list[Path]) -> Counter[str]:
+    """Both sides wrote every battle down, and say the same of it."""
+    outcomes: Counter[str] = Counter()
+    for battle, rows in rows_by_battle(folders).items():
+        results = sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        outcomes[" and ".join(results)] += 1
+        assert results in (["lost", "won"], ["tied", "tied"]), (battle, rows)
+        assert len({row["turns"] for row in rows if row["result"] in FINISHED}) == 1
+    return outcomes
+
+
+def run_four(url: str, folder: Path, battles: int, **options: Any) -> tuple[list[Path], list[Any]]:
+    """Four players; the first two stop after so many battles each, the others when those are through."""
+    folders = [folder / name for name in FOUR]
+    goals = (battles, battles, None, None)
+    concurrency = options.pop("concurrency", 2)
+
+    async def all_four() -> list[Any]:
+        four = [
+            ladder(name, url, battles=goal, folder=place, concurrency=concurrency, **options)
+            for name, goal, place in zip(FOUR, goals, folders, strict=True)
+        ]
+        return await play(four[:2], four[2:])
+
+    return folders, asyncio.run(all_four())
+
+
+@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
+def test_battles_are_played_and_written_down_as_both_sides_saw_them(
+    server: Server, tmp_path: Path, battle_format: str
+) -> None:
+    folders, summaries = run_four(server.websocket_url, tmp_path, 3, battle_format=battle_format)
+    check_agreement(folders)
+    assert [summary.finished for summary in summaries[:2]] == [3, 3]
+    assert sum(summary.refused for summary in summaries) == sum(summary.fallbacks for summary in summaries) == 0
+    assert unrecorded(folders) == []
+    for folder in folders[:2]:
+        recorded = sorted((folder / "battles" / battle_format).glob("*.json.lz4"))
+        assert len(recorded) == 3
+        assert [load_battle(path).won for path in recorded] == [path.name.endswith("WIN.json.lz4") for path in recorded]
+    rows = [json.loads(line) for line in (folders[0] / "results.jsonl").read_text().splitlines()]
+    assert all(row["rating_before"] >= 1000 and row["rating_after"] >= 1000 for row in rows)
+    assert all(row["decisions"] >= row["turns"] - 2 for row in rows)
+    log = (folders[0] / "replays" / rows[0]["log"]).read_text()
+    assert log.startswith("|init|battle\n")
+    assert f"|turn|{rows[0]['turns']}\n" in log
+    assert "|request|" not in log
+
+
+@pytest.mark.slow
+def test_200_battles_among_four_players(server: Server, tmp_path: Path) -> None:
+    folders, summaries = run_four(server.websocket_url, tmp_path, 100, concurrency=4)
+    outcomes = check_agreement(folders)
+    tell(f"{sum(outcomes.values())} battles: {dict(outcomes)}; {[vars(summary) for summary in summaries]}")
+    assert sum(outcomes.values()) >= 100
+    assert sum(summary.finished for summary in summaries) == 2 * sum(outcomes.values()) >= 400
+    assert sum(summary.fallbacks for summary in summaries) == 0
+    assert sum(summary.results["unfinished"] for summary in summaries) == 0
+    assert unrecorded(folders) == []
+
+
+def bad_network(url: str, folder: Path, faults: Faults, battles: int) -> tuple[list[Path], list[Any], dict[str, int]]:
+    async def through_proxy() -> tuple[list[Any], dict[str, int]]:
+        async with Proxy(url, faults) as proxy:
+            four = [
+                ladder(
+                    name, proxy.url, battles=battles if name == FOUR[0] else None, folder=folder / name, concurrency=2
+                )
+                for name in FOUR
+            ]
+            return await play(four[:1], four[1:]), proxy.done
+
+    summaries, done = asyncio.run(asyncio.wait_for(through_proxy(), 240))
+    return [folder / name for name in FOUR], summaries, done
+
+
+def test_cut_connections_are_taken_up_again_and_no_battle_is_lost(server: Server, tmp_path: Path) -> None:
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, Faults(cut=0.03), 2)
+    check_agreement(folders)
+    assert done["cut"] > 2
+    assert sum(summary.cuts for summary in summaries) >= done["cut"] - len(FOUR)
+    assert sum(summary.rejoins for summary in summaries) > 0
+    assert sum(summary.results["unfinished"] for summary in summaries) == 0
+    assert unrecorded(folders) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(cut=0.02, delay_s=0.3),
+        Faults(lose=0.01, delay_s=0.3),
+        Faults(cut=0.005, delay_s=0.3, garble=0.01, lose=0.01),
+    ],
+    ids=["cut", "lose", "everything"],
+)
+def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 15)
+    played = {
+        battle: sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        for battle, rows in rows_by_battle(folders).items()
+    }
+    tell(f"{len(played)} battles; {done}; {[vars(summary) for summary in summaries]}")
+    # a garbled number makes a battle of its own, which nobody ever plays: it is written down as unfinished
+    one_sided = {
+        battle: results for battle, results in played.items() if results not in (["lost", "won"], ["tied"] * 2)
+    }
+    assert len(one_sided) <= (3 if faults.garble else 0), one_sided
+    assert summaries[0].finished == 15
+    assert unrecorded(folders) == []
+
+
+def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> list[Any]:
+    """The server is killed whenever battles are in play, started again, and at last played on to an end."""
+
+    async def through_deaths() -> list[Any]:
+        first = running_server()
+        running = await asyncio.to_thread(first.__enter__)
+        servers, port = [first], running.port
+        players = [ladder(name, running.websocket_url, folder=folder / name, concurrency=2) for name in names]
+        playing = asyncio.create_task(play(players))
+
+        async def underway() -> None:
+            while not any(battle.outcome.turns > 1 for player in players for battle in player.battles.values()):
+                await asyncio.sleep(0.05)
+
+        for _ in range(deaths):
+            await underway()
+            os.kill(running.pid, signal.SIGKILL)
+            await asyncio.sleep(0.5)
+            servers.append(running_server(port))
+            running = await asyncio.to_thread(servers[-1].__enter__)
+        while min(player.summary.finished for player in players) < 1:
+            await asyncio.sleep(0.05)
+        for player in players:
+            player.stop()
+        summaries = await playing
+        for server in servers:
+            server.__exit__(None, None, None)
+        return summaries
+
+    summaries = asyncio.run(asyncio.wait_for(through_deaths(), 90))
+    folders = [folder / name for name in names]
+    assert unrecorded(folders) == []
+    rows = [row for rows in rows_by_battle(folders).values() for row in rows]
+    assert {row["reason"] for row in rows if row["result"] == "unfinished"} == {GONE}
+    assert all(summary.cuts >= deaths for summary in summaries)
+    assert all(summary.finished >= 1 for summary in summaries)
+    return rows
+
+
+def test_a_killed_and_restarted_server_leaves_no_battle_unrecorded(tmp_path: Path) -> None:
+    run_through_deaths(tmp_path, FOUR[:2], deaths=1)
+
+
+@pytest.mark.slow
+def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> None:
+    rows = run_through_deaths(tmp_path, FOUR, deaths=3)
+    tell(f"{len(rows)} lines: {Counter(row['result'] for row in rows)}")
+
+
+@pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
+def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path: Path, build: type, why: str) -> None:
+    deadline_s = 0.05
+    slow = lambda: ladder(  # noqa: E731
+        build, server.websocket_url, battles=1, folder=tmp_path / "slow", patience=quick(decision_s=deadline_s)
+    )
+
+    async def one_battle() -> None:
+        await play([slow()], [ladder("MaxBasePowerPlayer", server.websocket_url)])
+
+    Hanging.released.clear()
+    try:
+        asyncio.run(one_battle())
+    finally:
+        Hanging.released.set()
+    (row,) = Results(tmp_path / "slow").rows.values()
+    assert row["result"] in FINISHED
+    assert row["fallback_reasons"] == {why: row["decisions"]}
+    assert row["refused"] == 0  # what is played instead is legal
+    (record,) = (tmp_path / "slow" / "battles" / "gen1ou").glob("*.lz4")
+    assert -1 not in load_battle(record).actions[:-1]  # and what was really played is what is recorded
+
+
+def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    async def one_battle() -> None:
+        async with Proxy(server.websocket_url) as proxy:
+            stubborn = ladder(Stubborn, proxy.url, battles=1, folder=tmp_path / "stubborn")
+            send = stubborn._connection.send
+
+            async def listening(message: str, room: str = "") -> bool:
+                sent.append(message)
+                return await send(message, room)
+
+            stubborn._connection.send = listening  # type: ignore[method-assign]
+            await play([stubborn], [ladder("MaxBasePowerPlayer", server.websocket_url)])
+
+    asyncio.run(one_battle())
+    (row,) = Results(tmp_path / "stubborn").rows.values()
+    choices = [message for message in sent if message.startswith("/choose")]
+    assert row["result"] in FINISHED
+    assert row["refused"] == sum("notamove" in choice for choice in choices) > 0
+    assert row["fallback_reasons"] == {"refused": row["refused"]}
+    assert max(Counter(choices).values()) == 1  # each names its request
+
+
+def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, tmp_path: Path) -> None:
+    async def one_battle() -> None:
+        waiting = ladder(
+            "RandomPlayer",
+            server.websocket_url,
+            battles=1,
+            folder=tmp_path / "waiting",
+            patience=quick(stall_s=0.5, forfeit_s=3.0),
+        )
+        absent = ladder(Dreaming, server.websocket_url, patience=quick(decision_s=3600.0, stall_s=3600.0))
+        await play([waiting], [absent])
+
+    asyncio.run(asyncio.wait_for(one_battle(), 60))
+    (row,) = Results(tmp_path / "waiting").rows.values()
+    assert (row["result"], row["turns"]) == ("lost", 1)
+    assert row["rejoins"] == 2  # the log was asked for twice, to see whether something had been missed
+    log = (tmp_path / "waiting" / "replays" / row["log"]).read_text()
+    assert "Battle timer is ON" in log
+    assert "forfeited" in log
+
+
+def test_stopping_once_finishes_what_runs_and_a_restart_goes_on_counting(server: Server, tmp_path: Path) -> None:
+    async def stopped_after_one() -> int:
+        mine = ladder("RandomPlayer", server.websocket_url, battles=4, folder=tmp_path / "a", concurrency=2)
+        other = ladder("MaxBasePowerPlayer", server.websocket_url, concurrency=3)
+        mine._on_row = lambda row: mine.stop() if mine.stops == 0 else None
+        (mine_done, _) = await play([mine], [other])
+        assert mine_done.results["unfinished"] == 0
+        return mine_done.finished
+
+    async def gone_on() -> int:
+        mine = ladder("RandomPlayer", server.websocket_url, battles=4, folder=tmp_path / "a")
+        return (await play([mine], [ladder("MaxBasePowerPlayer", server.websocket_url)]))[0].finished
+
+    first = asyncio.run(stopped_after_one())
+    assert 1 <= first <= 3
+    assert asyncio.run(gone_on()) == 4 - first
+    assert Results(tmp_path / "a").finished == 4
+
+
+def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(server: Server, tmp_path: Path) -> None:
+    async def stopped() -> list[str]:
+        mine = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
+        other = ladder("NoSwitchRandomPlayer", server.websocket_url)
+        theirs = asyncio.create_task(other.run())
+        ours = asyncio.create_task(play([mine]))
+        while not (mine.battles and next(iter(mine.battles.values())).outcome.turns > 2):
+            await asyncio.sleep(0.01)
+        mine.stop()
+        mine.stop()
+        await asyncio.wait_for(ours, 10)
+        results = Results(tmp_path / "a")
+        rows = list(results.rows.values())
+        results.close()
+        again = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
+        await play([again])
+        other.stop()
+        await theirs
+        return [rows[0]["result"], rows[0]["reason"], rows[0]["log"]]
+
+    result, reason, log = asyncio.run(asyncio.wait_for(stopped(), 60))
+    assert (result, reason) == ("unfinished", STOPPED)
+    results = Results(tmp_path / "a")
+    (row,) = results.rows.values()
+    assert row["log"] == log
+    assert row["result"] in FINISHED
+    assert results.finished == 1
+
+
+def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_path: Path) -> None:
+    folders, _ = run_four(server.websocket_url, tmp_path, 1, concurrency=1)
+    results = folders[0] / "results.jsonl"
+    (before,) = [json.loads(line) for line in results.read_text().splitlines()]
+    results.write_text(results.read_text()[:40])  # killed while writing
+
+    async def restarted() -> None:
+        await play([ladder(FOUR[0], server.websocket_url, battles=1, folder=folders[0])])
+
+    asyncio.run(restarted())
+    (after,) = Results(folders[0]).rows.values()
+    for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
+        assert after[key] == before[key]
+    assert after["reason"] == "read from its log after a restart"
+
+
+def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    with pytest.raises(ConfigError, match="another process plays into"):
+        Results(tmp_path)
+    results.close()
+    Results(tmp_path).close()
+
+
+# bad input, against the real server
+
+
+def refused(**options: Any) -> str:
+    one = ladder("RandomPlayer", **options)
+    with pytest.raises(ServerError) as caught:
+        asyncio.run(asyncio.wait_for(one.run(), 30))
+    return str(caught.value)
+
+
+def test_an_unknown_format_is_refused_by_the_servers_list(server: Server) -> None:
+    one = Ladder(
+        ladder("RandomPlayer", server.websocket_url)._player.__class__,
+        server=LadderServer(name="the simulator", websocket_url=server.websocket_url),
+        username="Unknown-format",
+        battle_format="gen1o",
+        teams=[],
+        battles=1,
+        patience=QUICK,
+    )
+    with pytest.raises(ServerError, match=r"the simulator has no ladder for 'gen1o', but \d+ others; did you mean"):
+        asyncio.run(asyncio.wait_for(one.run(), 30))
+
+
+def test_an_illegal_team_is_refused_in_the_simulators_own_words(server: Server) -> None:
+    team = "Snorlax||||spore,earthquake|||||||"
+    said = refused(url=server.websocket_url, teams=[team], battles=1)
+    assert "the simulator refused every team for gen1ou" in said
+    assert "Snorlax can't learn Spore" in said
+
+
+def test_a_server_that_is_not_there_is_one_sentence() -> None:
+    said = refused(url="ws://127.0.0.1:9/showdown/websocket", battles=1)
+    assert said.startswith("the server ws://127.0.0.1:9/showdown/websocket cannot be reached: ")
+
+
+def test_a_taken_name_is_one_sentence(server: Server) -> None:
+    async def both() -> str:
+        first = ladder("RandomPlayer", server.websocket_url, name="Taken")
+        playing = asyncio.create_task(first.run())
+        while not first._connection.logged_in:
+            await asyncio.sleep(0.01)
+        second = ladder("RandomPlayer", server.websocket_url, name="Taken")
+        with pytest.raises(ServerError) as caught:
+            await second.run()
+        first.stop()
+        await playing
+        return str(caught.value)
+
+    said = asyncio.run(asyncio.wait_for(both(), 30))
+    assert "refused the name 'Taken': Someone is already using the name \"Taken\"; choose another --username" in said
+
+
+def test_a_password_and_its_assertion_never_reach_a_log(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The assertion is no real one: the simulator refuses it, which is all that is asked of it here."""
+    from gemma_metamon.showdown import connection
+
+    monkeypatch.setattr(connection, "prove_name", lambda *_: "signed-by-the-login-server")
+    one = ladder("RandomPlayer", server.websocket_url, battles=1, password=Secret("hunter2"))
+    one._connection.server = LadderServer(
+        name="the simulator", websocket_url=server.websocket_url, login_url="http://127.0.0.1:9/"
+    )
+    with caplog.at_level(logging.DEBUG), pytest.raises(ServerError, match="refused the name") as caught:
+        asyncio.run(asyncio.wait_for(one.run(), 30))
+    for secret in ("hunter2", "signed-by-the-login-server"):
+        assert secret not in caplog.text + repr(vars(one)) + repr(vars(one._connection)) + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--player", "RandmPlayer"], "did you mean RandomPlayer?"),
+        ([], "give one of --run_dir (an agent) and --player"),
+        (["--player", "RandomPlayer", "--run_dir", "x"], "give one of --run_dir"),
+        (["--run_dir", "nowhere"], "--run_dir nowhere: no such folder"),
+        (["--player", "RandomPlayer", "--format", "gen5ou"], "no team for format 'gen5ou'"),
+        (["--player", "RandomPlayer", "--format", "gen9vgc2025"], "no singles format"),
+        (["--player", "RandomPlayer", "--battles", "0"], "must be at least 1"),
+        (["--player", "RandomPlayer", "--server", "main"], "administrators' leave"),
+        (["--player", "RandomPlayer", "--server", "pokeagent"], "begin with PAC"),
+        (["--player", "RandomPlayer", "--server", "ws://127.0.0.1:9/x"], "cannot be reached"),
+        (["--player", "RandomPlayer", "--server", "ws://127.0.0.1:9/x", "--sparring", "RandomPlayer"], "--sparring is"),
+        (["--player", "RandomPlayer", "--password_file", "nowhere"], "no password file at nowhere"),
+    ],
+)
+def test_bad_input_to_ladder_gets_one_sentence(
+    arguments: list[str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["ladder", "--username", "Anna", *arguments]) == 1
+    assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_an_illegal_team_is_refused_before_the_local_simulator_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine.txt").write_text("Snorlax\n- Spore\n- Earthquake\n")
+    arguments = ["--username", "Anna", "--player", "RandomPlayer", "--team", str(tmp_path)]
+    assert main(["ladder", *arguments]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"team 1 of 1 in {tmp_path} is not legal in gen1ou" in said
+    assert "Snorlax can't learn Spore" in said
+
+
+def command(tmp_path: Path, server: Server, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "gemma_metamon", "ladder", "--server", server.websocket_url, "--username", "Anna"),
+            *("--player", "SimpleHeuristicsPlayer", "--out", str(tmp_path / "out"), "--json", *arguments),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_the_command_survives_being_killed_and_ends_on_interrupt(server: Server, tmp_path: Path) -> None:
+    async def with_partner() -> tuple[int, dict[str, Any]]:
+        partner = ladder("NoSwitchRandomPlayer", server.websocket_url, concurrency=2)
+        playing = asyncio.create_task(partner.run())
+
+        async def finished(n: int) -> None:
+            path = tmp_path / "out" / "results.jsonl"
+            while not path.exists() or len(path.read_text().splitlines()) < n:
+                await asyncio.sleep(0.05)
+
+        first = command(tmp_path, server, "--battles", "1000")
+        await asyncio.wait_for(finished(2), 60)
+        first.kill()
+        await asyncio.to_thread(first.communicate)
+        second = command(tmp_path, server, "--battles", "1000")
+        await asyncio.wait_for(finished(5), 60)
+        second.send_signal(signal.SIGINT)
+        out, _ = await asyncio.to_thread(second.communicate)
+        partner.stop()
+        await playing
+        return second.returncode, json.loads(out)
+
+    status, report = asyncio.run(asyncio.wait_for(with_partner(), 180))
+    assert status == 0
+    results = Results(tmp_path / "out")
+    assert report["won"] + report["lost"] + report["tied"] == results.finished >= 5
+    assert report["unfinished"] == 0
+    results.close()
+    assert unrecorded([tmp_path / "out"]) == []
+    assert len(list((tmp_path / "out" / "replays").glob("*.html"))) == results.finished
