@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from poke_env.player import RandomPlayer
-from small_agent import SMALL, TINY, train_command
+from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import build_parser, main
@@ -36,6 +36,13 @@ def improve_command(out: Path, *extra: str) -> list[str]:
     command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
     command += ["--batch_size_per_gpu", "2", "--max_turns", "10", "--device", "cpu", "--workers", "1"]
     return [*command, "--out", str(out), *extra]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    save_dir = tmp_path_factory.mktemp("runs")
+    assert main(train_command(save_dir, "--formats", "gen1ou")) == 0
+    return save_dir / "run"
 
 
 # --- steps ---------------------------------------------------------------------------------------------------------
@@ -112,6 +119,7 @@ def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None
         (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
         (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
         (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
+        (["--model_gin_config", TINY, "--parsed_replay_dir", "no/battles"], "no such folder: no/battles"),
         (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
         (["--model_gin_config", TINY, "--rounds", "0"], "--rounds 0; it must be at least 1"),
         (["--model_gin_config", TINY, "--past_rounds", "-1"], "--past_rounds -1; it must not be negative"),
@@ -134,6 +142,23 @@ def test_an_opponent_with_the_name_of_our_own_agents_is_refused(
     flags = ["--model_gin_config", TINY, "--eval_opponents", rival]
     assert main(improve_command(tmp_path / "out", *flags)) == 1
     assert "would both be called 'out'; choose another name for --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--obs_space", "DefaultObservationSpace"], "--obs_space is for a new agent; leave it out"),
+        (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart._t is [7, 1], not [1, 1]"),
+        (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
+        (["--gin_override", "MultiTaskAgent.gama = 0.9"], "doesn't have a parameter named 'gama'"),
+    ],
+)
+def test_what_a_run_cannot_go_on_with_is_refused_before_a_battle(
+    arguments: list[str], complaint: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / "out", "--run_dir", str(trained), *arguments)) == 1
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # --- results -------------------------------------------------------------------------------------------------------
@@ -191,11 +216,9 @@ def is_running(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-def test_killed_after_every_step_it_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    assert main(train_command(tmp_path, "--formats", "gen1ou")) == 0
+def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    flags = ["--run_dir", str(tmp_path / "run"), "--parsed_replay_dir", str(tmp_path / "data")]
-    shutil.copytree(Path(__file__).parent / "goldens" / "battles", tmp_path / "data")
+    flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES)]
     command = [sys.executable, "-m", "gemma_metamon", *improve_command(out, *flags)]
     kills = 0
     while True:
@@ -222,7 +245,7 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(tmp_path: Path) -> N
     assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
     assert checkpoints.list_checkpoints(out / "out") == [0, 1, 2]
     assert (checkpoints.checkpoint_folder(out / "out", 0) / checkpoints.WEIGHTS).read_bytes() == (
-        checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.WEIGHTS
+        checkpoints.checkpoint_folder(trained, 1) / checkpoints.WEIGHTS
     ).read_bytes()
     for number in (1, 2):
         views = find_battles(out / "battles" / f"round_{number}", ["gen1ou"])
@@ -250,10 +273,9 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(tmp_path: Path) -> N
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_an_untrained_agent_is_trained_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = str(Path(__file__).parent / "goldens" / "battles")
-    flags = ["--model_gin_config", TINY, "--train_gin_config", "binary_rl.gin", "--parsed_replay_dir", data]
+    flags = ["--model_gin_config", TINY, "--train_gin_config", "binary_rl.gin", "--parsed_replay_dir", str(BATTLES)]
     flags += [text for override in SMALL for text in ("--gin_override", override)]
     assert main(improve_command(tmp_path / "new", *flags, "--rounds", "1", "--json")) == 0
-    assert finished(tmp_path / "new") == [(1, "train"), (1, "evaluate")]
+    assert finished(tmp_path / "new") == [(0, "begin"), (1, "train"), (1, "evaluate")]
     results = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["name"] for row in results["contestants"]] == ["new@1", "RandomPlayer"]

@@ -187,7 +187,7 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
     [
         (["--ckpt", "1"], "--init_from begins a run and --ckpt goes on with one"),
         (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
-        (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart.mu is [7, 1], not [1, 1]"),
+        (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart._t is [7, 1], not [1, 1]"),
         (["--init_from", "nowhere@2"], "nowhere: no such folder"),
     ],
 )

@@ -14,6 +14,7 @@ from gemma_metamon.commands._arguments import (
     add_gin_arguments,
     add_space_arguments,
     add_tokenizer_argument,
+    load_vocabulary,
     require_at_least_one,
     require_share,
 )
@@ -34,6 +35,8 @@ before it and --eval_opponents. Stopped at any point and started again with the 
 with a larger --rounds it goes on after the last. Of --out improved, improved/improved is the agent's run: improved@3
 is the agent of round 3, improved@0 what it began with. improved/report.html shows ratings and training."""
 
+ROUND = ("collect", "prepare", "train", "evaluate")
+BEGIN = "begin"
 # what may differ when it is started again
 FREE = {"rounds", "concurrency", "device", "workers", "dloader_workers", "json", "out", "run", "command", "debug"}
 
@@ -128,8 +131,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises ConfigError for flags that cannot work, alone or together."""
+    """Raises ConfigError for flags that cannot work, alone or together, MissingFileError for teams or battles."""
+    from gemma_metamon import sample_battles
+    from gemma_metamon.battle.replays import find_battles
     from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.training.store import is_store
 
     numbers = ("rounds", "battles_per_round", "steps_per_round", "max_turns", "concurrency", "batch_size_per_gpu")
     require_at_least_one(args, *numbers, "grad_accum", "workers", "eval_battles")
@@ -145,6 +151,10 @@ def _check(args: argparse.Namespace) -> None:
         # on top of all that the run was trained with, it would leave half of the run's training in force
         raise ConfigError("--train_gin_config needs --model_gin_config, too; without both it trains as run_dir did")
     load_teams(args.format, args.team_dir)
+    if args.parsed_replay_dir is None:
+        sample_battles.extract(args.format)
+    elif not is_store(args.parsed_replay_dir):
+        find_battles(args.parsed_replay_dir, [args.format])
 
 
 def _begin(args: argparse.Namespace) -> "RunDescription | None":
@@ -156,10 +166,36 @@ def _begin(args: argparse.Namespace) -> "RunDescription | None":
         folder = checkpoints.find_named(args.run_dir)
         args.run_dir = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
         begin = checkpoints.read_meta(folder)
+        for flag in (*SPACES, "tokenizer"):
+            if getattr(args, flag) is not None:
+                raise ConfigError(f"--{flag} is for a new agent; leave it out: that of --run_dir {args.run_dir} stays")
     for name, (default, _) in SPACES.items():
         if getattr(args, name) is None:
             setattr(args, name, default if begin is None else getattr(begin.identity, name))
+    _check_config(args, begin)
     return begin
+
+
+def _check_config(args: argparse.Namespace, begin: "RunDescription | None") -> None:
+    """Raises ConfigError for a bad configuration, CheckpointMismatchError where run_dir's weights do not fit it."""
+    import torch
+
+    from gemma_metamon import configs
+    from gemma_metamon.text.view import BattleView
+    from gemma_metamon.training import checkpoints
+
+    if args.model_gin_config is None and begin is not None:
+        configs.load_text(begin.config, args.gin_override)
+    else:
+        configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    spaces = {name: getattr(args, name) for name in SPACES}
+    view = BattleView.from_names(**spaces, vocabulary=load_vocabulary(args)) if begin is None else begin.view()
+    with torch.device("meta"):
+        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    if begin is not None:
+        folder = checkpoints.find_named(args.run_dir)
+        begin.identity.require(checkpoints.identify(view), str(folder))
+        checkpoints.require_fit(agent, folder)
 
 
 def _as_json(value: Any) -> Any:
@@ -176,17 +212,18 @@ class Rounds:
         self.run_dir = args.out / args.out.resolve().name  # a run's name is the label of its agents
 
     def steps(self) -> list[Step]:
-        if self.begin is None:  # nothing can be learnt from the battles of an untrained agent
-            begin = [Step(1, "train"), Step(1, "evaluate")]
-        else:
-            begin = [Step(0, "begin"), Step(0, "evaluate")]
-        names = ("collect", "prepare", "train", "evaluate")
-        first = begin[-1].round + 1
-        return begin + [Step(number, name) for number in range(first, self.args.rounds + 1) for name in names]
+        steps = [Step(0, "begin")]
+        if self.begin is not None:
+            steps.append(Step(0, "evaluate"))
+        for number in range(1, self.args.rounds + 1):
+            # nothing can be learnt from the battles of an untrained agent
+            names = ["train", "evaluate"] if self.begin is None and number == 1 else list(ROUND)
+            steps += [Step(number, name) for name in names]
+        return steps
 
     def work(self, step: Step) -> None:
         {
-            "begin": self._copy_begin,
+            "begin": self._begin_with,
             "collect": self._collect,
             "prepare": self._prepare,
             "train": self._train,
@@ -211,7 +248,19 @@ class Rounds:
     def _agents_before(self, number: int) -> list[str]:
         return [self._agent(earlier) for earlier in range(1 if self.begin is None else 0, number)]
 
-    def _copy_begin(self, step: Step) -> None:
+    def _begin_with(self, step: Step) -> None:
+        """Copies the agent, and prepares the battles: every round trains on them."""
+        from gemma_metamon import sample_battles
+        from gemma_metamon.training.store import is_store
+
+        if self.begin is not None:
+            self._copy_agent()
+        given = self.args.parsed_replay_dir
+        if given is None or not is_store(given):
+            battles = sample_battles.extract(self.args.format) if given is None else given
+            self._prepare_store(battles, BEGIN, step)
+
+    def _copy_agent(self) -> None:
         from gemma_metamon.training import checkpoints
 
         source = checkpoints.find_named(self.args.run_dir)
@@ -223,7 +272,7 @@ class Rounds:
 
     def _collect(self, step: Step) -> None:
         """Goes on with the battles that are there."""
-        args, folder = self.args, self.out / "battles" / f"round_{step.round}"
+        args, folder = self.args, self.out / "battles" / _folder_name(step)
         played = _count_battles(folder / args.format)
         if played >= args.battles_per_round:
             return
@@ -237,9 +286,13 @@ class Rounds:
         run_command([*command, *(["--record_opponents"] if args.record_opponents else [])], step)
 
     def _prepare(self, step: Step) -> None:
-        store = self._store(step.round)
+        name = _folder_name(step)
+        self._prepare_store(self.out / "battles" / name, name, step)
+
+    def _prepare_store(self, battles: Path, name: str, step: Step) -> None:
+        store = self.out / "stores" / name
         shutil.rmtree(store, ignore_errors=True)
-        command = ["prepare", "--parsed_replay_dir", str(self.out / "battles" / store.name)]
+        command = ["prepare", "--parsed_replay_dir", str(battles)]
         command += ["--formats", self.args.format, "--out", str(store), "--workers", str(self.args.workers)]
         run_command([*command, *self._view_flags()], step)
 
@@ -256,11 +309,14 @@ class Rounds:
             shutil.rmtree(self.run_dir, ignore_errors=True)
             command += ["--init_from", args.run_dir] if args.run_dir is not None else []
         command += [*self._config_flags(), *self._view_flags(), "--formats", args.format]
-        if args.parsed_replay_dir is not None:
-            command += ["--parsed_replay_dir", str(args.parsed_replay_dir)]
-        stores = [str(self._store(n)) for n in range(1, number + 1) if self._store(n).exists()]
-        if stores:
-            command += ["--custom_replay_dir", *stores, "--custom_replay_sample_weight", str(args.collected_share)]
+        stores = self.out / "stores"
+        begin = stores / BEGIN if (stores / BEGIN).exists() else args.parsed_replay_dir
+        command += ["--parsed_replay_dir", str(begin)]
+        collected = [
+            str(stores / _folder_name(done)) for done in self.steps() if done.name == "prepare" and done.round <= number
+        ]
+        if collected:
+            command += ["--custom_replay_dir", *collected, "--custom_replay_sample_weight", str(args.collected_share)]
         command += ["--steps_per_epoch", str(args.steps_per_round), "--grad_accum", str(args.grad_accum)]
         command += ["--batch_size_per_gpu", str(args.batch_size_per_gpu), "--seed", str(args.seed)]
         run_command([*command, "--dloader_workers", str(args.dloader_workers)], step)
@@ -275,10 +331,9 @@ class Rounds:
             command += ["--opponents", *self._agents_before(step.round), *args.eval_opponents]
             command += ["--battles", str(args.eval_battles), "--out", str(folder), "--seed", str(args.seed)]
             run_command([*command, *self._playing_flags()], step)
-        print(as_table(report(self.out, self.run_dir, step.round)), file=sys.stderr)
-
-    def _store(self, number: int) -> Path:
-        return self.out / "stores" / f"round_{number}"
+        results = report(self.out, self.run_dir, step.round)
+        if step.round < args.rounds:  # the last one's is what the command prints
+            print(as_table(results), file=sys.stderr)
 
     def _playing_flags(self) -> list[str]:
         flags = ["--concurrency", str(self.args.concurrency)]
@@ -309,6 +364,10 @@ class Rounds:
         with written_whole(path) as staged:
             staged.write_text(text, encoding="utf-8")
         return path
+
+
+def _folder_name(step: Step) -> str:
+    return f"round_{step.round}"
 
 
 def _count_battles(folder: Path) -> int:

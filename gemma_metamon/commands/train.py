@@ -143,11 +143,14 @@ def run(args: argparse.Namespace) -> int:
     resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
     with torch.device("meta"):  # without weights: every part checks its own values at once
-        beyond = returns_beyond_bins(experiment.build_agent(view), view.reward_function)
+        agent = experiment.build_agent(view)
+        beyond = returns_beyond_bins(agent, view.reward_function)
     identity = checkpoints.identify(view)
     if args.log:
         tracking.require_wandb()
     _check_run_folder(args, run_dir, identity)
+    if args.init_from is not None:
+        checkpoints.require_fit(agent, checkpoints.find_named(args.init_from))
     _check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(

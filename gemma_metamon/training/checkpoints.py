@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -222,16 +222,38 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(
-    agent: nn.Module,
-    folder: Path,
-    *,
-    mend: str = "load it with the config it was trained with (saved in its checkpoint.json)",
-) -> None:
-    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape, and the mend."""
+def load_weights(agent: nn.Module, folder: Path) -> None:
+    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
     saved = read_weights(folder)
-    require_same_entries(saved, agent.state_dict(), str(folder), mend)
+    require_same_entries(
+        saved,
+        agent.state_dict(),
+        str(folder),
+        "load it with the config it was trained with (saved in its checkpoint.json)",
+    )
     agent.load_state_dict(saved)
+
+
+def require_fit(agent: nn.Module, folder: Path) -> None:
+    """For an agent that is to begin with these weights and may still be on the meta device: its shapes are theirs.
+
+    Raises CheckpointMismatchError naming those that are not, and DataError where the file is damaged.
+    """
+    wanted = {key: [*tensor.shape] for key, tensor in agent.state_dict().items()}
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as saved:
+            # what is kept in 4 bits has its shape only on its device
+            parts = {key: saved.get_slice(key) for key in saved.keys() if key in wanted}  # noqa: SIM118 no mapping
+            shapes = {key: part.get_shape() for key, part in parts.items() if part.get_dtype() != "U8"}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{folder / WEIGHTS} is damaged ({error}); use another checkpoint of the run") from error
+    other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
+    if other:
+        raise CheckpointMismatchError(
+            f"{folder} has {len(other)} entries of another shape than this agent ({', '.join(other[:3])}); begin with "
+            "a run of the same model and discounts (imitation has those of reinforcement learning with "
+            "--gin_override 'MultiTaskAgent.use_multigamma = True')"
+        )
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

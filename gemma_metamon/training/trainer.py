@@ -115,12 +115,7 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
-        checkpoints.load_weights(
-            self.bare_agent,
-            folder,
-            mend="begin with a run of the same model and discounts (imitation has those of reinforcement learning with "
-            "--gin_override 'MultiTaskAgent.use_multigamma = True')",
-        )
+        checkpoints.load_weights(self.bare_agent, folder)
 
     def train(self, tracker: Tracker, on_checkpoint: Callable[[Path], None] | None = None) -> None:
         """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
