@@ -222,6 +222,29 @@ def test_what_was_played_before_a_failure_is_kept(server: Server, tmp_path: Path
 
 
 @pytest.mark.server
+def test_what_was_played_before_an_interruption_is_kept(server: Server, tmp_path: Path) -> None:
+    async def interrupted() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        await evaluate(
+            [(scripted("RandomPlayer"), scripted("MaxBasePowerPlayer"))],
+            200,
+            battle_format="gen1ou",
+            teams=TEAMS,
+            websocket_url=server.websocket_url,
+            out=tmp_path,
+            on_battle=lambda: loop.call_soon_threadsafe(task.cancel),
+        )
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["unfinished"] == "interrupted"
+    assert 0 < results["pairs"][0]["battles"] <= len(journal(tmp_path)) < 200
+
+
+@pytest.mark.server
 def test_an_illegal_team_is_refused_with_the_simulators_reasons(server: Server) -> None:
     with pytest.raises(ServerError, match=r"refused .*'s team for gen1ou: .* does not exist in Gen 1"):
         played(server, (scripted("RandomPlayer"), scripted("MaxBasePowerPlayer")), teams=load_teams("gen9ou"))

@@ -122,11 +122,12 @@ async def _watched(
                 popups = " / ".join(popup for watch in watches for popup in watch.popups) or "nothing"
                 raise ServerError(f"{silence()}; popups before: {popups}")
         await running
+        # after a failure they stay: errors in battles that were given up concern nobody, and asyncio would print them
+        for watch in watches:
+            watch.stop()
     finally:
         running.cancel()
         await asyncio.wait({running})
-        for watch in watches:
-            watch.stop()
 
 
 async def disconnect(*players: Player) -> None:
