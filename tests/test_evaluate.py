@@ -245,9 +245,11 @@ def test_what_was_played_before_an_interruption_is_kept(server: Server, tmp_path
 
 
 @pytest.mark.server
-def test_an_illegal_team_is_refused_with_the_simulators_reasons(server: Server) -> None:
+def test_an_illegal_team_is_refused_with_the_simulators_reasons(server: Server, tmp_path: Path) -> None:
+    pair = (scripted("RandomPlayer"), scripted("MaxBasePowerPlayer"))
     with pytest.raises(ServerError, match=r"refused .*'s team for gen1ou: .* does not exist in Gen 1"):
-        played(server, (scripted("RandomPlayer"), scripted("MaxBasePowerPlayer")), teams=load_teams("gen9ou"))
+        played(server, pair, teams=load_teams("gen9ou"), out=tmp_path)
+    assert played(server, pair, battles=1, out=tmp_path).battles == 1  # the folder is still free
 
 
 @pytest.mark.server
@@ -372,6 +374,10 @@ def test_the_table_has_a_row_for_each_pair(capsys: pytest.CaptureFixture) -> Non
         (["--run_dir", "runs/nowhere"], "runs/nowhere: no such folder"),
         (["--opponents", "user:Bot"], "user:Bot must be on a server that runs already; name it with --server"),
         (["--accept"], "--accept is for battles against user:NAME"),
+        (
+            ["--opponents", "user:A", "--server", "ws://x", "--accept"],
+            "--accept without --username NAME: user:A must know",
+        ),
         (["user:Bot"], "user:Bot can only be an opponent"),
         (["--opponents", "user:A", "user:B", "--server", "ws://x", "--username", "Us"], "--username Us is one name"),
         (["--opponents", "user:A", "--server", "ws://x", "--round_robin"], "user:A cannot take part in a round robin"),

@@ -175,6 +175,8 @@ def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
         raise ConfigError(f"{outside[0]} must be on a server that runs already; name it with --server ws://...")
     if args.round_robin:
         raise ConfigError(f"{outside[0]} cannot take part in a round robin: nobody can make it meet the others")
+    if args.accept and not args.username:
+        raise ConfigError(f"--accept without --username NAME: {outside[0]} must know whom to challenge")
     if args.username and len(outside) * len(args.players) > 1:
         raise ConfigError(f"--username {args.username} is one name, for one player against one user:NAME")
 

@@ -187,7 +187,7 @@ async def evaluate(
             evaluation.unfinished = str(table.failures[0]) if table.failures else "interrupted"
         if rated and evaluation.battles:
             evaluation.rate()
-        if journal is not None:
+        if journal is not None and evaluation.battles:
             journal.finish(evaluation)
     if table.failures and not evaluation.battles:
         raise table.failures[0]
