@@ -20,6 +20,7 @@ from gemma_metamon.showdown.teams import load_teams
 
 FOUR = ("RandomPlayer", "NoSwitchRandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
 QUICK = Patience(
+    login_s=30.0,
     ping_s=10.0,
     first_pause_s=0.1,
     longest_pause_s=1.0,
@@ -55,11 +56,13 @@ def ladder(
 
 
 async def play(main: Sequence[Ladder], others: Sequence[Ladder] = ()) -> list[Summary]:
-    """Until all of `main` are through; the others then finish what they play."""
-    tasks = [asyncio.create_task(one.run()) for one in main]
+    """Until all of `main` are through; the others then finish what they play. Whoever fails, fails all."""
+    played = asyncio.gather(*(one.run() for one in main))
     other_tasks = [asyncio.create_task(one.run()) for one in others]
     try:
-        await asyncio.gather(*tasks)
+        await asyncio.wait({played, *other_tasks}, return_when=asyncio.FIRST_COMPLETED)
+        if not played.done():
+            played.cancel()
     finally:
         for one in others:
             one.stop()
@@ -67,7 +70,7 @@ async def play(main: Sequence[Ladder], others: Sequence[Ladder] = ()) -> list[Su
         for one in (*main, *others):
             if one._results is not None:
                 one._results.close()
-    return [task.result() for task in tasks] + ended
+    return [*await played, *ended]
 
 
 def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[dict[str, Any]]]:

@@ -214,14 +214,17 @@ async def _play(
             for i, other in enumerate(sparring, 1)
         ]
         _on_signals(ladder)
-        playing = [asyncio.create_task(other.run()) for other in others]
+        tasks = [asyncio.create_task(one.run()) for one in (ladder, *others)]
         try:
-            summary = await ladder.run()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # a sparring partner ends first by an error
         finally:
-            for other in others:
-                other.stop()
-                other.stop()
-            await asyncio.gather(*playing, return_exceptions=True)
+            for one in others if tasks[0].done() else (ladder, *others):
+                one.stop()
+                one.stop()
+            await asyncio.wait(tasks)
+    for task in tasks[1:]:
+        task.result()
+    summary = tasks[0].result()
     print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
     return 0 if ladder.stops < 2 else 130
 

@@ -111,9 +111,10 @@ class Ladder:
         self._recorder = Recorder(self._save)
         self._recorder.attach(self._player)
         self._connection = Connection(server, username, password, self, self._patience)
-        self._searching = False
-        self._search_at = 0.0
-        self._search_touched = -_SETTLE_S
+        self._searching = False  # by the server's word
+        self._search_at = 0.0  # when the next one is due
+        self._search_touched = 0.0
+        self._search_open = False  # one was sent, and may yet lead to a battle, even while we are cut off
         self._complaints = 0
         self._formats_checked = False
         self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
@@ -136,9 +137,8 @@ class Ladder:
         reason = STOPPED
         try:
             while not self._over():
-                done, _ = await asyncio.wait({line}, timeout=TICK_S)
-                if done:
-                    line.result()
+                for ended in (await asyncio.wait({line, sender}, timeout=TICK_S))[0]:
+                    ended.result()  # neither ends but by an error
                 self._tick()
             await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=_SETTLE_S)
         except ServerError:
@@ -157,8 +157,8 @@ class Ladder:
 
     def on_login(self, username: str) -> None:
         self._username = username
-        self._searching, self._search_at = False, 0.0
         now = time.monotonic()
+        self._searching, self._search_at, self._search_touched = False, 0.0, now
         for battle in self.battles.values():
             battle.asked_at = now  # the server sends those in play by itself
             battle.note_alive()
@@ -175,9 +175,10 @@ class Ladder:
         kind, _, rest = line[1:].partition("|")
         if kind == "updatesearch":
             searching = self.format in (json.loads(rest).get("searching") or [])
-            if self._searching and not searching:
+            if searching != self._searching:
                 self._search_touched = time.monotonic()
             self._searching = searching
+            self._search_open |= searching
         elif kind == "formats" and not self._formats_checked:
             self._formats_checked = True
             check_ladder(rest, self.format, self._server.name)
@@ -226,20 +227,19 @@ class Ladder:
         return await self._connection.send(message, room)
 
     def choice_made(self, battle: LadderBattle, order: BattleOrder, *, own: bool) -> None:
-        if not own:
+        if own:
+            return
+        try:
             self._recorder.correct(battle.battle, order)
+        except Exception as error:  # noqa: BLE001 the choice must go out, however broken the battle that we hold
+            logger.warning("%s is not recorded as it was played: %s", battle.tag, error)
 
     # what is done when it is due
 
     def _over(self) -> bool:
         if self.stops > 1:
             return True
-        if self.battles or not (self.stops or self._missing() <= 0):
-            return False
-        # a search that has just ended may have ended in a battle that we have not been told of
-        return not self._connection.logged_in or (
-            not self._searching and time.monotonic() - self._search_touched > _SETTLE_S
-        )
+        return (self.stops > 0 or self._missing() <= 0) and not self.battles and not self._search_open
 
     def _missing(self) -> float:
         """Battles still to begin."""
@@ -254,9 +254,11 @@ class Ladder:
             self._look_after(battle, now)
         if not self._connection.logged_in:
             return
+        if not self._searching and now - self._search_touched > _SETTLE_S:
+            self._search_open = False
         wanted = not self.stops and self._missing() > 0 and len(self.battles) < self._concurrency
         if wanted and not self._searching and now >= self._search_at:
-            self._search_at, self._search_touched = now + self._patience.search_s, now
+            self._search_at, self._search_touched, self._search_open = now + self._patience.search_s, now, True
             self._team = self._dice.choice(self._teams) if self._teams else None
             self._queue(f"/utm {self._team or 'null'}")
             self._queue(f"/search {self.format}")
@@ -328,12 +330,14 @@ class Ladder:
             patience=self._patience,
         )
         self._closed.pop(tag, None)
-        self._search_at, self._complaints = 0.0, 0
+        self._search_at, self._search_open, self._complaints = 0.0, False, 0
         return battle
 
     def _take_up_cut_off(self) -> None:
         """The battles that an earlier process left: written down if their log has their end, else joined."""
         for tag, log in [] if self._results is None else self._results.cut_off():
+            if tag in self.battles:  # of an earlier life of the server
+                self._write_down(self.battles[tag], GONE)
             battle = self._add(tag, log)
             if battle.outcome.winner is not None:
                 self._write_down(battle, "read from its log after a restart")
