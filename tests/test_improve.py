@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands._round_results import as_table, rating_curve, together
 from gemma_metamon.commands._rounds import Journal, Step, carry_out
-from gemma_metamon.commands.improve import Rounds
+from gemma_metamon.commands.improve import Rounds, _count_battles
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.showdown.contestants import Contestant
-from gemma_metamon.showdown.evaluate import Evaluation, PairResult
+from gemma_metamon.showdown.evaluate import Evaluation
+from gemma_metamon.showdown.legs import PairResult
 from gemma_metamon.showdown.ratings import rate
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.training import checkpoints
@@ -105,6 +107,15 @@ def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None
     first, second = ([s.name for s in Rounds(args, None).steps() if s.round == number] for number in (1, 2))
     assert first == ["train", "evaluate"]
     assert second == ["collect", "prepare", "train", "evaluate"]
+
+
+def test_a_battle_counts_as_collected_once_whatever_the_views_of_it(tmp_path: Path) -> None:
+    assert _count_battles(tmp_path / "none") == 0
+    for battle, player, opponent in (("1", "A", "B"), ("1", "B", "A"), ("2", "A", "B")):
+        name = BattleFileName(f"gemma-gen1ou-{battle}", None, player, opponent, datetime(2026, 1, 1), player == "A")
+        (tmp_path / f"{name}.json.lz4").touch()
+        (tmp_path / f".{name}.json.lz4.part").touch()  # of a process that was killed
+    assert _count_battles(tmp_path) == 2
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------

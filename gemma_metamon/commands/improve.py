@@ -374,5 +374,5 @@ def _count_battles(folder: Path) -> int:
     """The battles with at least one view in the folder."""
     from gemma_metamon.battle.replays import BattleFileName, is_battle_file
 
-    names = (path.name for path in folder.glob("*.json.lz4")) if folder.is_dir() else ()
+    names = (path.name for path in folder.glob("*.json.lz4"))
     return len({BattleFileName.parse(name).battle_id for name in names if is_battle_file(name)})
