@@ -108,7 +108,7 @@ def boost_factor(stage: int) -> float:
 
 
 def effectiveness(attack_type: PokemonType, types: tuple[PokemonType, ...], gen: int) -> float:
-    """The product over the defender's types, by the generation's own chart; 1 for a type that it does not have."""
+    """The product over the defender's types, by the generation's own chart; 1 for Stellar and ???."""
     chart = GenData.from_gen(gen).type_chart
     product = 1.0
     for type_ in types:
