@@ -8,7 +8,8 @@ same layers. phrasing: "Great Tusk" against "greattusk". objective: imitation ag
 
 A point is the share of held-out recorded actions that the agent would have chosen, too. Each run is a folder in --out;
 one that is whole is not trained again, one that was interrupted goes on, and sets share the runs that they have in
-common. Prints a table, and leaves SET.png and SET.json in --out.
+common. Timesteps per second are wall time, the median over the points: compare them only on a machine that did nothing
+else. Prints a table, and leaves SET.png and SET.json in --out.
 """
 
 import argparse
