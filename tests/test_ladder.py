@@ -137,7 +137,7 @@ def bad_network(url: str, folder: Path, faults: Faults, battles: int) -> tuple[l
             ]
             return await play(four[:1], four[1:]), proxy.done
 
-    summaries, done = asyncio.run(asyncio.wait_for(through_proxy(), 240))
+    summaries, done = asyncio.run(asyncio.wait_for(through_proxy(), 900))
     return [folder / name for name in FOUR], summaries, done
 
 
@@ -162,7 +162,7 @@ def test_cut_connections_are_taken_up_again_and_no_battle_is_lost(server: Server
     ids=["cut", "lose", "everything"],
 )
 def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
-    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 15)
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 10)
     played = {
         battle: sorted(row["result"] for row in rows if row["result"] in FINISHED)
         for battle, rows in rows_by_battle(folders).items()
@@ -173,7 +173,7 @@ def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: F
         battle: results for battle, results in played.items() if results not in (["lost", "won"], ["tied"] * 2)
     }
     assert len(one_sided) <= (3 if faults.garble else 0), one_sided
-    assert summaries[0].finished == 15
+    assert summaries[0].finished == 10
     assert unrecorded(folders) == []
 
 
@@ -206,12 +206,12 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
             server.__exit__(None, None, None)
         return summaries
 
-    summaries = asyncio.run(asyncio.wait_for(through_deaths(), 90))
+    summaries = asyncio.run(asyncio.wait_for(through_deaths(), 180))
     folders = [folder / name for name in names]
     assert unrecorded(folders) == []
     rows = [row for rows in rows_by_battle(folders).values() for row in rows]
     assert {row["reason"] for row in rows if row["result"] == "unfinished"} == {GONE}
-    assert all(summary.cuts >= deaths for summary in summaries)
+    assert sum(summary.cuts for summary in summaries) >= 2 * deaths  # two at least were playing each time
     assert all(summary.finished >= 1 for summary in summaries)
     return rows
 

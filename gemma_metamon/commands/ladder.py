@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 EXAMPLE = """examples:
   gemma-metamon ladder --server local --username Anna --format gen1ou --battles 20
       --player SimpleHeuristicsPlayer --sparring RandomPlayer MaxBasePowerPlayer
-  SHOWDOWN_PASSWORD=... gemma-metamon ladder --server pokeagent --username PAC-Anna --format gen1ou --battles 100
+  gemma-metamon ladder --server pokeagent --username PAC-Anna --password_file ~/.showdown --format gen1ou --battles 100
       --run_dir runs/first
 The password comes from the variable SHOWDOWN_PASSWORD or from --password_file, never from an argument. Ctrl-C: no new
 battles, those in play are finished; twice: stop at once. The same command again goes on counting where it stopped."""

@@ -70,11 +70,13 @@ class Connection:
         pause_s = self._patience.first_pause_s
         last_up = time.monotonic()
         while True:
+            began = time.monotonic()
             trouble = await self._connect_once()
             if self.logged_in:
                 self.cuts += 1
                 last_up, self.logged_in = time.monotonic(), False
-                pause_s = self._patience.first_pause_s
+                if last_up - began > self._patience.longest_pause_s:  # else it may throw us out again and again
+                    pause_s = self._patience.first_pause_s
                 self._listener.on_cut()
             if self._refused is not None and (not self._ever_logged_in or isinstance(self._refused, LoginRefusedError)):
                 raise self._refused

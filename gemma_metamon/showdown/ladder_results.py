@@ -156,19 +156,21 @@ class Results:
         if log.path is None:
             return
         row = {"log": log.path.name, **row}
+        self._draw(log, log.path.with_suffix(".html"), row)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
         self.rows[log.path.stem] = row
+
+    def _draw(self, log: BattleLog, path: Path, row: dict[str, Any]) -> None:
         if self._page is None:
             return
         try:
             page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
-        except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not end the run; the log is there
-            logger.warning("no page of %s: %s: %s", log.path.name, type(error).__name__, error)
-            return
-        log.path.with_suffix(".html").write_text(page, encoding="utf-8")
+            path.write_text(page, encoding="utf-8")
+        except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not cost the battle's line
+            logger.warning("no page of %s: %s: %s", log.path, type(error).__name__, error)
 
     def close(self) -> None:
         self._lock.release()
