@@ -4,7 +4,6 @@ Which steps are finished stands in a file that is written whole after each of th
 """
 
 import json
-import multiprocessing
 import os
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +89,8 @@ def run_command(arguments: Sequence[str], step: Step) -> None:
 
     Raises GemmaMetamonError where it fails.
     """
+    import multiprocessing
+
     print(f"\n{step}\n$ gemma-metamon {' '.join(arguments)}", file=sys.stderr, flush=True)
     process = multiprocessing.get_context("spawn").Process(target=_work_as_child, args=(list(arguments),))
     process.start()
@@ -102,6 +102,8 @@ def run_command(arguments: Sequence[str], step: Step) -> None:
 
 
 def _work_as_child(arguments: Sequence[str]) -> None:
+    import multiprocessing
+
     from gemma_metamon.commands import main
 
     if (parent := multiprocessing.parent_process()) is not None:
@@ -112,5 +114,7 @@ def _work_as_child(arguments: Sequence[str]) -> None:
 
 def _end_after(sentinel: int) -> None:
     """A killed parent cannot say that the work is off."""
+    from multiprocessing.connection import wait
+
     wait([sentinel])
     os._exit(1)

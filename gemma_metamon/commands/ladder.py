@@ -1,7 +1,6 @@
 """`gemma-metamon ladder`: play rated battles on a Showdown server, for as long as it takes."""
 
 import argparse
-import asyncio
 import json
 import logging
 import signal
@@ -15,6 +14,8 @@ from gemma_metamon.commands._arguments import add_watch_argument, load_watcher, 
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.showdown.accounts import LadderServer
     from gemma_metamon.showdown.contestants import Contestant
@@ -92,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--watch shows what an agent thinks; it goes with --run_dir")
     if args.decision_s <= 0:
         raise ConfigError(f"--decision_s {args.decision_s}; a decision takes time")
+    import asyncio
+
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
@@ -182,6 +185,8 @@ async def _play(
     password: Any,
     results: Any,
 ) -> int:
+    import asyncio
+
     from tqdm import tqdm
 
     from gemma_metamon.showdown.baselines import user_name
@@ -213,7 +218,7 @@ async def _play(
             Ladder(other.build, **common, username=user_name(other.name), battles=None, seed=args.seed + i)
             for i, other in enumerate(sparring, 1)
         ]
-        _on_signals(ladder)
+        _on_signals(ladder, asyncio.get_running_loop())
         tasks = [asyncio.create_task(one.run()) for one in (ladder, *others)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # a sparring partner ends first by an error
@@ -229,9 +234,7 @@ async def _play(
     return 0 if ladder.stops < 2 else 130
 
 
-def _on_signals(ladder: "Ladder") -> None:
-    loop = asyncio.get_running_loop()
-
+def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
     def interrupt(*_: Any) -> None:
         ladder.stop()
         if ladder.stops == 1:
