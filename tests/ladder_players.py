@@ -123,6 +123,13 @@ class Failing(RandomPlayer):
         raise ZeroDivisionError("no idea")
 
 
+class Leaderless(RandomPlayer):
+    """Cannot say who goes first."""
+
+    def teampreview(self, battle: AbstractBattle) -> str:
+        raise ZeroDivisionError("no idea")
+
+
 class Stubborn(RandomPlayer):
     """Always wants what the simulator does not allow."""
 

@@ -19,6 +19,7 @@ from ladder_players import (
     Dreaming,
     Failing,
     Hanging,
+    Leaderless,
     Stubborn,
     ladder,
     play,
@@ -188,7 +189,9 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
         playing = asyncio.create_task(play(players))
 
         async def underway() -> None:
-            while not any(battle.outcome.turns > 1 for player in players for battle in player.battles.values()):
+            while not any(
+                battle.in_room and battle.outcome.turns > 1 for player in players for battle in player.battles.values()
+            ):
                 await asyncio.sleep(0.05)
 
         for _ in range(deaths):
@@ -228,13 +231,10 @@ def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
 def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path: Path, build: type, why: str) -> None:
-    deadline_s = 0.05
-    slow = lambda: ladder(  # noqa: E731
-        build, server.websocket_url, battles=1, folder=tmp_path / "slow", patience=quick(decision_s=deadline_s)
-    )
-
     async def one_battle() -> None:
-        await play([slow()], [ladder("MaxBasePowerPlayer", server.websocket_url)])
+        patience = quick(decision_s=0.05)
+        silent = ladder(build, server.websocket_url, battles=1, folder=tmp_path / "slow", patience=patience)
+        await play([silent], [ladder("MaxBasePowerPlayer", server.websocket_url)])
 
     Hanging.released.clear()
     try:
@@ -247,6 +247,17 @@ def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path:
     assert row["refused"] == 0  # what is played instead is legal
     (record,) = (tmp_path / "slow" / "battles" / "gen1ou").glob("*.lz4")
     assert -1 not in load_battle(record).actions[:-1]  # and what was really played is what is recorded
+
+
+def test_a_player_without_a_lead_is_given_one(server: Server, tmp_path: Path) -> None:
+    async def one_battle() -> None:
+        leaderless = ladder(Leaderless, server.websocket_url, battles=1, folder=tmp_path / "a", battle_format="gen9ou")
+        await play([leaderless], [ladder("MaxBasePowerPlayer", server.websocket_url, battle_format="gen9ou")])
+
+    asyncio.run(one_battle())
+    (row,) = Results(tmp_path / "a").rows.values()
+    assert row["result"] in FINISHED
+    assert row["fallback_reasons"] == {"lead": 1}
 
 
 def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None:
