@@ -12,9 +12,9 @@ from poke_env.player import BattleOrder, MaxBasePowerPlayer, Player, RandomPlaye
 from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.showdown.accounts import MAX_NAME
 from gemma_metamon.showdown.heuristics import DamageTrainer, DuelTrainer, TypeTrainer
 
-MAX_NAME = 18  # the server's limit on user names
 # poke-env warns of every message that it does not model, several times a battle; failures reach us in another way
 logging.getLogger("poke-env").setLevel(logging.ERROR)
 
