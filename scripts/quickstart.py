@@ -40,7 +40,7 @@ AGENT, UNTRAINED, NO_SWITCH = "agent", "untrained network", "random moves, no sw
 def train(args: argparse.Namespace) -> Path:
     run_name = time.strftime("quickstart-%Y%m%d-%H%M%S")
     command = ["train", "--run_name", run_name, "--save_dir", str(args.save_dir), "--formats", BATTLE_FORMAT]
-    command += ["--model_gin_config", "gemma_tiny_multitaskagent.gin", "--train_gin_config", "quick.gin"]
+    command += ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", "quick.gin"]
     command += ["--epochs", "1", "--steps_per_epoch", str(args.updates), "--batch_size_per_gpu", "16"]
     command += ["--holdout_share", str(HOLDOUT_SHARE), "--seed", str(args.seed)]
     print(f"$ gemma-metamon {' '.join(command)}", file=sys.stderr)
@@ -104,7 +104,7 @@ def print_tables(results: dict[tuple[str, str], Tally], trained: Agreement, blan
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save_dir", type=Path, default=Path("runs"), help="(default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=400, help="(default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--battles", type=int, default=100, help="per player and opponent (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     args = parser.parse_args()
