@@ -382,7 +382,11 @@ def test_the_table_has_a_row_for_each_pair(capsys: pytest.CaptureFixture) -> Non
         (["--opponents", "user:A", "user:B", "--server", "ws://x", "--username", "Us"], "--username Us is one name"),
         (["--opponents", "user:A", "--server", "ws://x", "--round_robin"], "user:A cannot take part in a round robin"),
         (["--temperature", "0"], "--temperature 0.0; it must be above 0"),
+        (["--temperature", "nan"], "--temperature nan; it must be above 0"),
         (["--round_robin"], "a round robin needs two players or more"),
+        (["RandomPlayer"], "RandomPlayer would meet itself"),
+        (["--server", "localhost:8000"], "--server localhost:8000; give its address, as ws://"),
+        (["--out", __file__], "test_evaluate.py cannot be made (File exists); name another folder"),
         (["--server", "ws://127.0.0.1:1/showdown/websocket"], "cannot connect to ws://127.0.0.1:1/showdown/websocket"),
     ],
 )

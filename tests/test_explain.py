@@ -322,12 +322,6 @@ def test_battles_are_watched_one_at_a_time(view: BattleView, tmp_path: Path, cap
         assert Page(html).classes.count("decision") in lengths
 
 
-def test_a_folder_that_cannot_be_watched_in_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cannot be made .*name another folder"):
-        Watcher(tmp_path / "file" / "watch")
-
-
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
@@ -355,11 +349,11 @@ def test_explain_writes_a_page_and_prints_what_it_shows(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--temperature", "0"], "--temperature 0; it must be above 0"),
+        (["--temperature", "0"], "--temperature 0.0; it must be above 0"),
         (["--out", "."], "--out . is a folder"),
         (["--ckpt", "9"], "has no checkpoint 9; it has 0, 1"),
         (["--run_dir", "nowhere"], "nowhere: no such folder"),
-        (["--out", "/dev/null/page.html"], "cannot be written"),
+        (["--out", "/dev/null/page.html"], "--out /dev/null cannot be made (File exists); name another folder"),
     ],
 )
 def test_bad_input_to_explain_gets_one_sentence(
@@ -379,6 +373,9 @@ def test_evaluate_lets_one_watch(run_dir: Path, tmp_path: Path, capsys: pytest.C
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(pages) == 1
+    (tmp_path / "file").write_text("")
+    assert main([*command, "--run_dir", str(run_dir), "--watch", str(tmp_path / "file")]) == 1
+    assert "file cannot be made (File exists); name another folder" in capsys.readouterr().err
     assert main([*command, "--players", "MaxBasePowerPlayer"]) == 1
     assert "--watch shows what a checkpoint thinks" in capsys.readouterr().err
 

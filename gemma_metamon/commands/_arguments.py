@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.explain.watch import Watcher
@@ -28,6 +29,34 @@ def require_at_least_one(args: argparse.Namespace, *flags: str) -> None:
     for flag in flags:
         if getattr(args, flag) < 1:
             raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be at least 1")
+
+
+def require_above_zero(args: argparse.Namespace, *flags: str) -> None:
+    """Raises ConfigError for the first of these flags whose number is not above 0."""
+    for flag in flags:
+        if not getattr(args, flag) > 0:  # nor is what is no number
+            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be above 0")
+
+
+def require_not_negative(args: argparse.Namespace, *flags: str) -> None:
+    """Raises ConfigError for the first of these flags whose number is below 0."""
+    for flag in flags:
+        if not getattr(args, flag) >= 0:
+            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must not be negative")
+
+
+def require_websocket(args: argparse.Namespace) -> None:
+    """Raises ConfigError for a --server that is no websocket's address."""
+    if args.server is not None and not args.server.startswith(("ws://", "wss://")):
+        raise ConfigError(f"--server {args.server}; give its address, as ws://localhost:8000/showdown/websocket")
+
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Raises ConfigError for a folder, the value of this flag, that cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--{flag} {folder} cannot be made ({error.strerror}); name another folder") from error
 
 
 SPACES = {
@@ -85,8 +114,10 @@ def load_watcher(args: argparse.Namespace) -> "Watcher | None":
     """Of --watch."""
     if args.watch is None:
         return None
+    require_extra("report", "--watch")
     from gemma_metamon.explain.watch import Watcher
 
+    make_folder(args.watch, "watch")
     return Watcher(args.watch)
 
 

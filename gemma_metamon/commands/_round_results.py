@@ -5,19 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gemma_metamon import reports
 from gemma_metamon.whole_files import written_whole
 
 RESULTS = "results.json"
 CURVE = "rating_curve.png"
-
-
-def require_libraries() -> None:
-    """Raises MissingDependencyError where one that ratings or reports need is not installed."""
-    from gemma_metamon.showdown.ratings import require_library
-
-    require_library()
-    reports.require_libraries("the report of all rounds")
 
 
 def evaluation_folder(out: Path, number: int) -> Path:

@@ -7,8 +7,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_at_least_one
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.commands._arguments import (
+    make_folder,
+    require_above_zero,
+    require_at_least_one,
+    require_not_negative,
+    require_websocket,
+)
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -63,8 +69,10 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency", "max_turns")
-    if args.temperature < 0:
-        raise ConfigError(f"--temperature {args.temperature}; it must not be negative")
+    require_above_zero(args, "timeout_s")
+    require_not_negative(args, "temperature")
+    require_websocket(args)
+    require_extra("battle", "collect")
     import asyncio
 
     from tqdm import tqdm
@@ -103,11 +111,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_matchups(args: argparse.Namespace) -> "list[Matchup]":
-    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.commands._players import checkpoint_folders, contestants
     from gemma_metamon.showdown.collect import draw_matchups
 
+    specs = [*args.players, *(args.opponents or ())]
+    checkpoint_folders(specs)  # looks at all names
+    make_folder(args.out, "out")
     everyone = contestants(
-        [*args.players, *(args.opponents or ())],
+        specs,
         device=args.device,
         sample=args.temperature > 0,
         temperature=args.temperature or 1.0,

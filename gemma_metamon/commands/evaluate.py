@@ -10,9 +10,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import add_watch_argument, load_watcher, require_at_least_one
+from gemma_metamon.commands._arguments import (
+    add_watch_argument,
+    load_watcher,
+    make_folder,
+    require_above_zero,
+    require_at_least_one,
+    require_websocket,
+)
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.reports import require_libraries
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,11 +97,14 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
-    for flag in ("temperature", "timeout_s"):
-        if getattr(args, flag) <= 0:
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be above 0")
+    require_above_zero(args, "temperature", "timeout_s")
+    require_websocket(args)
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
+    require_extra("battle", "evaluate")
+    for flag in ("out", "round_robin"):
+        if getattr(args, flag):
+            require_extra("report", f"--{flag}")
     import asyncio
 
     from tqdm import tqdm
@@ -106,13 +116,16 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.teams import load_teams
 
     if args.out is not None:
-        require_libraries("the report of --out")
         require_free(args.out)
     teams = load_teams(args.format, args.team_dir)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
     specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
-    if args.watch is not None and not checkpoint_folders(specs):
+    folders = checkpoint_folders(specs)
+    if args.watch is not None and not folders:
         raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one")
+    _check_pairs([folders.get(spec, spec) for spec in specs], len(args.players), round_robin=args.round_robin)
+    if args.out is not None:
+        make_folder(args.out, "out")
     found = contestants(
         specs,
         device=args.device,
@@ -147,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from gemma_metamon.reports.evaluation import write_report
 
-        runs = dict.fromkeys(folder.parent.parent for folder in checkpoint_folders(specs).values())
+        runs = dict.fromkeys(folder.parent.parent for folder in folders.values())
         curves = [run for run in runs if (run / "metrics.jsonl").is_file()]
         print(f"wrote {write_report(args.out, run_dirs=curves)}", file=sys.stderr)
     print(json.dumps(report) if args.json else as_table(report))
@@ -181,6 +194,17 @@ def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
         raise ConfigError(f"--username {args.username} is one name, for one player against one user:NAME")
 
 
+def _check_pairs(who: "Sequence[Path | str]", n_players: int, *, round_robin: bool) -> None:
+    """Raises ConfigError where somebody would meet nobody, or itself. Each is a checkpoint's folder, or a name."""
+    if round_robin:
+        if len(set(who)) < 2:
+            raise ConfigError("a round robin needs two players or more; name them with --players or --opponents")
+        return
+    for player in who[:n_players]:
+        if player in who[n_players:]:
+            raise ConfigError(f"{player} would meet itself; name somebody else as its opponent")
+
+
 def _with_epoch(spec: str, epoch: int | None) -> str:
     from gemma_metamon.showdown.baselines import PLAYERS
 
@@ -192,10 +216,7 @@ def _pairs(
 ) -> "list[tuple[Contestant, Contestant | Outside]]":
     """Who meets whom. Whoever was named twice plays once."""
     if round_robin:
-        everybody = list({contestant.name: contestant for contestant in found}.values())
-        if len(everybody) < 2:
-            raise ConfigError("a round robin needs two players or more; name them with --players or --opponents")
-        return list(combinations(everybody, 2))
+        return list(combinations({contestant.name: contestant for contestant in found}.values(), 2))
     players = {player.name: player for player in found[:n_players]}
     opponents: dict[str, Contestant | Outside] = {opponent.name: opponent for opponent in found[n_players:]}
     opponents |= {opponent.name: opponent for opponent in outside}

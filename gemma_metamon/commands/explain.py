@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import make_folder, require_above_zero
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -34,10 +36,10 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.temperature <= 0:
-        raise ConfigError(f"--temperature {args.temperature:g}; it must be above 0, and 1 is the policy as it is")
+    require_above_zero(args, "temperature")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
+    require_extra("report", "explain")
     from tqdm import tqdm
 
     from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
@@ -57,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(args.run_dir, args.ckpt), args.device)
+    checkpoint = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
+    make_folder(page.parent, "out")
+    agent, meta = checkpoints.load_agent(checkpoint, args.device)
     prepare_to_act(agent)  # as `evaluate` and `ladder` do
     follower = Follower(agent, meta.view(), temperature=args.temperature)
     decisions = follow_recorded(follower, battle)
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         battle_format=battle.states[0].format,
         player=player,
         opponent=opponent,
-        agent=f"{args.run_dir.name}, epoch {meta.epoch}",
+        agent=f"{args.run_dir.resolve().name}, epoch {meta.epoch}",
         result=result_of(battle.states[-1]),
         setting=follower.setting(),
         decisions=list(tqdm(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),

@@ -15,11 +15,14 @@ from gemma_metamon.commands._arguments import (
     add_space_arguments,
     add_tokenizer_argument,
     load_vocabulary,
+    make_folder,
     require_at_least_one,
+    require_not_negative,
     require_share,
 )
 from gemma_metamon.commands._rounds import Journal, Step, carry_out, run_command
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
@@ -110,16 +113,17 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> int:
     from filelock import FileLock, Timeout
 
-    from gemma_metamon.commands._round_results import as_table, report, require_libraries
+    from gemma_metamon.commands._round_results import as_table, report
 
+    require_extra("battle", "improve")
+    require_extra("report", "improve")
     _check(args)
-    require_libraries()
     begin = _begin(args)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name not in FREE}
     journal = Journal(args.out / "improve.json", settings)
     rounds = Rounds(args, begin)
     rounds.check_players()
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out, "out")
     try:
         with FileLock(args.out / ".lock", timeout=0):
             carry_out(rounds.steps(), journal, rounds.work)
@@ -140,9 +144,7 @@ def _check(args: argparse.Namespace) -> None:
     numbers = ("rounds", "battles_per_round", "steps_per_round", "max_turns", "concurrency", "batch_size_per_gpu")
     require_at_least_one(args, *numbers, "grad_accum", "workers", "eval_battles")
     require_share(args, "collected_share")
-    for flag in ("past_rounds", "temperature", "dloader_workers"):
-        if getattr(args, flag) < 0:
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must not be negative")
+    require_not_negative(args, "past_rounds", "temperature", "dloader_workers")
     if args.run_dir is None and args.model_gin_config is None:
         raise ConfigError(
             "nothing to begin with: give --run_dir of a trained agent, or --model_gin_config for a new one"

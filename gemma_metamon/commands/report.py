@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.errors import ConfigError
-from gemma_metamon.reports import require_libraries
+from gemma_metamon.commands._arguments import require_not_negative
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -34,9 +34,8 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.replays < 0:
-        raise ConfigError(f"--replays {args.replays}; it must not be negative")
-    require_libraries("a report")
+    require_not_negative(args, "replays")
+    require_extra("report", "a report")
     from gemma_metamon.reports.evaluation import write_report
 
     print(write_report(args.folder, run_dirs=args.run_dir, replays=args.replays))

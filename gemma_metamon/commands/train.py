@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import importlib.util
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,11 @@ from gemma_metamon.commands._arguments import (
     add_tokenizer_argument,
     load_vocabulary,
     require_at_least_one,
+    require_not_negative,
     require_share,
 )
-from gemma_metamon.errors import ConfigError, MissingDependencyError, MissingFileError
+from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -202,8 +203,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_numbers(args: argparse.Namespace) -> None:
     require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
     require_share(args, "custom_replay_sample_weight", "holdout_share", "max_set_aside")
-    if args.dloader_workers < 0:
-        raise ConfigError(f"--dloader_workers {args.dloader_workers}; it must not be negative")
+    require_not_negative(args, "dloader_workers")
 
 
 def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
@@ -233,8 +233,7 @@ def _check_evaluation(args: argparse.Namespace) -> None:
     require_at_least_one(args, "eval_every", "eval_battles")
     if not args.eval_gens:
         return
-    if importlib.util.find_spec("poke_env") is None:
-        raise MissingDependencyError("--eval_gens needs poke-env: pip install 'gemma-metamon[battle]', or leave it out")
+    require_extra("battle", "--eval_gens")
     from gemma_metamon.showdown.baselines import player_class
     from gemma_metamon.showdown.installation import find_node
     from gemma_metamon.showdown.teams import load_teams

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.explain.follow import Decision, Follower
 from gemma_metamon.explain.page import Explanation, render_page, render_section, result_of
 from gemma_metamon.whole_files import written_whole
@@ -27,17 +26,10 @@ class Watcher:
 
     One battle is watched at a time: the first to begin, and after its end the next to begin. `<folder>/now.html` loads
     itself again every two seconds; a battle that is over has a page of its own, `<folder>/<battle>.html`.
-
-    Raises:
-        ConfigError: a folder that cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--watch {folder} cannot be made ({error}); name another folder") from error
         self._lock = threading.Lock()  # each policy tells of its decisions from a thread of its own
         self._begun: set[tuple[str, str]] = set()
         self._watched: tuple[str, str] | None = None

@@ -39,10 +39,11 @@ from typing import Any
 from poke_env.player import Player
 
 from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
 from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, legs_of
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
-from gemma_metamon.showdown.ratings import Rating, rate, require_library
+from gemma_metamon.showdown.ratings import Rating, rate
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.whole_files import written_whole
 
@@ -152,11 +153,11 @@ async def evaluate(
 
     Raises:
         ConfigError: a contestant would meet itself, or `out` holds an evaluation already.
-        MissingDependencyError: `rated`, and the rating library is not installed.
+        MissingDependencyError: `rated`, and the extra `report` is not installed.
         ServerError: not one battle could be played.
     """
     if rated:
-        require_library()
+        require_extra("report", "a rating")
     results = [PairResult(player=player, opponent=opponent) for player, opponent in pairs]
     evaluation = Evaluation(battle_format=battle_format, battles_per_pair=n_battles, seed=seed, pairs=results)
     draws = draw_teams(len(teams), n_battles, seed)

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.extras import require_extra
+from gemma_metamon.intervals import Z_95
 
 MEAN_RATING = 1500.0
 PRIOR_DEVIATION = 350.0
 LADDER_DEVIATION = 130.0
 """Spread of the players of Showdown's ladder, as its GXE takes them to be."""
 _ELO = 400 / math.log(10)  # Elo points per unit of log odds
-_Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +42,10 @@ class Rating:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval of the Elo rating."""
-        return self.elo - _Z_95 * self.deviation, self.elo + _Z_95 * self.deviation
+        return self.elo - Z_95 * self.deviation, self.elo + Z_95 * self.deviation
 
     def as_dict(self) -> dict[str, Any]:
         return {"elo": self.elo, "interval_95": [*self.interval], "deviation": self.deviation, "gxe": self.gxe}
-
-
-def require_library() -> None:
-    """Raises MissingDependencyError where choix is not installed; call it before the battles."""
-    try:
-        import choix  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "ratings need the package choix, which is not installed; pip install 'gemma-metamon[report]'"
-        ) from error
 
 
 def rate(
@@ -68,9 +58,9 @@ def rate(
         prior_deviation: Elo points; how far from the mean an unknown player may be.
 
     Raises:
-        MissingDependencyError: choix is not installed.
+        MissingDependencyError: the extra `report` is not installed.
     """
-    require_library()
+    require_extra("report", "a rating")
     from choix import opt_pairwise
     from choix.opt import PairwiseFcts
 

@@ -1,0 +1,47 @@
+"""What the base install goes without is asked for in one sentence, by the command that needs it, before anything."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from gemma_metamon.commands import main
+from gemma_metamon.extras import EXTRAS
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_round", "1", "--steps_per_round", "1"]
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "command"),
+    [
+        ("poke_env", "battle", ["evaluate", "--players", "RandomPlayer"]),
+        (
+            "poke_env",
+            "battle",
+            ["collect", "--players=RandomPlayer", "--format=gen1ou", "--battles=1", "--out=x"],
+        ),
+        ("poke_env", "battle", ["improve", "--run_dir", "nowhere", *IMPROVE]),
+        ("choix", "report", ["improve", "--run_dir", "nowhere", *IMPROVE]),
+        ("choix", "report", ["evaluate", "--players", "RandomPlayer", "TypeTrainer", "--round_robin"]),
+        ("matplotlib", "report", ["evaluate", "--players", "RandomPlayer", "--out", "x"]),
+        ("jinja2", "report", ["explain", "nowhere", "--run_dir", "nowhere"]),
+        ("jinja2", "report", ["report", "nowhere"]),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    package: str, extra: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    assert main(command) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(f" needs {package}; pip install 'gemma-metamon[{extra}]'")
+    assert "\n" not in said
+
+
+def test_extras_are_those_of_the_package() -> None:
+    text = PYPROJECT.read_text(encoding="utf-8")
+    for extra, packages in EXTRAS.items():
+        (declared,) = re.findall(rf"^{extra} = \[(.*)\]", text, re.MULTILINE)
+        assert all(f'"{package.replace("_", "-")}>=' in declared for package in packages)
