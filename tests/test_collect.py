@@ -3,6 +3,7 @@ import asyncio
 import json
 import random
 import shutil
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -277,6 +278,9 @@ def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_
     [
         (["--battles", "0"], ConfigError, "--battles 0; it must be at least 1"),
         (["--temperature", "-1"], ConfigError, "--temperature -1.0; it must not be negative"),
+        (["--timeout_s", "0"], ConfigError, "--timeout_s 0.0; it must be above 0"),
+        (["--server", "localhost"], ConfigError, "--server localhost; give its address, as ws://"),
+        (["--out", __file__], ConfigError, "--out .* cannot be made .*; name another folder"),
         (["--opponents", "Nobody"], ConfigError, "no player is called 'Nobody'.*nor is 'Nobody' the folder of a run"),
         (["--players", "Nobody"], ConfigError, "no player is called 'Nobody'"),
         (["--format", "gen7ou"], MissingFileError, "no team for format 'gen7ou'"),
@@ -323,6 +327,28 @@ def test_unreachable_server_is_an_error() -> None:
         ServerError, match=r"cannot connect to ws://127\.0\.0\.1:1/showdown/websocket; is a Showdown server"
     ):
         play("ws://127.0.0.1:1/showdown/websocket", RandomPlayer, RandomPlayer)
+
+
+def test_a_server_that_says_nothing_is_silence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(ServerError, match=r"heard nothing .* 0\.5 s"):
+        play(f"ws://127.0.0.1:{deaf.getsockname()[1]}/", RandomPlayer, RandomPlayer, timeout_s=0.5)
+
+
+@pytest.mark.server
+@needs_node
+def test_a_last_battle_that_cannot_be_written_is_an_error(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "gen1ou").write_text("where the folder should be")
+    player = scripted("RandomPlayer")
+    with pytest.raises(ServerError, match=r"failed on battle-gen1ou-\d+: FileExistsError"):
+        asyncio.run(
+            collect(
+                [Matchup(player=player, opponent=player, battles=1)],
+                battle_format="gen1ou",
+                teams=load_teams("gen1ou"),
+                websocket_url=server.websocket_url,
+                out=tmp_path,
+            )
+        )
 
 
 @pytest.mark.server

@@ -46,6 +46,12 @@ class _Watch:
     def stop(self) -> None:
         self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
 
+    def check_failure(self) -> None:
+        """Raises ServerError where a message could not be dealt with."""
+        if self.failure is not None:
+            where, error = self.failure
+            raise ServerError(f"{self.player.username} failed on {where}: {type(error).__name__}: {error}") from error
+
     def check(self) -> None:
         """Raises ServerError for what no amount of waiting mends."""
         name, client = self.player.username, self.player.ps_client
@@ -54,9 +60,7 @@ class _Watch:
                 raise ServerError(f"the server refused {name}'s team for {self.player.format}: {popup}")
             if re.search("format is invalid|was not found|not accepting challenges|already using the name", popup):
                 raise ServerError(f"the server refused {name}: {popup}")
-        if self.failure is not None:
-            where, error = self.failure
-            raise ServerError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+        self.check_failure()
         if client._listening_coroutine.done():
             if client.logged_in.is_set():
                 raise ServerError(f"{name} lost the connection to {client.websocket_url}")
@@ -122,6 +126,8 @@ async def _watched(
                 popups = " / ".join(popup for watch in watches for popup in watch.popups) or "nothing"
                 raise ServerError(f"{silence()}; popups before: {popups}")
         await running
+        for watch in watches:
+            watch.check_failure()  # of the last battle's end
         # after a failure they stay: errors in battles that were given up concern nobody, and asyncio would print them
         for watch in watches:
             watch.stop()
@@ -133,8 +139,13 @@ async def _watched(
 async def disconnect(*players: Player) -> None:
     """Closes the players' connections; call it when they are done, or the server keeps their names."""
     for player in players:
-        if not player.ps_client._listening_coroutine.done():
-            await player.ps_client.stop_listening()  # type: ignore[no-untyped-call]
+        client = player.ps_client
+        if client._listening_coroutine.done():
+            continue
+        if hasattr(client, "websocket"):
+            await client.stop_listening()  # type: ignore[no-untyped-call]
+        else:  # it is still connecting
+            client._listening_coroutine.cancel()
 
 
 def plain(popup: str) -> str:
