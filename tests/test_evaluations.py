@@ -104,6 +104,7 @@ def test_an_interrupt_ends_the_evaluation_at_once() -> None:
     [
         (["--eval_gens", "1", "--eval_opponents", "Nobody"], "'Nobody'"),
         (["--eval_gens", "2"], "gen2ou"),
+        (["--eval_gens", "1", "--eval_device", "gameboy"], "device 'gameboy' cannot be used"),
         (["--eval_gens", "1", "--eval_every", "0"], "--eval_every 0; it must be at least 1"),
         (["--eval_gens", "1", "--eval_battles", "0"], "--eval_battles 0; it must be at least 1"),
     ],

@@ -1,11 +1,13 @@
 """`gemma-metamon improve`: steps that are done once each however often it is stopped, and what comes of them."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from poke_env.player import RandomPlayer
 from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
-from gemma_metamon.commands import build_parser, main
+from gemma_metamon.commands import _rounds, build_parser, main
 from gemma_metamon.commands._round_results import as_table, rating_curve, together
 from gemma_metamon.commands._rounds import Journal, Step, carry_out
 from gemma_metamon.commands.improve import Rounds, _count_battles
@@ -88,6 +90,21 @@ def test_more_rounds_go_on_after_the_last(tmp_path: Path) -> None:
     assert worked == STEPS
 
 
+def sleep_as_child(arguments: list[str]) -> None:
+    time.sleep(600)
+
+
+def test_an_interrupt_ends_the_step_that_is_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rounds, "_work_as_child", sleep_as_child)
+    monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.1)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        _rounds.run_command([], STEPS[0])
+    for child in multiprocessing.active_children():
+        child.join(10)
+    assert multiprocessing.active_children() == []
+
+
 def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
     path = tmp_path / "improve.json"
     Journal(path, {"format": "gen1ou", "opponents": ["A", "B"]}).finish(STEPS[0], 1.0)
@@ -134,6 +151,8 @@ def test_a_battle_counts_as_collected_once_whatever_the_views_of_it(tmp_path: Pa
         (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
         (["--model_gin_config", TINY, "--rounds", "0"], "--rounds 0; it must be at least 1"),
         (["--model_gin_config", TINY, "--past_rounds", "-1"], "--past_rounds -1; it must not be negative"),
+        (["--model_gin_config", TINY, "--seed", "-1"], "--seed -1; it must be within 0 to 4294967295"),
+        (["--model_gin_config", TINY, "--device", "gameboy"], "device 'gameboy' cannot be used"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_no_folder(

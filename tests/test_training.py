@@ -121,6 +121,8 @@ REFUSALS = {
         ["--gin_override", "MultiTaskAgent.critic_type = @actor_critic.NCritics"],
         "critic_type is NCritics, but MultiTaskAgent learns with NCriticsTwoHot",
     ),
+    "a seed": (["--seed", "-1"], "--seed -1; it must be within 0 to 4294967295"),
+    "no folder to save in": (["--save_dir", __file__], "run cannot be made (Not a directory); name another folder"),
     "a word list": (["--tokenizer", "words.json"], "no word list words.json"),
     "no weights": (
         [

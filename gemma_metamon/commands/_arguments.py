@@ -45,6 +45,12 @@ def require_not_negative(args: argparse.Namespace, *flags: str) -> None:
             raise ConfigError(f"--{flag} {getattr(args, flag)}; it must not be negative")
 
 
+def require_seed(args: argparse.Namespace) -> None:
+    """Raises ConfigError for a --seed that training's generators do not take."""
+    if not 0 <= args.seed < 2**32:
+        raise ConfigError(f"--seed {args.seed}; it must be within 0 to {2**32 - 1}")
+
+
 def require_websocket(args: argparse.Namespace) -> None:
     """Raises ConfigError for a --server that is no websocket's address."""
     if args.server is not None and not args.server.startswith(("ws://", "wss://")):

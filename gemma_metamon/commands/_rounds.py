@@ -17,6 +17,8 @@ from typing import Any
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.whole_files import written_whole
 
+STOP_TIMEOUT_S = 10.0
+
 
 @dataclass(frozen=True)
 class Step:
@@ -94,7 +96,11 @@ def run_command(arguments: Sequence[str], step: Step) -> None:
     print(f"\n{step}\n$ gemma-metamon {' '.join(arguments)}", file=sys.stderr, flush=True)
     process = multiprocessing.get_context("spawn").Process(target=_work_as_child, args=(list(arguments),))
     process.start()
-    process.join()
+    try:
+        process.join()
+    finally:  # ctrl-C in a terminal interrupts it, too; an interrupt that came to us alone must not wait for its end
+        process.join(STOP_TIMEOUT_S)
+        process.terminate()
     if process.exitcode != 0:
         raise GemmaMetamonError(
             f"{step} ended with {process.exitcode}, see above; run the same command again to go on with it"

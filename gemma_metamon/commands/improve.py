@@ -18,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     make_folder,
     require_at_least_one,
     require_not_negative,
+    require_seed,
     require_share,
 )
 from gemma_metamon.commands._rounds import Journal, Step, carry_out, run_command
@@ -138,13 +139,18 @@ def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for flags that cannot work, alone or together, MissingFileError for teams or battles."""
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
+    from gemma_metamon.showdown.installation import find_node
     from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.training.checkpoints import usable_device
     from gemma_metamon.training.store import is_store
 
     numbers = ("rounds", "battles_per_round", "steps_per_round", "max_turns", "concurrency", "batch_size_per_gpu")
     require_at_least_one(args, *numbers, "grad_accum", "workers", "eval_battles")
     require_share(args, "collected_share")
     require_not_negative(args, "past_rounds", "temperature", "dloader_workers")
+    require_seed(args)
+    usable_device(args.device)
+    find_node()
     if args.run_dir is None and args.model_gin_config is None:
         raise ConfigError(
             "nothing to begin with: give --run_dir of a trained agent, or --model_gin_config for a new one"

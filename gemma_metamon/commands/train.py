@@ -11,8 +11,10 @@ from gemma_metamon.commands._arguments import (
     add_space_arguments,
     add_tokenizer_argument,
     load_vocabulary,
+    make_folder,
     require_at_least_one,
     require_not_negative,
+    require_seed,
     require_share,
 )
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -163,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     logger.info("%s", resolved.text)
     if beyond is not None:
         logger.warning("%s", beyond)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir, "save_dir")
     dataset.preload()
     (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")
     settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
@@ -204,6 +206,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
     require_share(args, "custom_replay_sample_weight", "holdout_share", "max_set_aside")
     require_not_negative(args, "dloader_workers")
+    require_seed(args)
 
 
 def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
@@ -237,7 +240,9 @@ def _check_evaluation(args: argparse.Namespace) -> None:
     from gemma_metamon.showdown.baselines import player_class
     from gemma_metamon.showdown.installation import find_node
     from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.training.checkpoints import usable_device
 
+    usable_device(args.eval_device)
     for opponent in args.eval_opponents:
         player_class(opponent)
     for battle_format in _eval_formats(args):

@@ -192,7 +192,7 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
         DataError: a damaged checkpoint.
         CheckpointMismatchError: one that this version of the package would read differently.
     """
-    chosen = _usable_device(device)
+    chosen = usable_device(device)
     meta = read_meta(folder)
     configs.load_text(meta.config)
     view = meta.view()
@@ -202,7 +202,8 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
     return agent.to(chosen).eval(), meta
 
 
-def _usable_device(name: str | None) -> torch.device:
+def usable_device(name: str | None) -> torch.device:
+    """The device of that name; None is CUDA where there is some, else the CPU. Raises ConfigError if it is no use."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
