@@ -28,6 +28,8 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("matplotlib", "report", ["evaluate", "--players", "RandomPlayer", "--out", "x"]),
         ("jinja2", "report", ["explain", "nowhere", "--run_dir", "nowhere"]),
         ("jinja2", "report", ["report", "nowhere"]),
+        ("poke_env", "battle", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
+        ("jinja2", "report", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(

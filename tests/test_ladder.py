@@ -457,6 +457,8 @@ def test_a_password_and_its_assertion_never_reach_a_log(
         (["--player", "RandomPlayer", "--format", "gen5ou"], "no team for format 'gen5ou'"),
         (["--player", "RandomPlayer", "--format", "gen9vgc2025"], "no singles format"),
         (["--player", "RandomPlayer", "--battles", "0"], "must be at least 1"),
+        (["--player", "RandomPlayer", "--temperature", "nan"], "--temperature nan; it must be above 0"),
+        (["--player", "RandomPlayer", "--out", __file__], "test_ladder.py cannot be made (File exists)"),
         (["--player", "RandomPlayer", "--server", "main"], "administrators' leave"),
         (["--player", "RandomPlayer", "--server", "pokeagent"], "begin with PAC"),
         (["--player", "RandomPlayer", "--server", "ws://127.0.0.1:9/x"], "cannot be reached"),

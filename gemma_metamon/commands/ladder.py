@@ -6,12 +6,19 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import add_watch_argument, load_watcher, require_at_least_one
+from gemma_metamon.commands._arguments import (
+    add_watch_argument,
+    load_watcher,
+    make_folder,
+    require_above_zero,
+    require_at_least_one,
+)
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +66,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--player", help="in place of an agent: a scripted player, such as SimpleHeuristicsPlayer")
     parser.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
     parser.add_argument("--battles", type=int, default=10, help="stop after so many (default: %(default)s)")
-    parser.add_argument("--team", type=Path, help="a folder of teams in Showdown's export format (default: our own)")
+    parser.add_argument(
+        "--team",
+        "--team_dir",
+        type=Path,
+        help="a folder of teams in Showdown's export format (default: the packaged teams)",
+    )
     parser.add_argument("--concurrency", type=int, default=1, help="battles at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder of the results (default: ladder/USERNAME-FORMAT)")
     parser.add_argument("--decision_s", type=float, default=10.0, help="deadline per decision (default: %(default)s)")
@@ -85,17 +97,18 @@ class _NoPassword(argparse.Action):
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
+    require_above_zero(args, "decision_s", "temperature")
     if (args.player is None) == (args.run_dir is None):
         raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player)")
     if args.run_dir is not None and not args.run_dir.is_dir():
         raise MissingFileError(f"--run_dir {args.run_dir}: no such folder")
     if args.watch is not None and args.run_dir is None:
         raise ConfigError("--watch shows what an agent thinks; it goes with --run_dir")
-    if args.decision_s <= 0:
-        raise ConfigError(f"--decision_s {args.decision_s}; a decision takes time")
+    require_extra("battle", "ladder")
+    require_extra("report", "ladder")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants
+    from gemma_metamon.commands._players import checkpoint_folders, contestants
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
     from gemma_metamon.showdown.contestants import scripted
@@ -118,18 +131,23 @@ def run(args: argparse.Namespace) -> int:
     sparring = [scripted(name) for name in args.sparring]
     args.teams = _teams(args)
     spec = args.player or (str(args.run_dir) if args.ckpt is None else f"{args.run_dir}@{args.ckpt}")
-    (contestant,) = contestants(
-        [spec],
-        device=args.device,
-        sample=args.sample,
-        temperature=args.temperature,
-        max_battles=2 * args.concurrency + 2,  # a battle may begin before the end of the one before it is told
-        seed=args.seed,
-        observer=load_watcher(args),
-    )
-    results = Results(args.out or Path("ladder") / f"{args.username}-{args.format}", page=replay_page)
+    checkpoint_folders([spec])  # looks whether it is there
+    out = args.out or Path("ladder") / f"{args.username}-{args.format}"
+    make_folder(out, "out")
+    results = Results(out, page=replay_page)
+    if results.finished:
+        logger.info("%s has %d battles already, which count among --battles %d", out, results.finished, args.battles)
     try:
-        with _local_server() if server is None else _given(server) as where:
+        (contestant,) = contestants(
+            [spec],
+            device=args.device,
+            sample=args.sample,
+            temperature=args.temperature,
+            max_battles=2 * args.concurrency + 2,  # a battle may begin before the end of the one before it is told
+            seed=args.seed,
+            observer=load_watcher(args),
+        )
+        with _local_server() if server is None else nullcontext(server) as where:
             return asyncio.run(_play(args, contestant, sparring, where, password, results))
     finally:
         results.close()
@@ -155,11 +173,6 @@ def _teams(args: argparse.Namespace) -> list[str]:
                     f"{'; '.join(reasons)}"
                 )
     return teams
-
-
-@contextmanager
-def _given(server: "LadderServer") -> "Iterator[LadderServer]":
-    yield server
 
 
 @contextmanager
