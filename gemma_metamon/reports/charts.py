@@ -41,10 +41,10 @@ _PNG_DPI = 150
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share with its 95 % interval: of wins, or of what `Curve` follows."""
+class Estimate:
+    """A number with its 95 % interval: the share of battles won, or Elo."""
 
-    share: float
+    value: float
     low: float
     high: float
 
@@ -98,7 +98,7 @@ def heat_map(rows: Sequence[str], columns: Sequence[str], rates: Mapping[tuple[s
     return figure
 
 
-def win_rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> Figure:
+def win_rate_bars(rates: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """A panel for each player: a bar for each opponent, with its 95 % interval."""
     heights = [0.6 + 0.34 * len(opponents) for opponents in rates.values()]
     with matplotlib.rc_context(_STYLE):
@@ -111,8 +111,8 @@ def win_rate_bars(rates: Mapping[str, Mapping[str, Rate]]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Rate]) -> None:
-    shares = 100 * np.array([rate.share for rate in rates])
+def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Estimate]) -> None:
+    shares = 100 * np.array([rate.value for rate in rates])
     lows, highs = 100 * np.array([[rate.low, rate.high] for rate in rates]).T
     places = range(len(names))
     axes.barh(places, shares, height=0.62, color=COLOURS[0])
@@ -129,12 +129,12 @@ def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Rate]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def rating_dots(ratings: Mapping[str, Rate]) -> Figure:
+def rating_dots(ratings: Mapping[str, Estimate]) -> Figure:
     """Elo with 95 % intervals, in the order given: of the rounds of self-play this is their curve."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.2, 0.9 + 0.34 * len(ratings)), layout="constrained")
         axes = figure.subplots()
-        elo = np.array([rating.share for rating in ratings.values()])
+        elo = np.array([rating.value for rating in ratings.values()])
         lows, highs = np.array([[rating.low, rating.high] for rating in ratings.values()]).T
         places = range(len(ratings))
         axes.errorbar(elo, places, xerr=[elo - lows, highs - elo], fmt="o", color=COLOURS[0], capsize=3, lw=1.4)

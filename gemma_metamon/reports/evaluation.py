@@ -98,7 +98,7 @@ def _evaluation_parts(
         charts.save_png(bars, folder / "bars.png")
         figures.append((bars, "Battles won against each opponent, with 95 % intervals"))
     ratings = {
-        row["name"]: charts.Rate(row["rating"]["elo"], *row["rating"]["interval_95"])
+        row["name"]: charts.Estimate(row["rating"]["elo"], *row["rating"]["interval_95"])
         for row in evaluation["contestants"]
         if row["rating"] is not None
     }
@@ -115,19 +115,21 @@ def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:
     return [Chart(Markup(charts.as_svg(figure)), says) for figure, says in figures]
 
 
-def _rates_by_player(evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]) -> dict[str, dict[str, charts.Rate]]:
+def _rates_by_player(
+    evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, charts.Estimate]]:
     """For each checkpoint, or for all where none plays: its rates against those it met, in the order of contestants."""
     names = [row["name"] for row in evaluation["contestants"]]
     players = [row["name"] for row in evaluation["contestants"] if row["kind"] == "checkpoint"] or names
-    rates: dict[str, dict[str, charts.Rate]] = {}
+    rates: dict[str, dict[str, charts.Estimate]] = {}
     for player in players:
         for opponent in names:
             for pair in pairs:
                 if (pair["player"], pair["opponent"]) == (player, opponent):
-                    rates.setdefault(player, {})[opponent] = charts.Rate(pair["win_rate"], *pair["interval_95"])
+                    rates.setdefault(player, {})[opponent] = charts.Estimate(pair["win_rate"], *pair["interval_95"])
                 elif (pair["opponent"], pair["player"]) == (player, opponent):
                     share, interval = pair["losses"] / pair["battles"], wilson_interval(pair["losses"], pair["battles"])
-                    rates.setdefault(player, {})[opponent] = charts.Rate(share, *interval)
+                    rates.setdefault(player, {})[opponent] = charts.Estimate(share, *interval)
     return rates
 
 

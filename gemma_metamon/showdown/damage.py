@@ -200,7 +200,6 @@ def _fighter(
     pokemon: Pokemon, battle: Battle, conditions: Mapping[SideCondition, int], known_stats: Mapping[str, float]
 ) -> Fighter:
     usual = _usual_stats(pokemon)
-    screens = {name for name in ("reflect", "lightscreen") if _has_screen(name, pokemon, conditions)}
     types = tuple(pokemon.types)
     return Fighter(
         gen=battle.gen,
@@ -214,7 +213,7 @@ def _fighter(
         boosts=dict(pokemon.boosts),
         status=pokemon.status,
         ability=pokemon.ability if battle.gen >= 3 else None,
-        screens=frozenset(screens),
+        screens=_screens(pokemon, conditions),
         behind_substitute=Effect.SUBSTITUTE in pokemon.effects,
     )
 
@@ -226,8 +225,8 @@ def _usual_stats(pokemon: Pokemon) -> dict[str, float]:
     return {**stats, "hp": (2 * pokemon.base_stats["hp"] + gain) * pokemon.level / 100 + pokemon.level + 10}
 
 
-def _has_screen(name: str, pokemon: Pokemon, conditions: Mapping[SideCondition, int]) -> bool:
+def _screens(pokemon: Pokemon, conditions: Mapping[SideCondition, int]) -> frozenset[str]:
     """A screen protects one Pokémon in generation 1, its side from generation 2 on."""
-    own = {effect.name.replace("_", "").lower() for effect in pokemon.effects}
-    side = {condition.name.replace("_", "").lower() for condition in conditions}
-    return name in own or name in side or (name in ("reflect", "lightscreen") and "auroraveil" in side)
+    there = {sign.name.replace("_", "").lower() for sign in (*pokemon.effects, *conditions)}
+    both = {"reflect", "lightscreen"}
+    return frozenset(both if "auroraveil" in there else both & there)
