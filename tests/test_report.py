@@ -211,9 +211,10 @@ def test_bad_folders_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(DataError, match=r"line 2 of .*battles\.jsonl is not JSON"):
         write_report(tmp_path / "ev")
     (tmp_path / "ev" / "battles.jsonl").unlink()
-    (tmp_path / "ev" / "results.json").write_text('{"format": "gen1ou"}')
-    with pytest.raises(DataError, match=r"results\.json is not what `gemma-metamon evaluate` writes: KeyError"):
-        write_report(tmp_path / "ev")
+    for content in ('{"format": "gen1ou"}', '{"format": "gen1ou", "pairs": [], "contestants": []}'):
+        (tmp_path / "ev" / "results.json").write_text(content)
+        with pytest.raises(DataError, match=r"ev holds files that `gemma-metamon` has not written: .*pair"):
+            write_report(tmp_path / "ev")
     (tmp_path / "ev" / "results.json").write_text("{")
     assert main(["report", str(tmp_path / "ev")]) == 1
     assert "results.json is not JSON" in capsys.readouterr().err

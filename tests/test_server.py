@@ -222,8 +222,9 @@ def test_background_server_is_started_seen_and_stopped(own_cache: Path, capsys: 
 @needs_node
 def test_validator_accepts_and_gives_its_reasons() -> None:
     snorlax = "Snorlax\nEVs: 252 HP / 252 Atk / 252 Spe\n- Body Slam\n- {}\n- Self-Destruct\n- Rest"
-    assert installation.validate_team("gen1ou", snorlax.format("Earthquake")) == []
-    reasons = installation.validate_team("gen1ou", snorlax.format("Spore"))
+    teams = [snorlax.format(move) for move in ("Earthquake", "Spore")]
+    accepted, reasons = installation.validate_teams("gen1ou", teams)
+    assert accepted == []
     assert any("Spore" in reason for reason in reasons)
 
 
@@ -231,4 +232,4 @@ def test_validator_accepts_and_gives_its_reasons() -> None:
 @needs_node
 def test_validating_for_an_unknown_format_is_an_error() -> None:
     with pytest.raises(ServerError, match="'gen1nothing'"):
-        installation.validate_team("gen1nothing", "Tauros")
+        installation.validate_teams("gen1nothing", ["Tauros"])

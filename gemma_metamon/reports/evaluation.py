@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -73,14 +74,17 @@ def write_report(
     evaluation = _read_json(results) if results.is_file() else None
     try:
         parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays, extra)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{results} is not what `gemma-metamon evaluate` writes: {error!r}") from error
-    page = TEMPLATES.get_template("report.html.j2").render(
-        title=f"Battles in {evaluation['format']}" if evaluation else f"Training of {folder.resolve().name}",
-        evaluation=evaluation,
-        runs=[(run_dir.resolve().name, _charts(run_charts(run_dir))) for run_dir in runs],
-        **{"charts": [], "pairs": [], "battle_groups": [], "replays": replays, **parts},
-    )
+        page = TEMPLATES.get_template("report.html.j2").render(
+            title=f"Training of {folder.resolve().name}"
+            if evaluation is None
+            else f"Battles in {evaluation['format']}",
+            evaluation=evaluation,
+            runs=[(run_dir.resolve().name, _charts(run_charts(run_dir))) for run_dir in runs],
+            **{"charts": [], "pairs": [], "battle_groups": [], "replays": replays, **parts},
+        )
+    except (KeyError, TypeError, UndefinedError) as error:
+        folders = " or ".join(dict.fromkeys(map(str, (folder, *runs))))
+        raise DataError(f"{folders} holds files that `gemma-metamon` has not written: {error!r}") from error
     path = folder / "report.html"
     with written_whole(path) as staged:
         staged.write_text(page, encoding="utf-8")

@@ -91,13 +91,11 @@ def _install(folder: Path) -> None:
         (package / place).write_bytes((ASSETS / name).read_bytes())
 
 
-def validate_team(battle_format: str, team: str) -> list[str]:
-    """The simulator's reasons against a team (export or packed text); empty when it accepts it."""
-    return validate_teams(battle_format, [team])[0]
-
-
 def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
-    """As `validate_team`, for many at once. Raises ServerError where the validator itself fails: an unknown format."""
+    """The simulator's reasons against each team (export or packed text); empty where it accepts the team.
+
+    Raises ServerError where the validator itself fails: an unknown format.
+    """
     done = subprocess.run(
         [find_node(), "validate.js", battle_format],
         cwd=ensure_installed(),
