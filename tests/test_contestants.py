@@ -42,6 +42,11 @@ def test_contestants_come_in_their_order_and_share_the_policy_of_one_checkpoint(
     assert first.policy is not last.policy
 
 
+def test_the_run_in_this_folder_has_its_name(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run_dir)
+    assert [contestant.name for contestant in found(".")] == ["run@1"]
+
+
 def test_runs_of_one_name_are_told_apart(run_dir: Path, tmp_path: Path) -> None:
     for parent in ("a", "b"):
         shutil.copytree(run_dir, tmp_path / parent / "run")

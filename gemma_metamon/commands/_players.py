@@ -52,7 +52,8 @@ def contestants(
 
     folders = checkpoint_folders(specs)
     labels = {
-        folder: f"{folder.parent.parent.name}@{folder.name.removeprefix('epoch_')}" for folder in folders.values()
+        folder: f"{folder.parent.parent.resolve().name}@{folder.name.removeprefix('epoch_')}"
+        for folder in folders.values()
     }
     found: dict[Path | str, Contestant] = {}
     for spec in specs:

@@ -244,7 +244,7 @@ class Rounds:
 
         checkpoint_folders(self.args.opponents)
         for spec, folder in checkpoint_folders(self.args.eval_opponents).items():
-            if folder.parent.parent.name == self.run_dir.name:
+            if folder.parent.parent.resolve().name == self.run_dir.name:
                 raise ConfigError(
                     f"--eval_opponents {spec} and the agents of this run would both be called {self.run_dir.name!r}; "
                     "choose another name for --out"
