@@ -185,6 +185,13 @@ def test_the_interval_is_wilsons(wins: int, battles: int, low: float, high: floa
     assert wilson_interval(wins, battles) == pytest.approx((low, high), abs=1e-12)
 
 
+def test_the_interval_holds_the_share_even_where_all_or_none_were_won() -> None:
+    for battles in range(1, 600):
+        for wins in (0, battles // 2, battles):
+            low, high = wilson_interval(wins, battles)
+            assert 0 <= low <= wins / battles <= high <= 1
+
+
 # --- failures ------------------------------------------------------------------------------------------------------
 
 

@@ -157,13 +157,13 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     report = {**evaluation.as_dict(), **_of_policies(found)}
+    print(json.dumps(report) if args.json else as_table(report))
     if args.out is not None:
         from gemma_metamon.reports.evaluation import write_report
 
         runs = dict.fromkeys(folder.parent.parent for folder in folders.values())
         curves = [run for run in runs if (run / "metrics.jsonl").is_file()]
         print(f"wrote {write_report(args.out, run_dirs=curves)}", file=sys.stderr)
-    print(json.dumps(report) if args.json else as_table(report))
     if evaluation.unfinished is not None:
         wanted = args.battles * len(pairs)
         print(
