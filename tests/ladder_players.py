@@ -75,12 +75,17 @@ async def play(main: Sequence[Ladder], others: Sequence[Ladder] = ()) -> list[Su
 
 def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     """(battle, both names) -> the lines of both sides."""
-    battles = defaultdict(list)
+    rows = []
     for folder in folders:
         results = Results(folder)
-        for row in results.rows.values():
-            battles[(row["battle"], *sorted((row["username"], row["opponent"])))].append(row)
+        rows += results.rows.values()
         results.close()
+    battles = defaultdict(list)
+    # whose first message of a battle was lost may never learn the other's name: it belongs to the other's line
+    for row in sorted(rows, key=lambda row: row["opponent"] == "unknown"):
+        own = (row["battle"], *sorted((row["username"], row["opponent"])))
+        theirs = (key for key in battles if key[0] == row["battle"] and row["username"] in key[1:])
+        battles[next(theirs, own) if row["opponent"] == "unknown" else own].append(row)
     return battles
 
 

@@ -46,6 +46,7 @@ def contestants(
         DataError, CheckpointMismatchError: a checkpoint that cannot be used.
     """
     from gemma_metamon.nets.acting import prepare_to_act
+    from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
     from gemma_metamon.showdown.contestants import learned, scripted
     from gemma_metamon.showdown.players import BatchedPolicy
     from gemma_metamon.training import checkpoints
@@ -63,7 +64,9 @@ def contestants(
         elif folder not in found:
             agent, meta = checkpoints.load_agent(folder, device)
             prepare_to_act(agent, dtype)
-            logger.info("%s", cast("Any", agent).tstep_encoder.describe())
+            encoder = cast("Any", agent).tstep_encoder
+            if isinstance(encoder, GemmaTstepEncoder):
+                logger.info("%s", encoder.describe())
             shared = list(labels.values()).count(labels[folder]) > 1  # runs of one name in two folders
             name = f"{folder.parent.parent}@{meta.epoch}" if shared else labels[folder]
             policy = BatchedPolicy(

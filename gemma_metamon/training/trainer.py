@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from gemma_metamon.nets.batch import Batch, padded_timesteps
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
@@ -90,8 +91,9 @@ class Trainer:
         agent = experiment.build_agent(dataset.view)
         optimizer = experiment.build_optimizer(agent)
         self.agent, self.optimizer = self.accelerator.prepare(agent, optimizer)
-        if self.accelerator.is_main_process:
-            logger.info("%s", self.bare_agent.tstep_encoder.describe())
+        encoder = self.bare_agent.tstep_encoder
+        if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
+            logger.info("%s", encoder.describe())
         self.epoch = 0
         self.updates = 0
         self.draws = 0
