@@ -123,6 +123,14 @@ class Dreaming(RandomPlayer):
         return self.choose_random_move(battle)
 
 
+class Thoughtful(RandomPlayer):
+    """Takes a moment for each choice, so that a battle outlasts what is done to it."""
+
+    async def choose_move(self, battle: AbstractBattle) -> BattleOrder:  # type: ignore[override]
+        await asyncio.sleep(0.1)
+        return self.choose_random_move(battle)
+
+
 class Failing(RandomPlayer):
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         raise ZeroDivisionError("no idea")

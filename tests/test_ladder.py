@@ -18,6 +18,7 @@ from ladder_players import (
     Hanging,
     Leaderless,
     Stubborn,
+    Thoughtful,
     ladder,
     play,
     rows_by_battle,
@@ -322,7 +323,7 @@ def test_stopping_once_finishes_what_runs_and_a_restart_goes_on_counting(server:
 def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(server: Server, tmp_path: Path) -> None:
     async def stopped() -> list[str]:
         mine = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
-        other = ladder("NoSwitchRandomPlayer", server.websocket_url)
+        other = ladder(Thoughtful, server.websocket_url)
         theirs = asyncio.create_task(other.run())
         ours = asyncio.create_task(play([mine]))
         while not (mine.battles and next(iter(mine.battles.values())).outcome.turns > 2):
