@@ -2,8 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,17 +80,11 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.server import running_server
     from gemma_metamon.showdown.teams import load_teams
 
-    @contextmanager
-    def own_server() -> Iterator[str]:
-        with running_server() as server:
-            yield server.websocket_url
-
     teams = load_teams(args.format, args.team_dir)
     matchups = _draw_matchups(args)
-    with (
-        nullcontext(args.server) if args.server else own_server() as websocket_url,
-        tqdm(total=args.battles, unit="battle", desc=args.format) as bar,
-    ):
+    with ExitStack() as stack:
+        websocket_url = args.server or stack.enter_context(running_server()).websocket_url
+        bar = stack.enter_context(tqdm(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
             collect(
                 matchups,

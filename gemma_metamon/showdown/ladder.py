@@ -372,14 +372,12 @@ class Ladder:
             return
         if played.result() not in FINISHED:
             return
-        outcome = played.outcome
-        opponent = next((name for name in outcome.players if name != self._username), "unknown")
-        ratings = outcome.ratings.get(self._username)
+        ratings = played.outcome.ratings.get(self._username)
         name = BattleFileName(
             battle_id=f"ladder-{'-'.join(played.log_name.split('-')[1:])}",
             rating=None if ratings is None else ratings[0],
             player=_NOT_IN_FILE_NAMES.sub("-", self._username),
-            opponent=_NOT_IN_FILE_NAMES.sub("-", opponent),
+            opponent=_NOT_IN_FILE_NAMES.sub("-", played.opponent),
             played_at=datetime.now().replace(microsecond=0),
             won=record.won,
         )

@@ -128,6 +128,10 @@ class LadderBattle:
         self.reconnects += 1
         self.in_room = False
 
+    @property
+    def opponent(self) -> str:
+        return next((name for name in self.outcome.players if name != self.username), "unknown")
+
     def row(self, result: str, reason: str) -> dict[str, Any]:
         """The battle's line in the results."""
         outcome = self.outcome
@@ -136,7 +140,7 @@ class LadderBattle:
             "battle": self.tag,
             "username": self.username,
             "format": self._format,
-            "opponent": next((name for name in outcome.players if name != self.username), "unknown"),
+            "opponent": self.opponent,
             "result": result,
             "reason": reason,
             "rating_before": before,
