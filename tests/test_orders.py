@@ -9,7 +9,7 @@ from poke_env.battle import Battle
 from poke_env.player import ForfeitBattleOrder, Player, SingleBattleOrder
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.showdown.orders import action_to_order, legal_actions, order_to_action
+from gemma_metamon.showdown.orders import action_to_order, as_sent, legal_actions, order_to_action
 
 BENCH = ("Gengar", "Tauros", "Chansey", "Alakazam", "Starmie")
 MOVES = ("rest", "bodyslam", "selfdestruct", "earthquake")  # by name: bodyslam earthquake rest selfdestruct
@@ -137,6 +137,20 @@ def test_whatever_is_legal_round_trips_and_something_is(
     assert actions
     if len(disabled) < len(MOVES):
         assert all(order_to_action(action_to_order(action, battle), battle) == action for action in actions)
+
+
+def test_of_two_moves_with_one_name_the_one_that_can_be_used_is_sent() -> None:
+    """As Mimic makes them: by name, the server would take the first."""
+    spent = {"id": "bodyslam", "disabled": True}
+    battle = battle_at([spent, {"id": "rest"}, {"id": "bodyslam"}, {"id": "earthquake"}], canTerastallize="Ghost")
+    assert legal(battle) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
+    sent = {action: as_sent(action_to_order(action, battle), battle) for action in legal(battle)}
+    assert sent[0].message == "/choose move 3"
+    assert sent[9].message == "/choose move 3 terastallize"
+    assert sent[2].message == "/choose move rest"
+    assert sent[4].message == "/choose switch Alakazam"
+    assert {action: order_to_action(order, battle) for action, order in sent.items()} == {a: a for a in sent}
+    assert {as_sent(order, battle).message for order in sent.values()} == {order.message for order in sent.values()}
 
 
 def test_poke_envs_own_orders_have_actions() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from poke_env.battle import Battle, Move
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
-from gemma_metamon.showdown.orders import action_to_order, legal_actions
+from gemma_metamon.showdown.orders import action_to_order, as_sent, legal_actions
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_
     """
     decisions.count += 1
     try:
-        order = await asyncio.wait_for(_ask(player.choose_move, battle), deadline_s)
+        order = as_sent(await asyncio.wait_for(_ask(player.choose_move, battle), deadline_s), battle)
     except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
         why = "late"
     except Exception as error:  # noqa: BLE001 whatever is wrong with the player, the battle must go on
@@ -75,7 +75,7 @@ def fallback_order(battle: Battle, refused: set[str]) -> BattleOrder:
         logger.warning("leaving %s to the server's choice: %s", battle.battle_tag, _named(error))
         orders = []
     orders.sort(key=_power, reverse=True)
-    allowed = (order for order in orders if order.message not in refused)
+    allowed = (order for order in (as_sent(order, battle) for order in orders) if order.message not in refused)
     return next(allowed, Player.choose_default_move())
 
 

@@ -8,7 +8,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from poke_env.battle import Battle, Move, Pokemon
+from poke_env.battle import AbstractBattle, Battle, Move, Pokemon
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
@@ -42,11 +42,27 @@ def action_to_order(action: int, battle: Battle) -> BattleOrder:
 
 def order_to_action(order: BattleOrder, battle: Battle) -> int:
     """The action that gives this order; -1 for an order that no action gives (a forfeit, or "default")."""
-    message = order.message
+    message = as_sent(order, battle).message
     for action, option in _options(battle).items():
-        if option.message == message:
+        if as_sent(option, battle).message == message:
             return action
     return MISSING_ACTION
+
+
+def as_sent(order: BattleOrder, battle: AbstractBattle) -> BattleOrder:
+    """The order, its move named by its place if the request offers two of that name.
+
+    Mimic can copy a move that its Pokémon knows already. Of two moves with one name the server takes the first, and
+    refuses it where its PP are spent.
+    """
+    verb, _, choice = order.message.partition(" move ")
+    move_id, *options = choice.split(" ")
+    offered = (battle.last_request.get("active") or [{}])[0].get("moves", [])
+    places = [place for place, move in enumerate(offered, 1) if move["id"] == move_id]
+    if verb != "/choose" or len(places) < 2:
+        return order
+    usable = [place for place in places if not offered[place - 1].get("disabled")]
+    return SingleBattleOrder(" ".join([verb, "move", str((usable or places)[0]), *options]))
 
 
 def _options(battle: Battle) -> dict[int, BattleOrder]:

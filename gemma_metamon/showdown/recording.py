@@ -12,7 +12,7 @@ from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.showdown.battle_memory import BattleMemory
 from gemma_metamon.showdown.live_state import battle_state
-from gemma_metamon.showdown.orders import order_to_action
+from gemma_metamon.showdown.orders import as_sent, order_to_action
 
 # The server itself ends a battle, as a tie, at turn 1000.
 MAX_TURNS = 1000
@@ -52,13 +52,10 @@ class Recorder:
             recording = self._before(battle)
             order = choose(battle)
             if not inspect.isawaitable(order):
-                self._after(recording, order, battle)
-                return order
+                return self._after(recording, order, battle)
 
             async def later() -> BattleOrder:
-                chosen: BattleOrder = await order
-                self._after(recording, chosen, battle)
-                return chosen
+                return self._after(recording, await order, battle)
 
             return later()
 
@@ -88,8 +85,9 @@ class Recorder:
         recording.actions.append(MISSING_ACTION)
         return recording
 
-    def _after(self, recording: _Recording, order: BattleOrder, battle: Any) -> None:
+    def _after(self, recording: _Recording, order: BattleOrder, battle: Any) -> BattleOrder:
         recording.actions[-1] = order_to_action(order, battle)
+        return as_sent(order, battle)
 
     def _finish(self, battle: Any) -> None:
         recording = self._recordings.pop(battle.battle_tag, None)

@@ -12,6 +12,7 @@ from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.intervals import wilson_interval
+from gemma_metamon.showdown.orders import as_sent
 
 _REFUSALS = ("[Invalid choice]", "[Unavailable choice]")
 
@@ -112,8 +113,7 @@ class ChoiceMeter:
         choices = self._by_battle[battle.battle_tag]
         choices.sent += 1
         choices.latencies_ms.append(1000 * (time.perf_counter() - started))
-        chosen: BattleOrder = order
-        return chosen
+        return as_sent(order, battle)
 
     async def _battle_message(self, split_messages: list[list[str]]) -> None:
         tag = split_messages[0][0].removeprefix(">")
