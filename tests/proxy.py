@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -12,12 +12,16 @@ from websockets.exceptions import ConnectionClosed
 
 @dataclass
 class Faults:
-    """Probabilities per message, in either direction; `delay_s` is the longest wait before a message goes on."""
+    """Probabilities per message, in either direction; `delay_s` is the longest wait before a message goes on.
+
+    Of `lose_first` the first message that contains each is lost, even among those that are spared.
+    """
 
     cut: float = 0.0
     delay_s: float = 0.0
     garble: float = 0.0
     lose: float = 0.0
+    lose_first: list[str] = field(default_factory=list)
 
 
 class Proxy:
@@ -82,11 +86,21 @@ class Proxy:
         try:
             async for message in source:
                 passed += 1
+                if self._is_to_be_lost(str(message)):
+                    continue
                 text = str(message) if passed <= self._spared else await self._harm(str(message))
                 if text is not None:
                     await target.send(text)
         except ConnectionClosed:
             return
+
+    def _is_to_be_lost(self, message: str) -> bool:
+        for part in self.faults.lose_first:
+            if part in message:
+                self.faults.lose_first.remove(part)
+                self.done["lose"] += 1
+                return True
+        return False
 
     async def _harm(self, message: str) -> str | None:
         """What comes out at the other end; None: nothing. Raises ConnectionClosed where the line is cut."""

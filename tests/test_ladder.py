@@ -148,6 +148,48 @@ def test_cut_connections_are_taken_up_again_and_no_battle_is_lost(server: Server
     assert unrecorded(folders) == []
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ["|init|battle", "|/join battle-"],
+        ["|init|battle", "|t:|", "|player|", "|player|", "|rule|", "|request|", "|/join battle-"],
+    ],
+    ids=["its_first_message", "all_of_it"],
+)
+def test_a_battle_whose_beginning_was_lost_is_found(server: Server, tmp_path: Path, lost: list[str]) -> None:
+    """And so it is if the first question for it is lost as well."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    faults = Faults(lose_first=[*lost])
+
+    async def one_battle() -> list[Any]:
+        async with Proxy(server.websocket_url, faults) as proxy:
+            unlucky = ladder("MaxBasePowerPlayer", proxy.url, battles=1, folder=folders[0])
+            other = ladder(
+                "RandomPlayer", server.websocket_url, battles=1, folder=folders[1], patience=quick(stall_s=60)
+            )
+            return await play([unlucky, other])
+
+    summaries = asyncio.run(asyncio.wait_for(one_battle(), 60))
+    assert faults.lose_first == []
+    assert [summary.finished for summary in summaries] == [1, 1]
+    check_agreement(folders)
+
+
+def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path: Path) -> None:
+    faults = Faults(lose_first=["|switch|"])  # who is on the field
+
+    async def one_battle() -> None:
+        async with Proxy(server.websocket_url, faults) as proxy:
+            unlucky = ladder("MaxBasePowerPlayer", proxy.url, battles=1, folder=tmp_path)
+            await play([unlucky], [ladder(Thoughtful, server.websocket_url)])
+
+    asyncio.run(asyncio.wait_for(one_battle(), 60))
+    (row,) = Results(tmp_path).rows.values()
+    assert row["rejoins"] == 1
+    assert row["fallback_reasons"].keys() == {"failed"}
+    assert row["fallbacks"] < row["decisions"] / 2  # until it was told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "faults",

@@ -22,13 +22,15 @@ logger = logging.getLogger(__name__)
 class Decisions:
     """One battle's: how many, how many of them were not the player's own and why, and how often the server said no.
 
-    `refused` are the orders that the server has said no to at the present request.
+    `refused` are the orders that the server has said no to at the present request; `failure` is what the player raised
+    instead of its last choice.
     """
 
     count: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     refusals: int = 0
     refused: set[str] = field(default_factory=set)
+    failure: Exception | None = None
 
 
 async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_s: float) -> tuple[BattleOrder, bool]:
@@ -38,6 +40,7 @@ async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_
     strongest legal move that has not, then a switch, at last the server's own choice.
     """
     decisions.count += 1
+    decisions.failure = None
     try:
         order = as_sent(await asyncio.wait_for(_ask(player.choose_move, battle), deadline_s), battle)
     except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
@@ -45,6 +48,7 @@ async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_
     except Exception as error:  # noqa: BLE001 whatever is wrong with the player, the battle must go on
         logger.warning("%s could not decide in %s: %s", type(player).__name__, battle.battle_tag, _named(error))
         why = "failed"
+        decisions.failure = error
     else:
         if order.message not in decisions.refused:
             return order, True

@@ -118,7 +118,7 @@ class Ladder:
         self._complaints = 0
         self._formats_checked = False
         self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
-        self._asked: dict[str, float] = {}  # rooms we know nothing of -> when their log was asked for
+        self._unknown: dict[str, float] = {}  # battles we heard of, but were not told -> when, or when we last asked
         self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     def stop(self) -> None:
@@ -162,6 +162,7 @@ class Ladder:
         for battle in self.battles.values():
             battle.asked_at = now  # the server sends those in play by itself
             battle.note_alive()
+        self._unknown = dict.fromkeys(self._unknown, now)
 
     def on_cut(self) -> None:
         self._searching = False
@@ -174,7 +175,10 @@ class Ladder:
     def on_line(self, line: str) -> None:
         kind, _, rest = line[1:].partition("|")
         if kind == "updatesearch":
-            searching = self.format in (json.loads(rest).get("searching") or [])
+            told = json.loads(rest)
+            for room in told.get("games") or ():
+                self._hear_of(room)
+            searching = self.format in (told.get("searching") or [])
             if searching != self._searching:
                 self._search_touched = time.monotonic()
             self._searching = searching
@@ -186,18 +190,18 @@ class Ladder:
             self._on_popup(plain(rest))
 
     def on_room(self, room: str, lines: list[str]) -> None:
-        if not re.fullmatch(rf"battle-{self.format}-\d+(-\w+)?", room):
+        if not self._is_battle(room):
             return
         first = lines[0] if lines else ""
-        if first.startswith("|init|"):
-            battle = self._told_anew(room, lines)
-        else:
-            battle = self.battles.get(room)
-            if battle is None and room not in self._closed and not first.startswith(("|deinit", "|noinit|")):
-                self._ask_for_log(room)  # its first message has been lost
+        told_from_the_beginning, gone = first.startswith("|init|"), first.startswith("|noinit|")
+        battle = self._told_anew(room, lines) if told_from_the_beginning else self.battles.get(room)
+        if told_from_the_beginning or gone:
+            self._unknown.pop(room, None)
+        elif battle is None and not first.startswith("|deinit"):
+            self._hear_of(room)  # its first message has been lost
         if battle is None:
             return
-        if first.startswith("|noinit|"):
+        if gone:
             self._write_down(battle, GONE)
             return
         try:
@@ -205,6 +209,13 @@ class Ladder:
         except Exception:
             battle.wants_log = True
             raise
+
+    def _is_battle(self, room: str) -> bool:
+        return re.fullmatch(rf"battle-{self.format}-\d+(-\w+)?", room) is not None
+
+    def _hear_of(self, room: str) -> None:
+        if self._is_battle(room) and room not in self.battles and room not in self._closed:
+            self._unknown.setdefault(room, time.monotonic())
 
     def _told_anew(self, room: str, lines: list[str]) -> LadderBattle | None:
         """The battle whose whole log this is; None of one that is over for us."""
@@ -239,14 +250,18 @@ class Ladder:
     def _over(self) -> bool:
         if self.stops > 1:
             return True
-        return (self.stops > 0 or self._missing() <= 0) and not self.battles and not self._search_open
+        return (self.stops > 0 or self._missing() <= 0) and not self._under_way and not self._search_open
+
+    @property
+    def _under_way(self) -> int:
+        return len(self.battles) + len(self._unknown)
 
     def _missing(self) -> float:
         """Battles still to begin."""
         if self._goal is None:
             return float("inf")
         finished = self.summary.finished if self._results is None else self._results.finished
-        return self._goal - finished - len(self.battles)
+        return self._goal - finished - self._under_way
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -254,9 +269,13 @@ class Ladder:
             self._look_after(battle, now)
         if not self._connection.logged_in:
             return
+        for room, since in self._unknown.items():
+            if now - since > self._patience.join_s:
+                self._unknown[room] = now
+                self._ask_for_log(room)
         if not self._searching and now - self._search_touched > _SETTLE_S:
             self._search_open = False
-        wanted = not self.stops and self._missing() > 0 and len(self.battles) < self._concurrency
+        wanted = not self.stops and self._missing() > 0 and self._under_way < self._concurrency
         if wanted and not self._searching and now >= self._search_at:
             self._search_at, self._search_touched, self._search_open = now + self._patience.search_s, now, True
             self._team = self._dice.choice(self._teams) if self._teams else None
@@ -299,10 +318,6 @@ class Ladder:
         self._ask_for_log(battle.tag)
 
     def _ask_for_log(self, room: str) -> None:
-        now = time.monotonic()
-        if now - self._asked.get(room, -self._patience.join_s) < self._patience.join_s:
-            return
-        self._asked[room] = now
         self._queue(f"/leave {room}")  # who is in a room already is not told it anew
         self._queue(f"/join {room}")
 

@@ -268,6 +268,8 @@ class LadderBattle:
             message = await decide_lead(self._player, self.battle, self.decisions, self._patience.decision_s)
         else:
             order, own = await decide(self._player, self.battle, self.decisions, self._patience.decision_s)
+            if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
+                self._doubt(str(self.decisions.failure), self.decisions.failure)
             self._table.choice_made(self, order, own=own)
             message = order.message
         if message in self.decisions.refused:  # even the server's own choice: silence, and the watchdog, remain
