@@ -21,10 +21,11 @@ from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import _rounds, build_parser, main
-from gemma_metamon.commands._round_results import as_table, rating_curve, together
+from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._rounds import Journal, Step, carry_out
 from gemma_metamon.commands.improve import Rounds, _count_battles
 from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.showdown.contestants import Contestant
 from gemma_metamon.showdown.evaluate import Evaluation
 from gemma_metamon.showdown.legs import PairResult
@@ -213,7 +214,7 @@ def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
     ratings = rate([("us@0", "Rival", 2, 8, 0), ("us@1", "us@0", 7, 3, 0), ("us@1", "Rival", 6, 4, 0)])
     assert {name: row["rating"]["elo"] for name, row in rows.items()} == {r.name: r.elo for r in ratings}
     assert len(results["pairs"]) == 3
-    line = rating_curve(results, "us").axes[0].lines[0]
+    line = rating_curve({"rounds_of": "us", **results}).axes[0].lines[0]
     assert line.get_xdata().tolist() == [0, 1]
     assert line.get_ydata().tolist() == [rows["us@0"]["rating"]["elo"], rows["us@1"]["rating"]["elo"]]
 
@@ -291,6 +292,7 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_p
         ("out@2", "RandomPlayer", 2),
     ]
     assert all(row["rating"] is not None for row in results["contestants"])
+    assert main(["report", str(out)]) == 0  # it can be made again
     assert "Elo of the agent after each round" in (out / "report.html").read_text()
     assert (out / "rating_curve.png").stat().st_size > 1000
     stores = f"--custom_replay_dir {out}/stores/round_1 {out}/stores/round_2"

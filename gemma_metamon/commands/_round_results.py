@@ -1,4 +1,8 @@
-"""The evaluations of all rounds taken together: ratings of everybody, their curve, and a report."""
+"""The evaluations of all rounds taken together: ratings of everybody, and a report.
+
+Their results.json is that of an evaluation with one field more: `rounds_of`, the name that the agents of the rounds
+have before their "@".
+"""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +12,6 @@ from typing import Any
 from gemma_metamon.whole_files import written_whole
 
 RESULTS = "results.json"
-CURVE = "rating_curve.png"
 
 
 def evaluation_folder(out: Path, number: int) -> Path:
@@ -22,18 +25,17 @@ def is_evaluated(folder: Path) -> bool:
 
 
 def report(out: Path, run_dir: Path, last: int) -> dict[str, Any]:
-    """Writes results.json, rating_curve.png and report.html of the rounds up to `last`; returns the first."""
-    from gemma_metamon.reports.charts import save_png
+    """Writes results.json and report.html of the rounds up to `last`; returns the first."""
     from gemma_metamon.reports.evaluation import write_report
 
     folders = [evaluation_folder(out, number) for number in range(last + 1)]
-    results = together([_read(folder / RESULTS) for folder in folders if folder.exists()])
+    results = {
+        "rounds_of": run_dir.name,
+        **together([_read(folder / RESULTS) for folder in folders if folder.exists()]),
+    }
     with written_whole(out / RESULTS) as staged:
         staged.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    figure = rating_curve(results, run_dir.name)
-    save_png(figure, out / CURVE)
-    says = "Elo of the agent after each round, beside the others', with bands of 95 % intervals"
-    write_report(out, run_dirs=[run_dir] if (run_dir / "metrics.jsonl").is_file() else [], extra=[(figure, says)])
+    write_report(out, run_dirs=[run_dir] if (run_dir / "metrics.jsonl").is_file() else [])
     return results
 
 
@@ -77,19 +79,6 @@ def together(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 _COUNTS = ("battles", "wins", "losses", "ties", "choices", "refused")
-
-
-def rating_curve(results: dict[str, Any], label: str) -> Any:
-    """Elo over rounds: the agent's as a curve, that of each other as a level line."""
-    from gemma_metamon.reports.charts import Curve, curves
-
-    ratings = {row["name"]: row["rating"] for row in results["contestants"]}
-    rounds = sorted(int(name.rpartition("@")[2]) for name in ratings if name.startswith(f"{label}@"))
-    own = [ratings.pop(f"{label}@{number}") for number in rounds]
-    lines = [Curve(label, rounds, [rating["elo"] for rating in own], [tuple(r["interval_95"]) for r in own])]
-    ends = [rounds[0], rounds[-1]]
-    lines += [Curve(name, ends, [rating["elo"]] * 2, dashed=True) for name, rating in ratings.items()]
-    return curves("Rating by round", "round", "Elo", lines)
 
 
 def as_table(results: dict[str, Any]) -> str:

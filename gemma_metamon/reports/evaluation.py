@@ -48,15 +48,15 @@ def write_report(
     *,
     run_dirs: Sequence[Path] = (),
     replays: int = DEFAULT_REPLAYS,
-    extra: Sequence[tuple[Figure, str]] = (),
 ) -> Path:
     """Makes folder/report.html, and of an evaluation heatmap.png, bars.png and battles/<tag>.html. Returns the page.
+
+    Of the rounds of `gemma-metamon improve` it makes rating_curve.png as well.
 
     Args:
         folder: of an evaluation (results.json), of a run (metrics.jsonl), or both in one.
         run_dirs: runs whose training curves the page shows as well.
         replays: pages for so many battles of each pair; the other battles are linked as logs.
-        extra: charts to put before those of the evaluation, each with what it shows.
 
     Raises:
         MissingFileError: a folder with neither file.
@@ -73,7 +73,7 @@ def write_report(
         )
     evaluation = _read_json(results) if results.is_file() else None
     try:
-        parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays, extra)
+        parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays)
         page = TEMPLATES.get_template("report.html.j2").render(
             title=f"Training of {folder.resolve().name}"
             if evaluation is None
@@ -91,12 +91,14 @@ def write_report(
     return path
 
 
-def _evaluation_parts(
-    folder: Path, evaluation: dict[str, Any], replays: int, extra: Sequence[tuple[Figure, str]]
-) -> dict[str, Any]:
+def _evaluation_parts(folder: Path, evaluation: dict[str, Any], replays: int) -> dict[str, Any]:
     pairs = evaluation["pairs"]
     played = [pair for pair in pairs if pair["battles"]]
-    figures = [*extra]
+    figures: list[tuple[Figure, str]] = []
+    if "rounds_of" in evaluation:
+        curve = rating_curve(evaluation)
+        charts.save_png(curve, folder / "rating_curve.png")
+        figures.append((curve, "Elo of the agent after each round, beside the others', with bands of 95 % intervals"))
     if played:
         bars = charts.win_rate_bars(_rates_by_player(evaluation, played))
         charts.save_png(bars, folder / "bars.png")
@@ -113,6 +115,18 @@ def _evaluation_parts(
         charts.save_png(heat, folder / "heatmap.png")
         figures.append((heat, "Win rate of each row against each column"))
     return {"charts": _charts(figures), "pairs": pairs, "battle_groups": _battle_groups(folder, replays)}
+
+
+def rating_curve(evaluation: dict[str, Any]) -> Figure:
+    """Elo over the rounds of self-play: the agent's as a curve, that of each other as a level line."""
+    label = evaluation["rounds_of"]
+    ratings = {row["name"]: row["rating"] for row in evaluation["contestants"]}
+    rounds = sorted(int(name.rpartition("@")[2]) for name in ratings if name.startswith(f"{label}@"))
+    own = [ratings.pop(f"{label}@{number}") for number in rounds]
+    lines = [charts.Curve(label, rounds, [rating["elo"] for rating in own], [tuple(r["interval_95"]) for r in own])]
+    ends = [rounds[0], rounds[-1]]
+    lines += [charts.Curve(name, ends, [rating["elo"]] * 2, dashed=True) for name, rating in ratings.items()]
+    return charts.curves("Rating by round", "round", "Elo", lines)
 
 
 def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:
