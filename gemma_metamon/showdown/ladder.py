@@ -7,7 +7,6 @@ the `LadderBattle` that they belong to; a tick several times a second does whate
 import asyncio
 import json
 import logging
-import random
 import re
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from gemma_metamon.showdown.baselines import connection
 from gemma_metamon.showdown.connection import Connection
 from gemma_metamon.showdown.ladder_battle import LadderBattle
 from gemma_metamon.showdown.ladder_results import FINISHED, LOST, STOPPED, BattleLog, Results, read_outcome
+from gemma_metamon.showdown.ladder_search import SETTLE_S, Search
 from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.play import plain
 from gemma_metamon.showdown.recording import Recorder
@@ -33,7 +33,6 @@ from gemma_metamon.showdown.recording import Recorder
 logger = logging.getLogger(__name__)
 TICK_S = 0.1
 GONE = "the server does not know the battle any more"
-_SETTLE_S = 1.0
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9 -]")
 
 
@@ -100,10 +99,6 @@ class Ladder:
         self._results = results
         self._patience = patience or Patience()
         self._on_row = on_row
-        self._teams = list(teams)
-        self._dice = random.Random(seed)
-        self._team: str | None = None  # that of the search under way
-        self._refusals: Counter[str] = Counter()
         options = connection(
             username, battle_format=battle_format, websocket_url=server.websocket_url, team=None, concurrency=0
         )
@@ -111,11 +106,15 @@ class Ladder:
         self._recorder = Recorder(self._save)
         self._recorder.attach(self._player)
         self._connection = Connection(server, username, password, self, self._patience)
-        self._searching = False  # by the server's word
-        self._search_at = 0.0  # when the next one is due
-        self._search_touched = 0.0
-        self._search_open = False  # one was sent, and may yet lead to a battle, even while we are cut off
-        self._complaints = 0
+        self._search = Search(
+            battle_format,
+            teams=teams,
+            server_name=server.name,
+            patience=self._patience,
+            seed=seed,
+            send=self._queue,
+        )
+        self.summary.teams_refused = self._search.teams_refused
         self._formats_checked = False
         self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
         self._unknown: dict[str, float] = {}  # battles we heard of, but were not told -> when, or when we last asked
@@ -140,7 +139,7 @@ class Ladder:
                 for ended in (await asyncio.wait({line, sender}, timeout=TICK_S))[0]:
                     ended.result()  # neither ends but by an error
                 self._tick()
-            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=_SETTLE_S)
+            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=SETTLE_S)
         except ServerError:
             reason = LOST
             raise
@@ -158,14 +157,14 @@ class Ladder:
     def on_login(self, username: str) -> None:
         self._username = username
         now = time.monotonic()
-        self._searching, self._search_at, self._search_touched = False, 0.0, now
+        self._search.on_login()
         for battle in self.battles.values():
             battle.asked_at = now  # the server sends those in play by itself
             battle.note_alive()
         self._unknown = dict.fromkeys(self._unknown, now)
 
     def on_cut(self) -> None:
-        self._searching = False
+        self._search.on_cut()
         while not self._outbox.empty():  # what was meant for the lost connection
             self._outbox.get_nowait()
             self._outbox.task_done()
@@ -178,16 +177,12 @@ class Ladder:
             told = json.loads(rest)
             for room in told.get("games") or ():
                 self._hear_of(room)
-            searching = self.format in (told.get("searching") or [])
-            if searching != self._searching:
-                self._search_touched = time.monotonic()
-            self._searching = searching
-            self._search_open |= searching
+            self._search.on_update(told.get("searching") or ())
         elif kind == "formats" and not self._formats_checked:
             self._formats_checked = True
             check_ladder(rest, self.format, self._server.name)
         elif kind == "popup":
-            self._on_popup(plain(rest))
+            self._search.on_popup(plain(rest))
 
     def on_room(self, room: str, lines: list[str]) -> None:
         if not self._is_battle(room):
@@ -250,7 +245,7 @@ class Ladder:
     def _over(self) -> bool:
         if self.stops > 1:
             return True
-        return (self.stops > 0 or self._missing() <= 0) and not self._under_way and not self._search_open
+        return (self.stops > 0 or self._missing() <= 0) and not self._under_way and not self._search.open
 
     @property
     def _under_way(self) -> int:
@@ -273,17 +268,8 @@ class Ladder:
             if now - since > self._patience.join_s:
                 self._unknown[room] = now
                 self._ask_for_log(room)
-        if not self._searching and now - self._search_touched > _SETTLE_S:
-            self._search_open = False
         wanted = not self.stops and self._missing() > 0 and self._under_way < self._concurrency
-        if wanted and not self._searching and now >= self._search_at:
-            self._search_at, self._search_touched, self._search_open = now + self._patience.search_s, now, True
-            self._team = self._dice.choice(self._teams) if self._teams else None
-            self._queue(f"/utm {self._team or 'null'}")
-            self._queue(f"/search {self.format}")
-        elif self._searching and not wanted and now - self._search_touched > _SETTLE_S:
-            self._search_touched = now
-            self._queue("/cancelsearch")
+        self._search.tick(wanted=wanted)
 
     def _look_after(self, battle: LadderBattle, now: float) -> None:
         if battle.ended_at is not None:
@@ -345,7 +331,7 @@ class Ladder:
             patience=self._patience,
         )
         self._closed.pop(tag, None)
-        self._search_at, self._search_open, self._complaints = 0.0, False, 0
+        self._search.on_battle()
         return battle
 
     def _take_up_cut_off(self) -> None:
@@ -397,29 +383,3 @@ class Ladder:
             won=record.won,
         )
         save_battle(record, self._results.folder / "battles" / self.format, name)
-
-    # the server's words
-
-    def _on_popup(self, words: str) -> None:
-        if "rejected" in words and self._team is not None:
-            self._on_refused_team(words)
-        elif self.format in words and ("not ladderable" in words or "format is invalid" in words):
-            raise ServerError(f"{self._server.name} does not let us search: {words}")
-        elif not words.startswith(("The room ", "You tried to send ")):  # it has gone, or we are not yet back in it
-            logger.warning("the server says: %s", words)
-            self._complaints += 1
-            self._search_at = time.monotonic() + min(self._patience.search_s * 2**self._complaints, 300)
-
-    def _on_refused_team(self, words: str) -> None:
-        team = self._team
-        if team is None:
-            return
-        self._refusals[team] += 1
-        self._search_at = 0.0
-        if self._refusals[team] < 2 or team not in self._teams:  # it may have been garbled on its way
-            return
-        self._teams.remove(team)
-        self.summary.teams_refused.append(words)
-        logger.warning("a team is refused, and set aside: %s", words)
-        if not self._teams:
-            raise ServerError(f"{self._server.name} refused every team for {self.format}: {words}")
