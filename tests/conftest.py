@@ -1,9 +1,13 @@
-"""What several test files need: goldens, a recorded battle, and a clean gin after each test."""
+"""What several test files need: goldens, a recorded battle, a simulator, and a clean gin after each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from gemma_metamon.showdown.server import Server
 
 GOLDENS = Path(__file__).parent / "goldens"
 BATTLE_FILES = sorted((GOLDENS / "battles").rglob("*.json.lz4"))
@@ -21,6 +25,15 @@ def _clear_gin() -> Iterator[None]:
 def battle_file() -> Path:
     """A gen9ou battle with switches, terastallisation and a result."""
     return next(path for path in BATTLE_FILES if "gen9ou-0355040679" in path.name and "edge" not in str(path))
+
+
+@pytest.fixture(scope="module")
+def server() -> "Iterator[Server]":
+    """A simulator for the tests of one file; to be asked for by tests that are marked with `server`."""
+    from gemma_metamon.showdown.server import running_server
+
+    with running_server() as running:
+        yield running
 
 
 def observation_golden(battle_file: Path) -> Path:

@@ -6,7 +6,6 @@ import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +27,10 @@ from gemma_metamon.showdown.orders import action_to_order
 from gemma_metamon.showdown.orders import legal_actions as legal_now
 from gemma_metamon.showdown.play import disconnect, play_pair
 from gemma_metamon.showdown.recording import Recorder
-from gemma_metamon.showdown.server import Server, running_server
+from gemma_metamon.showdown.server import Server
 from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
 
 
 class Stuck(RandomPlayer):

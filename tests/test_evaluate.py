@@ -24,17 +24,11 @@ from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
 from gemma_metamon.showdown.evaluate import Evaluation, evaluate, play_match
 from gemma_metamon.showdown.legs import draw_teams
 from gemma_metamon.showdown.play import disconnect
-from gemma_metamon.showdown.server import Server, running_server
+from gemma_metamon.showdown.server import Server
 from gemma_metamon.showdown.tallies import Choices, Tally
 from gemma_metamon.showdown.teams import load_teams
 
 TEAMS = load_teams("gen1ou")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from gemma_metamon.showdown.duel import Duel, outlook, outlook_of_entry, status_
 from gemma_metamon.showdown.evaluate import play_match
 from gemma_metamon.showdown.heuristics import DamageTrainer, DuelTrainer, Trainer, TypeTrainer
 from gemma_metamon.showdown.orders import order_to_action
-from gemma_metamon.showdown.server import Server, running_server
+from gemma_metamon.showdown.server import Server
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.showdown.teams import load_teams
 
@@ -306,12 +306,6 @@ def fields(fighter: Fighter) -> dict[str, Any]:
 
 
 # --- on the real server --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
 
 
 def match(server: Server, player: type[Player], opponent: str, battles: int, battle_format: str) -> Tally:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,6 @@ from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.server import Server, running_server
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
 
 
 def quick(**changes: float) -> Patience:

@@ -128,11 +128,11 @@ def test_a_battle_told_anew_is_the_one_that_was_followed(battle_format: str, mon
 
     async def battles(url: str) -> None:
         await play(
-            [ladder("SimpleHeuristicsPlayer", url, battles=3, battle_format=battle_format, concurrency=2)],
+            [ladder("SimpleHeuristicsPlayer", url, battles=8, battle_format=battle_format, concurrency=2)],
             [ladder("RandomPlayer", url, battle_format=battle_format, concurrency=2)],
         )
 
     with running_server() as server:
         asyncio.run(asyncio.wait_for(battles(server.websocket_url), 120))
-    assert retold.compared > 30
+    assert retold.compared > 100
     assert retold.differences == []

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,9 @@ from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.accounts import LadderServer, Secret
 from gemma_metamon.showdown.ladder import Ladder
 from gemma_metamon.showdown.ladder_results import Results
-from gemma_metamon.showdown.server import Server, running_server
+from gemma_metamon.showdown.server import Server
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running:
-        yield running
 
 
 def refused(**options: Any) -> str:
