@@ -76,11 +76,14 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from gemma_metamon.commands._players import checkpoint_folders
     from gemma_metamon.showdown.collect import collect
+    from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.showdown.server import running_server
-    from gemma_metamon.showdown.teams import load_teams
 
-    teams = load_teams(args.format, args.team_dir)
+    checkpoint_folders([*args.players, *(args.opponents or ())])  # looks at all names
+    args.format, teams = find_teams(args.format, args.team_dir)
+    make_folder(args.out, "out")
     matchups = _draw_matchups(args)
     with ExitStack() as stack:
         websocket_url = args.server or stack.enter_context(running_server()).websocket_url
@@ -104,14 +107,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_matchups(args: argparse.Namespace) -> "list[Matchup]":
-    from gemma_metamon.commands._players import checkpoint_folders, contestants
+    from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.collect import draw_matchups
 
-    specs = [*args.players, *(args.opponents or ())]
-    checkpoint_folders(specs)  # looks at all names
-    make_folder(args.out, "out")
     everyone = contestants(
-        specs,
+        [*args.players, *(args.opponents or ())],
         device=args.device,
         sample=args.temperature > 0,
         temperature=args.temperature or 1.0,

@@ -112,18 +112,18 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.commands._players import checkpoint_folders, contestants
     from gemma_metamon.showdown.contestants import Outside
     from gemma_metamon.showdown.evaluate import evaluate, require_free
+    from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.showdown.server import running_server
-    from gemma_metamon.showdown.teams import load_teams
 
     if args.out is not None:
         require_free(args.out)
-    teams = load_teams(args.format, args.team_dir)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
     specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
     folders = checkpoint_folders(specs)
     if args.watch is not None and not folders:
         raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one")
     _check_pairs([folders.get(spec, spec) for spec in specs], len(args.players), round_robin=args.round_robin)
+    args.format, teams = find_teams(args.format, args.team_dir)
     if args.out is not None:
         make_folder(args.out, "out")
     found = contestants(

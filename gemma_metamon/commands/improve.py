@@ -139,8 +139,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for flags that cannot work, alone or together, MissingFileError for teams or battles."""
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.showdown.installation import find_node
-    from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.training.checkpoints import usable_device
     from gemma_metamon.training.store import is_store
 
@@ -150,7 +149,6 @@ def _check(args: argparse.Namespace) -> None:
     require_not_negative(args, "past_rounds", "temperature", "dloader_workers")
     require_seed(args)
     usable_device(args.device)
-    find_node()
     if args.run_dir is None and args.model_gin_config is None:
         raise ConfigError(
             "nothing to begin with: give --run_dir of a trained agent, or --model_gin_config for a new one"
@@ -158,7 +156,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.train_gin_config is not None and args.model_gin_config is None:
         # on top of all that the run was trained with, it would leave half of the run's training in force
         raise ConfigError("--train_gin_config needs --model_gin_config, too; without both it trains as run_dir did")
-    load_teams(args.format, args.team_dir)
+    args.format, _ = find_teams(args.format, args.team_dir)
     if args.parsed_replay_dir is None:
         sample_battles.extract(args.format)
     elif not is_store(args.parsed_replay_dir):

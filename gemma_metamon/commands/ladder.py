@@ -156,14 +156,19 @@ def run(args: argparse.Namespace) -> int:
 def _teams(args: argparse.Namespace) -> list[str]:
     """Raises DataError with the simulator's own reasons, where it is at hand: elsewhere the server is asked."""
     from gemma_metamon.showdown.accounts import to_id
+    from gemma_metamon.showdown.formats import describe_format, find_format, refuse_own_teams, require_singles
     from gemma_metamon.showdown.installation import validate_teams
     from gemma_metamon.showdown.teams import load_teams
 
-    args.format = to_id(args.format)
-    if any(part in args.format for part in ("doubles", "vgc", "triples", "multi", "freeforall")):
-        raise ConfigError(f"--format {args.format!r} is no singles format; agents play one Pokémon against one")
-    if "random" in args.format:
-        return []
+    known = find_format(args.format) if args.server == "local" else describe_format(args.format)
+    if known is None:  # a server may have formats that our simulator does not know
+        args.format = to_id(args.format)
+    else:
+        require_singles(known)
+        args.format = known.id
+        if known.gives_teams:
+            refuse_own_teams(known, args.team)
+            return []
     teams = load_teams(args.format, args.team)
     if args.server == "local":
         for i, reasons in enumerate(validate_teams(args.format, teams)):

@@ -20,6 +20,7 @@ from poke_env.battle import Battle
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
 from gemma_metamon.showdown.baselines import connection, user_name
 from gemma_metamon.showdown.contestants import Contestant
+from gemma_metamon.showdown.door import open_door
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.recording import MAX_TURNS, Recorder
 from gemma_metamon.showdown.teams import SeededTeambuilder
@@ -108,7 +109,8 @@ async def collect(
 ) -> Collection:
     """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
-    Raises ServerError where the server refuses a team or falls silent; what has been written by then stays.
+    No `teams` are for a format that gives them out. Raises ServerError where the server refuses a team or falls silent;
+    what has been written by then stays.
     `on_battle` is called after each battle.
     """
     collection = Collection()
@@ -125,7 +127,7 @@ async def collect(
                         user_name(contestant.name),
                         battle_format=battle_format,
                         websocket_url=websocket_url,
-                        team=SeededTeambuilder(teams, dice.getrandbits(32)),
+                        team=SeededTeambuilder(teams, dice.getrandbits(32)) if teams else None,
                         concurrency=concurrency,
                     )
                 )
@@ -136,6 +138,7 @@ async def collect(
                 sides.append((opponent, " vs ".join(reversed(names)), None))
             for side, label, counts in sides:
                 writer = _Writer(collection, out / battle_format, run, label, counts)
+                open_door(side)
                 Recorder(writer.write, max_turns=max_turns).attach(side)
             try:
                 await play_pair(player, opponent, n_battles, timeout_s=timeout_s)

@@ -1,4 +1,8 @@
-"""A decision in time, legal, and never one that was refused before, whatever the player does."""
+"""A decision in time, legal, by its place in the request, and never one that was refused before.
+
+Whatever the player does: this is the one way from a player's choice to what is sent. `Door` goes it for players with a
+connection of their own, `LadderBattle` for those of a ladder.
+"""
 
 import asyncio
 import inspect
@@ -16,6 +20,14 @@ from poke_env.player import BattleOrder, Player, SingleBattleOrder
 from gemma_metamon.showdown.orders import action_to_order, as_sent, legal_actions
 
 logger = logging.getLogger(__name__)
+_REFUSALS = ("[Invalid choice]", "[Unavailable choice]")
+# refusals that say nothing about the choice itself: it came too late, or the server has one already
+_NOT_ABOUT_THE_CHOICE = ("too late", "nothing to choose", "nothing to cancel", "Can't do anything", "Can't undo")
+
+
+def is_refusal(error: str) -> bool:
+    """Whether this text of an `|error|` message says no to a choice, and not only that it came too late."""
+    return error.startswith(_REFUSALS) and not any(words in error for words in _NOT_ABOUT_THE_CHOICE)
 
 
 @dataclass
@@ -32,21 +44,39 @@ class Decisions:
     refused: set[str] = field(default_factory=set)
     failure: Exception | None = None
 
+    def refuse(self, message: str) -> None:
+        """The server says no to this order."""
+        self.refusals += 1
+        self.refused.add(message)
 
-async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_s: float) -> tuple[BattleOrder, bool]:
+    def begin_request(self, answer_before: str | None) -> None:
+        """Of a new request all may be sent, unless it is the old one, asked again because its answer was refused."""
+        if answer_before not in self.refused:
+            self.refused.clear()
+
+
+async def decide(
+    choose: Callable[[Battle], Any], battle: Battle, decisions: Decisions, deadline_s: float | None
+) -> tuple[BattleOrder, bool]:
     """An order, and whether it is the player's own.
 
     Another one is given where the player takes longer than deadline_s, fails, or wants what has been refused: the
     strongest legal move that has not, then a switch, at last the server's own choice.
+
+    Args:
+        choose: a player's `choose_move`.
+        battle: as it stands.
+        decisions: the battle's; counts this one.
+        deadline_s: None waits as long as it takes, and calls `choose` in this thread.
     """
     decisions.count += 1
     decisions.failure = None
     try:
-        order = as_sent(await asyncio.wait_for(_ask(player.choose_move, battle), deadline_s), battle)
+        order = as_sent(await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s), battle)
     except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
         why = "late"
     except Exception as error:  # noqa: BLE001 whatever is wrong with the player, the battle must go on
-        logger.warning("%s could not decide in %s: %s", type(player).__name__, battle.battle_tag, _named(error))
+        logger.warning("%s could not decide in %s: %s", battle.player_username, battle.battle_tag, _named(error))
         why = "failed"
         decisions.failure = error
     else:
@@ -57,13 +87,19 @@ async def decide(player: Player, battle: Battle, decisions: Decisions, deadline_
     return fallback_order(battle, decisions.refused), False
 
 
-async def decide_lead(player: Player, battle: Battle, decisions: Decisions, deadline_s: float) -> str:
-    """The team's order at team preview, by the same rules."""
+async def decide_lead(
+    choose: Callable[[Battle], Any], battle: Battle, decisions: Decisions, deadline_s: float | None
+) -> str:
+    """The team's order at team preview, by the same rules; `choose` is a player's `teampreview`."""
     decisions.count += 1
+    decisions.failure = None
     try:
-        message: str = await asyncio.wait_for(_ask(player.teampreview, battle), deadline_s)
-    except Exception as error:  # noqa: BLE001 as above; a timeout, too
-        logger.warning("%s chose no lead in %s: %s", type(player).__name__, battle.battle_tag, _named(error))
+        message: str = await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s)
+    except (TimeoutError, asyncio.TimeoutError):
+        logger.warning("%s chose no lead in time in %s", battle.player_username, battle.battle_tag)
+    except Exception as error:  # noqa: BLE001 as above
+        logger.warning("%s chose no lead in %s: %s", battle.player_username, battle.battle_tag, _named(error))
+        decisions.failure = error
     else:
         if message not in decisions.refused:
             return message
@@ -89,8 +125,11 @@ def _power(order: BattleOrder) -> int:
     return -1
 
 
-async def _ask(choose: Callable[[Battle], Any], battle: Battle) -> Any:
-    """Calls it in a thread of its own: a player that computes without end must not stop all other battles."""
+async def _ask(choose: Callable[[Battle], Any], battle: Battle, deadline_s: float | None) -> Any:
+    """With a deadline, in a thread of its own: a player that computes without end must not stop all other battles."""
+    if deadline_s is None:
+        result = choose(battle)
+        return await result if inspect.isawaitable(result) else result
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
 

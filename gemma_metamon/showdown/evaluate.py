@@ -23,7 +23,8 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
         result              "win", "loss" or "tie", the player's
         turns
         draw                which drawn pair of teams; each is played twice, with seats and teams exchanged
-        teams               [the player's, the opponent's]: positions among the teams of the format; null outside
+        teams               [the player's, the opponent's]: positions among the teams of the format; null outside, and
+                            where the format gives them out
         choices, refused    [the player's, the opponent's]
         log                 "battles/battle-gen1ou-12.log", beneath the folder
     battles/<tag>.log   the simulator's messages as the player received them, one a line, as replays hold them
@@ -139,7 +140,7 @@ async def evaluate(
         pairs: who meets whom.
         n_battles: of each pair.
         battle_format: e.g. "gen1ou".
-        teams: Showdown's export texts; both sides draw from them.
+        teams: packed; both sides draw from them. None for a format that gives them out.
         websocket_url: of the server.
         seed: of the teams. Neither the simulator's dice nor the scripted players' follow it.
         concurrency: the most battles at a time, all pairs together.
@@ -163,7 +164,7 @@ async def evaluate(
     draws = draw_teams(len(teams), n_battles, seed)
     legs = [leg for result in results for leg in legs_of(result, draws, n_battles)]
     legs_at_once = min(len(legs), concurrency, _LEGS_AT_ONCE)
-    journal = None if out is None else _Journal(out)
+    journal = None if out is None else _Journal(out, teams_given_out=not teams)
 
     def ended(battle: Ended) -> None:
         if journal is not None:
@@ -237,17 +238,18 @@ def require_free(folder: Path) -> None:
 class _Journal:
     """The folder of an evaluation while it is written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, teams_given_out: bool) -> None:
         require_free(folder)
         (folder / LOGS).mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._teams_given_out = teams_given_out
 
     def write(self, ended: Ended) -> None:
         battle, pair, choices = ended.battle, ended.leg.result, ended.choices
         log = f"{LOGS}/{battle.battle_tag}.log"
         messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
         (self._folder / log).write_text(messages, encoding="utf-8")
-        ours, theirs = ended.leg.teams(ended.draw)
+        ours, theirs = (None, None) if self._teams_given_out else ended.leg.teams(ended.draw)
         entry = {
             "battle": battle.battle_tag,
             "player": pair.player.name,

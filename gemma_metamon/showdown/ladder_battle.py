@@ -17,16 +17,14 @@ from poke_env.battle import Battle
 from poke_env.data import GenData
 from poke_env.player import ForfeitBattleOrder, Player
 
-from gemma_metamon.showdown.deciding import Decisions, decide, decide_lead
+from gemma_metamon.showdown.deciding import Decisions, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.ladder_results import FINISHED, BattleLog, Outcome, read_outcome
 from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.progress import count_progress
 
 logger = logging.getLogger(__name__)
 # what poke-env's player keeps from its battle, and what is read here
 _NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
-_PROGRESS = ("|turn|", "|move|", "|switch|", "|drag|", "|cant|", "|win|", "|tie", "|start", "|poke|")
-# refusals that say nothing about the choice itself: it came too late, or the server has one already
-_NOT_ABOUT_THE_CHOICE = ("too late", "nothing to choose", "nothing to cancel", "Can't do anything", "Can't undo")
 
 
 class Table(Protocol):
@@ -117,7 +115,7 @@ class LadderBattle:
                 self._end()
             elif line.startswith("|") and kind not in _NOT_FED:
                 self._feed(line)
-        self._count += sum(line.startswith(_PROGRESS) for line in lines)
+        self._count += count_progress(lines)
         if self._count > self._progress:
             self._progress = self._count
             self.note_alive()
@@ -217,14 +215,11 @@ class LadderBattle:
             self.battle.tied()  # type: ignore[no-untyped-call]
 
     def _on_error(self, reason: str) -> None:
-        if any(words in reason for words in _NOT_ABOUT_THE_CHOICE):
-            return
         choice = self._choices.get(self._rqid)
-        if choice is None or not reason.startswith(("[Invalid choice]", "[Unavailable choice]")):
+        if choice is None or not is_refusal(reason):
             return
         logger.info("%s: the server refused %s: %s", self.tag, choice, reason)
-        self.decisions.refusals += 1
-        self.decisions.refused.add(choice)
+        self.decisions.refuse(choice)
         if reason.startswith("[Invalid choice]"):  # of an unavailable one the server tells more, and asks again
             del self._choices[self._rqid]
             self._start_deciding(self._rqid)
@@ -246,8 +241,7 @@ class LadderBattle:
         if request.get("wait"):
             return
         if rqid != self._rqid:
-            if self._choices.get(self._rqid) not in self.decisions.refused:  # else it is asked again for another one
-                self.decisions.refused.clear()
+            self.decisions.begin_request(self._choices.get(self._rqid))
             self._rqid = rqid
             self.note_alive()
         choice = self._choices.get(rqid)
@@ -264,10 +258,11 @@ class LadderBattle:
         self._deciding = asyncio.get_running_loop().create_task(self._decide(rqid), name=str(rqid))
 
     async def _decide(self, rqid: int) -> None:
+        deadline_s = self._patience.decision_s
         if self.battle.teampreview:
-            message = await decide_lead(self._player, self.battle, self.decisions, self._patience.decision_s)
+            message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
         else:
-            order, own = await decide(self._player, self.battle, self.decisions, self._patience.decision_s)
+            order, own = await decide(self._player.choose_move, self.battle, self.decisions, deadline_s)
             if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
                 self._doubt(str(self.decisions.failure), self.decisions.failure)
             self._table.choice_made(self, order, own=own)

@@ -35,7 +35,10 @@ def draw_teams(n_teams: int, n_battles: int, seed: int) -> list[tuple[int, int]]
     """For every two battles, the team of the simulator's first seat and that of its second. The same for every pair.
 
     Each seat gets every team equally often, give or take one: else a seed that favours some team moves the win rates.
+    Of no teams, for formats that give them out, every draw is (0, 0).
     """
+    if not n_teams:
+        return [(0, 0)] * ((n_battles + 1) // 2)
     dice = random.Random(seed)
 
     def deck() -> Iterator[int]:
@@ -91,7 +94,7 @@ class Table:
 
     Attributes:
         battle_format: e.g. "gen1ou".
-        teams: what draws are positions in.
+        teams: what draws are positions in; empty for a format that gives them out.
         websocket_url: of the server.
         concurrency: battles of one leg at a time.
         timeout_s: silence after which a leg is given up.
@@ -149,7 +152,7 @@ class Table:
                 name or user_name(who.name),
                 battle_format=self.battle_format,
                 websocket_url=self.websocket_url,
-                team=_InOrder(self.teams[team] for team in teams),
+                team=_InOrder(self.teams[team] for team in teams) if self.teams else None,
                 concurrency=self.concurrency,
             )
         )

@@ -16,6 +16,9 @@ from gemma_metamon.battle.replays import MISSING_ACTION, N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES
 from gemma_metamon.showdown.live_state import is_candidate, move_word, species_word
 
+_CHOOSE = "/choose "
+_MOVE_OPTIONS = {"mega", "megax", "megay", "zmove", "ultra", "dynamax", "max", "terastallize", "terastal"}
+
 
 def legal_actions(battle: Battle) -> NDArray[np.bool_]:
     """(13,) bool, True where the simulator accepts the action at this request. At least one is True.
@@ -50,19 +53,50 @@ def order_to_action(order: BattleOrder, battle: Battle) -> int:
 
 
 def as_sent(order: BattleOrder, battle: AbstractBattle) -> BattleOrder:
-    """The order, its move named by its place if the request offers two of that name.
+    """The order with its move or Pokémon named by its place in the request: "/choose move 2", "/choose switch 3".
 
-    Mimic can copy a move that its Pokémon knows already. Of two moves with one name the server takes the first, and
-    refuses it where its PP are spent.
+    A name can mean something else to the server than to us. A Ditto that has transformed bears the species of the
+    opponent's Pokémon, and perhaps of one on its own bench; Mimic can copy a move that its Pokémon knows already. Of
+    several the server takes the first, and refuses it. An order that names nothing of the request stays as it is.
     """
-    verb, _, choice = order.message.partition(" move ")
-    move_id, *options = choice.split(" ")
-    offered = (battle.last_request.get("active") or [{}])[0].get("moves", [])
-    places = [place for place, move in enumerate(offered, 1) if move["id"] == move_id]
-    if verb != "/choose" or len(places) < 2:
+    verb, _, choice = order.message.removeprefix(_CHOOSE).partition(" ")
+    if not order.message.startswith(_CHOOSE) or verb not in ("move", "switch"):
         return order
+    named = order.order if isinstance(order, SingleBattleOrder) else None
+    place: int | None
+    if verb == "switch":
+        place, options = _place_on_bench(named if isinstance(named, Pokemon) else choice, battle), []
+    else:
+        words = choice.split(" ")
+        options = [word for word in words if word in _MOVE_OPTIONS]
+        place = _place_of_move("".join(words[: len(words) - len(options)]), battle)
+    return order if place is None else SingleBattleOrder(" ".join([f"{_CHOOSE}{verb} {place}", *options]))
+
+
+def _place_of_move(name: str, battle: AbstractBattle) -> int | None:
+    """From 1; of several moves of that name the first that can be used. None for a number, or a move not offered."""
+    offered = (battle.last_request.get("active") or [{}])[0].get("moves", [])
+    wanted = Move.retrieve_id(name)
+    places = [place for place, move in enumerate(offered, 1) if Move.retrieve_id(move["id"]) == wanted]
     usable = [place for place in places if not offered[place - 1].get("disabled")]
-    return SingleBattleOrder(" ".join([verb, "move", str((usable or places)[0]), *options]))
+    return next(iter(usable or places), None)
+
+
+def _place_on_bench(wanted: Pokemon | str, battle: AbstractBattle) -> int | None:
+    """From 1; of several by that name the first that may come in. None for a number, or one that is not in the team."""
+    members = (battle.last_request.get("side") or {}).get("pokemon", [])
+    reviving = any(member.get("reviving") for member in members)
+    places = []
+    for place, member in enumerate(members, 1):
+        if isinstance(wanted, Pokemon):
+            meant = battle.team.get(member["ident"]) is wanted
+        else:
+            names = (member["ident"].partition(": ")[2], member["details"].partition(",")[0])
+            meant = species_word(wanted) in map(species_word, names)
+        if meant:
+            may_enter = not member["active"] and member["condition"].endswith(" fnt") == reviving
+            places.append((not may_enter, place))
+    return min(places)[1] if places else None
 
 
 def _options(battle: Battle) -> dict[int, BattleOrder]:

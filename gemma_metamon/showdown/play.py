@@ -12,16 +12,20 @@ from typing import Any
 from poke_env.player import Player
 
 from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.door import open_door
+from gemma_metamon.showdown.progress import count_progress
 
 SILENCE_TIMEOUT_S = 60.0
 LOGIN_TIMEOUT_S = 90.0
 _POLL_S = 0.1
+_LEAD_ON = ("|challstr|", "|updateuser|", "|updatechallenges|")
 
 
 class _Watch:
-    """What a player's connection received besides battles: the time of the last message, refusals, failures."""
+    """What a player's connection received: the time of the last message that led on, refusals, failures."""
 
     def __init__(self, player: Player) -> None:
+        open_door(player)
         self.player = player
         self.began_at = self.heard_at = time.monotonic()
         self.popups: list[str] = []
@@ -30,7 +34,9 @@ class _Watch:
         player.ps_client._handle_message = self._handle_message  # type: ignore[method-assign]
 
     async def _handle_message(self, message: str) -> None:
-        self.heard_at = time.monotonic()
+        leads_on = _leads_on(message)
+        if leads_on:
+            self.heard_at = time.monotonic()
         if message.startswith("|popup|"):
             self.popups.append(plain(message.removeprefix("|popup|")))
         if message.startswith("|nametaken|"):
@@ -41,7 +47,8 @@ class _Watch:
         except Exception as error:  # noqa: BLE001 whatever it is, `check` raises it where the battles are awaited
             if not message.startswith("|challstr|"):  # a slow login, which has a deadline of its own
                 self.failure = (message.split("\n")[0].removeprefix(">"), error)
-        self.heard_at = time.monotonic()
+        if leads_on:  # a decision may have taken its time
+            self.heard_at = time.monotonic()
 
     def stop(self) -> None:
         self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
@@ -69,6 +76,14 @@ class _Watch:
             raise ServerError(
                 f"{client.websocket_url} did not let {name} in within {LOGIN_TIMEOUT_S:g} s; the name may be taken"
             )
+
+
+def _leads_on(message: str) -> bool:
+    """Whether a login, a challenge or a battle goes on by it. Refusals and chat may come for ever."""
+    if not message.startswith(">battle-"):
+        return message.startswith(_LEAD_ON) or (message.startswith("|pm|") and "/challenge" in message)
+    lines = message.split("\n")[1:]
+    return count_progress(lines) > 0 or any(line.startswith(("|init|", "|request|{")) for line in lines)
 
 
 async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout_s: float = SILENCE_TIMEOUT_S) -> None:

@@ -12,7 +12,7 @@ from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.showdown.battle_memory import BattleMemory
 from gemma_metamon.showdown.live_state import battle_state
-from gemma_metamon.showdown.orders import as_sent, order_to_action
+from gemma_metamon.showdown.orders import order_to_action
 
 # The server itself ends a battle, as a tie, at turn 1000.
 MAX_TURNS = 1000
@@ -42,7 +42,10 @@ class Recorder:
         self._recordings: dict[str, _Recording] = {}
 
     def attach(self, player: Player) -> None:
-        """From now on the player's choices go through this recorder. One recorder per player."""
+        """From now on the player's choices go through this recorder. One recorder per player.
+
+        The door of a player with a connection is opened before: what comes through it is what is sent.
+        """
         choose: Callable[[AbstractBattle], Any] = player.choose_move
         finished = player._battle_finished_callback
 
@@ -87,7 +90,7 @@ class Recorder:
 
     def _after(self, recording: _Recording, order: BattleOrder, battle: Any) -> BattleOrder:
         recording.actions[-1] = order_to_action(order, battle)
-        return as_sent(order, battle)
+        return order
 
     def _finish(self, battle: Any) -> None:
         recording = self._recordings.pop(battle.battle_tag, None)

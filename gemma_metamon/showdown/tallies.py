@@ -1,6 +1,5 @@
 """What is counted of somebody's battles: results, turns, choices sent and refused, the time of each decision."""
 
-import inspect
 import math
 import time
 from collections import defaultdict
@@ -12,9 +11,8 @@ from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.intervals import wilson_interval
-from gemma_metamon.showdown.orders import as_sent
-
-_REFUSALS = ("[Invalid choice]", "[Unavailable choice]")
+from gemma_metamon.showdown.deciding import is_refusal
+from gemma_metamon.showdown.door import open_door
 
 
 @dataclass(kw_only=True)
@@ -95,6 +93,7 @@ class ChoiceMeter:
     """
 
     def __init__(self, player: Player) -> None:
+        open_door(player)
         self._by_battle: defaultdict[str, Choices] = defaultdict(Choices)
         self._choose: Any = player.choose_move
         self._receive: Any = player.ps_client._on_battle_message
@@ -107,17 +106,15 @@ class ChoiceMeter:
 
     async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
         started = time.perf_counter()
-        order = self._choose(battle)
-        if inspect.isawaitable(order):
-            order = await order
+        order: BattleOrder = await self._choose(battle)
         choices = self._by_battle[battle.battle_tag]
         choices.sent += 1
         choices.latencies_ms.append(1000 * (time.perf_counter() - started))
-        return as_sent(order, battle)
+        return order
 
     async def _battle_message(self, split_messages: list[list[str]]) -> None:
         tag = split_messages[0][0].removeprefix(">")
-        refused = sum(message[1:2] == ["error"] and message[2].startswith(_REFUSALS) for message in split_messages)
+        refused = sum(message[1:2] == ["error"] and is_refusal(message[2]) for message in split_messages)
         if refused:
             self._by_battle[tag].refused += refused
         await self._receive(split_messages)

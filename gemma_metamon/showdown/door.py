@@ -1,0 +1,114 @@
+"""The one door by which the choices of a connected player go out: legal, by their place, none that was refused.
+
+poke-env asks a player whose choice was refused again, and a player that would have the same again has it sent again, a
+thousand times a turn. Here it gets to ask once more, and then another legal choice is made for it.
+"""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from poke_env.battle import AbstractBattle, Battle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.deciding import Decisions, decide, decide_lead, is_refusal
+
+_doors: "WeakKeyDictionary[Player, Door]" = WeakKeyDictionary()
+
+
+def open_door(player: Player) -> "Door":
+    """The player's door; made at the first call, and what wraps the player's choices after that is outside it.
+
+    A recorder or a meter that is attached to the player calls this first, and so sees what is really sent.
+    """
+    door = _doors.get(player)
+    if door is None:
+        door = _doors[player] = Door(player)
+    return door
+
+
+class Door:
+    """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
+
+    Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
+    """
+
+    def __init__(self, player: Player) -> None:
+        self._battles: dict[str, _Asked] = {}
+        self._choose: Any = player.choose_move
+        self._preview: Any = player.teampreview
+        self._receive: Any = player.ps_client._on_battle_message
+        player.choose_move = self._choose_move  # type: ignore[method-assign]
+        player.teampreview = self._choose_lead  # type: ignore[method-assign]
+        player.ps_client._on_battle_message = self._battle_message
+        # now and then poke-env sends the server's own choice after a refusal; here that is the last resort
+        player.DEFAULT_CHOICE_CHANCE = 0.0
+
+    async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        battle = _singles(battle)
+        asked = self._asked(battle)
+        order, _ = await decide(self._choose, battle, asked.decisions, None)
+        asked.note(order.message)
+        return order
+
+    async def _choose_lead(self, battle: AbstractBattle) -> str:
+        battle = _singles(battle)
+        asked = self._asked(battle)
+        message = await decide_lead(self._preview, battle, asked.decisions, None)
+        asked.note(message)
+        return message
+
+    def _asked(self, battle: Battle) -> "_Asked":
+        asked = self._battles.get(battle.battle_tag)
+        if asked is None:
+            asked = self._battles[battle.battle_tag] = _Asked(battle.battle_tag)
+        asked.begin(battle.last_request.get("rqid"))
+        return asked
+
+    async def _battle_message(self, split_messages: list[list[str]]) -> None:
+        tag = split_messages[0][0].removeprefix(">")
+        passed_on = []
+        for message in split_messages:
+            if message[1:2] == ["error"]:
+                if not is_refusal(message[2]):
+                    continue  # poke-env would have the choice made again, though nobody waits for one
+                if tag in self._battles:
+                    self._battles[tag].refuse()
+            passed_on.append(message)
+        await self._receive(passed_on)
+        if any(message[1:2] in (["win"], ["tie"], ["deinit"]) for message in split_messages):
+            self._battles.pop(tag, None)
+
+
+def _singles(battle: AbstractBattle) -> Battle:
+    if not isinstance(battle, Battle):
+        raise ServerError(f"{battle.battle_tag} is no singles battle; only singles formats can be played")
+    return battle
+
+
+class _Asked:
+    """A battle's decisions, and the answer that went out last."""
+
+    def __init__(self, battle_tag: str) -> None:
+        self.decisions = Decisions()
+        self._battle_tag = battle_tag
+        self._request: Any = None
+        self._answer: str | None = None
+
+    def begin(self, request: Any) -> None:
+        if request != self._request:
+            self.decisions.begin_request(self._answer)
+            self._request = request
+
+    def note(self, message: str) -> None:
+        if self.decisions.failure is not None:
+            raise self.decisions.failure
+        if message in self.decisions.refused:
+            raise ServerError(
+                f"the server refuses every choice in {self._battle_tag}: {', '.join(sorted(self.decisions.refused))}"
+            )
+        self._answer = message
+
+    def refuse(self) -> None:
+        if self._answer is not None:
+            self.decisions.refuse(self._answer)
