@@ -293,7 +293,7 @@ def test_bad_flags_are_refused_before_a_server_is_started(
 @needs_node
 def test_refused_team_is_an_error_in_the_servers_words(server: Server) -> None:
     started = time.monotonic()
-    bad = load_teams("gen1ou")[0].replace("recover", "spore", 1)
+    bad = load_teams("gen1ou")[0].replace("Recover", "Spore", 1)
     with pytest.raises(ServerError, match=r"refused Random-\w+'s team for gen1ou: Your team was rejected.*Spore"):
         play(server.websocket_url, RandomPlayer, RandomPlayer, teams=[bad])
     assert time.monotonic() - started < 20

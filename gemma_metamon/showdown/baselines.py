@@ -65,7 +65,7 @@ def connection(
     *,
     battle_format: str,
     websocket_url: str,
-    team: Teambuilder | str | None,
+    team: Teambuilder | None,
     concurrency: int = 1,
 ) -> dict[str, Any]:
     """Keyword arguments with which any poke-env Player joins a server without accounts, silently."""

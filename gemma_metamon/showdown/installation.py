@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from gemma_metamon.errors import MissingDependencyError, ServerError
 from gemma_metamon.user_cache import cache_folder, make_once
@@ -18,12 +19,11 @@ from gemma_metamon.user_cache import cache_folder, make_once
 ASSETS = resources.files("gemma_metamon.showdown") / "assets" / "server"
 OLDEST_NODE = 18
 INSTALL_TIMEOUT_S = 900.0
-VALIDATE_TIMEOUT_S = 120.0
+TEAMS_TIMEOUT_S = 300.0
 _PINS = ("package.json", "package-lock.json")
 _OURS = {
     "config.js": "config/config.js",
     "lifeline.js": "lifeline.js",
-    "validate.js": "validate.js",
 }  # asset -> its place in the package
 # The package lacks these folders, and reads some of them at start.
 _WRITABLE_FOLDERS = ("logs/repl", "logs/modlog", "config/chat-plugins", "config/ladders")
@@ -91,22 +91,42 @@ def _install(folder: Path) -> None:
         (package / place).write_bytes((ASSETS / name).read_bytes())
 
 
+def import_teams(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """How the simulator reads each text (exported, JSON or packed): `Teams.pack(Teams.import(text))`, in one process.
+
+    A dictionary each: `packed`, the line to send; `pokemon`, how many; `idle`, the names of those without a move;
+    `survives`, whether a server that unpacks the line finds the same Pokémon. Raises ServerError where Node fails.
+    """
+    return _of_teams("read teams", texts, "pack") if texts else []
+
+
 def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
     """The simulator's reasons against each team (export or packed text); empty where it accepts the team.
 
     Raises ServerError where the validator itself fails: an unknown format.
     """
-    done = subprocess.run(
-        [find_node(), "validate.js", battle_format],
-        cwd=ensure_installed(),
-        input=json.dumps(teams),
-        capture_output=True,
-        text=True,
-        timeout=VALIDATE_TIMEOUT_S,
-        check=False,
-    )
+    return _of_teams(f"validate a team for {battle_format!r}", teams, "validate", battle_format)
+
+
+def _of_teams(what: str, texts: Sequence[str], *arguments: str) -> list[Any]:
+    """The answers of teams.js, one for each text."""
+    package = ensure_installed()
+    # not copied into the package: a change to the script needs no new installation
+    with resources.as_file(ASSETS / "teams.js") as script:
+        try:
+            done = subprocess.run(
+                [find_node(), str(script.absolute()), *arguments],
+                cwd=package,
+                input=json.dumps(list(texts)),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=TEAMS_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ServerError(f"the simulator could not {what} within {TEAMS_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         words = next((line for line in done.stderr.splitlines() if "Error" in line), done.stderr.strip())
-        raise ServerError(f"the simulator could not validate a team for {battle_format!r}: {words}")
-    reasons: list[list[str]] = json.loads(done.stdout)
-    return reasons
+        raise ServerError(f"the simulator could not {what}: {words}")
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
