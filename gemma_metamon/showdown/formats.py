@@ -4,17 +4,14 @@ The states and the 13 actions hold one Pokémon against one, of teams of at most
 """
 
 import difflib
-import json
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from gemma_metamon.battle.state import TEAM_SIZE
-from gemma_metamon.errors import ConfigError, ServerError
-from gemma_metamon.showdown.installation import ASSETS, VALIDATE_TIMEOUT_S, ensure_installed, find_node
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.showdown.installation import ask_simulator
 from gemma_metamon.showdown.teams import load_teams
 
 
@@ -109,18 +106,5 @@ def _nearest(name: str) -> str:
 
 
 def _ask(name: str) -> dict[str, Any]:
-    package = ensure_installed()
-    with resources.as_file(ASSETS / "formats.js") as script:
-        done = subprocess.run(
-            [find_node(), str(script.absolute())],
-            cwd=package,
-            input=name,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=VALIDATE_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode:
-        raise ServerError(f"the simulator could not say what format {name!r} is: {done.stderr.strip()}")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = ask_simulator(f"say what format {name!r} is", "formats.js", given=name)
     return answer

@@ -19,7 +19,7 @@ from gemma_metamon.user_cache import cache_folder, make_once
 ASSETS = resources.files("gemma_metamon.showdown") / "assets" / "server"
 OLDEST_NODE = 18
 INSTALL_TIMEOUT_S = 900.0
-TEAMS_TIMEOUT_S = 300.0
+ASK_TIMEOUT_S = 300.0
 _PINS = ("package.json", "package-lock.json")
 _OURS = {
     "config.js": "config/config.js",
@@ -97,7 +97,8 @@ def import_teams(texts: Sequence[str]) -> list[dict[str, Any]]:
     A dictionary each: `packed`, the line to send; `pokemon`, how many; `idle`, the names of those without a move;
     `survives`, whether a server that unpacks the line finds the same Pokémon. Raises ServerError where Node fails.
     """
-    return _of_teams("read teams", texts, "pack") if texts else []
+    answers: list[dict[str, Any]] = ask_simulator("read teams", "teams.js", "pack", given=texts) if texts else []
+    return answers
 
 
 def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
@@ -105,28 +106,32 @@ def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
 
     Raises ServerError where the validator itself fails: an unknown format.
     """
-    return _of_teams(f"validate a team for {battle_format!r}", teams, "validate", battle_format)
+    what = f"validate a team for {battle_format!r}"
+    reasons: list[list[str]] = ask_simulator(what, "teams.js", "validate", battle_format, given=teams)
+    return reasons
 
 
-def _of_teams(what: str, texts: Sequence[str], *arguments: str) -> list[Any]:
-    """The answers of teams.js, one for each text."""
+def ask_simulator(what: str, script: str, *arguments: str, given: Any) -> Any:
+    """The JSON that one of the scripts beside the lock file answers to the JSON `given`, run by Node in the package.
+
+    Raises MissingDependencyError without Node.js, ServerError where the script fails; `what` says what was wanted.
+    """
     package = ensure_installed()
     # not copied into the package: a change to the script needs no new installation
-    with resources.as_file(ASSETS / "teams.js") as script:
+    with resources.as_file(ASSETS / script) as path:
         try:
             done = subprocess.run(
-                [find_node(), str(script.absolute()), *arguments],
+                [find_node(), str(path.absolute()), *arguments],
                 cwd=package,
-                input=json.dumps(list(texts)),
+                input=json.dumps(given),
                 capture_output=True,
                 encoding="utf-8",
-                timeout=TEAMS_TIMEOUT_S,
+                timeout=ASK_TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise ServerError(f"the simulator could not {what} within {TEAMS_TIMEOUT_S:.0f} s") from error
+            raise ServerError(f"the simulator could not {what} within {ASK_TIMEOUT_S:.0f} s") from error
     if done.returncode:
         words = next((line for line in done.stderr.splitlines() if "Error" in line), done.stderr.strip())
         raise ServerError(f"the simulator could not {what}: {words}")
-    answers: list[Any] = json.loads(done.stdout)
-    return answers
+    return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-// Reads a format's name on stdin, writes what it is, or, where there is none, the ids of those there are.
+// What a format is: its name in JSON on stdin; on stdout what it is, or, where there is none, the ids of those there are.
 // node formats.js, in the package's folder
 'use strict';
 
@@ -8,7 +8,7 @@ const { Dex } = require(path.resolve('dist/sim/dex.js'));
 
 const isPlayed = format => format.exists && format.effectType === 'Format';
 
-const format = Dex.formats.get(fs.readFileSync(0, 'utf8'));
+const format = Dex.formats.get(JSON.parse(fs.readFileSync(0, 'utf8')));
 let answer;
 if (isPlayed(format) && !format.customRules) {
 	const rules = Dex.formats.getRuleTable(format);
