@@ -117,6 +117,18 @@ def test_a_disguise_that_falls_uncovers_who_fell() -> None:
     assert not any(member.active for member in bobs(*lines, "|faint|p2a: Zoroark").values())
 
 
+def test_who_fell_may_be_uncovered_thereafter() -> None:
+    """As under Neutralizing Gas, which keeps Illusion from ending at the hit."""
+    fell = ["|switch|p2a: Gholdengo|Gholdengo|9/100 psn", "|-damage|p2a: Gholdengo|0 fnt", "|faint|p2a: Gholdengo"]
+    team = bobs(*PREVIEW, *fell, *UNCOVERED)
+    assert {species: member.hp for species, member in team.items()} == {
+        "Gholdengo": 1.0,
+        "Skeledirge": 1.0,
+        "Zoroark-Hisui": 0.0,
+    }
+    assert not any(member.active for member in team.values())
+
+
 FELL_COVERED = ["|switch|p2a: Gholdengo|Gholdengo|9/100", "|-damage|p2a: Gholdengo|0 fnt|[from] psn"]
 STANDS = ["|faint|p2a: Gholdengo", "|turn|1", "|switch|p2a: Gholdengo|Gholdengo|100/100"]
 
@@ -250,6 +262,12 @@ def test_a_forme_for_a_stay_ends_with_it_and_one_for_good_does_not() -> None:
     lines += ["|switch|p2a: Mimikyu|Mimikyu, F|100/100", "|detailschange|p2a: Mimikyu|Mimikyu-Busted, F"]
     lines += ["|switch|p2a: Ditto|Ditto|100/100"]
     assert [member.label for member in bobs(*lines).values()] == ["Aegislash", "Mimikyu-Busted", "Ditto"]
+
+
+def test_morpeko_keeps_the_forme_that_it_terastallizes_in() -> None:
+    lines = ["|switch|p2a: Morpeko|Morpeko, M|100/100", "|-formechange|p2a: Morpeko|Morpeko-Hangry"]
+    lines += ["|-terastallize|p2a: Morpeko|Water", "|switch|p2a: Ditto|Ditto|100/100"]
+    assert [member.label for member in bobs(*lines).values()] == ["Morpeko-Hangry", "Ditto"]
 
 
 def test_a_fainted_pokemon_is_no_longer_terastallized() -> None:

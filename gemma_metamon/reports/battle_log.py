@@ -231,7 +231,10 @@ class _Reader:
         self._team(fields[0])[0].cure()
 
     def _on_tera(self, fields: list[str], tags: dict[str, str]) -> None:
-        self._member(fields[0]).tera = fields[1]
+        member = self._member(fields[0])
+        member.tera = fields[1]
+        if member.forme.startswith("Morpeko"):  # alone keeps for good the forme that it Terastallizes in
+            member.species = member.forme
 
 
 def _told_late(fallen: Member | None) -> str:

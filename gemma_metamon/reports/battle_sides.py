@@ -152,22 +152,23 @@ class Team:
         return self._place(found, name, details, came), fallen
 
     def replace(self, name: str, details: str, condition: str = "") -> tuple[Member, str]:
-        """Illusion ends: the Pokémon on the field takes over what its disguise seemed to have.
+        """Illusion ends: the Pokémon on the field, or just fallen there, takes over what its disguise seemed to have.
 
         Returns:
             The Pokémon, and the disguise's name. Raises ValueError where nobody is on the field.
         """
         stay = self._stays[-1] if self._stays else None
-        if stay is None or not stay.member.active:
+        if stay is None:
             raise ValueError(name)
-        now, tera, disguise = stay.member.condition, stay.member.tera, stay.member.name
+        shown = copy.copy(stay.member)
+        told = read_condition(condition) if condition else None
         self._undo(stay)
         found = self._find(name, details)
         came = self._undo_earlier_disguises(found, stay.came)
         member = self._place(found, name, details, came)
-        member.condition = read_condition(condition) if condition else now
-        member.tera = tera
-        return member, disguise
+        member.condition = told or shown.condition
+        member.tera, member.active = shown.tera, shown.active
+        return member, shown.name
 
     def cure(self) -> None:
         """All members lose their status."""
