@@ -63,6 +63,29 @@ def test_previous_move_survives_leaving_and_coming_back() -> None:
     assert battle_state(battle, memory).opponent_prev_move.name == "hypnosis"
 
 
+def test_what_a_disguise_did_and_suffered_is_the_uncovered_ones() -> None:
+    memory = BattleMemory()
+    hypnosis = ["|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|switch|p2a: Tauros|Tauros|100/100", "|turn|2"]
+    covered = ["|switch|p2a: Gengar|Gengar|100/100", "|turn|3", "|move|p2a: Gengar|Nasty Plot|p2a: Gengar"]
+    taunted = ["|-start|p2a: Gengar|move: Taunt", "|-damage|p2a: Gengar|60/100"]
+    uncovered = ["|replace|p2a: Zoroark|Zoroark, M", "|-end|p2a: Zoroark|Illusion", "|turn|4"]
+    battle = new_battle(*START, *hypnosis, *covered, *taunted, *uncovered, gen=9)
+    state = battle_state(battle, memory)
+    assert (state.opponent_active_pokemon.name, state.opponent_active_pokemon.effect) == ("zoroark", "taunt")
+    assert state.opponent_prev_move.name == "nastyplot"
+    feed(battle, ["|switch|p2a: Gengar|Gengar|100/100", "|turn|5"])
+    state = battle_state(battle, memory)
+    assert (state.opponent_active_pokemon.effect, state.opponent_prev_move.name) == ("noeffect", "hypnosis")
+
+
+def test_one_uncovered_before_it_moved_has_its_own_previous_move() -> None:
+    hypnosis = ["|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|switch|p2a: Zoroark|Zoroark, M|100/100", "|turn|2"]
+    knock_off = ["|move|p2a: Zoroark|Knock Off|p1a: Snorlax", "|switch|p2a: Gengar|Gengar|100/100", "|turn|3"]
+    uncovered = ["|replace|p2a: Zoroark|Zoroark, M", "|-end|p2a: Zoroark|Illusion", "|turn|4"]
+    state = battle_state(new_battle(*START, *hypnosis, *knock_off, *uncovered, gen=9), BattleMemory())
+    assert state.opponent_prev_move.name == "knockoff"
+
+
 def test_a_memory_that_starts_late_reads_the_battle_so_far() -> None:
     battle = new_battle(*START, "|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|turn|2")
     assert battle_state(battle, BattleMemory()).opponent_prev_move.name == "hypnosis"

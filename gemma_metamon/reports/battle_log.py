@@ -3,46 +3,19 @@
 Single battles: one Pokémon of a side is active at a time.
 """
 
-import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gemma_metamon.reports.battle_sides import Member, Side, Team, read_condition
 from gemma_metamon.reports.battle_words import UNTOLD, cause, in_words
 
 _IDENT = re.compile(r"(p[1-4])([a-c]?): (.+)")
 _TAG = re.compile(r"\[([a-z]+)\] ?(.*)")
 _EFFECT = re.compile(r"(?:move|item|ability): ?")
+_Update = Callable[[list[str], dict[str, str]], str | None]
 # who does something, and what it comes to when it is done
-_MAJOR = {"move", "switch", "drag", "faint", "cant", "-terastallize", "-mega", "win", "tie"}
-
-
-@dataclass
-class Member:
-    """A Pokémon as far as the log has shown it: `hp` a share of the full, `status` as the server writes it ("par")."""
-
-    name: str
-    species: str
-    hp: float = 1.0
-    status: str = ""
-    active: bool = False
-    seen: bool = True
-    tera: str = ""
-
-    @property
-    def label(self) -> str:
-        """As "Tauros" or "Landorus-Therian"; with a nickname, "Bully (Tauros)"."""
-        known_by_species = self.species == self.name or self.species.startswith(f"{self.name}-")
-        return self.species if known_by_species else f"{self.name} ({self.species})"
-
-
-@dataclass
-class Side:
-    """A player, and the members of the team that the log has named so far."""
-
-    player: str
-    team_size: int = 0
-    members: list[Member] = field(default_factory=list)
+_MAJOR = {"move", "switch", "drag", "faint", "cant", "-terastallize", "-mega", "-burst", "win", "tie"}
 
 
 @dataclass(frozen=True)
@@ -97,10 +70,10 @@ class _Reader:
         self.tier = ""
         self.winner: str | None = None
         self.turns: list[Turn] = []
-        self._sides = {"p1": Side("p1"), "p2": Side("p2")}
+        self._teams = {"p1": Team(Side("p1")), "p2": Team(Side("p2"))}
         self._turn = Turn(0)
         # each may answer with the event in its own words
-        self._updates: dict[str, Callable[[list[str], dict[str, str]], str | None]] = {
+        self._updates: dict[str, _Update] = {
             "turn": self._on_turn,
             "tier": self._on_tier,
             "win": self._on_win,
@@ -112,6 +85,12 @@ class _Reader:
             "replace": self._on_replace,
             "faint": self._on_faint,
             "detailschange": self._on_new_species,
+            "-formechange": self._on_forme,
+            "-mega": self._on_evolved("-Mega", "{0} Mega Evolved into {1}", "{0} Mega Evolved"),
+            "-primal": self._on_evolved(
+                "-Primal", "{0} became {1} by Primal Reversion", "{0} reverted to its primal form"
+            ),
+            "-burst": self._on_evolved("-Ultra", "{0} became {1} by Ultra Burst", "{0} changed by Ultra Burst"),
             "-damage": self._on_hp,
             "-heal": self._on_hp,
             "-sethp": self._on_hp,
@@ -137,7 +116,7 @@ class _Reader:
         self._turn.events.append(Event(words or line, weight))
 
     def close_turn(self) -> None:
-        self._turn.sides = copy.deepcopy(list(self._sides.values()))
+        self._turn.sides = [team.side.copy() for team in self._teams.values()]
         self.turns.append(self._turn)
 
     def _named(self, part: str) -> str:
@@ -147,20 +126,17 @@ class _Reader:
             return self._by_user_name.get(part) or _EFFECT.sub("", part)
         if match[3] in self._by_user_name:
             return self._by_user_name[match[3]]
-        return f"{self._sides[match[1]].player if match[1] in self._sides else match[1]}'s {match[3]}"
+        return f"{self._teams[match[1]].side.player if match[1] in self._teams else match[1]}'s {match[3]}"
 
-    def _side(self, ident: str) -> tuple[Side, str]:
+    def _team(self, ident: str) -> tuple[Team, str]:
         match = _IDENT.fullmatch(ident)
-        if match is None or match[1] not in self._sides:
+        if match is None or match[1] not in self._teams:
             raise ValueError(ident)
-        return self._sides[match[1]], match[3]
+        return self._teams[match[1]], match[3]
 
     def _member(self, ident: str) -> Member:
-        side, name = self._side(ident)
-        for member in side.members:
-            if member.seen and member.name == name:
-                return member
-        raise ValueError(ident)
+        team, name = self._team(ident)
+        return team.named(name, on_field=ident[2] != ":")
 
     def _on_turn(self, fields: list[str], tags: dict[str, str]) -> None:
         number = int(fields[0])
@@ -176,62 +152,74 @@ class _Reader:
     def _on_player(self, fields: list[str], tags: dict[str, str]) -> None:
         if len(fields) > 1 and fields[1]:
             name = self._names.get(fields[0], fields[1])
-            self._sides.setdefault(fields[0], Side(name)).player = name
+            self._teams.setdefault(fields[0], Team(Side(name))).side.player = name
             self._by_user_name[fields[1]] = name
 
     def _on_teamsize(self, fields: list[str], tags: dict[str, str]) -> None:
-        self._sides[fields[0]].team_size = int(fields[1])
+        self._teams[fields[0]].side.team_size = int(fields[1])
 
     def _on_poke(self, fields: list[str], tags: dict[str, str]) -> None:
-        species = fields[1].split(",")[0]
-        self._sides[fields[0]].members.append(Member(species.removesuffix("-*"), species, seen=False))
-
-    def _enter(self, ident: str, details: str, condition: str) -> tuple[Side, Member]:
-        """A Pokémon takes its place; one of the team preview gets its name now."""
-        side, name = self._side(ident)
-        species = details.split(",")[0]
-        for member in side.members:
-            member.active = False
-        for member in side.members:
-            hidden = not member.seen and (member.species == species or _is_form(species, member.species))
-            if hidden or (member.seen and member.name == name):
-                break
-        else:
-            member = Member(name, species)
-            side.members.append(member)
-        member.name, member.species, member.seen, member.active = name, species, True, True
-        if condition:
-            member.hp, member.status = _read_condition(condition)
-        return side, member
+        self._teams[fields[0]].preview(fields[1])
 
     def _on_switch(self, fields: list[str], tags: dict[str, str]) -> str:
-        side, member = self._enter(fields[0], fields[1], fields[2])
-        return f"{side.player} sent out {member.label}{_share(member.hp)}{cause(tags)}"
+        member, fallen = self._enter(fields)
+        return f"{self._player(fields[0])} sent out {member.label}{_share(member.hp)}{cause(tags)}{_told_late(fallen)}"
 
     def _on_drag(self, fields: list[str], tags: dict[str, str]) -> str:
-        side, member = self._enter(fields[0], fields[1], fields[2])
-        return f"{side.player}'s {member.label} was dragged out{_share(member.hp)}"
+        member, fallen = self._enter(fields)
+        return f"{self._player(fields[0])}'s {member.label} was dragged out{_share(member.hp)}{_told_late(fallen)}"
 
-    def _on_replace(self, fields: list[str], tags: dict[str, str]) -> None:
-        self._enter(fields[0], fields[1], "")
+    def _enter(self, fields: list[str]) -> tuple[Member, Member | None]:
+        team, name = self._team(fields[0])
+        return team.enter(name, fields[1], fields[2])
+
+    def _player(self, ident: str) -> str:
+        return self._team(ident)[0].side.player
+
+    def _on_replace(self, fields: list[str], tags: dict[str, str]) -> str:
+        team, name = self._team(fields[0])
+        member, disguise = team.replace(name, *fields[1:3])
+        return f"{team.side.player}'s {disguise} showed its true form, {member.label}"
 
     def _on_faint(self, fields: list[str], tags: dict[str, str]) -> None:
-        member = self._member(fields[0])
-        member.hp, member.status, member.active = 0.0, "", False
+        self._member(fields[0]).faint()
 
     def _on_new_species(self, fields: list[str], tags: dict[str, str]) -> str:
         member = self._member(fields[0])
-        member.species = fields[1].split(",")[0]
-        return f"{self._named(fields[0])} became {member.species}"
+        member.species, member.forme = fields[1].split(",")[0], ""
+        return self._became(fields[0], member.species)
+
+    def _on_forme(self, fields: list[str], tags: dict[str, str]) -> str:
+        self._member(fields[0]).forme = fields[1]
+        return self._became(fields[0], fields[1]) + cause(tags)
+
+    def _became(self, ident: str, species: str) -> str:
+        return f"{self._named(ident)} became {species}"
+
+    def _on_evolved(self, suffix: str, words: str, species_unknown: str) -> _Update:
+        def update(fields: list[str], tags: dict[str, str]) -> str:
+            """The message names the species before; the one after came just ahead of it, in a message of its own."""
+            species = self._member(fields[0]).species
+            if self._turn.events[-1:] == [Event(self._became(fields[0], species), "minor")]:
+                del self._turn.events[-1]
+            return (words if suffix in species else species_unknown).format(self._named(fields[0]), species)
+
+        return update
 
     def _on_hp(self, fields: list[str], tags: dict[str, str]) -> str:
-        member = self._member(fields[0])
+        pairs = zip(fields[::2], fields[1::2], strict=False)  # long ago, one message told of both who share their HP
+        return "; ".join(self._set_hp(ident, condition) for ident, condition in pairs) + cause(tags)
+
+    def _set_hp(self, ident: str, condition: str) -> str:
+        member = self._member(ident)
         before = member.hp
-        member.hp, member.status = _read_condition(fields[1])
+        member.condition = read_condition(condition)
+        if member.hp == before:  # at full health, or less than the server's percents can tell
+            return f"{self._named(ident)} stayed at {_percent(before)} of its HP"
         change = round(100 * abs(member.hp - before)) or "less than 1"
         verb = "lost" if member.hp < before else "regained"
         left = f"{_percent(member.hp)} left" if member.hp else "none left"
-        return f"{self._named(fields[0])} {verb} {change} % of its HP, {left}{cause(tags)}"
+        return f"{self._named(ident)} {verb} {change} % of its HP, {left}"
 
     def _on_status(self, fields: list[str], tags: dict[str, str]) -> None:
         self._member(fields[0]).status = fields[1]
@@ -240,28 +228,22 @@ class _Reader:
         self._member(fields[0]).status = ""
 
     def _on_team_cured(self, fields: list[str], tags: dict[str, str]) -> None:
-        for member in self._side(fields[0])[0].members:
-            member.status = ""
+        self._team(fields[0])[0].cure()
 
     def _on_tera(self, fields: list[str], tags: dict[str, str]) -> None:
-        self._member(fields[0]).tera = fields[1]
+        member = self._member(fields[0])
+        member.tera = fields[1]
+        if member.forme.startswith("Morpeko"):  # alone keeps for good the forme that it Terastallizes in
+            member.species = member.forme
 
 
-def _is_form(species: str, previewed: str) -> bool:
-    """Whether team preview, which hides some forms ("Urshifu-*"), may have shown this species so."""
-    return previewed.endswith("-*") and species.startswith(previewed.removesuffix("-*"))
-
-
-def _read_condition(condition: str) -> tuple[float, str]:
-    """Of "263/353 par" (0.745, "par"), of "0 fnt" (0.0, "")."""
-    hp, _, status = condition.partition(" ")
-    now, _, full = hp.partition("/")
-    return float(now) / float(full or 100), status.removesuffix("fnt")
+def _told_late(fallen: Member | None) -> str:
+    return f"; the one that fainted in its shape was {fallen.label}" if fallen else ""
 
 
 def _percent(share: float) -> str:
     # a Pokémon that stands has at least 1 %, and only an unhurt one has 100 %
-    return f"{min(max(round(100 * share), 1), 100 if share >= 1 else 99)} %"
+    return f"{min(max(round(100 * share), 1), 100 if share >= 1 else 99) if share else 0} %"
 
 
 def _share(hp: float) -> str:

@@ -45,7 +45,8 @@ _CANNOT = {
 UNTOLD = {
     "", "t:", "upkeep", "gametype", "gen", "tier", "rule", "rated", "start", "done", "turn", "debug", "init", "title",
     "deinit", "html", "uhtml", "uhtmlchange", "player", "teamsize", "clearpoke", "poke", "teampreview", "updatepoke",
-    "showteam", "request", "j", "J", "l", "L", "n", "N", "inactiveoff", "-anim", "-candynamax",
+    "showteam", "request", "j", "J", "l", "L", "n", "N", "join", "leave", "name", "raw", "inactiveoff", "-anim",
+    "-candynamax",
 }
 # fmt: on
 
@@ -53,12 +54,7 @@ UNTOLD = {
 _TEMPLATES = {
     "move": "{0} used {1}",
     "faint": "{0} fainted",
-    "replace": "{0} showed its true form",
-    "-formechange": "{0} became {1}",
     "-transform": "{0} transformed into {1}",
-    "-mega": "{0} Mega Evolved into {1}-Mega",
-    "-primal": "{0} reverted to its primal form",
-    "-burst": "{0} became {1} by Ultra Burst",
     "-zpower": "{0} surrounded itself with Z-Power",
     "-terastallize": "{0} Terastallized into the {1} type",
     "-supereffective": "It's super effective on {0}",
@@ -66,6 +62,7 @@ _TEMPLATES = {
     "-crit": "A critical hit on {0}",
     "-immune": "It doesn't affect {0}",
     "-ohko": "A one-hit KO",
+    "-zbroken": "{0} couldn't fully protect itself",
     "-notarget": "There was no target",
     "-nothing": "Nothing happened",
     "-hitcount": "{0} was hit {1} times",
@@ -98,7 +95,9 @@ _TEMPLATES = {
     "-hint": "({0})",
     "message": "{0}",
     "inactive": "{0}",
+    "bigerror": "{0}",
     "c": "{0} said: {1}",
+    "c:": "{1} said: {2}",
     "win": "{0} won the battle",
     "tie": "The battle ended in a tie",
 }
@@ -154,7 +153,15 @@ def _fail(fields: Sequence[str], tags: Mapping[str, str]) -> str:
 def _start(fields: Sequence[str], tags: Mapping[str, str]) -> str:
     if fields[1] == "typechange" and len(fields) > 2:
         return f"{fields[0]} became {fields[2]} type"
+    if fields[1] == "Dynamax":
+        return f"{fields[0]} {'Gigantamaxed' if 'Gmax' in fields[2:] else 'Dynamaxed'}"
     return _TEMPLATES["-start"].format(*fields)
+
+
+def _end(fields: Sequence[str], tags: Mapping[str, str]) -> str:
+    if fields[1] == "Dynamax":
+        return f"{fields[0]} returned to its normal size"
+    return _TEMPLATES["-end"].format(*fields)
 
 
 _FUNCTIONS: dict[str, Callable[[Sequence[str], Mapping[str, str]], str]] = {
@@ -169,6 +176,7 @@ _FUNCTIONS: dict[str, Callable[[Sequence[str], Mapping[str, str]], str]] = {
     "-miss": _miss,
     "-fail": _fail,
     "-start": _start,
+    "-end": _end,
 }
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import jinja2
 from markupsafe import Markup
 
-from gemma_metamon.reports.battle_log import BattleStory, Side, read_log
+from gemma_metamon.reports.battle_log import BattleStory, read_log
+from gemma_metamon.reports.battle_sides import Side
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("gemma_metamon.reports"),

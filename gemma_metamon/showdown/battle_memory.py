@@ -29,6 +29,8 @@ class BattleMemory:
         self.revealed_abilities: dict[str, str] = {}
         self.effects: dict[str, dict[str, int]] = {}  # key -> effect -> turns or repetitions, oldest first
         self._on_field: dict[str, str] = {}  # "p1" -> key
+        self._moved: dict[str, str] = {}  # "p1" -> id of the last move since the Pokémon on the field came in
+        self._moves_before: dict[str, str | None] = {}  # "p1" -> its previous move when it came in
         self._read = 0
         self._gen = 9
 
@@ -53,9 +55,14 @@ class BattleMemory:
             self._end_turn()
             return
         key = pokemon_key(ident)
-        if kind in ("switch", "drag", "replace"):
-            self.effects.pop(self._on_field.get(key[:2], ""), None)
-            self._on_field[key[:2]] = key
+        if kind in ("switch", "drag"):
+            side = key[:2]
+            self.effects.pop(self._on_field.get(side, ""), None)
+            self._on_field[side] = key
+            self._moved.pop(side, None)
+            self._moves_before[side] = self.previous_moves.get(key)
+        elif kind == "replace":
+            self._uncover(key)
         elif kind in ("move", "-prepare"):
             self._move(key, Move.retrieve_id(what))
         elif kind == "-activate" and what.startswith("ability: "):
@@ -68,6 +75,18 @@ class BattleMemory:
             self.effects.pop(key, None)
         elif kind == "-status" and what == "slp":
             self._end(key, "YAWN")
+
+    def _uncover(self, key: str) -> None:
+        """Illusion ends: what the disguise did and suffered since it came in was this Pokémon's."""
+        side = key[:2]
+        disguise, before = self._on_field.get(side, key), self._moves_before.get(side)
+        self.previous_moves.pop(disguise, None)
+        if before is not None:
+            self.previous_moves[disguise] = before
+        if side in self._moved:
+            self.previous_moves[key] = self._moved[side]
+        self.effects[key] = self.effects.pop(disguise, {})
+        self._on_field[side] = key
 
     def _start(self, key: str, name: str) -> None:
         effects = self.effects.setdefault(key, {})
@@ -84,7 +103,7 @@ class BattleMemory:
                 effects.pop(name + stat, None)
 
     def _move(self, key: str, move_id: str) -> None:
-        self.previous_moves[key] = move_id
+        self.previous_moves[key] = self._moved[key[:2]] = move_id
         if move_id == "minimize":
             self._start(key, "MINIMIZE")
         self._end(key, "GLAIVERUSH")
