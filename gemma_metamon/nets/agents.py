@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead
 from gemma_metamon.nets.agent_base import ActorCriticAgent, CriticView
 from gemma_metamon.nets.agent_interface import HasN, HasShape, Multigammas
+from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.filters import binary_filter
@@ -74,8 +74,7 @@ class MultiTaskAgent(ActorCriticAgent):
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        if value_estimate not in get_args(ValueEstimate):
-            raise ConfigError(f"value_estimate {value_estimate!r} is not one of {', '.join(get_args(ValueEstimate))}")
+        check("MultiTaskAgent", locals(), {"value_estimate": one_of(*get_args(ValueEstimate))})
         super().__init__(**_arguments(locals(), besides=("value_estimate",)))
         self.value_estimate = value_estimate
 

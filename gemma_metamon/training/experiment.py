@@ -10,8 +10,23 @@ from torch import Tensor, nn
 from gemma_metamon import configs
 from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.agent_base import ActorCriticAgent
+from gemma_metamon.nets.checks import PART, SEQUENCE, SHARE, check, number, one_of, whole
 from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.text.view import BattleView
+
+_RULES = {
+    "agent_type": PART,
+    "tstep_encoder_type": PART,
+    "traj_encoder_type": PART,
+    "max_seq_len": SEQUENCE,
+    "learning_rate": number(0, 1, above=True),
+    "lr_warmup_steps": whole(0, 1_000_000_000),
+    "l2_coeff": SHARE,
+    "grad_clip": number(0, 1e6, above=True),
+    "critic_loss_weight": number(0, 1e6).or_none(),
+    "mixed_precision": one_of("no", "bf16"),
+}
 
 
 class Space(NamedTuple):
@@ -59,12 +74,7 @@ class Experiment:
                 "MetamonAMAGOExperiment.agent_type, tstep_encoder_type, traj_encoder_type and max_seq_len must all be "
                 "set; start from a packaged model config (`gemma-metamon configs list`)"
             )
-        for name, value in (("max_seq_len", max_seq_len), ("learning_rate", learning_rate), ("grad_clip", grad_clip)):
-            if not value > 0:
-                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must be above 0")
-        for name, value in (("lr_warmup_steps", lr_warmup_steps), ("l2_coeff", l2_coeff)):
-            if value < 0:
-                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must not be negative")
+        check("MetamonAMAGOExperiment", locals(), _RULES)
         self.agent_type = agent_type
         self.tstep_encoder_type = tstep_encoder_type
         self.traj_encoder_type = traj_encoder_type
@@ -79,7 +89,7 @@ class Experiment:
     def build_agent(self, view: BattleView) -> nn.Module:
         """The agent for what `view` shows, with the random or pretrained weights its config asks for."""
         n_actions = view.action_space.n
-        agent: nn.Module = self.agent_type(
+        agent: ActorCriticAgent = self.agent_type(
             obs_space=obs_spaces(view),
             rl2_space=Space((1 + n_actions,)),
             action_space=view.action_space,
@@ -92,6 +102,7 @@ class Experiment:
             popart_type=configs.configurable("PopArtLayer"),
             multigammas_type=configs.configurable("Multigammas"),
         )
+        agent.require_observations(obs_spaces(view))
         agents_own = configs.bindings_of(type(agent).__name__).get("critic_loss_weight")
         if agents_own is not None and self.critic_loss_weight not in (None, agents_own):
             raise ConfigError(
