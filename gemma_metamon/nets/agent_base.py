@@ -115,7 +115,7 @@ class ActorCriticAgent(nn.Module):
         use_target_actor: bool,
         use_multigamma: bool,
         actor_type: Callable[..., ActorHead],
-        critic_type: Callable[..., nn.Module],
+        critic_type: Callable[..., NCritics | NCriticsTwoHot],
         pass_obs_keys_to_actor: Iterable[str] | None,
         critic_loss_weight: float,
         n_step: int,
@@ -284,7 +284,7 @@ class ActorCriticAgent(nn.Module):
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
 
-    def _check_critic_type(self, critic_type: Callable[..., nn.Module]) -> None:
+    def _check_critic_type(self, critic_type: Callable[..., NCritics | NCriticsTwoHot]) -> None:
         made = getattr(critic_type, "func", critic_type)  # of a functools.partial
         if inspect.isclass(made) and not issubclass(made, self.critics_class):
             raise ConfigError(
@@ -301,7 +301,7 @@ class ActorCriticAgent(nn.Module):
                 "set it to @binary_filter, @exp_filter or @leaky_relu_filter"
             )
 
-    def _build_critics(self, critic_type: Callable[..., nn.Module], head: dict[str, Any]) -> Any:
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head)
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:

@@ -64,7 +64,7 @@ class MultiTaskAgent(ActorCriticAgent):
         use_target_actor: bool = True,
         use_multigamma: bool = True,
         actor_type: Callable[..., ActorHead] = Actor,
-        critic_type: Callable[..., nn.Module] = NCriticsTwoHot,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCriticsTwoHot,
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
@@ -78,7 +78,7 @@ class MultiTaskAgent(ActorCriticAgent):
         super().__init__(**_arguments(locals(), besides=("value_estimate",)))
         self.value_estimate = value_estimate
 
-    def _build_critics(self, critic_type: Callable[..., nn.Module], head: dict[str, Any]) -> Any:
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head, amago_version=self.amago_version)
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
@@ -168,7 +168,7 @@ class Agent(ActorCriticAgent):
         use_target_actor: bool = True,
         use_multigamma: bool = True,
         actor_type: Callable[..., ActorHead] = Actor,
-        critic_type: Callable[..., nn.Module] = NCritics,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCritics,
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,

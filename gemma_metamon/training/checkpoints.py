@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
+from gemma_metamon.gin_values import fits
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -142,7 +143,7 @@ class CheckpointMeta(RunDescription):
 def _require_types(description: RunIdentity | RunDescription) -> None:
     for name, hint in typing.get_type_hints(type(description)).items():
         value = getattr(description, name)
-        if not configs.fits(value, hint):
+        if not fits(value, hint):
             raise TypeError(f"{name} is {value!r:.60}")
 
 
