@@ -165,8 +165,9 @@ class Reader:
         if selector not in self._targets:
             raise ConfigError(f"{binding}: there is no such thing as {quote(reference)} here")
         if reference.evaluate and inspect.signature(self._targets[selector]).parameters:
-            name = self._names[selector]
-            raise ConfigError(f"{binding} would be made before what it is for is there; write @{name} without ()")
+            raise ConfigError(
+                f"{binding}: {reference} would be made before what it is for is there; write it without ()"
+            )
 
     def _expected(self, hint: Any) -> str:
         import gin
@@ -254,6 +255,7 @@ def _reason(error: Exception) -> str:
         said = str(error.args[0])
     else:
         said = _LOCATION.sub("", str(error))
+    said = said[max(said.find("Failed to parse token"), 0) :]  # before it Python names a node of its own
     said = " ".join(said.split())[:300]
     return said.rstrip(".") or type(error).__name__
 

@@ -7,6 +7,7 @@ alone.
 import collections.abc
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -169,5 +170,7 @@ def _fits_generic(value: Any, origin: Any, args: tuple[Any, ...]) -> bool:
 
 def type_name(hint: Any) -> str:
     """How an error writes a type."""
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     plain = inspect.isclass(hint) and typing.get_origin(hint) is None
-    return hint.__name__ if plain else str(hint).replace("typing.", "")
+    return hint.__name__ if plain else re.sub(r"typing\.|collections\.abc\.", "", str(hint))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, whole
+from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, quote, whole
 from gemma_metamon.nets.layers import ACTIVATION, MLP, NORMALIZATION, Normalization, activation_function
 
 # torch clamps probabilities to this distance from 0 and 1 before it takes logarithms; the recorded numbers carry it
@@ -101,7 +101,10 @@ class ActorHead(nn.Module):
             raise ConfigError("actors have a fixed list of actions to choose from: discrete must be True")
         check(type(self).__name__, locals(), {"mask_illegal_actions": FLAG})
         if continuous_dist_type is not None:
-            raise ConfigError(f"continuous_dist_type ({continuous_dist_type!r}) has no use: the actions are discrete")
+            raise ConfigError(
+                f"{type(self).__name__}.continuous_dist_type = {quote(continuous_dist_type)} has no use: "
+                "the actions are discrete"
+            )
         self.state_dim = state_dim
         self.action_dim = action_dim
         self.num_gammas = len(gammas)
