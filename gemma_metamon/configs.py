@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.gin_statements import Reader, Source, is_file
+from gemma_metamon.gin_values import fits as fits  # checkpoints check what they read with it
 from gemma_metamon.gin_values import macro_name
 from gemma_metamon.nets.checks import quote
 
@@ -125,11 +126,13 @@ def register() -> None:
             continue
         gin.external_configurable(target, name=name, module=module)
         _registered[name] = (f"{module}.{name}", target)
-    add_search_paths()
 
 
 def add_search_paths() -> None:
-    """Lets `include 'gemma_….gin'` find the packaged configs from anywhere. Safe to call again."""
+    """Lets gin itself find the packaged configs for `include 'gemma_….gin'`, from anywhere. Safe to call again.
+
+    For a metamon process; here `Reader` looks for them.
+    """
     import gin
 
     logging.getLogger().addFilter(_is_no_search)

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.gin_values import fits
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -143,7 +142,7 @@ class CheckpointMeta(RunDescription):
 def _require_types(description: RunIdentity | RunDescription) -> None:
     for name, hint in typing.get_type_hints(type(description)).items():
         value = getattr(description, name)
-        if not fits(value, hint):
+        if not configs.fits(value, hint):
             raise TypeError(f"{name} is {value!r:.60}")
 
 
