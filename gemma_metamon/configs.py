@@ -9,17 +9,17 @@ import difflib
 import inspect
 import logging
 import pprint
-import re
 import sys
-import tokenize
-import types
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import MissingFileError
+from gemma_metamon.gin_statements import Reader, Source, is_file
+from gemma_metamon.gin_values import fits as fits  # checkpoints check what they read with it
+from gemma_metamon.gin_values import macro_name
+from gemma_metamon.nets.checks import quote
 
 Kind = Literal["models", "training"]
 KINDS: tuple[Kind, ...] = ("models", "training")
@@ -56,12 +56,12 @@ def find_config(name: str, kind: Kind) -> Path:
     Raises MissingFileError naming the nearest packaged configs where there is neither.
     """
     for path in (Path(name), config_folder(kind) / name):
-        if path.is_file():
+        if is_file(path):
             return path
     known = list_configs(kind)
     near = [other for other in known if other.startswith(Path(name).stem)]
-    near = near or difflib.get_close_matches(name, known, n=2, cutoff=0.5) or known
-    raise MissingFileError(f"no {kind.removesuffix('s')} config {name!r}; did you mean {' or '.join(near)}?")
+    near = near or difflib.get_close_matches(name[:100], known, n=2, cutoff=0.5) or known
+    raise MissingFileError(f"no {kind.removesuffix('s')} config {quote(name)}; did you mean {' or '.join(near)}?")
 
 
 def describe(path: Path) -> str:
@@ -73,19 +73,48 @@ def load(model_gin_config: str, train_gin_config: str | None = None, overrides: 
     """Fills gin from a model config, a training config and overrides, in that order, and checks every value's type.
 
     Raises MissingFileError for an unknown config; ConfigError for an unknown name or parameter, a value of the wrong
-    type, a syntax error, or an upstream config that imports amago.
+    type, a syntax error, or an import that a .gin file may not make.
     """
     files = [find_config(model_gin_config, "models")]
     if train_gin_config is not None:
         files.append(find_config(train_gin_config, "training"))
+    reader = _begin()
     for file in files:
-        _refuse_upstream_imports(file)
-    return _parse([str(file) for file in files], overrides)
+        reader.read_file(file)
+    return _finish(reader, overrides)
 
 
 def load_text(text: str, overrides: Sequence[str] = ()) -> ResolvedConfig:
-    """The same for a resolved configuration that a run saved."""
-    return _parse([], [*text.splitlines(), *overrides])
+    """The same for a resolved configuration that a run saved; nothing that it imports but the plugin is run.
+
+    Raises ConfigError as `load` does.
+    """
+    reader = _begin()
+    reader.read_text(text, Source("saved", "the configuration that was saved with the run"))
+    return _finish(reader, overrides)
+
+
+def _begin() -> Reader:
+    import gin
+
+    register()
+    gin.clear_config()
+    return Reader(_registered, [config_folder(kind) for kind in KINDS])
+
+
+def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
+    import gin
+
+    for override in overrides:
+        reader.read_text(override, Source("override", quote(override)))
+    reader.check()
+    bindings = {
+        # sorted as in gin's own text, so that a text and what it loads to have the same bindings
+        f"{name}.{parameter}": pprint.pformat(value, width=sys.maxsize)
+        for name, (selector, _) in sorted(_registered.items())
+        for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items())
+    }
+    return ResolvedConfig(text=gin.config_str(), bindings=bindings)
 
 
 def register() -> None:
@@ -97,11 +126,13 @@ def register() -> None:
             continue
         gin.external_configurable(target, name=name, module=module)
         _registered[name] = (f"{module}.{name}", target)
-    add_search_paths()
 
 
 def add_search_paths() -> None:
-    """Lets `include 'gemma_….gin'` find the packaged configs from anywhere. Safe to call again."""
+    """Lets gin itself find the packaged configs for `include 'gemma_….gin'`, from anywhere. Safe to call again.
+
+    For a metamon process; here `Reader` looks for them.
+    """
     import gin
 
     logging.getLogger().addFilter(_is_no_search)
@@ -139,7 +170,16 @@ def bindings_of(name: str) -> dict[str, Any]:
     import gin
 
     bindings = gin.get_bindings(_registered[name][0], resolve_references=False)
-    return {parameter: _macro_value(value) for parameter, value in bindings.items()}
+    return {parameter: _followed(value) for parameter, value in bindings.items()}
+
+
+def _followed(value: Any) -> Any:
+    """What a macro stands for; loading has seen to it that this ends."""
+    import gin
+
+    while (name := macro_name(value)) is not None:
+        value = gin.query_parameter(f"{name}/gin.macro.value")
+    return value
 
 
 def bound_value(name: str, parameter: str) -> Any:
@@ -187,107 +227,3 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         ("WordTstepEncoder", "gemma_metamon.nets.word_encoder", word_encoder.build_word_encoder),
         ("best_attention", "gemma_metamon.configs", best_attention),
     ]
-
-
-def _refuse_upstream_imports(path: Path) -> None:
-    found = re.search(r"^\s*(?:import|from)\s+(amago|metamon)\b.*", path.read_text(encoding="utf-8"), re.MULTILINE)
-    if found:
-        packaged = list_configs("training") + list_configs("models")
-        ours = (
-            path.name if path.name in packaged else (difflib.get_close_matches(path.name, packaged, n=1) or packaged)[0]
-        )
-        raise ConfigError(
-            f"{path} is an upstream config ({found.group().strip()!r}), and this runtime has no {found.group(1)}; "
-            f"use the packaged {ours}, or delete its import lines"
-        )
-
-
-def _parse(files: Sequence[str], bindings: Sequence[str]) -> ResolvedConfig:
-    import gin
-
-    register()
-    gin.clear_config()
-    try:
-        for file in files:
-            gin.parse_config_file(file)
-        gin.parse_config("\n".join(bindings))
-    except tokenize.TokenError as error:
-        raise ConfigError(f"gin cannot read {_quoted(files, bindings)}: {error.args[0]}") from error
-    except (ValueError, SyntaxError, ImportError, OSError) as error:
-        raise ConfigError(f"gin: {_one_line(error)}") from error
-    return ResolvedConfig(text=gin.config_str(), bindings=_checked_bindings())
-
-
-def _quoted(files: Sequence[str], bindings: Sequence[str]) -> str:
-    return repr("; ".join(bindings)) if bindings else " and ".join(files)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _checked_bindings() -> dict[str, str]:
-    import gin
-
-    checked = {}
-    for name, (selector, target) in sorted(_registered.items()):
-        function = target.__init__ if inspect.isclass(target) else target
-        hints = typing.get_type_hints(function)
-        for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items()):
-            resolved = _macro_value(value)
-            if not _is_reference(resolved) and not fits(resolved, hints.get(parameter, Any)):
-                raise ConfigError(
-                    f"{name}.{parameter} = {resolved!r} is not of its type; expected {_type_name(hints[parameter])}"
-                )
-            # sorted as in gin's own text, so that a text and what it loads to have the same bindings
-            checked[f"{name}.{parameter}"] = pprint.pformat(value, width=sys.maxsize)
-    return checked
-
-
-def _is_reference(value: Any) -> bool:
-    return type(value).__name__ == "ConfigurableReference"
-
-
-def _macro_value(value: Any) -> Any:
-    """A macro (`%name`) is a reference to `gin.macro`; its value is what the type check is about."""
-    import gin
-
-    if _is_reference(value) and value.selector == "gin.macro":
-        return gin.query_parameter(f"{value.scoped_selector}.value")
-    return value
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a gin value may be passed where `hint` is annotated. An int may be a float; a bool is no number."""
-    if hint is Any or hint is inspect.Parameter.empty or isinstance(hint, typing.TypeVar):
-        return True
-    origin = typing.get_origin(hint)
-    if origin is typing.Union or origin is types.UnionType:
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if hint is None or hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin is not None:
-        return _fits_generic(value, origin, typing.get_args(hint))
-    return isinstance(value, hint) if inspect.isclass(hint) else True
-
-
-def _fits_generic(value: Any, origin: Any, args: tuple[Any, ...]) -> bool:
-    if not inspect.isclass(origin) or origin is type:  # Callable[...] and type[...] come as references
-        return callable(value)
-    if not isinstance(value, origin) or (isinstance(value, str) and origin is not str):
-        return False
-    if isinstance(value, (list, tuple)) and args:
-        return all(fits(item, args[0]) for item in value)
-    return True
-
-
-def _type_name(hint: Any) -> str:
-    return (
-        hint.__name__ if inspect.isclass(hint) and typing.get_origin(hint) is None else str(hint).replace("typing.", "")
-    )

@@ -200,7 +200,7 @@ def test_imitation_trains_no_critic() -> None:
             r"mask_illegal_actions is True, but pass_obs_keys_to_actor is \[\]",
         ),
         (Agent, {"fake_filter": True, "offline_coeff": 0.0, "online_coeff": 1.0}, "fake_filter is True.*offline_coeff"),
-        (MultiTaskAgent, {"value_estimate": "guessed"}, "'guessed' is not one of sampled, exact"),
+        (MultiTaskAgent, {"value_estimate": "guessed"}, "'guessed'; it must be one of 'sampled', 'exact'"),
         (
             MultiTaskAgent,
             {"amago_version": "3.1", "critic_type": functools.partial(NCriticsTwoHot, label_type="hlgauss")},

@@ -83,8 +83,8 @@ def test_gaussian_labels_keep_the_return(value: float) -> None:
     ("options", "message"),
     [
         ({"min_return": 5, "max_return": -5}, r"min_return \(5\) must be below max_return \(-5\)"),
-        ({"output_bins": 1}, r"output_bins \(1\)"),
-        ({"label_type": "threehot"}, "'threehot' is not one of twohot, hlgauss"),
+        ({"output_bins": 1}, "output_bins = 1; it must be a whole number from 2"),
+        ({"label_type": "threehot"}, "'threehot'; it must be one of 'twohot', 'hlgauss'"),
         ({"sigma": 0.0}, "sigma"),
         ({"n_layers": 0}, "n_layers"),
     ],

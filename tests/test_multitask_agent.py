@@ -220,11 +220,11 @@ def test_imitation_learns_a_fixed_rule() -> None:
     ("options", "message"),
     [
         ({"offline_coeff": 0.0}, "both 0"),
-        ({"online_coeff": -1.0}, r"online_coeff \(-1.0\)"),
-        ({"gamma": 1.5}, r"gamma \(1.5\)"),
-        ({"n_step": 0}, r"n_step \(0\)"),
+        ({"online_coeff": -1.0}, r"MultiTaskAgent\.online_coeff = -1\.0; it must be"),
+        ({"gamma": 1.5}, r"gamma = 1\.5; it must be a number of at least 0 and at most 1"),
+        ({"n_step": 0}, "n_step = 0; it must be"),
         ({"n_step": 3, "amago_version": "3.1"}, r"n_step \(3\) must be 1"),
-        ({"amago_version": "3.2"}, "'3.2' is not one of 3.3, 3.1"),
+        ({"amago_version": "3.2"}, "'3.2'; it must be one of '3.3', '3.1'"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
@@ -234,5 +234,5 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: 
 
 def test_an_observation_that_is_not_there_is_named() -> None:
     agent, batch = new_agent(), golden_batch()
-    with pytest.raises(ConfigError, match="pass_obs_keys_to_actor names illegal_actions"):
+    with pytest.raises(ConfigError, match="names 'illegal_actions', but the observations are numbers"):
         agent(batch._replace(obs={"numbers": batch.obs["numbers"]}))

@@ -108,7 +108,7 @@ REFUSALS = {
     "wrong type": (["--gin_override", "GemmaTstepEncoder.lora_r = 'abc'"], "GemmaTstepEncoder.lora_r = 'abc' is not"),
     "bad value": (
         ["--gin_override", "MetamonAMAGOExperiment.grad_clip = -1.0"],
-        "grad_clip = -1.0; it must be above 0",
+        "grad_clip = -1.0; it must be a number above 0 and at most 1e+06",
     ),
     "no folder": (["--parsed_replay_dir", "nowhere"], "no such folder: nowhere"),
     "no such format": (["--formats", "gen3ou"], "no battle of format 'gen3ou'"),

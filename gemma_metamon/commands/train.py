@@ -135,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training import checkpoints, tracking
     from gemma_metamon.training.experiment import Experiment, returns_beyond_bins
+    from gemma_metamon.training.sizes import require_memory
     from gemma_metamon.training.trainer import Schedule, Trainer
 
     view = BattleView.from_names(
@@ -148,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
     with torch.device("meta"):  # without weights: every part checks its own values at once
         agent = experiment.build_agent(view)
         beyond = returns_beyond_bins(agent, view.reward_function)
+    require_memory(agent)
     identity = checkpoints.identify(view)
     if args.log:
         tracking.require_wandb()

@@ -10,10 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.layers import MLP, Normalization, activation_function
+from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, quote, whole
+from gemma_metamon.nets.layers import ACTIVATION, MLP, NORMALIZATION, Normalization, activation_function
 
 # torch clamps probabilities to this distance from 0 and 1 before it takes logarithms; the recorded numbers carry it
 _EPS = torch.finfo(torch.float32).eps
+
+
+_ACTOR_RULES = {"n_layers": LAYERS, "d_hidden": WIDTH, "activation": ACTIVATION, "dropout_p": DROPOUT}
+_RESIDUAL_RULES = {
+    "feature_dim": WIDTH,
+    "residual_ff_dim": WIDTH,
+    "residual_blocks": whole(0, 128),
+    "activation": ACTIVATION,
+    "normalization": NORMALIZATION,
+    "dropout_p": DROPOUT,
+}
 
 
 class ActionDistribution(NamedTuple):
@@ -87,8 +99,12 @@ class ActorHead(nn.Module):
         super().__init__()
         if not discrete:
             raise ConfigError("actors have a fixed list of actions to choose from: discrete must be True")
+        check(type(self).__name__, locals(), {"mask_illegal_actions": FLAG})
         if continuous_dist_type is not None:
-            raise ConfigError(f"continuous_dist_type ({continuous_dist_type!r}) has no use: the actions are discrete")
+            raise ConfigError(
+                f"{type(self).__name__}.continuous_dist_type = {quote(continuous_dist_type)} has no use: "
+                "the actions are discrete"
+            )
         self.state_dim = state_dim
         self.action_dim = action_dim
         self.num_gammas = len(gammas)
@@ -157,6 +173,7 @@ class Actor(ActorHead):
         super().__init__(
             state_dim, action_dim, discrete, gammas, continuous_dist_type, discrete_dist_type, mask_illegal_actions
         )
+        check(type(self).__name__, locals(), _ACTOR_RULES)
         self.base = MLP(state_dim, d_hidden, n_layers, action_dim * self.num_gammas, activation, dropout_p)
 
     def network(self, state: Tensor) -> Tensor:
@@ -243,6 +260,7 @@ class ResidualActor(ActorHead):
         super().__init__(
             state_dim, action_dim, discrete, gammas, continuous_dist_type, discrete_dist_type, mask_illegal_actions
         )
+        check(type(self).__name__, locals(), _RESIDUAL_RULES)
         self.inp = MLP(state_dim, feature_dim, 1, feature_dim, activation, dropout_p)
         self.residual_blocks = nn.ModuleList(
             nn.Sequential(

@@ -5,7 +5,7 @@ No optimizer here: `forward` gives losses, `update_targets` moves the slow copie
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,6 +15,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, ActorHead, avoidable_actions
 from gemma_metamon.nets.agent_interface import AgentLosses, HasN, HasShape, Multigammas, check_options
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.checks import quote
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.kv_cache import KVCache
@@ -114,7 +115,7 @@ class ActorCriticAgent(nn.Module):
         use_target_actor: bool,
         use_multigamma: bool,
         actor_type: Callable[..., ActorHead],
-        critic_type: Callable[..., nn.Module],
+        critic_type: Callable[..., NCritics | NCriticsTwoHot],
         pass_obs_keys_to_actor: Iterable[str] | None,
         critic_loss_weight: float,
         n_step: int,
@@ -123,8 +124,9 @@ class ActorCriticAgent(nn.Module):
         multigammas_type: Callable[[], Multigammas],
     ) -> None:
         super().__init__()
-        check_options(locals())
+        check_options(type(self).__name__, locals())
         self._check_critic_type(critic_type)
+        self._try_filter(fbc_filter_func)
         self.max_seq_len = max_seq_len
         self.num_critics = num_critics
         self.num_critics_td = num_critics_td
@@ -282,7 +284,7 @@ class ActorCriticAgent(nn.Module):
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
 
-    def _check_critic_type(self, critic_type: Callable[..., nn.Module]) -> None:
+    def _check_critic_type(self, critic_type: Callable[..., NCritics | NCriticsTwoHot]) -> None:
         made = getattr(critic_type, "func", critic_type)  # of a functools.partial
         if inspect.isclass(made) and not issubclass(made, self.critics_class):
             raise ConfigError(
@@ -290,7 +292,16 @@ class ActorCriticAgent(nn.Module):
                 f"set {type(self).__name__}.critic_type = @actor_critic.{self.critics_class.__name__}"
             )
 
-    def _build_critics(self, critic_type: Callable[..., nn.Module], head: dict[str, Any]) -> Any:
+    def _try_filter(self, fbc_filter_func: Callable[..., Tensor]) -> None:
+        """So that its values are checked now, and not in the first update."""
+        weights: object = fbc_filter_func(torch.zeros(1, 1))
+        if not isinstance(weights, Tensor):
+            raise ConfigError(
+                f"{type(self).__name__}.fbc_filter_func makes {type(weights).__name__} of advantages, not weights; "
+                "set it to @binary_filter, @exp_filter or @leaky_relu_filter"
+            )
+
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head)
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
@@ -319,12 +330,17 @@ class ActorCriticAgent(nn.Module):
         return value
 
     def _actor_obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        missing = [key for key in self.pass_obs_keys_to_actor if key not in obs]
+        self.require_observations(obs)
+        return {key: obs[key] for key in self.pass_obs_keys_to_actor}
+
+    def require_observations(self, there: Collection[str]) -> None:
+        """Raise ConfigError where the actor is to see an observation that is not among these."""
+        missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
         if missing:
             raise ConfigError(
-                f"pass_obs_keys_to_actor names {', '.join(missing)}, but the observations are {', '.join(obs)}"
+                f"{type(self).__name__}.pass_obs_keys_to_actor names {quote(', '.join(missing))}, but the observations "
+                f"are {', '.join(there)}"
             )
-        return {key: obs[key] for key in self.pass_obs_keys_to_actor}
 
     @torch.no_grad()
     def _td_target(

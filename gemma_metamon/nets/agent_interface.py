@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol, get_args
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import FLAG, PART, SHARE, TEXT, check, each, number, one_of, whole
 from gemma_metamon.nets.critics import AmagoVersion
 
 
@@ -23,6 +24,9 @@ class HasN(Protocol):
     def n(self) -> Any: ...
 
 
+_DISCOUNTS = each(SHARE, most=100)
+
+
 class Multigammas:
     """The discounts that are learned beside the one that acts."""
 
@@ -31,6 +35,7 @@ class Multigammas:
         discrete: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995),
         continuous: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995),
     ) -> None:
+        check("Multigammas", locals(), {"discrete": _DISCOUNTS, "continuous": _DISCOUNTS})
         self.discrete = list(discrete)
         self.continuous = list(continuous)
 
@@ -49,18 +54,17 @@ class AgentLosses(NamedTuple):
     stats: dict[str, Tensor]
 
 
-def check_options(given: Mapping[str, Any]) -> None:
+def check_options(owner: str, given: Mapping[str, Any]) -> None:
     """Refuse option values of an agent, by name, that cannot work or that contradict each other.
+
+    Args:
+        owner: the agent's class.
+        given: option -> value.
 
     Raises:
         ConfigError: names the value and what it should be.
     """
-    for name in _COUNTS:
-        _require(given[name] >= 1, f"{name} ({given[name]}) must be at least 1")
-    for name in ("gamma", "tau"):
-        _require(0.0 <= given[name] <= 1.0, f"{name} ({given[name]}) must lie in 0...1")
-    for name in ("online_coeff", "offline_coeff"):
-        _require(given[name] >= 0, f"{name} ({given[name]}) must not be negative")
+    check(owner, given, _RULES)
     _require(
         given["online_coeff"] > 0 or given["offline_coeff"] > 0,
         "online_coeff and offline_coeff are both 0: the actor would learn from nothing",
@@ -74,24 +78,34 @@ def check_options(given: Mapping[str, Any]) -> None:
         given["num_critics_td"] <= given["num_critics"],
         f"num_critics_td ({given['num_critics_td']}) must not be above num_critics ({given['num_critics']})",
     )
-    version = given["amago_version"]
     _require(
-        version in get_args(AmagoVersion),
-        f"amago_version {version!r} is not one of {', '.join(get_args(AmagoVersion))}",
-    )
-    _require(
-        version != "3.1" or given["n_step"] == 1,
+        given["amago_version"] != "3.1" or given["n_step"] == 1,
         f'n_step ({given["n_step"]}) must be 1 with amago_version "3.1", which has no longer targets',
     )
 
 
-_COUNTS = (
-    "num_critics",
-    "num_critics_td",
-    "n_step",
-    "num_actions_for_value_in_critic_loss",
-    "num_actions_for_value_in_actor_loss",
-)
+_RULES = {
+    "num_critics": whole(1, 1000),
+    "num_critics_td": whole(1, 1000),
+    "online_coeff": number(0, 1e6),
+    "offline_coeff": number(0, 1e6),
+    "gamma": SHARE,
+    "reward_multiplier": number(0, 1e6, above=True),
+    "tau": SHARE,
+    "fake_filter": FLAG,
+    "num_actions_for_value_in_critic_loss": whole(1, 10_000),
+    "num_actions_for_value_in_actor_loss": whole(1, 10_000),
+    "fbc_filter_func": PART,
+    "popart": FLAG,
+    "use_target_actor": FLAG,
+    "use_multigamma": FLAG,
+    "actor_type": PART,
+    "critic_type": PART,
+    "pass_obs_keys_to_actor": each(TEXT, most=100).or_none(),
+    "critic_loss_weight": number(0, 1e6),
+    "n_step": whole(1, 10_000),
+    "amago_version": one_of(*get_args(AmagoVersion)),
+}
 
 
 def _require(holds: bool, message: str) -> None:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead
 from gemma_metamon.nets.agent_base import ActorCriticAgent, CriticView
 from gemma_metamon.nets.agent_interface import HasN, HasShape, Multigammas
+from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.filters import binary_filter
@@ -64,7 +64,7 @@ class MultiTaskAgent(ActorCriticAgent):
         use_target_actor: bool = True,
         use_multigamma: bool = True,
         actor_type: Callable[..., ActorHead] = Actor,
-        critic_type: Callable[..., nn.Module] = NCriticsTwoHot,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCriticsTwoHot,
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
@@ -74,12 +74,11 @@ class MultiTaskAgent(ActorCriticAgent):
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        if value_estimate not in get_args(ValueEstimate):
-            raise ConfigError(f"value_estimate {value_estimate!r} is not one of {', '.join(get_args(ValueEstimate))}")
+        check("MultiTaskAgent", locals(), {"value_estimate": one_of(*get_args(ValueEstimate))})
         super().__init__(**_arguments(locals(), besides=("value_estimate",)))
         self.value_estimate = value_estimate
 
-    def _build_critics(self, critic_type: Callable[..., nn.Module], head: dict[str, Any]) -> Any:
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head, amago_version=self.amago_version)
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
@@ -169,7 +168,7 @@ class Agent(ActorCriticAgent):
         use_target_actor: bool = True,
         use_multigamma: bool = True,
         actor_type: Callable[..., ActorHead] = Actor,
-        critic_type: Callable[..., nn.Module] = NCritics,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCritics,
         pass_obs_keys_to_actor: Iterable[str] | None = None,
         critic_loss_weight: float = 10.0,
         n_step: int = 1,

@@ -11,11 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, number, one_of, whole
 from gemma_metamon.nets.ensemble import ActionEnsemble, StateEnsemble, with_discount
-from gemma_metamon.nets.layers import symlog
-from gemma_metamon.nets.returns import LabelType, ReturnBins, expected_return, hl_gauss, two_hot
+from gemma_metamon.nets.layers import ACTIVATION, symlog
+from gemma_metamon.nets.returns import RETURN, LabelType, ReturnBins, expected_return, hl_gauss, two_hot
 
 AmagoVersion = Literal["3.3", "3.1"]
+
+_NETWORK_RULES = {
+    "num_critics": whole(1, 1000),
+    "d_hidden": WIDTH,
+    "n_layers": LAYERS,
+    "dropout_p": DROPOUT,
+    "activation": ACTIVATION,
+}
+_BIN_RULES = {
+    "min_return": RETURN.or_none(),
+    "max_return": RETURN.or_none(),
+    "use_symlog": FLAG,
+    "label_type": one_of(*get_args(LabelType)),
+    "sigma": number(0.01, 1000),
+}
 
 
 def gamma_features(gammas: Sequence[float] | Tensor) -> Tensor:
@@ -74,10 +90,7 @@ class NCriticsTwoHot(nn.Module):
         amago_version: AmagoVersion = "3.3",
     ) -> None:
         super().__init__()
-        if label_type not in get_args(LabelType):
-            raise ConfigError(f"label_type {label_type!r} is not one of {', '.join(get_args(LabelType))}")
-        if sigma <= 0:
-            raise ConfigError(f"sigma ({sigma}) must be positive")
+        check("NCriticsTwoHot", locals(), _NETWORK_RULES | _BIN_RULES)
         if amago_version == "3.1":
             if label_type != "twohot" or init_value is not None:
                 raise ConfigError(
@@ -102,6 +115,7 @@ class NCriticsTwoHot(nn.Module):
             num_critics, state_dim, action_dim, d_hidden, n_layers, output_bins, activation, dropout_p
         )
         if init_value is not None:
+            check("NCriticsTwoHot", {"init_value": init_value}, {"init_value": self.bins.within()})
             self._lean_towards(init_value)
 
     def __len__(self) -> int:
@@ -205,6 +219,7 @@ class NCritics(nn.Module):
         activation: str = "leaky_relu",
     ) -> None:
         super().__init__()
+        check("NCritics", locals(), _NETWORK_RULES)
         self.num_critics = num_critics
         self.num_gammas = len(gammas)
         self.action_dim = action_dim

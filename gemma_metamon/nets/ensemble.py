@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.layers import activation_function
 
 IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {"leaky_relu": F.leaky_relu_, "relu": F.relu_}
@@ -43,8 +42,6 @@ class EnsembleLayers(nn.Module):
         dropout_p: float,
     ) -> None:
         super().__init__()
-        if n_layers < 1:
-            raise ConfigError(f"n_layers ({n_layers}) must be at least 1")
         self.inp_layer = EnsembleLinear(num_critics, d_inp, d_hidden)
         self.core_layers = nn.ModuleList(EnsembleLinear(num_critics, d_hidden, d_hidden) for _ in range(n_layers - 1))
         self.output_layer = EnsembleLinear(num_critics, d_hidden, d_output)

@@ -7,9 +7,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import FLAG, check, number
+
+_ADVANTAGE = number(-1e9, 1e9)
+_WEIGHT = number(0, 1e9)
+_EXP_RULES = {
+    "beta": number(0, 1e6),
+    "clip_adv_low": _ADVANTAGE.or_none(),
+    "clip_adv_high": _ADVANTAGE.or_none(),
+    "clip_weights_low": _WEIGHT.or_none(),
+    "clip_weights_high": _WEIGHT.or_none(),
+}
+_LEAKY_RELU_RULES = {
+    "beta": number(1e-6, 1e6),
+    "tau": _ADVANTAGE,
+    "neg_slope": number(0, 1e6),
+    "target_f0": number(-1e6, 1e6),
+    "clip_weights_low": _WEIGHT.or_none(),
+    "clip_weights_high": _WEIGHT.or_none(),
+    "add_binary": FLAG,
+}
+
 
 def binary_filter(adv: Tensor, threshold: float = 0.0) -> Tensor:
     """1 where the advantage is above the threshold, else 0 (an advantage of exactly the threshold gives 0)."""
+    check("binary_filter", locals(), {"threshold": _ADVANTAGE})
     return (adv > threshold).to(adv.dtype)
 
 
@@ -22,6 +45,9 @@ def exp_filter(
     clip_weights_high: float | None = None,
 ) -> Tensor:
     """exp(beta * advantage), advantage and weight each clipped where a bound is given."""
+    check("exp_filter", locals(), _EXP_RULES)
+    _require_order("exp_filter", clip_adv_low=clip_adv_low, clip_adv_high=clip_adv_high)
+    _require_order("exp_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
     return _clip(torch.exp(beta * _clip(adv, clip_adv_low, clip_adv_high)), clip_weights_low, clip_weights_high)
 
 
@@ -40,6 +66,8 @@ def leaky_relu_filter(
     `add_binary` adds binary_filter's 1 after the clipping, so the largest weight is clip_weights_high + 1.
     AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
     """
+    check("leaky_relu_filter", locals(), _LEAKY_RELU_RULES)
+    _require_order("leaky_relu_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
     ramp = target_f0 + neg_slope * tau / beta + F.leaky_relu((adv - tau) / beta, neg_slope)
     weights = _clip(ramp, clip_weights_low, clip_weights_high)
     return weights + binary_filter(adv) if add_binary else weights
@@ -47,3 +75,9 @@ def leaky_relu_filter(
 
 def _clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
     return x if low is None and high is None else x.clamp(low, high)
+
+
+def _require_order(owner: str, **bounds: float | None) -> None:
+    (low_name, low), (high_name, high) = bounds.items()
+    if low is not None and high is not None and low > high:
+        raise ConfigError(f"{owner}.{low_name} ({low}) must not be above {high_name} ({high})")

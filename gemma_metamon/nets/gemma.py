@@ -11,6 +11,21 @@ import torch
 from torch import nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import (
+    DROPOUT,
+    FLAG,
+    HEADS,
+    LAYERS,
+    TEXT,
+    WIDTH,
+    Rule,
+    check,
+    each,
+    number,
+    one_of,
+    quote,
+    whole,
+)
 from gemma_metamon.nets.dropout import AdapterDropout
 from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
 from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
@@ -33,6 +48,44 @@ GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+_RULES: Final = {
+    "model_name": TEXT,
+    "pretrained": FLAG,
+    "backbone_config": Rule("a map field -> value", lambda value: isinstance(value, dict)).or_none(),
+    "use_lora": FLAG,
+    "lora_r": WIDTH.saying("to train without adapters, set use_lora = False"),
+    "lora_alpha": number(0, 1e6, above=True).saying("twice lora_r is usual"),
+    "lora_dropout": DROPOUT.saying("0.05 is usual"),
+    "dtype": one_of("auto", *DTYPES).saying("in float16 Gemma 3 overflows"),
+    "freeze_base_model": FLAG,
+    "use_4bit": FLAG,
+}
+_POSITIVE: Final = number(0, 1e9, above=True)
+_BACKBONE_RULES: Final = {
+    "vocab_size": whole(1, 10_000_000),
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": HEADS,
+    "head_dim": Rule(
+        "an even whole number from 2 to 4,096", lambda width: whole(2, 4096).holds(width) and width % 2 == 0
+    ),
+    "query_pre_attn_scalar": _POSITIVE,
+    "sliding_window": whole(1, 10_000_000),
+    "max_position_embeddings": whole(1, 10_000_000),
+    "layer_types": each(one_of("full_attention", "sliding_attention"), most=128),
+    "sliding_window_pattern": LAYERS,
+    "hidden_activation": one_of("gelu_pytorch_tanh", "gelu", "relu", "silu"),
+    "initializer_range": number(0, 10),
+    "rms_norm_eps": number(1e-12, 1),
+    "rope_theta": _POSITIVE,
+    "rope_local_base_freq": _POSITIVE,
+    "attention_bias": FLAG,
+    "attention_dropout": DROPOUT,
+    "use_bidirectional_attention": FLAG,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions:
@@ -50,23 +103,12 @@ class BackboneOptions:
     use_4bit: bool = False
 
     def __post_init__(self) -> None:
+        check("GemmaTstepEncoder", vars(self), _RULES)
         if self.pretrained and self.backbone_config is not None:
             raise ConfigError(
                 "backbone_config describes random weights, but pretrained is True; "
                 "set GemmaTstepEncoder.pretrained = False, or leave backbone_config out"
             )
-        if self.lora_r < 1:
-            raise ConfigError(
-                f"lora_r ({self.lora_r}) must be at least 1; to train without adapters, set use_lora = False"
-            )
-        if self.lora_alpha <= 0:
-            raise ConfigError(f"lora_alpha ({self.lora_alpha}) must be above 0; twice lora_r is usual")
-        if not 0 <= self.lora_dropout < 1:
-            raise ConfigError(f"lora_dropout ({self.lora_dropout}) must be at least 0 and below 1; 0.05 is usual")
-        if self.dtype in ("float16", "fp16", "half"):
-            raise ConfigError(f"dtype {self.dtype!r}: Gemma 3 overflows in half precision; use 'auto' or 'bfloat16'")
-        if self.dtype not in ("auto", *DTYPES):
-            raise ConfigError(f"dtype {self.dtype!r} must be one of 'auto', {', '.join(map(repr, DTYPES))}")
         if self.use_4bit:
             self._check_4bit()
 
@@ -151,10 +193,7 @@ def _random_config(fields: dict[str, Any]) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Gemma3TextConfig
 
-    known = {*Gemma3TextConfig().to_dict(), "rope_theta", "rope_local_base_freq", "sliding_window_pattern"}
-    unknown = sorted(set(fields) - known)
-    if unknown:
-        raise ConfigError(f"backbone_config has no field {unknown[0]!r}; its fields are those of Gemma3TextConfig")
+    _check_fields(fields)
     try:
         config = Gemma3TextConfig(**{"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2, **fields})
     except (TypeError, ValueError, StrictDataclassError) as error:
@@ -162,6 +201,22 @@ def _random_config(fields: dict[str, Any]) -> Any:
         raise ConfigError(f"backbone_config describes no Gemma 3 ({reason}); see Gemma3TextConfig") from error
     check_config(config, "backbone_config")
     return config
+
+
+def _check_fields(fields: dict[str, Any]) -> None:
+    owner = "GemmaTstepEncoder.backbone_config"
+    unknown = [field for field in fields if field not in _BACKBONE_RULES]
+    if unknown:
+        raise ConfigError(f"{owner} has no field {quote(unknown[0])}; its fields are {', '.join(_BACKBONE_RULES)}")
+    check(owner, fields, {field: rule for field, rule in _BACKBONE_RULES.items() if field in fields})
+    sizes = {**GEMMA_3_270M_CONFIG, **fields}
+    heads, shared, layers = (sizes[f"num_{name}"] for name in ("attention_heads", "key_value_heads", "hidden_layers"))
+    if heads % shared:
+        raise ConfigError(f"{owner}.num_key_value_heads ({shared}) must divide num_attention_heads ({heads})")
+    if len(fields.get("layer_types", range(layers))) != layers:
+        raise ConfigError(
+            f"{owner}.layer_types names {len(fields['layer_types'])} layers, but num_hidden_layers is {layers}"
+        )
 
 
 def _check_vocabulary(config: Any, used_ids: Sequence[int]) -> None:

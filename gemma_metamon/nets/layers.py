@@ -9,18 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import one_of
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"leaky_relu": F.leaky_relu, "relu": F.relu, "gelu": F.gelu}
-NORMALIZATIONS = ("layer", "rmsnorm", "unitball", "unitball-detach", "none")
+ACTIVATION = one_of(*ACTIVATIONS)
+NORMALIZATION = one_of("layer", "rmsnorm", "unitball", "unitball-detach", "none")
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation of that name; ConfigError names the known ones."""
-    try:
-        return ACTIVATIONS[name]
-    except KeyError:
-        raise ConfigError(f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}") from None
+    """The activation of a name that ACTIVATION allows."""
+    return ACTIVATIONS[name]
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -66,12 +64,10 @@ class UnitBall(nn.Module):
 
 
 class Normalization(nn.Module):
-    """A normalisation by name, over the last axis."""
+    """A normalisation by a name that NORMALIZATION allows, over the last axis."""
 
     def __init__(self, method: str, width: int) -> None:
         super().__init__()
-        if method not in NORMALIZATIONS:
-            raise ConfigError(f"norm {method!r} is not one of {', '.join(NORMALIZATIONS)}")
         self.norm: nn.Module = nn.Identity()
         if method == "layer":
             self.norm = nn.LayerNorm(width)
@@ -92,8 +88,6 @@ class MLP(nn.Module):
         self, d_inp: int, d_hidden: int, n_layers: int, d_output: int, activation: str, dropout_p: float
     ) -> None:
         super().__init__()
-        if n_layers < 1:
-            raise ConfigError(f"n_layers ({n_layers}) must be at least 1")
         self.in_layer = nn.Linear(d_inp, d_hidden)
         self.layers = nn.ModuleList(nn.Linear(d_hidden, d_hidden) for _ in range(n_layers - 1))
         self.out_layer = nn.Linear(d_hidden, d_output)

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from gemma_metamon.nets.checks import FLAG, check, number
+
+_RULES = {"beta": number(0, 1, above=True), "init_nu": number(0, 1e12), "enabled": FLAG}
+
 
 class PopArtLayer(nn.Module):
     """Mean and spread of the value targets, and the affine map that keeps old outputs right when they move.
@@ -25,6 +29,7 @@ class PopArtLayer(nn.Module):
 
     def __init__(self, gammas: int, beta: float = 5e-4, init_nu: float = 100.0, enabled: bool = True) -> None:
         super().__init__()
+        check("PopArtLayer", locals(), _RULES)
         self.register_buffer("mu", torch.zeros(gammas, 1))
         self.register_buffer("nu", torch.full((gammas, 1), init_nu))
         self.register_buffer("w", torch.ones(gammas, 1))

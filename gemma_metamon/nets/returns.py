@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import Rule, check, number, whole
 from gemma_metamon.nets.layers import symexp, symlog
 
 LabelType = Literal["twohot", "hlgauss"]
+RETURN = number(-1e9, 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +28,23 @@ class ReturnBins:
     use_symlog: bool = True
 
     def __post_init__(self) -> None:
+        check("NCriticsTwoHot", vars(self), {"output_bins": whole(2, 65_536)})
         if not self.min_return < self.max_return:
-            raise ConfigError(f"min_return ({self.min_return}) must be below max_return ({self.max_return})")
-        if self.output_bins < 2:
-            raise ConfigError(f"output_bins ({self.output_bins}) must be at least 2")
+            raise ConfigError(
+                f"NCriticsTwoHot.min_return ({self.min_return}) must be below max_return ({self.max_return})"
+            )
+        with torch.device("cpu"):  # "meta" could not compare
+            apart = bool((self.values().diff() > 0).all())
+        if not apart:
+            raise ConfigError(
+                f"NCriticsTwoHot.output_bins = {self.output_bins}: so many bins between min_return "
+                f"({self.min_return}) and max_return ({self.max_return}) are not apart in float32; take fewer bins, "
+                "or bounds that are further apart"
+            )
+
+    def within(self) -> Rule:
+        """What a return between the bounds is."""
+        return number(self.min_return, self.max_return)
 
     def squash(self, returns: Tensor) -> Tensor:
         """From returns to the scale on which the bins are even."""

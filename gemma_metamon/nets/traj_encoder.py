@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.checks import DROPOUT, FLAG, HEADS, LAYERS, SEQUENCE, WIDTH, check, one_of, whole
 from gemma_metamon.nets.kv_cache import CacheSlots, KVCache
-from gemma_metamon.nets.layers import Normalization, activation_function
+from gemma_metamon.nets.layers import ACTIVATION, NORMALIZATION, Normalization, activation_function
 
 
 class SigmaReparam(nn.Linear):
@@ -295,10 +296,9 @@ class TformerTrajEncoder(nn.Module):
         max_time_idx: int | None = None,
     ) -> None:
         super().__init__()
+        check("TformerTrajEncoder", locals(), _RULES)
         if d_model % n_heads:
-            raise ConfigError(f"n_heads ({n_heads}) must divide d_model ({d_model})")
-        if max_seq_len < 1:
-            raise ConfigError(f"max_seq_len ({max_seq_len}) must be at least 1")
+            raise ConfigError(f"TformerTrajEncoder.n_heads ({n_heads}) must divide d_model ({d_model})")
         self.tstep_dim = tstep_dim
         self.max_seq_len = max_seq_len
         self.n_heads = n_heads
@@ -356,11 +356,29 @@ class TformerTrajEncoder(nn.Module):
         return out[:, 0]
 
 
+_RULES = {
+    "max_seq_len": SEQUENCE,
+    "d_model": WIDTH,
+    "n_heads": HEADS,
+    "d_ff": WIDTH,
+    "n_layers": LAYERS,
+    "dropout_ff": DROPOUT,
+    "dropout_emb": DROPOUT,
+    "dropout_attn": DROPOUT,
+    "dropout_qkv": DROPOUT,
+    "activation": ACTIVATION,
+    "norm": NORMALIZATION,
+    "pos_emb": one_of("fixed", "learnable", "rope"),
+    "sigma_reparam": FLAG,
+    "normformer_norms": FLAG,
+    "head_scaling": FLAG,
+    "max_time_idx": whole(1, 1_000_000).or_none(),
+}
+
+
 def _build_position_embedding(name: str, d_model: int, head_dim: int, max_time_idx: int | None) -> nn.Module:
     if name == "fixed":
         return FixedPosEmb(d_model)
     if name == "learnable":
         return LearnablePosEmb(d_model, max_time_idx)
-    if name == "rope":
-        return RotaryPosEmb(head_dim)
-    raise ConfigError(f"pos_emb {name!r} is not one of fixed, learnable, rope")
+    return RotaryPosEmb(head_dim)

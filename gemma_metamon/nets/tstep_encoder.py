@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_interface import HasShape
 from gemma_metamon.nets.batch import padded_timesteps
+from gemma_metamon.nets.checks import FLAG, HEADS, TEXT, WIDTH, check, number, one_of, whole
 from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
 from gemma_metamon.nets.entity_reader import EntityReader, check_fusion
 from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
@@ -26,14 +27,33 @@ from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
 from gemma_metamon.nets.text_cache import TextCache, weights_of
 from gemma_metamon.nets.weights import GEMMA_3_270M
-from gemma_metamon.text.phrases import check_phrasing
+from gemma_metamon.text.phrases import PHRASINGS
 from gemma_metamon.text.slots import find_space, split_turn
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
 
 WORDS_KEY, NUMBERS_KEY = "text_tokens", "numbers"
 MASKED_WORDS_SHARE = 0.15
-GRANULARITIES = ("turn", "entity")
+_RULES = {
+    "granularity": one_of("turn", "entity"),
+    "phrasing": one_of(*PHRASINGS),
+    "gradient_checkpointing": FLAG,
+    "encoder_chunk_tokens": whole(1, 1_000_000_000).or_none(),
+    "trim_vocabulary": FLAG,
+    "text_emb_dim": WIDTH,
+    "summary_tokens": HEADS,
+    "numerical_emb_dim": WIDTH,
+    "extra_emb_dim": WIDTH,
+    "token_mask_aug": FLAG,
+    "token_mask_share": number(0, 1, above=True, below=True).saying("0.15 is usual"),
+    "slot_scores": FLAG,
+    "save_base_weights": FLAG,
+    "observation_space": TEXT.or_none(),
+    "fusion_layers": whole(0, 128).saying("1 is usual"),
+    "fusion_width": WIDTH.or_none(),
+    "fusion_heads": HEADS,
+    "text_cache_mb": whole(0, 1_000_000_000).saying("0 keeps nothing"),
+}
 
 
 class GemmaTstepEncoder(nn.Module):
@@ -129,25 +149,14 @@ class GemmaTstepEncoder(nn.Module):
         text_cache_mb: int = 1024,
     ) -> None:
         super().__init__()
-        _check_granularity(granularity)
-        check_phrasing(phrasing)
-        _check_sizes(
-            text_emb_dim=text_emb_dim,
-            summary_tokens=summary_tokens,
-            numerical_emb_dim=numerical_emb_dim,
-            extra_emb_dim=extra_emb_dim,
-            encoder_chunk_tokens=encoder_chunk_tokens,
-            fusion_width=fusion_width,
-            fusion_heads=fusion_heads,
-        )
+        check("GemmaTstepEncoder", locals(), _RULES)
+        if text_emb_dim % summary_tokens:
+            raise ConfigError(
+                f"GemmaTstepEncoder.text_emb_dim ({text_emb_dim}) must be a multiple of summary_tokens "
+                f"({summary_tokens}); the next one is {(text_emb_dim // summary_tokens + 1) * summary_tokens}"
+            )
         if fusion_width is not None:  # Gemma's own is known later
             check_fusion(fusion_width, fusion_heads)
-        if text_cache_mb < 0:
-            raise ConfigError(f"text_cache_mb ({text_cache_mb}) must not be negative; 0 keeps nothing")
-        if fusion_layers < 0:
-            raise ConfigError(f"fusion_layers ({fusion_layers}) must not be negative; 1 is usual")
-        if not 0 < token_mask_share < 1:
-            raise ConfigError(f"token_mask_share ({token_mask_share}) must be above 0 and below 1; 0.15 is usual")
         self.options = BackboneOptions(
             model_name=model_name,
             pretrained=pretrained,
@@ -321,25 +330,6 @@ def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: A
     for key, value in backbone.items():
         if _is_of_base(key.removeprefix(prefix)):
             state.setdefault(key, value)
-
-
-def _check_granularity(granularity: str) -> None:
-    if granularity not in GRANULARITIES:
-        raise ConfigError(
-            f"granularity {granularity!r} does not exist; choose one of {', '.join(map(repr, GRANULARITIES))}"
-        )
-
-
-def _check_sizes(**sizes: int | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ConfigError(f"{name} ({size}) must be at least 1")
-    text_emb_dim, summary_tokens = sizes["text_emb_dim"] or 0, sizes["summary_tokens"] or 1
-    if text_emb_dim % summary_tokens:
-        raise ConfigError(
-            f"text_emb_dim ({text_emb_dim}) must be a multiple of summary_tokens ({summary_tokens}); "
-            f"the next one is {(text_emb_dim // summary_tokens + 1) * summary_tokens}"
-        )
 
 
 def _width(spaces: Mapping[str, HasShape], name: str) -> int:

@@ -39,7 +39,8 @@ def load_config(model_name: str) -> Any:
     if folder is None:
         _probe_hub(model_name)
     try:
-        config = AutoConfig.from_pretrained(folder or model_name)
+        # a stranger's repository may bring code of its own; it is never run
+        config = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unreachable(model_name, error) from error
     if config.model_type != "gemma3_text":
@@ -62,6 +63,8 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
             config=config,
             dtype=dtype,
             key_mapping=WITHOUT_HEAD,
+            use_safetensors=True,  # the other form is a pickle
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:

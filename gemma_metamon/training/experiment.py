@@ -10,8 +10,26 @@ from torch import Tensor, nn
 from gemma_metamon import configs
 from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.agent_base import ActorCriticAgent
+from gemma_metamon.nets.checks import PART, SEQUENCE, SHARE, check, number, one_of, whole
 from gemma_metamon.nets.critics import NCriticsTwoHot
+from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
+from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.sizes import require_memory, require_size
+
+_RULES = {
+    "agent_type": PART,
+    "tstep_encoder_type": PART,
+    "traj_encoder_type": PART,
+    "max_seq_len": SEQUENCE,
+    "learning_rate": number(0, 1, above=True),
+    "lr_warmup_steps": whole(0, 1_000_000_000),
+    "l2_coeff": SHARE,
+    "grad_clip": number(0, 1e6, above=True),
+    "critic_loss_weight": number(0, 1e6).or_none(),
+    "mixed_precision": one_of("no", "bf16"),
+}
 
 
 class Space(NamedTuple):
@@ -43,9 +61,9 @@ class Experiment:
 
     def __init__(
         self,
-        agent_type: Callable[..., Any] | None = None,
-        tstep_encoder_type: Callable[..., Any] | None = None,
-        traj_encoder_type: Callable[..., Any] | None = None,
+        agent_type: Callable[..., ActorCriticAgent] | None = None,
+        tstep_encoder_type: Callable[..., GemmaTstepEncoder] | None = None,
+        traj_encoder_type: Callable[..., TformerTrajEncoder] | None = None,
         max_seq_len: int | None = None,
         learning_rate: float = 1e-4,
         lr_warmup_steps: int = 500,
@@ -59,12 +77,7 @@ class Experiment:
                 "MetamonAMAGOExperiment.agent_type, tstep_encoder_type, traj_encoder_type and max_seq_len must all be "
                 "set; start from a packaged model config (`gemma-metamon configs list`)"
             )
-        for name, value in (("max_seq_len", max_seq_len), ("learning_rate", learning_rate), ("grad_clip", grad_clip)):
-            if not value > 0:
-                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must be above 0")
-        for name, value in (("lr_warmup_steps", lr_warmup_steps), ("l2_coeff", l2_coeff)):
-            if value < 0:
-                raise ConfigError(f"MetamonAMAGOExperiment.{name} = {value}; it must not be negative")
+        check("MetamonAMAGOExperiment", locals(), _RULES)
         self.agent_type = agent_type
         self.tstep_encoder_type = tstep_encoder_type
         self.traj_encoder_type = traj_encoder_type
@@ -77,9 +90,21 @@ class Experiment:
         self.mixed_precision = mixed_precision
 
     def build_agent(self, view: BattleView) -> nn.Module:
-        """The agent for what `view` shows, with the random or pretrained weights its config asks for."""
+        """The agent for what `view` shows, with the random or pretrained weights its config asks for.
+
+        Under `torch.device("meta")` no weight is made; elsewhere the agent is made there first, to be refused where
+        this machine cannot hold it.
+
+        Raises ConfigError for values that cannot work, or contradict each other, or make an agent that is too large.
+        """
+        if torch.get_default_device().type != "meta":
+            with torch.device("meta"):
+                require_memory(self._build_parts(view))
+        return self._build_parts(view)
+
+    def _build_parts(self, view: BattleView) -> ActorCriticAgent:
         n_actions = view.action_space.n
-        agent: nn.Module = self.agent_type(
+        agent: ActorCriticAgent = self.agent_type(
             obs_space=obs_spaces(view),
             rl2_space=Space((1 + n_actions,)),
             action_space=view.action_space,
@@ -92,6 +117,8 @@ class Experiment:
             popart_type=configs.configurable("PopArtLayer"),
             multigammas_type=configs.configurable("Multigammas"),
         )
+        require_size(agent)
+        agent.require_observations(obs_spaces(view))
         agents_own = configs.bindings_of(type(agent).__name__).get("critic_loss_weight")
         if agents_own is not None and self.critic_loss_weight not in (None, agents_own):
             raise ConfigError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, MissingDependencyError, MissingFileError
+from gemma_metamon.gin_statements import require_saved_imports
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription
 from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM, explain_missing
@@ -69,7 +70,8 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         passed: metamon's own flags (--eval_type, --gens, --formats, --total_battles, ...).
 
     Raises:
-        ConfigError: a flag that this command sets itself, or an environment that metamon does not start in.
+        ConfigError: a flag that this command sets itself, a configuration that would import other modules than the
+            plugin, or an environment that metamon does not start in.
         MissingDependencyError: no metamon here.
         MissingFileError, DataError: see `read_run`.
         CheckpointMismatchError: weights of another configuration than the run's description.
@@ -80,6 +82,7 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         if len(flag) > len("--a") and any(ours.startswith(flag) for ours in OURS):
             raise ConfigError(f"{flag} is set by --run_dir and --ckpt; leave it out")
     description = read_run(run_dir)
+    require_saved_imports(description.config, f"the configuration in {DESCRIPTION}")
     metamon_evaluate = _import_metamon()
     with tempfile.TemporaryDirectory() as folder:
         config, nothing = Path(folder) / "run.gin", Path(folder) / "nothing.gin"
