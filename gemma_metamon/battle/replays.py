@@ -7,6 +7,7 @@ was not revealed.
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from gemma_metamon.whole_files import written_whole
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
 SUFFIXES = (".json.lz4", ".json")
+ARCHIVE_SUFFIXES = (".tar.lz4", ".tar.gz")
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
 
@@ -119,17 +121,22 @@ def dump_battle(battle: RecordedBattle) -> bytes:
 
 def load_battle(path: Path) -> RecordedBattle:
     """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
+    _refuse_archive(path)
     if not path.is_file():
         raise MissingFileError(f"no battle file {path}")
-    content = path.read_bytes()
+    return read_battle(path.name, path.read_bytes())
+
+
+def read_battle(name: str, content: bytes) -> RecordedBattle:
+    """A battle from its file's content, whose name says how. Raises DataError (naming the file) where it is damaged."""
     try:
-        if path.name.endswith(".lz4"):
+        if name.endswith(".lz4"):
             content = lz4.frame.decompress(content)
         return parse_battle(content)
     except RuntimeError as error:  # what lz4 raises for a frame that is cut off or is none
-        raise DataError(f"{path.name}: not a whole lz4 frame: {error}") from error
+        raise DataError(f"{name}: not a whole lz4 frame: {error}") from error
     except DataError as error:
-        raise DataError(f"{path.name}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
 
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
@@ -150,7 +157,10 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
     for battle_format in formats:
         files = sorted(p for p in (root / battle_format).glob("*.json*") if is_battle_file(p.name))
         if not files:
-            there = ", ".join(list_formats(root)) or "none"
+            archives = find_archives(root)
+            for archive in archives.get(battle_format, ()):
+                _refuse_archive(archive)
+            there = ", ".join(sorted(_folders(root) | archives.keys())) or "none"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
                 f"expected {root / battle_format}/*.json.lz4"
@@ -170,12 +180,66 @@ def is_battle_file(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
-def list_formats(root: Path) -> Sequence[str]:
-    """The formats that a folder holds battles of. Raises MissingFileError where there is no such folder."""
+def list_formats(root: Path, *, archives: bool = False) -> Sequence[str]:
+    """The formats that a folder holds battles of; with `archives`, those that it holds or is an archive of, too.
+
+    Raises MissingFileError where there is no such folder, or where there are archives alone, which were not asked for.
+    """
+    packed = find_archives(root)
+    if archives and packed and root.is_file():
+        return list(packed)
     _require_folder(root)
-    return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.json*")))
+    formats = _folders(root)
+    if formats or (packed and archives):
+        return sorted(formats | packed.keys() if archives else formats)
+    if packed:
+        _refuse_archive(next(iter(packed.values()))[0])
+    for folder in sorted(root.iterdir()):  # as of the subsets of metamon-parsed-pile
+        if folder.is_dir() and find_archives(folder):
+            raise MissingFileError(
+                f"{root} holds archives of battles in its folders; give --parsed_replay_dir {folder}"
+            )
+    return []
+
+
+def _folders(root: Path) -> set[str]:
+    return {folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.json*"))}
+
+
+def archive_format(path: Path) -> str | None:
+    """What an archive of battles is named for (`gen1ou.tar.gz`, `gen1ou.tar.lz4`); None for another name."""
+    for suffix in ARCHIVE_SUFFIXES:
+        if path.name.endswith(suffix) and re.fullmatch(r"gen\d[a-z0-9]+", path.name.removesuffix(suffix)):
+            return path.name.removesuffix(suffix)
+    return None
+
+
+def find_archives(root: Path) -> dict[str, list[Path]]:
+    """The archives of battles in a folder by their format, or the one that root itself is."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.iterdir()) if root.is_dir() else [root]:
+        if path.is_file() and (battle_format := archive_format(path)) is not None:
+            found.setdefault(battle_format, []).append(path)
+    return found
+
+
+def _refuse_archive(path: Path) -> None:
+    """Raises MissingFileError with the command that makes a store of it."""
+    battle_format = archive_format(path)
+    if battle_format is None or not path.is_file():
+        return
+    store = path.with_name(f"{battle_format}_store")
+    command = ["gemma-metamon", "prepare", "--parsed_replay_dir", str(path), "--out", str(store)]
+    raise MissingFileError(
+        f"{path} is an archive of battles; make a store of it once, with `{shlex.join(command)}`, "
+        f"and give --parsed_replay_dir {shlex.quote(str(store))}"
+    )
 
 
 def _require_folder(root: Path) -> None:
+    _refuse_archive(root)
+    if root.is_file():
+        names = " or ".join(f"<format>{suffix}" for suffix in ARCHIVE_SUFFIXES)
+        raise MissingFileError(f"{root} is a file; expected a folder of battles, DIR/<format>/*.json.lz4, or {names}")
     if not root.is_dir():
         raise MissingFileError(f"no such folder: {root}")

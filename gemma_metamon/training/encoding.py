@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, battle_stem, load_battle
+from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
 from gemma_metamon.text.view import BattleView
@@ -79,7 +79,12 @@ class EncodedBattle:
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
     """Raises DataError where the file is damaged."""
-    trajectory = observe_trajectory(load_battle(path), view.obs_space, view.action_space, view.reward_function)
+    return encode_recorded(load_battle(path), view)
+
+
+def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
+    """A battle that has been read."""
+    trajectory = observe_trajectory(battle, view.obs_space, view.action_space, view.reward_function)
     return EncodedBattle.from_columns(
         text_tokens=view.vocabulary.encode(trajectory.words),
         numbers=trajectory.numbers,
