@@ -16,10 +16,14 @@ import lz4.frame
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.strict_json import parse_json, read_bounded, shown, shown_path
 from gemma_metamon.whole_files import written_whole
 
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
+MAX_FILE_BYTES = 32 * 2**20
+"""Of a battle's JSON. A decision takes some 5 KB, and Showdown ends a battle after 1,000 turns: a third of this."""
+MAX_STATES = 5000
 SUFFIXES = (".json.lz4", ".json")
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
@@ -36,6 +40,8 @@ class RecordedBattle:
             raise DataError(
                 f"{len(self.states)} states but {len(self.actions)} actions; a battle has one action per state"
             )
+        if len(self.states) > MAX_STATES:
+            raise DataError(f"{len(self.states)} states; a battle has at most {MAX_STATES}")
         if len(self.states) < 2:
             raise DataError(f"{len(self.states)} state(s); a battle needs a decision and the state after it")
         for t, action in enumerate(self.actions):
@@ -92,23 +98,26 @@ class BattleFileName:
 
 def parse_battle(content: bytes) -> RecordedBattle:
     """A battle from the JSON of its file. Raises DataError saying what is wrong with it."""
-    try:
-        data = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"not JSON: {error}") from error
+    data = parse_json(content, finite=False)  # every number that is used is checked below, and its field named
     if (
         not isinstance(data, dict)
         or not isinstance(data.get("states"), list)
         or not isinstance(data.get("actions"), list)
     ):
         raise DataError('expected an object with the lists "states" and "actions"')
-    actions = data["actions"]
-    if not all(type(action) is int for action in actions):
-        raise DataError("actions must be integers")
-    for t, state in enumerate(data["states"]):
+    actions, states = data["actions"], data["states"]
+    for t, action in enumerate(actions):
+        if type(action) is not int:
+            raise DataError(f"action {shown(action)} at timestep {t}; actions must be integers")
+    read = []
+    for t, state in enumerate(states):
         if not isinstance(state, dict):
-            raise DataError(f"state {t} is {type(state).__name__}, not an object")
-    return RecordedBattle(tuple(BattleState.from_dict(state) for state in data["states"]), tuple(actions))
+            raise DataError(f"state {t} is {shown(state)}; expected a JSON object")
+        try:
+            read.append(BattleState.from_dict(state))
+        except DataError as error:
+            raise DataError(f"state {t}: {error}") from error
+    return RecordedBattle(tuple(read), tuple(actions))
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -119,17 +128,35 @@ def dump_battle(battle: RecordedBattle) -> bytes:
 
 def load_battle(path: Path) -> RecordedBattle:
     """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
-    if not path.is_file():
-        raise MissingFileError(f"no battle file {path}")
-    content = path.read_bytes()
+    name = shown_path(Path(path.name))
+    if name != path.name:
+        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it")
+    try:
+        content = read_bounded(path, MAX_FILE_BYTES)
+    except MissingFileError as error:
+        raise MissingFileError(f"no battle file {shown_path(path)}") from error
     try:
         if path.name.endswith(".lz4"):
-            content = lz4.frame.decompress(content)
+            content = decompress(content)
         return parse_battle(content)
-    except RuntimeError as error:  # what lz4 raises for a frame that is cut off or is none
-        raise DataError(f"{path.name}: not a whole lz4 frame: {error}") from error
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
+
+
+def decompress(content: bytes) -> bytes:
+    """What an lz4 frame holds, whatever its header claims. Raises DataError unless it is one whole, bounded frame."""
+    decompressor = lz4.frame.LZ4FrameDecompressor()
+    try:
+        data: bytes = decompressor.decompress(content, max_length=MAX_FILE_BYTES + 1)
+    except (RuntimeError, ValueError) as error:  # a frame that is damaged, or none
+        raise DataError(f"not a whole lz4 frame: {error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"holds more than {MAX_FILE_BYTES} bytes when decompressed")
+    if not decompressor.eof:
+        raise DataError("not a whole lz4 frame: it is cut off")
+    if decompressor.unused_data:
+        raise DataError(f"not a whole lz4 frame: {len(decompressor.unused_data)} bytes follow its end")
+    return data
 
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
@@ -143,12 +170,16 @@ def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> P
 def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
     """The battle files of `root/<format>/` in a stable order.
 
-    Raises MissingFileError where the folder does not exist or a format has no battle in it.
+    Raises MissingFileError where the folder does not exist or a format has no battle in it, DataError where one cannot
+    be read.
     """
-    _require_folder(root)
+    _list_folder(root)
     found: list[Path] = []
     for battle_format in formats:
-        files = sorted(p for p in (root / battle_format).glob("*.json*") if is_battle_file(p.name))
+        try:
+            files = sorted(path for path in _list_folder(root / battle_format) if is_battle_file(path.name))
+        except MissingFileError:
+            files = []
         if not files:
             there = ", ".join(list_formats(root)) or "none"
             raise MissingFileError(
@@ -172,10 +203,17 @@ def is_battle_file(name: str) -> bool:
 
 def list_formats(root: Path) -> Sequence[str]:
     """The formats that a folder holds battles of. Raises MissingFileError where there is no such folder."""
-    _require_folder(root)
-    return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.json*")))
+    return sorted(
+        folder.name
+        for folder in _list_folder(root)
+        if folder.is_dir() and any(is_battle_file(path.name) for path in folder.glob("*.json*"))
+    )
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise MissingFileError(f"no such folder: {root}")
+def _list_folder(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"no such folder: {shown_path(folder)}") from error
+    except OSError as error:
+        raise DataError(f"{shown_path(folder)} cannot be read ({error.strerror})") from error

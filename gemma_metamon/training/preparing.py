@@ -20,7 +20,7 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
-from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
+from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
     FormatPlan,
@@ -143,7 +143,7 @@ def _make_shards(
 
     for task in tasks:
         if task.shard in done:
-            count(done[task.shard], _damage_of(task, done[task.shard]), done_before=True)
+            count(done[task.shard], _damage_of(task, done[task.shard], view), done_before=True)
     todo = [task for task in tasks if task.shard not in done]
     with (
         (root / SHARDS).open("a", encoding="utf-8") as records,
@@ -195,10 +195,10 @@ def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
     return records
 
 
-def _damage_of(task: ShardTask, record: ShardRecord) -> dict[Path, str]:
+def _damage_of(task: ShardTask, record: ShardRecord, view: BattleView) -> dict[Path, str]:
     if not record.damaged:
         return {}
-    reasons = Shard(task.root / task.shard).damage.to_pylist()
+    reasons = Shard(task.root / task.shard, ShardForm.of(view), len(task.names)).damage.to_pylist()
     return {task.folder / name: reason for name, reason in zip(task.names, reasons, strict=True) if reason is not None}
 
 
