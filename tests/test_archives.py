@@ -22,7 +22,7 @@ from small_agent import BATTLES
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
-from gemma_metamon.training import archives, battle_sources
+from gemma_metamon.training import battle_sources
 from gemma_metamon.training.archives import list_archive, read_archive
 from gemma_metamon.training.store import BattleStore, hash_lines
 
@@ -380,7 +380,3 @@ def test_training_on_an_archive_names_the_command_that_makes_a_store(
 def test_inspecting_an_archive_names_the_command_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = archive(tmp_path, GEN1.items())
     assert "is an archive of battles; make a store of it once" in failure(["inspect", str(path)], capsys)
-
-
-def test_bounds_fit_together() -> None:
-    assert archives.MAX_MEMBER_BYTES <= battle_sources.MAX_SHARD_BYTES

@@ -89,8 +89,8 @@ def _as_text(report: dict[str, Any]) -> str:
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, Any]:
-    from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.text.view import BattleView
+    from gemma_metamon.training.battle_sources import list_sources
     from gemma_metamon.training.encoding import SetAside
     from gemma_metamon.training.preparing import prepare
 
@@ -100,7 +100,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
         reward_function=args.reward_function,
         vocabulary=load_vocabulary(args),
     )
-    formats = args.formats or list_formats(args.parsed_replay_dir, archives=True)
+    formats = args.formats or list_sources(args.parsed_replay_dir)
     if not formats:
         raise MissingFileError(
             f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"

@@ -19,11 +19,10 @@ from typing import IO, Any
 import lz4.frame
 import numpy as np
 
-from gemma_metamon.battle.replays import archive_format, is_battle_file
+from gemma_metamon.battle.archives import archive_format
+from gemma_metamon.battle.replays import MAX_FILE_BYTES, is_battle_file
 from gemma_metamon.errors import DataError
 
-MAX_MEMBER_BYTES = 2**25
-"""Of a battle file in an archive: longer ones are passed over unread. A long battle's JSON takes 5 MB."""
 MAX_SKIPPED_BYTES = 2**30
 """That a member may claim to hold before the whole archive is refused, for decompressing would not end."""
 _HEADER_BYTES = 2**20  # of what comes before a member: its name in all its forms
@@ -151,8 +150,8 @@ def _complaint(entry: tarfile.TarInfo, place: PurePosixPath, name: str, battle_f
         return f"its path {entry.name!r} leads out of the archive"
     if _UNREADABLE in name or name != place.name:
         return "its name is not UTF-8, not printable or longer than a file's name can be"
-    if entry.size > MAX_MEMBER_BYTES:
-        return f"claims {entry.size} bytes; a battle file has at most {MAX_MEMBER_BYTES}"
+    if entry.size > MAX_FILE_BYTES:
+        return f"claims {entry.size} bytes; a battle file has at most {MAX_FILE_BYTES}"
     folder = place.parent.name
     if folder != battle_format and archive_format(Path(f"{folder}.tar.gz")) is not None:
         return f"lies in a folder {folder}, in an archive of {battle_format}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gemma_metamon.battle.replays import find_archives, find_battles, is_battle_file
+from gemma_metamon.battle.archives import find_archives, refuse_archives_in
+from gemma_metamon.battle.replays import find_battles, formats_of_files
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.training.archives import Listing, list_archive, read_archive
 from gemma_metamon.training.store import FormatPlan, hash_lines
@@ -95,6 +96,20 @@ class ArchiveSource:
 BattleSource = FolderSource | ArchiveSource
 
 
+def list_sources(root: Path) -> list[str]:
+    """The formats that a folder holds battles of, as files or archives, or that root itself is an archive of.
+
+    Raises MissingFileError for no folder, and where the archives lie one folder deeper.
+    """
+    archives = find_archives(root)
+    if root.is_file() and archives:
+        return list(archives)
+    formats = {*formats_of_files(root), *archives}
+    if not formats:
+        refuse_archives_in(root)
+    return sorted(formats)
+
+
 def find_sources(root: Path, formats: Sequence[str], *, progress: bool = False) -> dict[str, BattleSource]:
     """The battles of each format in a folder, or in the archive that root is; files go before an archive.
 
@@ -102,13 +117,13 @@ def find_sources(root: Path, formats: Sequence[str], *, progress: bool = False) 
     ConfigError where there are two archives of one, DataError where an archive is damaged.
     """
     archives = find_archives(root)
+    unpacked = formats_of_files(root) if root.is_dir() else []
     found: dict[str, BattleSource] = {}
     for name in dict.fromkeys(formats):
-        folder = root / name
-        if name not in archives or (folder.is_dir() and any(is_battle_file(path.name) for path in folder.iterdir())):
+        if name in unpacked or name not in archives:
             if root.is_file() and archives:
                 raise MissingFileError(f"{root} is an archive of {next(iter(archives))}, not of {name!r}")
-            found[name] = FolderSource(folder, [path.name for path in find_battles(root, [name])])
+            found[name] = FolderSource(root / name, [path.name for path in find_battles(root, [name])])
         else:
             found[name] = ArchiveSource(_list(archives[name], progress=progress))
     return found

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.text.view import BattleView
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class SetAside:
         logger.warning("set aside: %s", reason)
         if self.record is not None:  # appended, because every loader process has a list of its own
             with self.record.open("a", encoding="utf-8") as record:
-                record.write(json.dumps({"file": str(path), "reason": reason}) + "\n")
+                record.write(json.dumps({"file": shown_path(path), "reason": reason}) + "\n")
 
     def check(self, *, complete: bool = False) -> None:
         bad = len(self.reasons)
@@ -137,4 +138,4 @@ def hold_out_rank(file_name: str) -> float:
         key = name.battle_id + "".join(sorted((name.player, name.opponent)))
     except DataError:
         key = stem
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64

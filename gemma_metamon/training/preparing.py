@@ -23,7 +23,7 @@ from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded
-from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
+from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
     FormatPlan,
@@ -138,7 +138,8 @@ def _make_shards(
     for name, plan in plans.items():
         for shard in plan.shards(name):
             if shard in done:
-                count(done[shard], _damage_of(root, sources[name].where, done[shard]), done_before=True)
+                damage = _damage_of(root, sources[name].where, done[shard], view)
+                count(done[shard], damage, done_before=True)
     with (
         (root / SHARDS).open("a", encoding="utf-8") as records,
         tqdm(
@@ -187,10 +188,10 @@ def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
     return records
 
 
-def _damage_of(root: Path, where: Path, record: ShardRecord) -> dict[Path, str]:
+def _damage_of(root: Path, where: Path, record: ShardRecord, view: BattleView) -> dict[Path, str]:
     if not record.damaged:
         return {}
-    shard = Shard(root / record.shard)
+    shard = Shard(root / record.shard, ShardForm.of(view), record.battles)
     rows = zip(shard.names.to_pylist(), shard.damage.to_pylist(), strict=True)
     return {where / name: reason for name, reason in rows if reason is not None}
 
