@@ -89,14 +89,17 @@ def test_an_underscore_in_a_user_name_is_refused() -> None:
 DAMAGE = {
     "no move name": (lambda s: s["player_prev_move"].pop("name"), "MoveState.name is missing"),
     "hp a word": (lambda s: s["player_active_pokemon"].update(hp_pct="full"), "PokemonState.hp_pct is 'full'"),
-    "a bool for a level": (lambda s: s["opponent_active_pokemon"].update(lvl=None), "PokemonState.lvl is None"),
-    "moves no list": (lambda s: s["player_active_pokemon"].update(moves={}), "moves must be a JSON list"),
-    "no opponent": (lambda s: s.pop("opponent_active_pokemon"), "opponent_active_pokemon must be a JSON object"),
+    "a bool for a level": (lambda s: s["opponent_active_pokemon"].update(lvl=None), "PokemonState.lvl is null"),
+    "moves no list": (lambda s: s["player_active_pokemon"].update(moves={}), "moves is {}; expected a JSON list"),
+    "no opponent": (
+        lambda s: s.pop("opponent_active_pokemon"),
+        "opponent_active_pokemon is null; expected a JSON object",
+    ),
     "preview of numbers": (
         lambda s: s.update(opponent_teampreview=[1]),
-        "opponent_teampreview must be a list of words",
+        "opponent_teampreview holds 1; expected a word",
     ),
-    "weather null": (lambda s: s.update(weather=None), "BattleState.weather is None"),
+    "weather null": (lambda s: s.update(weather=None), "BattleState.weather is null"),
 }
 
 
@@ -117,7 +120,7 @@ def test_a_damaged_state_names_the_field(damage: str, battle_file: Path) -> None
         (lambda d: d["actions"].__setitem__(-1, 2), "the last action is 2"),
         (lambda d: d["actions"].__setitem__(0, 1.5), "must be integers"),
         (lambda d: d.pop("states"), "expected an object"),
-        (lambda d: d["states"].__setitem__(0, 7), "state 0 is int"),
+        (lambda d: d["states"].__setitem__(0, 7), "state 0 is 7; expected a JSON object"),
         (lambda d: d.update(states=d["states"][:1], actions=[-1]), "a battle needs a decision"),
     ],
 )

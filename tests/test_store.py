@@ -30,7 +30,7 @@ from gemma_metamon.training.checkpoints import WEIGHTS
 from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, collate, split_held_out
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
 from gemma_metamon.training.preparing import prepare
-from gemma_metamon.training.shards import Shard, ShardRecord, write_shard
+from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, write_shard
 from gemma_metamon.training.store import BattleStore, FormatPlan, write_plan, write_records
 
 FORMATS = ["gen1ou", "gen9ou"]
@@ -251,12 +251,12 @@ def test_a_file_that_is_no_shard_is_named(prepared: Path, tmp_path: Path) -> Non
     shard = tmp_path / "00000.arrow"
     shard.write_bytes(b"ARROW1" + bytes(1000))
     with pytest.raises(DataError, match=r"00000\.arrow is damaged"):
-        Shard(shard)
+        Shard(shard, ShardForm.of(view_of()), 1)
     table = pa.table({"name": ["a"]})
     with pa.OSFile(str(shard), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     with pytest.raises(DataError, match=r"00000\.arrow is damaged"):
-        Shard(shard)
+        Shard(shard, ShardForm.of(view_of()), 1)
 
 
 def test_any_arrow_reader_opens_a_shard(prepared: Path) -> None:
@@ -292,7 +292,7 @@ def encoded_battles(draw: st.DrawFn) -> EncodedBattle | str:
 def test_what_is_written_is_read(battles: list[EncodedBattle | str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("shard")
     write_shard(root, "f/0.arrow", [f"{i}.json" for i in range(len(battles))], battles, view_of())
-    shard = Shard(root / "f" / "0.arrow")
+    shard = Shard(root / "f" / "0.arrow", ShardForm.of(view_of()), len(battles))
     for row, battle in enumerate(battles):
         if isinstance(battle, str):
             assert shard.damage_of(row) == battle

@@ -14,12 +14,17 @@ from pathlib import Path
 
 import lz4.frame
 
+from gemma_metamon.battle.archives import ARCHIVE_SUFFIXES, find_archives, refuse_archive, refuse_archives_in
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.strict_json import parse_json, read_bounded, shown, shown_path
 from gemma_metamon.whole_files import written_whole
 
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
+MAX_FILE_BYTES = 32 * 2**20
+"""Of a battle's JSON. A decision takes some 5 KB, and Showdown ends a battle after 1,000 turns: a third of this."""
+MAX_STATES = 5000
 SUFFIXES = (".json.lz4", ".json")
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
@@ -36,6 +41,8 @@ class RecordedBattle:
             raise DataError(
                 f"{len(self.states)} states but {len(self.actions)} actions; a battle has one action per state"
             )
+        if len(self.states) > MAX_STATES:
+            raise DataError(f"{len(self.states)} states; a battle has at most {MAX_STATES}")
         if len(self.states) < 2:
             raise DataError(f"{len(self.states)} state(s); a battle needs a decision and the state after it")
         for t, action in enumerate(self.actions):
@@ -92,23 +99,26 @@ class BattleFileName:
 
 def parse_battle(content: bytes) -> RecordedBattle:
     """A battle from the JSON of its file. Raises DataError saying what is wrong with it."""
-    try:
-        data = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"not JSON: {error}") from error
+    data = parse_json(content, finite=False)  # every number that is used is checked below, and its field named
     if (
         not isinstance(data, dict)
         or not isinstance(data.get("states"), list)
         or not isinstance(data.get("actions"), list)
     ):
         raise DataError('expected an object with the lists "states" and "actions"')
-    actions = data["actions"]
-    if not all(type(action) is int for action in actions):
-        raise DataError("actions must be integers")
-    for t, state in enumerate(data["states"]):
+    actions, states = data["actions"], data["states"]
+    for t, action in enumerate(actions):
+        if type(action) is not int:
+            raise DataError(f"action {shown(action)} at timestep {t}; actions must be integers")
+    read = []
+    for t, state in enumerate(states):
         if not isinstance(state, dict):
-            raise DataError(f"state {t} is {type(state).__name__}, not an object")
-    return RecordedBattle(tuple(BattleState.from_dict(state) for state in data["states"]), tuple(actions))
+            raise DataError(f"state {t} is {shown(state)}; expected a JSON object")
+        try:
+            read.append(BattleState.from_dict(state))
+        except DataError as error:
+            raise DataError(f"state {t}: {error}") from error
+    return RecordedBattle(tuple(read), tuple(actions))
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -119,17 +129,39 @@ def dump_battle(battle: RecordedBattle) -> bytes:
 
 def load_battle(path: Path) -> RecordedBattle:
     """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
-    if not path.is_file():
-        raise MissingFileError(f"no battle file {path}")
-    content = path.read_bytes()
+    refuse_archive(path)
+    name = shown_path(Path(path.name))
+    if name != path.name:
+        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it")
     try:
-        if path.name.endswith(".lz4"):
-            content = lz4.frame.decompress(content)
-        return parse_battle(content)
-    except RuntimeError as error:  # what lz4 raises for a frame that is cut off or is none
-        raise DataError(f"{path.name}: not a whole lz4 frame: {error}") from error
+        content = read_bounded(path, MAX_FILE_BYTES)
+    except MissingFileError as error:
+        raise MissingFileError(f"no battle file {shown_path(path)}") from error
+    return read_battle(name, content)
+
+
+def read_battle(name: str, content: bytes) -> RecordedBattle:
+    """A battle from its file's content, whose name says how. Raises DataError (naming the file) where it is damaged."""
+    try:
+        return parse_battle(decompress(content) if name.endswith(".lz4") else content)
     except DataError as error:
-        raise DataError(f"{path.name}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
+
+
+def decompress(content: bytes) -> bytes:
+    """What an lz4 frame holds, whatever its header claims. Raises DataError unless it is one whole, bounded frame."""
+    decompressor = lz4.frame.LZ4FrameDecompressor()
+    try:
+        data: bytes = decompressor.decompress(content, max_length=MAX_FILE_BYTES + 1)
+    except (RuntimeError, ValueError) as error:  # a frame that is damaged, or none
+        raise DataError(f"not a whole lz4 frame: {error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(f"holds more than {MAX_FILE_BYTES} bytes when decompressed")
+    if not decompressor.eof:
+        raise DataError("not a whole lz4 frame: it is cut off")
+    if decompressor.unused_data:
+        raise DataError(f"not a whole lz4 frame: {len(decompressor.unused_data)} bytes follow its end")
+    return data
 
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
@@ -143,14 +175,22 @@ def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> P
 def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
     """The battle files of `root/<format>/` in a stable order.
 
-    Raises MissingFileError where the folder does not exist or a format has no battle in it.
+    Raises MissingFileError where the folder does not exist or a format has no battle in it, DataError where one cannot
+    be read.
     """
-    _require_folder(root)
+    refuse_archive(root)
+    _list_folder(root)
     found: list[Path] = []
     for battle_format in formats:
-        files = sorted(p for p in (root / battle_format).glob("*.json*") if is_battle_file(p.name))
+        try:
+            files = sorted(path for path in _list_folder(root / battle_format) if is_battle_file(path.name))
+        except MissingFileError:
+            files = []
         if not files:
-            there = ", ".join(list_formats(root)) or "none"
+            archives = find_archives(root)
+            for archive in archives.get(battle_format, ()):
+                refuse_archive(archive)
+            there = ", ".join(sorted({*formats_of_files(root), *archives})) or "none"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
                 f"expected {root / battle_format}/*.json.lz4"
@@ -171,11 +211,32 @@ def is_battle_file(name: str) -> bool:
 
 
 def list_formats(root: Path) -> Sequence[str]:
-    """The formats that a folder holds battles of. Raises MissingFileError where there is no such folder."""
-    _require_folder(root)
-    return sorted(folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.json*")))
+    """The formats that a folder holds battles of. Raises MissingFileError for no folder, and one of archives alone."""
+    refuse_archive(root)
+    formats = formats_of_files(root)
+    if not formats:
+        refuse_archives_in(root)
+    return formats
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise MissingFileError(f"no such folder: {root}")
+def formats_of_files(root: Path) -> Sequence[str]:
+    """The formats that a folder holds battle files of, whatever else is there."""
+    return sorted(
+        folder.name
+        for folder in _list_folder(root)
+        if folder.is_dir() and any(is_battle_file(path.name) for path in folder.glob("*.json*"))
+    )
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    if folder.is_file():
+        names = " or ".join(f"<format>{suffix}" for suffix in ARCHIVE_SUFFIXES)
+        raise MissingFileError(
+            f"{shown_path(folder)} is a file; expected a folder of battles, DIR/<format>/*.json.lz4, or {names}"
+        )
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"no such folder: {shown_path(folder)}") from error
+    except OSError as error:
+        raise DataError(f"{shown_path(folder)} cannot be read ({error.strerror})") from error

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   gemma-metamon prepare --parsed_replay_dir replays --formats gen1ou gen9ou --out store
+  gemma-metamon prepare --parsed_replay_dir gen9ou.tar.lz4 --out store
   gemma-metamon train --parsed_replay_dir store ...
 Stopped and started again with the same flags, it goes on where it was. The store serves one observation space, action
 space, reward function and word list. `gemma-metamon prepare --out store --verify` compares every shard with its
@@ -34,7 +35,11 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="the store's folder, new or to go on with")
-    parser.add_argument("--parsed_replay_dir", type=Path, help="folder of recorded battles, DIR/<format>/*.json.lz4")
+    parser.add_argument(
+        "--parsed_replay_dir",
+        type=Path,
+        help="recorded battles: DIR/<format>/*.json.lz4, DIR/<format>.tar.gz or .tar.lz4, or one such archive",
+    )
     parser.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
     add_space_arguments(parser)
     add_tokenizer_argument(parser)
@@ -84,8 +89,8 @@ def _as_text(report: dict[str, Any]) -> str:
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, Any]:
-    from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.text.view import BattleView
+    from gemma_metamon.training.battle_sources import list_sources
     from gemma_metamon.training.encoding import SetAside
     from gemma_metamon.training.preparing import prepare
 
@@ -95,9 +100,11 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
         reward_function=args.reward_function,
         vocabulary=load_vocabulary(args),
     )
-    formats = args.formats or list_formats(args.parsed_replay_dir)
+    formats = args.formats or list_sources(args.parsed_replay_dir)
     if not formats:
-        raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
+        raise MissingFileError(
+            f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"
+        )
     set_aside = SetAside(args.max_set_aside)
     prepared = prepare(
         args.parsed_replay_dir,

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, battle_stem, load_battle
+from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.text.view import BattleView
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,12 @@ class EncodedBattle:
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
     """Raises DataError where the file is damaged."""
-    trajectory = observe_trajectory(load_battle(path), view.obs_space, view.action_space, view.reward_function)
+    return encode_recorded(load_battle(path), view)
+
+
+def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
+    """A battle that has been read."""
+    trajectory = observe_trajectory(battle, view.obs_space, view.action_space, view.reward_function)
     return EncodedBattle.from_columns(
         text_tokens=view.vocabulary.encode(trajectory.words),
         numbers=trajectory.numbers,
@@ -107,7 +113,7 @@ class SetAside:
         logger.warning("set aside: %s", reason)
         if self.record is not None:  # appended, because every loader process has a list of its own
             with self.record.open("a", encoding="utf-8") as record:
-                record.write(json.dumps({"file": str(path), "reason": reason}) + "\n")
+                record.write(json.dumps({"file": shown_path(path), "reason": reason}) + "\n")
 
     def check(self, *, complete: bool = False) -> None:
         bad = len(self.reasons)
@@ -132,4 +138,4 @@ def hold_out_rank(file_name: str) -> float:
         key = name.battle_id + "".join(sorted((name.player, name.opponent)))
     except DataError:
         key = stem
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogatepass")).digest()[:8], "big") / 2**64

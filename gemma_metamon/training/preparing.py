@@ -1,4 +1,4 @@
-"""Makes a prepared store of a folder of recorded battles: in processes, shard by shard, going on where it stopped."""
+"""Makes a prepared store of recorded battles: in processes, shard by shard, going on where it stopped."""
 
 import json
 import multiprocessing
@@ -6,25 +6,27 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.battle.replays import read_battle
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
-from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
+from gemma_metamon.training.battle_sources import BattleSource, ShardTask, find_sources
+from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded
+from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
     FormatPlan,
-    hash_lines,
     is_store,
     read_plan,
     read_records,
@@ -56,16 +58,6 @@ class Prepared:
         self.unknown_words.update(record.unknown_words)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardTask:
-    """The battle files of a shard."""
-
-    root: Path
-    shard: str
-    folder: Path
-    names: Sequence[str]
-
-
 def prepare(
     source: Path,
     formats: Sequence[str],
@@ -77,10 +69,10 @@ def prepare(
     shard_battles: int = SHARD_BATTLES,
     progress: bool = False,
 ) -> Prepared:
-    """Encodes the battle files `source/<format>/*` into the store `root`; shards that are finished are left alone.
+    """Encodes the battles of `source` into the store `root`; shards that are finished are left alone.
 
     Args:
-        source: a folder of recorded battles.
+        source: a folder of recorded battles, `source/<format>/*` or `source/<format>.tar.gz`, or one such archive.
         formats: those to prepare; the store may hold others.
         view: what the agent is shown.
         root: the store, an unfinished one, or a folder that is new or empty.
@@ -92,18 +84,17 @@ def prepare(
     Raises:
         MissingFileError: no such folder, or a format without battles.
         ConfigError: a store of something else, or a folder that is none.
-        DataError: too many damaged files.
+        DataError: too many damaged files, or an archive that is not whole: nothing is made of it.
         GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
     """
-    names = {name: [path.name for path in find_battles(source, [name])] for name in dict.fromkeys(formats)}
+    sources = find_sources(source, formats, progress=progress)
     if root.is_file() or (root.is_dir() and not is_store(root) and any(root.iterdir())):
         raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=0):
-            plans = _plan(root, view, names, shard_battles)
-            tasks = [task for name, plan in plans.items() for task in _deal(root, source / name, names[name], plan)]
-            return _make_shards(tasks, view, root, set_aside, workers, progress=progress)
+            plans = _plan(root, view, sources, shard_battles)
+            return _make_shards(sources, plans, view, root, set_aside, workers, progress=progress)
     except Timeout as error:
         raise GemmaMetamonError(f"another process is preparing {root}; wait for it, or choose another --out") from error
     except BrokenProcessPool as error:
@@ -120,16 +111,15 @@ def prepare(
         ) from error
 
 
-def _deal(root: Path, folder: Path, names: Sequence[str], plan: FormatPlan) -> list[ShardTask]:
-    size = plan.shard_battles
-    return [
-        ShardTask(root, shard, folder, names[i * size : (i + 1) * size])
-        for i, shard in enumerate(plan.shards(folder.name))
-    ]
-
-
 def _make_shards(
-    tasks: Sequence[ShardTask], view: BattleView, root: Path, set_aside: SetAside, workers: int, *, progress: bool
+    sources: Mapping[str, BattleSource],
+    plans: Mapping[str, FormatPlan],
+    view: BattleView,
+    root: Path,
+    set_aside: SetAside,
+    workers: int,
+    *,
+    progress: bool,
 ) -> Prepared:
     done = _keep_whole_shards(root)
     result = Prepared()
@@ -141,22 +131,27 @@ def _make_shards(
             set_aside.add(path, reason)
         set_aside.check()
 
-    for task in tasks:
-        if task.shard in done:
-            count(done[task.shard], _damage_of(task, done[task.shard]), done_before=True)
-    todo = [task for task in tasks if task.shard not in done]
+    def tasks() -> Iterator[ShardTask]:
+        for name, plan in plans.items():
+            yield from sources[name].tasks(root, plan.shards(name), plan.shard_battles, done)
+
+    for name, plan in plans.items():
+        for shard in plan.shards(name):
+            if shard in done:
+                damage = _damage_of(root, sources[name].where, done[shard], view)
+                count(done[shard], damage, done_before=True)
     with (
         (root / SHARDS).open("a", encoding="utf-8") as records,
         tqdm(
             desc="preparing",
             unit="battle",
-            total=sum(len(task.names) for task in tasks),
+            total=sum(plan.battles for plan in plans.values()),
             initial=result.done_before,
             smoothing=0.05,  # it moves by whole shards
             disable=not progress,
         ) as bar,
     ):
-        for record, damage in _encode(todo, view, workers):
+        for record, damage in _encode(tasks(), view, workers):
             records.write(json.dumps(asdict(record)) + "\n")
             records.flush()
             count(record, damage)
@@ -165,19 +160,17 @@ def _make_shards(
     return result
 
 
-def _plan(root: Path, view: BattleView, names: dict[str, list[str]], shard_battles: int) -> dict[str, FormatPlan]:
+def _plan(
+    root: Path, view: BattleView, sources: Mapping[str, BattleSource], shard_battles: int
+) -> dict[str, FormatPlan]:
     """Adds the formats to the plan of the store, if they are not in it; returns theirs."""
     plans: dict[str, FormatPlan] = {}
     if is_store(root):
         identity, plans = read_plan(root)
         identity.require(view, root)
-    for name, files in names.items():
+    for name, source in sources.items():
         there = plans.get(name)
-        plan = FormatPlan(
-            battles=len(files),
-            shard_battles=shard_battles if there is None else there.shard_battles,
-            names=hash_lines(files),
-        )
+        plan = source.plan(shard_battles if there is None else there.shard_battles)
         if there is not None and there != plan:
             raise ConfigError(
                 f"{root} was begun with {there.battles} battle files of {name}, and now there are {plan.battles} "
@@ -185,7 +178,7 @@ def _plan(root: Path, view: BattleView, names: dict[str, list[str]], shard_battl
             )
         plans[name] = plan
     write_plan(root, view, plans)
-    return {name: plans[name] for name in names}
+    return {name: plans[name] for name in sources}
 
 
 def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
@@ -195,26 +188,30 @@ def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
     return records
 
 
-def _damage_of(task: ShardTask, record: ShardRecord) -> dict[Path, str]:
+def _damage_of(root: Path, where: Path, record: ShardRecord, view: BattleView) -> dict[Path, str]:
     if not record.damaged:
         return {}
-    reasons = Shard(task.root / task.shard).damage.to_pylist()
-    return {task.folder / name: reason for name, reason in zip(task.names, reasons, strict=True) if reason is not None}
+    shard = Shard(root / record.shard, ShardForm.of(view), record.battles)
+    rows = zip(shard.names.to_pylist(), shard.damage.to_pylist(), strict=True)
+    return {where / name: reason for name, reason in rows if reason is not None}
 
 
 def _encode(
-    tasks: Sequence[ShardTask], view: BattleView, workers: int
+    tasks: Iterator[ShardTask], view: BattleView, workers: int
 ) -> Iterator[tuple[ShardRecord, dict[Path, str]]]:
     if workers == 1:
         for task in tasks:
             yield make_shard(task, view)
         return
-    executor = ProcessPoolExecutor(
-        min(workers, max(len(tasks), 1)), multiprocessing.get_context("spawn"), initializer=_be_a_worker
-    )
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_be_a_worker)
     try:
-        for future in as_completed([executor.submit(make_shard, task, view) for task in tasks]):
-            yield future.result()
+        # no more at a time than keep the workers busy: the tasks of an archive hold its battles
+        waiting = {executor.submit(make_shard, task, view) for task in islice(tasks, workers + 1)}
+        while waiting:
+            finished, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+            waiting |= {executor.submit(make_shard, task, view) for task in islice(tasks, len(finished))}
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -235,13 +232,20 @@ def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Pat
     """Encodes and writes a shard; returns its record, and why each damaged file was set aside."""
     view.vocabulary.unknown_counts.clear()
     battles: list[EncodedBattle | str] = []
-    for name in task.names:
+    for i, name in enumerate(task.names):
+        content = task.contents[i] if task.contents is not None else None
         try:
-            battles.append(encode_battle(task.folder / name, view))
+            if isinstance(content, str):
+                raise DataError(content)
+            battles.append(
+                encode_battle(task.where / name, view)
+                if content is None
+                else encode_recorded(read_battle(name, content), view)
+            )
         except (DataError, OSError) as error:
             battles.append(str(error))
     record = write_shard(task.root, task.shard, task.names, battles, view)
     damage = {
-        task.folder / name: battle for name, battle in zip(task.names, battles, strict=True) if isinstance(battle, str)
+        task.where / name: battle for name, battle in zip(task.names, battles, strict=True) if isinstance(battle, str)
     }
     return record, damage

@@ -13,6 +13,7 @@ so that the same seed draws the same battles from the store as from the folder t
 
 import hashlib
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,13 +25,19 @@ import numpy.typing as npt
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.strict_json import MAX_BYTES, build_from_json, parse_json, parse_json_object, read_bounded, shown
 from gemma_metamon.text.view import BattleView
+from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.encoding import EncodedBattle
-from gemma_metamon.training.shards import ArrayPlace, Shard, ShardRecord, find_damage, size_complaint
+from gemma_metamon.training.shards import ArrayPlace, Shard, ShardForm, ShardRecord, find_damage, size_complaint
 from gemma_metamon.whole_files import written_whole
 
 STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 LAYOUT = 1
+MAX_SHARDS = 1_000_000
+"""Of a format: some 500 million battles. A plan of more is no plan."""
+_FOLDER = re.compile(r"[^./\\\s\x00-\x1f][^/\\\s\x00-\x1f]{0,99}")
+_SHARD = re.compile(_FOLDER.pattern + r"/\d{5,9}\.arrow")
 MAPPED_SHARDS = 32
 """Shards that are mapped at a time: the bound of what a store of any size takes of memory."""
 
@@ -73,6 +80,16 @@ class FormatPlan:
     shard_battles: int
     names: str
 
+    def require_sound(self, battle_format: str) -> None:
+        """Raises DataError for a format that names no folder of the store, or more shards than a store can have."""
+        if not _FOLDER.fullmatch(battle_format):
+            raise DataError(f"{shown(battle_format)} names no format")
+        if not self.battles or not self.shard_battles or self.battles > MAX_SHARDS * self.shard_battles:
+            raise DataError(
+                f"{battle_format} has {self.battles} battles in shards of {self.shard_battles}; expected 1 or more, "
+                f"and at most {MAX_SHARDS} shards"
+            )
+
     def shards(self, battle_format: str) -> list[str]:
         return [f"{battle_format}/{i:05d}.arrow" for i in range(-(-self.battles // self.shard_battles))]
 
@@ -81,7 +98,7 @@ class FormatPlan:
 
 
 def hash_lines(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def is_store(root: Path) -> bool:
@@ -156,6 +173,7 @@ class BattleStore:
         self.root = root
         self.mapped_shards = mapped_shards
         self.identity, self.plans = read_plan(root)
+        self.form = self._read_form()
         self.records = read_records(root)
         self._shards = [
             (shard, plan.shard_size(i))
@@ -165,6 +183,23 @@ class BattleStore:
         self._starts = np.cumsum([0] + [size for _, size in self._shards])
         self._mapped: OrderedDict[int, Shard] = OrderedDict()
         self._places: dict[int, Mapping[str, ArrayPlace]] = {}
+
+    def _read_form(self) -> ShardForm:
+        vocabulary = Vocabulary.from_file(self.root / WORDS)
+        if hash_lines(vocabulary.words) != self.identity.vocabulary:
+            raise DataError(
+                f"{self.root / WORDS} holds other words than {self.root} was prepared with; prepare it again"
+            )
+        try:
+            view = BattleView.from_names(
+                obs_space=self.identity.obs_space,
+                action_space=self.identity.action_space,
+                reward_function=self.identity.reward_function,
+                vocabulary=vocabulary,
+            )
+        except ConfigError as error:
+            raise DataError(f"{self.root / STORE} is damaged ({error}); prepare the store again") from error
+        return ShardForm.of(view)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": OrderedDict()}  # for loader processes, which map their own
@@ -216,7 +251,7 @@ class BattleStore:
         """Each shard's name, and what is wrong with its file, if anything is: reads them all."""
         for shard, _ in self._shards:
             record = self.records.get(shard)
-            yield shard, "is not finished" if record is None else find_damage(self.root, record)
+            yield shard, "is not finished" if record is None else find_damage(self.root, record, self.form)
 
     def find(self, row: int) -> tuple[Shard, int]:
         """The shard of a battle, mapped, and the battle's row in it."""
@@ -248,7 +283,8 @@ class BattleStore:
         if index in self._mapped:
             self._mapped.move_to_end(index)
         else:
-            shard = Shard(self.root / self._shards[index][0], self._places.get(index))
+            name, size = self._shards[index]
+            shard = Shard(self.root / name, self.form, size, self._places.get(index))
             self._places[index], self._mapped[index] = shard.places, shard
             if len(self._mapped) > self.mapped_shards:
                 self._mapped.popitem(last=False)
@@ -260,17 +296,20 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
     path = root / STORE
     if not path.is_file():
         raise MissingFileError(f"{root} is no prepared store: it has no {STORE}; make one with gemma-metamon prepare")
+    content = read_bounded(path, MAX_BYTES)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["layout"] != LAYOUT:
-            raise DataError(
-                f"{root} has layout {data['layout']} (gemma_metamon {data['version']}), this version reads {LAYOUT}; "
-                "prepare it again"
-            )
-        plans = {name: FormatPlan(**plan) for name, plan in data["formats"].items()}
-        return StoreIdentity(**data["identity"]), plans
-    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        data = parse_json_object(content)
+        if data["layout"] == LAYOUT:
+            plans = {name: build_from_json(FormatPlan, plan) for name, plan in data["formats"].items()}
+            for name, plan in plans.items():
+                plan.require_sound(name)
+            return build_from_json(StoreIdentity, data["identity"]), plans
+        layout, version = shown(data["layout"]), shown(data["version"])
+    except (KeyError, AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
+    raise DataError(
+        f"{root} has layout {layout} (gemma_metamon {version}), this version reads {LAYOUT}; prepare it again"
+    )
 
 
 def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) -> None:
@@ -290,12 +329,16 @@ def read_records(root: Path) -> dict[str, ShardRecord]:
     path = root / SHARDS
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    try:
-        records = [ShardRecord(**json.loads(line)) for line in lines]
-    except (TypeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
-    return {record.shard: record for record in records}
+    records: dict[str, ShardRecord] = {}
+    for number, line in enumerate(read_bounded(path, MAX_BYTES).split(b"\n")[:-1], start=1):
+        try:
+            record = build_from_json(ShardRecord, parse_json(line))
+            if not _SHARD.fullmatch(record.shard):
+                raise DataError(f"{shown(record.shard)} names no shard")
+        except DataError as error:
+            raise DataError(f"line {number} of {path} is damaged ({error}); prepare the store again") from error
+        records[record.shard] = record
+    return records
 
 
 def write_records(root: Path, records: Iterable[ShardRecord]) -> None:
