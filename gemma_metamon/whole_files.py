@@ -30,11 +30,30 @@ def written_whole(path: Path) -> Iterator[Path]:
         if staged.is_dir() and path.is_dir():  # no rename replaces a folder that holds something
             path.rename(replaced)
         staged.replace(path)
-    except BaseException:
+    except BaseException as error:
+        _name_file(error, path)
         _put_in_order(path)
         raise
     _sync_one(path.parent)
     _remove(replaced)
+
+
+def append_whole(path: Path, text: str) -> None:
+    """Adds text to a file, which is made if need be, and waits until it is on the disk: all of it, or none.
+
+    Raises OSError where there is no room for it; the file is then as it was before.
+    """
+    content = memoryview(text.encode("utf-8"))
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            _name_file(error, path)
+            file.truncate(size)
+            raise
 
 
 def put_in_order(folder: Path) -> None:
@@ -57,6 +76,12 @@ def _put_in_order(path: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
+
+
+def _name_file(error: BaseException, path: Path) -> None:
+    """What a full disk says names no file, and neither does what a user knows of a file's other name."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(_beside(path, _STAGED))):
+        error.filename = str(path)
 
 
 def _remove(path: Path) -> None:
