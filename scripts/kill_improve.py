@@ -4,9 +4,9 @@
     python scripts/kill_improve.py --kills 4 --rounds 1
 
 By turns SIGKILL goes to the process alone, which leaves its step's process behind, and to all of its group. A third of
-the kills come within the first second, a third within 5 seconds of a step's begin, a third within 30; whatever is
-killed is started again at once. At last it is left alone. Prints what each kill met, then one JSON object; the exit
-status is 1 where anything of the end is not whole.
+the kills come within a second of a start, a third within 3 seconds of the begin of a step's own process, a third within
+15; they are spread over all steps, and whatever is killed is started again at once. At last it is left alone. Prints
+what each kill met, then one JSON object; the exit status is 1 where anything of the end is not whole.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from gemma_metamon.training import checkpoints
 from gemma_metamon.training.store import BattleStore
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
-AT_ONCE_S, WORKING_S = 1.0, (5.0, 30.0)
+WITHIN_S = (1.0, 3.0, 15.0)
 GONE_AFTER_S = 30.0
 PER_ROUND = PER_PAIR = 2
 SMALL = [
@@ -101,8 +101,11 @@ def kill_and_go_on(command: list[str], out: Path, log: Path, kills: int, rounds:
         with log.open("ab") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
             started, begun = time.monotonic(), begun_steps(log)
-            delay_s = dice.uniform(0, (AT_ONCE_S, *WORKING_S)[number % 3])
-            while number % 3 and process.poll() is None and begun_steps(log) == begun:
+            delay_s = dice.uniform(0, WITHIN_S[number % 3])
+            target = number * len(all_steps(rounds)) // max(kills, 1)
+            while number % 3 and number < kills and process.poll() is None:
+                if begun_steps(log) > begun and len(finished_steps(out)) >= target:
+                    break
                 time.sleep(0.02)
             try:
                 returned = process.wait(delay_s if number < kills else None)
