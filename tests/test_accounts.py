@@ -2,10 +2,14 @@
 
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import traceback
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,11 +27,13 @@ from gemma_metamon.showdown.accounts import (
     LoginRefusedError,
     Secret,
     check_ladder,
+    check_login_url,
     check_username,
     ladder_server,
     prove_name,
     read_password,
 )
+from gemma_metamon.showdown.server import running_server
 
 PASSWORD = "hunter2 & Ünïcode"
 LIST = ",LL|,1|S/V Singles|[Gen 9] OU,e|[Gen 9] Custom Game,c|,2|Past|[Gen 1] OU,e|[Gen 1] UU,c"
@@ -150,6 +156,114 @@ def test_a_login_server_that_is_none_is_told_from_a_wrong_password(login_server:
             prove_name(address, "Anna", Secret(PASSWORD), "4|d7c4")
         assert not isinstance(caught.value, LoginRefusedError)
         assert "hunter2" not in told_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://play.pokemonshowdown.com/action.php",
+        "HTTP://example.org/",
+        "http://localhost.example.org/",
+        "http://127.0.0.1.example.org/",
+        "http://127.0.0.1@example.org/",
+        "http://128.0.0.1/",
+        "http://0.0.0.0/",
+        "http://[::2]/",
+        "https://anna:hunter2@example.org/",
+        "ftp://example.org/",
+        "file:///etc/passwd",
+        "play.pokemonshowdown.com",
+        "//example.org/",
+        "https://",
+        "https://example.org:port/",
+        "http://[::1/",
+        "",
+    ],
+)
+def test_a_password_goes_nowhere_in_the_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *_, **__: pytest.fail("something was sent"))
+    for refuse in (
+        lambda: check_login_url(url),
+        lambda: server_of("pokeagent", login_url=url),
+        lambda: server_of("wss://example.org/showdown/websocket", login_url=url),
+        lambda: prove_name(url, "Anna", Secret(PASSWORD), "4|d7c4"),
+    ):
+        with pytest.raises(ConfigError, match="--login_server"):
+            refuse()
+
+
+@pytest.mark.parametrize(
+    "url", [LOGIN_URL, "https://example.org:8443/x", "http://localhost:8000/", "http://127.8.8.8/", "http://[::1]:80/"]
+)
+def test_a_login_server_is_asked_over_https_or_on_this_machine(url: str) -> None:
+    check_login_url(url)
+    assert server_of("pokeagent", login_url=url).login_url == url
+
+
+def test_the_command_refuses_an_open_login_server_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    command = ["ladder", "--username", "PAC-Anna", "--player", "RandomPlayer", "--out", str(tmp_path / "out")]
+    assert main([*command, "--server", "pokeagent", "--login_server", "http://example.org/"]) == 1
+    said = capsys.readouterr()
+    assert "over http everybody on the way could read the password; give https://" in said.err
+    assert "hunter2" not in said.err + said.out
+    assert PASSWORD_VARIABLE not in os.environ
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_password_is_not_carried_to_where_a_login_server_points(status: int, login_server: tuple) -> None:
+    elsewhere, asked, _ = login_server
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Location", elsewhere)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(ServerError, match=f"it answered {status} to 'http.*', which is not followed") as caught:
+                prove_name(f"http://127.0.0.1:{server.server_port}/", "Anna", Secret(PASSWORD), "4|d7c4")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == []
+    assert "hunter2" not in told_of(caught.value)
+
+
+def test_no_proxy_reads_what_is_said_to_this_machine(login_server: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, asked, _ = login_server
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    monkeypatch.delenv("no_proxy", raising=False)
+    prove_name(url, "Anna", Secret(PASSWORD), "4|d7c4")
+    assert len(asked) == 1
+
+
+@pytest.mark.server
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_the_simulator_does_not_inherit_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "hunter2")  # of a command that does not read it
+    monkeypatch.setenv("KEPT", "kept")
+    with running_server() as server:
+        environment = Path(f"/proc/{server.pid}/environ").read_bytes()
+    assert b"KEPT=kept" in environment
+    assert b"hunter2" not in environment
+
+
+def test_what_is_started_after_reading_a_password_does_not_inherit_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, "hunter2")
+    assert read_password(None) is not None
+    code = "import os; print(os.environ)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "hunter2" not in done.stdout
 
 
 def test_nothing_is_logged_of_a_login(login_server: tuple, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,8 @@
 """The `gemma-metamon` command line: one module per sub-command, each with `add_parser(subparsers)` and `run(args)`.
 
 A module here imports what it works with inside `run`, so that `--help` needs no torch. Results go to stdout, progress
-and logs to stderr. `run` returns the exit status; a GemmaMetamonError becomes one sentence and status 1.
+and logs to stderr. `run` returns the exit status; a GemmaMetamonError becomes one sentence and status 1, and so does a
+disk that is full or a folder that is closed to us. Other exceptions are faults of ours, and end with their traceback.
 """
 
 import argparse
@@ -12,6 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from gemma_metamon import __version__
+from gemma_metamon.commands._arguments import check_paths, check_texts
+from gemma_metamon.commands._ending import TerminatedError, ended_by_signals
+from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
 from gemma_metamon.errors import GemmaMetamonError
 
 COMMANDS = (
@@ -60,9 +64,11 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     # read when torch loads: its threads spin only briefly, for on a busy machine spinning makes it many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    given = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    args, passed = parser.parse_known_args(with_underscores(sys.argv[1:] if argv is None else argv))
-    if getattr(args, "passes_on", False):
+    args, passed = parser.parse_known_args(with_underscores(given))
+    passes_on = getattr(args, "passes_on", False)
+    if passes_on:
         args.passed = passed
     elif passed:
         parser.error(f"unrecognized arguments: {' '.join(passed)}")
@@ -70,17 +76,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        return int(args.run(args))
-    except GemmaMetamonError as error:
-        if args.debug:
-            raise
-        # gin appends the configurables that it was calling
-        sentence = str(error).split("\n  In call to configurable", 1)[0]
-        print(f"gemma-metamon {args.command}: {sentence}", file=sys.stderr)
-        return 1
+        with ended_by_signals():
+            if not passes_on:
+                check_texts(given)
+                check_paths(args)
+            status = int(args.run(args))
+            sys.stdout.flush()  # what cannot be written is told here, not by Python at its exit
+            return status
     except BrokenPipeError:  # whoever reads our output, `head` for one, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        _give_up_stdout()
         return 1
+    except TerminatedError as error:
+        return _failed(args, f"ended by {error.signal.name}", 128 + error.signal)
     except KeyboardInterrupt:
-        print(f"gemma-metamon {args.command}: interrupted", file=sys.stderr)
-        return 130
+        return _failed(args, "interrupted", 130)
+    except (GemmaMetamonError, OSError, UnicodeEncodeError) as error:
+        sentence = _sentence(error)
+        if sentence is None or args.debug:
+            raise
+        return _failed(args, sentence, 1)
+
+
+def _sentence(error: GemmaMetamonError | OSError | UnicodeEncodeError) -> str | None:
+    """None of what is our own fault."""
+    if isinstance(error, GemmaMetamonError):
+        # gin appends the configurables that it was calling
+        return str(error).split("\n  In call to configurable", 1)[0]
+    return explain_os_error(error) if isinstance(error, OSError) else explain_unicode_error(error)
+
+
+def _failed(args: argparse.Namespace, sentence: str, status: int) -> int:
+    print(f"gemma-metamon {args.command}: {sentence}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk: that is what the sentence says
+        _give_up_stdout()
+    return status
+
+
+def _give_up_stdout() -> None:
+    """Or Python complains when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

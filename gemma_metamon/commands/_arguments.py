@@ -2,11 +2,16 @@
 
 import argparse
 import logging
+import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from gemma_metamon.commands._file_errors import printable
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
     from gemma_metamon.explain.watch import Watcher
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 logger = logging.getLogger(__name__)
+
+_TRIAL_BYTES = 4096  # a full disk takes an empty file
 
 
 def require_share(args: argparse.Namespace, *flags: str) -> None:
@@ -57,12 +64,72 @@ def require_websocket(args: argparse.Namespace) -> None:
         raise ConfigError(f"--server {args.server}; give its address, as ws://localhost:8000/showdown/websocket")
 
 
+def require_format(args: argparse.Namespace) -> None:
+    """Raises ConfigError for a --format that is no format's name; it becomes part of paths."""
+    if not re.fullmatch("[a-z0-9]+", args.format):
+        meant = re.sub("[^a-z0-9]", "", args.format.lower())
+        near = f"; did you mean {meant}?" if meant else ""
+        raise ConfigError(f"--format {args.format!r}; expected small letters and digits, such as gen1ou{near}")
+
+
+def require_name(args: argparse.Namespace, flag: str) -> None:
+    """Raises ConfigError where this flag's value cannot name a folder in another one."""
+    name = getattr(args, flag)
+    if not name.strip() or name in (".", "..") or not name.isprintable() or any(char in name for char in "/\\"):
+        raise ConfigError(f"--{flag} {name!r}; it names a folder: give letters and digits, no path")
+
+
 def make_folder(folder: Path, flag: str) -> None:
-    """Raises ConfigError for a folder, the value of this flag, that cannot be made."""
+    """Raises ConfigError for a folder, the value of this flag, that cannot be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--{flag} {folder} cannot be made ({error.strerror}); name another folder") from error
+    require_writable(folder, flag)
+
+
+def require_writable(folder: Path, flag: str) -> None:
+    """Raises ConfigError for a folder, there already, that nothing can be written into: before hours of work for it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(_TRIAL_BYTES))
+    except OSError as error:
+        raise ConfigError(
+            f"--{flag} {folder} cannot be written to ({error.strerror}); make room there, or name another folder"
+        ) from error
+
+
+def require_place(path: Path, flag: str) -> None:
+    """Raises ConfigError where nothing of this name can be `written_whole`. Makes the folder that it is in."""
+    make_folder(path.parent, flag)
+    trial = path.with_name(f".{path.name}")
+    try:
+        with written_whole(trial) as staged:
+            staged.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"--{flag} {path} cannot be written ({error.strerror}); choose another name") from error
+
+
+def check_texts(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for the first argument that is empty, as by a variable that is not set, or no text."""
+    flag = "an argument"
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--"):
+            flag = name
+        if not argument or (argument.startswith("--") and equals and not value):
+            raise ConfigError(f"{flag} '' is empty; give a value, or leave it out")
+        if "\0" in argument or any("\ud800" <= char <= "\udfff" for char in argument):
+            raise ConfigError(f"{printable(argument)} is no text: it holds bytes that are no UTF-8, or a zero byte")
+
+
+def check_paths(args: argparse.Namespace) -> None:
+    """Raises ConfigError for the first file or folder with a line break or the like in its name."""
+    for values in vars(args).values():
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, Path) and not str(value).isprintable():
+                raise ConfigError(f"{printable(value)}: a file or folder of such a name is neither read nor made")
 
 
 SPACES = {

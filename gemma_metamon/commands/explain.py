@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import make_folder, require_above_zero
+from gemma_metamon.commands._arguments import require_above_zero, require_place
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
     checkpoint = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
-    make_folder(page.parent, "out")
+    require_place(page, "out")
     agent, meta = checkpoints.load_agent(checkpoint, args.device)
     prepare_to_act(agent)  # as `evaluate` and `ladder` do
     follower = Follower(agent, meta.view(), temperature=args.temperature)
@@ -75,11 +75,8 @@ def run(args: argparse.Namespace) -> int:
         setting=follower.setting(),
         decisions=list(tqdm(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
     )
-    try:
-        with written_whole(page) as staged:
-            staged.write_text(render_page(explanation), encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{page} cannot be written ({error}); name another page with --out") from error
+    with written_whole(page) as staged:
+        staged.write_text(render_page(explanation), encoding="utf-8")
     print(
         json.dumps({"page": str(page), **dataclasses.asdict(explanation)}) if args.json else summary(explanation, page)
     )

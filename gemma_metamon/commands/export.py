@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemma_metamon.commands._arguments import require_place
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.out.exists():
         raise ConfigError(f"--out {args.out} exists; delete it, or choose another")
+    require_place(args.out, "out")
     from gemma_metamon.training.gemma_export import export_merged, export_peft
 
     agent, _ = checkpoints.load_agent(folder, "cpu")

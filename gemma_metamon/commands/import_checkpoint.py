@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments
+from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments, make_folder, require_name
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    require_name(args, "run_name")
     from gemma_metamon.training import checkpoints
     from gemma_metamon.upstream import interchange
+    from gemma_metamon.whole_files import written_whole
 
     beside = interchange.read_description(args.file)
     epoch = interchange.epoch_of(args.file) if args.ckpt is None else args.ckpt
@@ -68,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
         vocabulary=checkpoints.own_words(view.vocabulary),
     )
     run_dir = args.save_dir / args.run_name
+    make_folder(args.save_dir, "save_dir")
     folder = interchange.import_policy(args.file, run_dir, meta)
-    (run_dir / "config.gin").write_text(config, encoding="utf-8")
+    with written_whole(run_dir / "config.gin") as staged:
+        staged.write_text(config, encoding="utf-8")
     print(f"wrote {folder}; it plays, but does not resume: the file holds no optimizer state")
     return 0
 

@@ -117,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     password = accounts.read_password(args.password_file)
     server = None
     if args.server == "local":
+        if args.login_server is not None:
+            raise ConfigError("--login_server is for other servers than local, where names are free for the taking")
         accounts.check_username(args.username)
     else:
         server = accounts.ladder_server(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_not_negative
+from gemma_metamon.commands._arguments import require_not_negative, require_writable
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -38,5 +38,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("report", "a report")
     from gemma_metamon.reports.evaluation import write_report
 
+    if args.folder.is_dir():
+        require_writable(args.folder, "folder")
     print(write_report(args.folder, run_dirs=args.run_dir, replays=args.replays))
     return 0

@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from gemma_metamon.whole_files import written_whole
+
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")
 _TEXT, _LINE = "#1d1f22", "#dcdfe3"
 _STYLE: dict[Any, Any] = {
@@ -61,7 +63,8 @@ class Curve:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_PNG_DPI, bbox_inches="tight", facecolor="white")
+    with written_whole(path) as staged:
+        figure.savefig(staged, format="png", dpi=_PNG_DPI, bbox_inches="tight", facecolor="white")
 
 
 def as_svg(figure: Figure) -> str:

@@ -187,7 +187,8 @@ def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> Ba
             text = replay_page(
                 log.read_text(encoding="utf-8"), " against ".join(names), {"p1": seats[0], "p2": seats[1]}
             )
-            page.write_text(text, encoding="utf-8")
+            with written_whole(page) as staged:
+                staged.write_text(text, encoding="utf-8")
             href = page.relative_to(folder).as_posix()
     return BattleLink(battle["battle"], battle["result"], battle["turns"], href)
 

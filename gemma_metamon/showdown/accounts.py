@@ -6,20 +6,23 @@ machine. It is held by a `Secret` and spelled out in one function only, whose fr
 
 import difflib
 import http.client
+import ipaddress
 import json
 import os
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
 
 PASSWORD_VARIABLE = "SHOWDOWN_PASSWORD"
 LOGIN_URL = "https://play.pokemonshowdown.com/action.php"
 LOGIN_TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 1 << 20
 MAX_NAME = 18  # the server's limit on user names
 # the server reads one message in 0.6 s, keeps five more waiting, and throws away what comes beyond
 MESSAGE_GAP_S = 0.65
@@ -87,15 +90,17 @@ def ladder_server(
     """The server of a name ("pokeagent", "main") or a ws:// or wss:// address.
 
     Raises ConfigError for any other address, for the public main server without permission, for a name that the server
-    would refuse, and where a password is needed and there is none.
+    would refuse, for a login server to which the password would go in the open, and where a password is needed and
+    there is none.
     """
+    if login_url is not None:
+        check_login_url(login_url)
     parts = urllib.parse.urlsplit(address)
     if address in _NAMED:
-        server = _NAMED[address]
+        server = _NAMED[address] if login_url is None else replace(_NAMED[address], login_url=login_url)
     elif parts.scheme in ("ws", "wss") and parts.hostname:
         own_login = login_url or (LOGIN_URL if has_password else None)
-        local = parts.hostname in ("127.0.0.1", "localhost", "::1")
-        gap_s = 0.0 if local else MESSAGE_GAP_S
+        gap_s = 0.0 if is_loopback(parts.hostname) else MESSAGE_GAP_S
         server = LadderServer(name=address, websocket_url=address, login_url=own_login, message_gap_s=gap_s)
     else:
         raise ConfigError(f"--server {address!r} is no server; give local, {', '.join(_NAMED)}, or a wss://… address")
@@ -106,7 +111,7 @@ def ladder_server(
             f"the account and this machine's address may be locked; ask them first, then add --i-have-permission"
         )
     check_username(username)
-    if server is POKEAGENT and not username.upper().startswith("PAC"):
+    if server.name == POKEAGENT.name and not username.upper().startswith("PAC"):
         raise ConfigError(f"--username {username!r}: names on the PokéAgent ladder begin with PAC")
     if server.login_url is not None and not has_password:
         raise ConfigError(
@@ -114,6 +119,37 @@ def ladder_server(
             f"variable {PASSWORD_VARIABLE}, or name a file that holds it with --password_file"
         )
     return server
+
+
+def check_login_url(url: str) -> None:
+    """Raises ConfigError for an address to which a password must not be sent: anybody on the way could read it.
+
+    https, or http to this machine itself.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        raise ConfigError(f"--login_server {url!r} is no address; give https://…") from None
+    if not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise ConfigError(
+            f"--login_server {url!r} is no address of a login server; give https://…, without a name in it"
+        )
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigError(
+            f"--login_server {url!r}: over http everybody on the way could read the password; give https://… "
+            "(http is for this machine alone: http://127.0.0.1:…)"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine, whatever any name server says."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_username(username: str) -> None:
@@ -171,9 +207,10 @@ def _first_line(path: Path) -> Secret | None:
 def prove_name(login_url: str, username: str, password: Secret, challstr: str) -> str:
     """The login server's assertion that the name is ours, for the battle server's challenge "4|d7c4…".
 
-    Raises LoginRefusedError for a wrong password, with the server's words; ServerError where it does not answer as
-    a login server does.
+    Raises ConfigError, before anything is sent, for an address that `check_login_url` refuses; LoginRefusedError for a
+    wrong password, with the server's words; ServerError where it does not answer as a login server does.
     """
+    check_login_url(login_url)
     assertion, refused, trouble = _ask(login_url, username, password, challstr)
     if refused:
         raise LoginRefusedError(
@@ -185,13 +222,27 @@ def prove_name(login_url: str, username: str, password: Secret, challstr: str) -
     return assertion
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A password goes where it was meant to go, and nowhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None  # then it is an error, with its number
+
+
 def _ask(login_url: str, username: str, password: Secret, challstr: str) -> tuple[str, str, str]:
     """(assertion, why it was refused, what went wrong). Raises nothing, for here the password is spelled out."""
     fields = {"act": "login", "name": username, "pass": password.reveal(), "challstr": challstr}
     try:
         request = urllib.request.Request(login_url, urllib.parse.urlencode(fields).encode())
-        with urllib.request.urlopen(request, timeout=LOGIN_TIMEOUT_S) as response:
-            text = response.read().decode("utf-8", "replace")
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+        if request.type == "http":  # this machine: a proxy of the environment would read along
+            handlers.append(urllib.request.ProxyHandler({}))
+        with urllib.request.build_opener(*handlers).open(request, timeout=LOGIN_TIMEOUT_S) as response:
+            text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        error.close()
+        where = f" to {error.headers['Location']!r:.100}, which is not followed" if error.headers["Location"] else ""
+        return "", "", f"it answered {error.code}{where}".replace(password.reveal(), "…")
     except (OSError, http.client.HTTPException, ValueError) as error:
         return "", "", str(error).replace(password.reveal(), "…") or type(error).__name__
     try:

@@ -46,7 +46,7 @@ from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, le
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.ratings import Rating, rate
 from gemma_metamon.showdown.tallies import Tally
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.whole_files import append_whole, written_whole
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
 _LEGS_AT_ONCE = 4
@@ -248,7 +248,8 @@ class _Journal:
         battle, pair, choices = ended.battle, ended.leg.result, ended.choices
         log = f"{LOGS}/{battle.battle_tag}.log"
         messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
-        (self._folder / log).write_text(messages, encoding="utf-8")
+        with written_whole(self._folder / log) as staged:
+            staged.write_text(messages, encoding="utf-8")
         ours, theirs = (None, None) if self._teams_given_out else ended.leg.teams(ended.draw)
         entry = {
             "battle": battle.battle_tag,
@@ -263,8 +264,7 @@ class _Journal:
             "refused": [side.refused for side in choices],
             "log": log,
         }
-        with (self._folder / BATTLES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_whole(self._folder / BATTLES, json.dumps(entry) + "\n")
 
     def finish(self, evaluation: Evaluation) -> None:
         with written_whole(self._folder / RESULTS) as staged:

@@ -128,7 +128,8 @@ class Ladder:
         """Plays until the goal is reached or `stop` is called.
 
         Raises ServerError where the server is not reached, refuses the name, the password, the format or all teams, or
-        is lost for good. Battles in play are then written down as unfinished.
+        is lost for good. Battles in play are then written down as unfinished. Raises OSError where the disk has not
+        taken all results by the end: it begins no new battle then, and finishes those in play.
         """
         self._take_up_cut_off()
         line = asyncio.create_task(self._connection.run())
@@ -150,6 +151,8 @@ class Ladder:
                 self._write_down(battle, "" if battle.ended_at is not None else reason)
             await asyncio.wait({line, sender}, timeout=5)
             self.summary.cuts = self._connection.cuts
+        if self._results is not None:
+            self._results.write_rest()
         return self.summary
 
     # what the connection tells
@@ -361,8 +364,9 @@ class Ladder:
         self.summary.refused += battle.decisions.refusals
         self.summary.rejoins += battle.rejoins
         self.summary.rating = row["rating_after"] or self.summary.rating
-        if self._results is not None:
-            self._results.write(battle.log, row)
+        if self._results is not None and not self._results.write(battle.log, row) and not self.stops:
+            logger.warning("no new battle begins; those in play are finished")
+            self.stop()
         if self._on_row is not None:
             self._on_row(row)
 
@@ -382,4 +386,7 @@ class Ladder:
             played_at=datetime.now().replace(microsecond=0),
             won=record.won,
         )
-        save_battle(record, self._results.folder / "battles" / self.format, name)
+        try:
+            save_battle(record, self._results.folder / "battles" / self.format, name)
+        except OSError as error:  # its result is still to be counted
+            logger.warning("%s is not kept to train on: %s", battle.battle_tag, error.strerror)

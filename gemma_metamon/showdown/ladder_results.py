@@ -10,7 +10,6 @@ A log without its line in results.jsonl is a battle that was cut off with the pr
 
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.whole_files import append_whole, written_whole
 
 logger = logging.getLogger(__name__)
 FINISHED = ("won", "lost", "tied")
@@ -77,25 +76,43 @@ def _read_rating(line: str) -> dict[str, tuple[int, int]]:
 
 
 class BattleLog:
-    """A battle's log, in memory and on disk. Without a path it is kept in memory only."""
+    """A battle's log, in memory and on disk. Without a path it is kept in memory only.
+
+    A disk that is full must not cost a battle: what it does not take is said once, and tried again with what comes.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.lines: list[str] = []
+        self._behind = False  # the file lacks some of the lines
 
     def add(self, lines: list[str]) -> None:
         kept = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
         self.lines += kept
-        if self.path is not None and kept:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in kept))
+        if kept:
+            self._write(kept)
 
     def replace(self, lines: list[str]) -> None:
         """The server has told the battle anew, from its beginning."""
         self.lines = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
-        if self.path is not None:
-            with written_whole(self.path) as staged:
-                staged.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
+        self._write(None)
+
+    def _write(self, added: list[str] | None) -> None:
+        """These lines at the end of the file, or all of them in place of what there is."""
+        if self.path is None:
+            return
+        try:
+            if added is None or self._behind:
+                with written_whole(self.path) as staged:
+                    staged.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
+            else:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in added))
+            self._behind = False
+        except OSError as error:
+            if not self._behind:
+                logger.warning("%s lacks some lines for now: %s", self.path, error.strerror)
+            self._behind = True
 
 
 class Results:
@@ -119,6 +136,7 @@ class Results:
         except Timeout:
             raise ConfigError(f"another process plays into {folder}; wait for it, or choose another --out") from None
         self._path = folder / "results.jsonl"
+        self._unwritten: list[str] = []
         self.rows = self._load()
 
     @property
@@ -151,24 +169,38 @@ class Results:
                 found.append((_STAMP.sub("", path.stem), log))
         return found
 
-    def write(self, log: BattleLog, row: dict[str, Any]) -> None:
-        """Adds the battle's line. Of two lines of one log the later one counts."""
+    def write(self, log: BattleLog, row: dict[str, Any]) -> bool:
+        """Adds the battle's line. Of two lines of one log the later one counts.
+
+        Returns:
+            False where the disk does not take it: it is kept, and goes with the next one or with `write_rest`.
+        """
         if log.path is None:
-            return
+            return True
         row = {"log": log.path.name, **row}
         self._draw(log, log.path.with_suffix(".html"), row)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         self.rows[log.path.stem] = row
+        self._unwritten.append(json.dumps(row) + "\n")
+        try:
+            self.write_rest()
+        except OSError as error:
+            logger.warning("the result of %s is not written down yet: %s", log.path.stem, error.strerror)
+            return False
+        return True
+
+    def write_rest(self) -> None:
+        """Raises OSError where the disk still does not take the lines that it did not take."""
+        if self._unwritten:
+            append_whole(self._path, "".join(self._unwritten))
+            self._unwritten.clear()
 
     def _draw(self, log: BattleLog, path: Path, row: dict[str, Any]) -> None:
         if self._page is None:
             return
         try:
             page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
-            path.write_text(page, encoding="utf-8")
+            with written_whole(path) as staged:
+                staged.write_text(page, encoding="utf-8")
         except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not cost the battle's line
             logger.warning("no page of %s: %s: %s", log.path, type(error).__name__, error)
 
@@ -181,8 +213,7 @@ class Results:
             return rows
         text = self._path.read_text(encoding="utf-8", errors="replace")
         if text and not text.endswith("\n"):  # killed while writing; the battle's log is still there
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n")
+            append_whole(self._path, "\n")
         for line in text.splitlines():
             try:
                 row = json.loads(line)

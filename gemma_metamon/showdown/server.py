@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.showdown.installation import ensure_installed, find_node
 from gemma_metamon.user_cache import cache_folder
 from gemma_metamon.whole_files import written_whole
@@ -137,7 +138,7 @@ def _start(lifeline: str, port: int | None, ready_timeout_s: float) -> tuple["su
             stdin=subprocess.PIPE if lifeline == "stdin" else subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "GEMMA_METAMON_LIFELINE": lifeline},
+            env=_environment(lifeline),
             start_new_session=True,  # an interrupt in the terminal must reach Python alone, which then ends the server
         )
     try:
@@ -146,6 +147,12 @@ def _start(lifeline: str, port: int | None, ready_timeout_s: float) -> tuple["su
         _end(process)
         raise
     return process, Server(port=chosen, pid=process.pid, log_path=log_path)
+
+
+def _environment(lifeline: str) -> dict[str, str]:
+    """Ours, but for the password, which is nobody's business but the login server's."""
+    inherited = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
+    return {**inherited, "GEMMA_METAMON_LIFELINE": lifeline}
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log_path: Path, ready_timeout_s: float) -> None:

@@ -6,15 +6,18 @@ was trimmed to. A folder is written under another name and renamed when whole; n
 
 import copy
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.nets.four_bit import whole_weight
 from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG, build_backbone
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
@@ -57,8 +60,7 @@ def export_peft(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
         for name, parameter in backbone.named_parameters()
         if ".lora_" in name
     }
-    with written_whole(out) as folder:
-        folder.mkdir()
+    with _written(out) as folder:
         config.save_pretrained(folder, auto_mapping_dict=base_class)  # which AutoPeftModel reads
         save_file(adapter, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     if not options.use_4bit:
@@ -96,12 +98,24 @@ def export_merged(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
         for name, layer in encoder.backbone.named_modules():
             if hasattr(layer, "lora_A"):
                 model.get_submodule(name).weight += _adapter_weight(layer)
-    with written_whole(out) as folder:
-        folder.mkdir()
+    with _written(out) as folder:
         model.save_pretrained(folder)
         if encoder.options.pretrained:
             _copy_tokenizer(encoder.options.model_name, folder)
     return _caveats(encoder)
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """A folder to write, there whole or not at all. Raises GemmaMetamonError where safetensors cannot write there."""
+    try:
+        with written_whole(out) as folder:
+            folder.mkdir()
+            yield folder
+    except SafetensorError as error:
+        raise GemmaMetamonError(
+            f"{out} cannot be written ({error}); make room there, or name another folder"
+        ) from error
 
 
 def _whole_base(encoder: GemmaTstepEncoder) -> Any:

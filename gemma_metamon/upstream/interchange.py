@@ -112,11 +112,19 @@ def export_policy(folder: Path, run_name: str, out: Path) -> Path:
     meta.identity.require(checkpoints.identify(view), str(folder))
     saved, wanted = checkpoints.read_weights(folder), expected_weights(view)
     checkpoints.require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
+    description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
     with written_whole(path) as staged:
-        config.write_text(meta.config, encoding="utf-8")
-        description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
-        description.write(path.parents[1] / DESCRIPTION)
-        torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), staged)
+        try:
+            with staged.open("wb") as file:
+                torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, of which torch says "unexpected pos 64 vs 0"
+                raise error.__context__ from None
+            raise
+        with written_whole(config) as beside:
+            beside.write_text(meta.config, encoding="utf-8")
+        with written_whole(path.parents[1] / DESCRIPTION) as beside:
+            description.write(beside)
     return path
 
 
