@@ -93,7 +93,7 @@ SETS = st.builds("{}\n{}\n- Tackle".format, FIRST_LINES, st.lists(LINES, max_siz
 
 @pytest.mark.server
 @needs_node
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(st.lists(st.lists(SETS, min_size=1, max_size=2).map("\n\n".join), min_size=1, max_size=9))
 def test_whatever_is_written_is_packed_as_the_simulator_does_or_refused(texts: list[str]) -> None:
     expected = dict(zip(texts, by_simulator(texts), strict=True))
