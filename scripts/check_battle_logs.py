@@ -166,9 +166,9 @@ def spoilt(lines: Sequence[str], draw: random.Random) -> list[str]:
     return lines
 
 
-def check_spoilt(logs: Sequence[Sequence[str]], count: int) -> None:
+def check_spoilt(logs: Sequence[Sequence[str]], count: int, seed: int) -> None:
     """Reads so many spoilt logs, and draws the page of each; whatever is raised ends the script."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     for _ in range(count):
         log = draw.choice(logs)
         start = draw.randrange(len(log))
@@ -181,9 +181,9 @@ def check_spoilt(logs: Sequence[Sequence[str]], count: int) -> None:
     print(f"{count} spoilt logs read, none raised")
 
 
-def jobs_of(battles: int, seed: int) -> list[dict[str, Any]]:
+def jobs_of(battles: int, seed: int, choices: int = 400) -> list[dict[str, Any]]:
     drawn = zip(range(battles), FORMATS * battles, strict=False)
-    return [{"format": name, "teams": teams, "seed": seed + i} for i, (name, teams) in drawn]
+    return [{"format": name, "teams": teams, "seed": seed + i, "choices": choices} for i, (name, teams) in drawn]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, found in sorted(examples.items(), key=lambda item: -len(item[1])):
         print(f"{len(found):7d} {kind}")
         print("".join(f"            {what}\n" for what in found[: args.examples]), end="")
-    check_spoilt(logs, args.mutations)
+    check_spoilt(logs, args.mutations, args.seed)
     return int(any(kind not in UNTELLABLE for kind in examples))
 
 

@@ -2,16 +2,15 @@
 //
 //     node scripts/play_battles.js NODE_MODULES/pokemon-showdown < jobs > battles
 //
-// A job is a line of JSON: {"format": "gen9ou", "seed": 7, "teams": "random"} or "mechanics" (SETS below). A battle
-// is one, too: the simulator's log (events that a side sees otherwise after "|split|"), the state at each "|turn|" line
-// and at the end, and for each entrance which Pokémon it really was.
+// A job is a line of JSON: {"format": "gen9ou", "seed": 7, "teams": "random", "choices": 400}; "mechanics" draws teams
+// from SETS below, and a battle ends after so many choices at the latest. A battle is a line, too: the simulator's log
+// (events that a side sees otherwise after "|split|"), the state at each "|turn|" line and at the end, and for each
+// entrance which Pokémon it really was.
 "use strict";
 
 const path = require("path");
 const readline = require("readline");
 const {BattleStream, Battle, Dex, PRNG, Teams} = require(path.resolve(process.argv[2], "dist/sim"));
-
-const MAX_CHOICES = 400;
 
 // Species | ability | item | moves. What a generation lacks is left out of its teams.
 const SETS = `
@@ -180,7 +179,7 @@ function stateOf(battle) {
 	})));
 }
 
-function play({format, seed, teams}) {
+function play({format, seed, teams, choices}) {
 	const draw = mulberry(seed);
 	const battle = new Battle({formatid: format, seed: [seed & 0xffff, 11, 7, 5]});
 	const entrances = [];
@@ -208,11 +207,11 @@ function play({format, seed, teams}) {
 	battle.setPlayer("p2", {name: "Bob", team: make()});
 	const states = [];
 	let read = 0;
-	for (let choices = 0; ; choices++) {
+	for (let chosen = 0; ; chosen++) {
 		for (; read < battle.log.length; read++) {
 			if (battle.log[read].startsWith("|turn|")) states.push({line: read, sides: stateOf(battle)});
 		}
-		if (battle.ended || choices === MAX_CHOICES) break;
+		if (battle.ended || chosen === choices) break;
 		for (const side of battle.sides) choose(side, draw);
 		battle.commitChoices();
 	}

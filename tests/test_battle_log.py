@@ -46,10 +46,10 @@ def check() -> dict[str, Any]:
 
 @needs_node
 def test_what_the_reader_holds_is_what_the_simulator_held(check: dict[str, Any]) -> None:
-    """A battle of each format; the long form is scripts/check_battle_logs.py."""
+    """The first turns of a battle of each format; the long form is scripts/check_battle_logs.py."""
     kinds = Counter[str]()
     logs, uncovered = [], 0
-    for battle in check["play"](check["jobs_of"](battles=27, seed=900)):
+    for battle in check["play"](check["jobs_of"](battles=27, seed=900, choices=60)):
         assert "error" not in battle
         logs.append(battle["log"])
         uncovered += check["uncovered"](battle)
@@ -58,7 +58,7 @@ def test_what_the_reader_holds_is_what_the_simulator_held(check: dict[str, Any])
     assert len(logs) == 27
     assert uncovered > 20
     assert set(kinds) <= set(check["UNTELLABLE"])
-    check["check_spoilt"](logs, 200)
+    check["check_spoilt"](logs, 200, seed=900)
 
 
 def test_the_uncovered_takes_over_and_the_disguise_has_its_own_again() -> None:
@@ -205,6 +205,11 @@ def test_a_message_about_the_bench_is_not_about_who_has_its_shape_on_the_field()
 def test_an_uncovering_that_says_the_condition_is_believed() -> None:
     lines = ["|switch|p2a: Gholdengo|Gholdengo|100/100", "|replace|p2a: Zoroark|Zoroark-Hisui, M|52/100 tox"]
     assert bobs(*lines)["Zoroark-Hisui"].condition == (0.52, "tox")
+
+
+def test_an_entrance_without_a_condition_leaves_all_as_it_was() -> None:
+    team = bobs("|switch|p2a: A|A|40/100", "|switch|p2a: B|B|nothing")
+    assert [(member.name, member.active) for member in team.values()] == [("A", True)]
 
 
 def test_nobody_on_the_field_cannot_be_uncovered() -> None:

@@ -178,7 +178,7 @@ class _Reader:
 
     def _on_replace(self, fields: list[str], tags: dict[str, str]) -> str:
         team, name = self._team(fields[0])
-        member, disguise = team.replace(name, *fields[1:3])
+        member, disguise = team.replace(name, fields[1], "".join(fields[2:3]))
         return f"{team.side.player}'s {disguise} showed its true form, {member.label}"
 
     def _on_faint(self, fields: list[str], tags: dict[str, str]) -> None:

@@ -139,11 +139,11 @@ class Team:
         Returns:
             The member, and who had fainted in its shape where it is only now that this shows.
         """
+        came = read_condition(condition)
         for member in self.side.members:
             if member.active:
                 self._stays[-1].left = member.condition
                 member.leave()
-        came = read_condition(condition)
         found = self._find(name, details)
         fallen = None
         if found is not None and found.fainted and came.hp:  # it stands, so it was not itself that fainted
@@ -151,7 +151,7 @@ class Team:
             found = self._find(name, details)
         return self._place(found, name, details, came), fallen
 
-    def replace(self, name: str, details: str, condition: str = "") -> tuple[Member, str]:
+    def replace(self, name: str, details: str, condition: str) -> tuple[Member, str]:
         """Illusion ends: the Pokémon on the field, or just fallen there, takes over what its disguise seemed to have.
 
         Returns:
