@@ -84,7 +84,9 @@ class Reader:
         if path.resolve() in including:
             raise ConfigError(f"{path} includes itself; delete one of the include lines between")
         if self._n_files > MOST_FILES:
-            raise ConfigError(f"{including[0]} includes more than {MOST_FILES} files")
+            raise ConfigError(
+                f"{path} is the {MOST_FILES + 1}st file of one configuration; at most {MOST_FILES} are read"
+            )
         try:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MOST_CHARACTERS + 1)

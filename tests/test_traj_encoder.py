@@ -155,6 +155,12 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: 
         build(**options)
 
 
+def test_a_battle_longer_than_the_learned_positions_is_named() -> None:
+    encoder = build(pos_emb="learnable", max_time_idx=3)
+    with pytest.raises(ConfigError, match=r"max_time_idx = 3, but a battle has a timestep 3; make it larger"):
+        encoder(*timesteps(4))
+
+
 def test_playing_in_training_mode_is_refused() -> None:
     encoder = build().train()
     seq, times = timesteps(1)

@@ -60,7 +60,6 @@ _RULES: Final = {
     "freeze_base_model": FLAG,
     "use_4bit": FLAG,
 }
-_POSITIVE: Final = number(0, 1e9, above=True)
 _BACKBONE_RULES: Final = {
     "vocab_size": whole(1, 10_000_000),
     "hidden_size": WIDTH,
@@ -71,7 +70,7 @@ _BACKBONE_RULES: Final = {
     "head_dim": Rule(
         "an even whole number from 2 to 4,096", lambda width: whole(2, 4096).holds(width) and width % 2 == 0
     ),
-    "query_pre_attn_scalar": _POSITIVE,
+    "query_pre_attn_scalar": number(0.001, 1e6),
     "sliding_window": whole(1, 10_000_000),
     "max_position_embeddings": whole(1, 10_000_000),
     "layer_types": each(one_of("full_attention", "sliding_attention"), most=128),
@@ -79,8 +78,8 @@ _BACKBONE_RULES: Final = {
     "hidden_activation": one_of("gelu_pytorch_tanh", "gelu", "relu", "silu"),
     "initializer_range": number(0, 10),
     "rms_norm_eps": number(1e-12, 1),
-    "rope_theta": _POSITIVE,
-    "rope_local_base_freq": _POSITIVE,
+    "rope_theta": number(1, 1e9),
+    "rope_local_base_freq": number(1, 1e9),
     "attention_bias": FLAG,
     "attention_dropout": DROPOUT,
     "use_bidirectional_attention": FLAG,

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from gemma_metamon.nets.checks import FLAG, check, number
 
-_RULES = {"beta": number(0, 1, above=True), "init_nu": number(0, 1e12), "enabled": FLAG}
+_RULES = {"beta": number(1e-6, 1), "init_nu": number(0, 1e12), "enabled": FLAG}
 
 
 class PopArtLayer(nn.Module):

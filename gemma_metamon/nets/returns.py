@@ -13,6 +13,8 @@ from gemma_metamon.nets.layers import symexp, symlog
 
 LabelType = Literal["twohot", "hlgauss"]
 RETURN = number(-1e9, 1e9)
+NARROWEST = 1e-6
+"""Bins closer than this, on the scale on which they are even, are told apart by rounding errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,12 @@ class ReturnBins:
                 f"NCriticsTwoHot.min_return ({self.min_return}) must be below max_return ({self.max_return})"
             )
         with torch.device("cpu"):  # "meta" could not compare
-            apart = bool((self.values().diff() > 0).all())
+            apart = bool((self.values().diff() > NARROWEST).all())
         if not apart:
             raise ConfigError(
                 f"NCriticsTwoHot.output_bins = {self.output_bins}: so many bins between min_return "
-                f"({self.min_return}) and max_return ({self.max_return}) are not apart in float32; take fewer bins, "
-                "or bounds that are further apart"
+                f"({self.min_return}) and max_return ({self.max_return}) are too close; take fewer bins, or bounds "
+                "that are further apart"
             )
 
     def within(self) -> Rule:

@@ -100,7 +100,13 @@ class LearnablePosEmb(nn.Module):
         self.embeddings = nn.Embedding(max_time_idx, d_model)
 
     def forward(self, time_idxs: Tensor) -> Tensor:
-        """(B, T) -> (B, T, d_model)."""
+        """(B, T) -> (B, T, d_model). Raises ConfigError for a battle with more timesteps than positions."""
+        last = int(time_idxs.max())
+        if last >= self.embeddings.num_embeddings:
+            raise ConfigError(
+                f"TformerTrajEncoder.max_time_idx = {self.embeddings.num_embeddings}, but a battle has a timestep "
+                f"{last}; make it larger, or use pos_emb 'fixed'"
+            )
         out: Tensor = self.embeddings(time_idxs)
         return out
 
