@@ -94,14 +94,14 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(content)
     except DataError as error:
-        raise DataError(f"{shown_path(path)}: {error}") from error
+        raise DataError(f"{shown_path(path)} is {error}") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """`parse_json_object` of a file. Raises as `read_json`."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{shown_path(path)}: holds {shown(value)}; expected a JSON object")
+        raise DataError(f"{shown_path(path)} holds {shown(value)}; expected a JSON object")
     return value
 
 

@@ -40,8 +40,6 @@ class RecordedBattle:
             raise DataError(
                 f"{len(self.states)} states but {len(self.actions)} actions; a battle has one action per state"
             )
-        if len(self.states) > MAX_STATES:
-            raise DataError(f"{len(self.states)} states; a battle has at most {MAX_STATES}")
         if len(self.states) < 2:
             raise DataError(f"{len(self.states)} state(s); a battle needs a decision and the state after it")
         for t, action in enumerate(self.actions):
@@ -109,6 +107,8 @@ def parse_battle(content: bytes) -> RecordedBattle:
     for t, action in enumerate(actions):
         if type(action) is not int:
             raise DataError(f"action {shown(action)} at timestep {t}; actions must be integers")
+    if len(states) > MAX_STATES:
+        raise DataError(f"{len(states)} states; a battle has at most {MAX_STATES}")
     read = []
     for t, state in enumerate(states):
         if not isinstance(state, dict):

@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.strict_json import parse_json_object
 from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
@@ -185,8 +186,8 @@ class Results:
                 file.write("\n")
         for line in text.splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json_object(line)
                 rows[Path(row["log"]).stem] = row
-            except (json.JSONDecodeError, TypeError, KeyError):
+            except (DataError, TypeError, KeyError):
                 logger.warning("%s has a line that is no result: %.60s", self._path, line)
         return rows

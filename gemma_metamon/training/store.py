@@ -301,11 +301,15 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
         data = parse_json_object(content)
         if data["layout"] == LAYOUT:
             plans = {name: build_from_json(FormatPlan, plan) for name, plan in data["formats"].items()}
+            if not plans:
+                raise DataError("it has no formats")
             for name, plan in plans.items():
                 plan.require_sound(name)
             return build_from_json(StoreIdentity, data["identity"]), plans
         layout, version = shown(data["layout"]), shown(data["version"])
-    except (KeyError, AttributeError, DataError) as error:
+    except KeyError as error:
+        raise DataError(f"{path} is damaged (it has no {error}); prepare the store again") from error
+    except (AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
     raise DataError(
         f"{root} has layout {layout} (gemma_metamon {version}), this version reads {LAYOUT}; prepare it again"
