@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.strict_json import (
     build_from_json,
+    on_one_line,
     parse_json,
     parse_json_object,
     read_bounded,
@@ -156,4 +157,7 @@ def test_what_a_message_quotes_is_short_and_can_be_printed() -> None:
     assert len(shown("a" * 10**6)) <= 60
     assert len(shown({str(i): ["x"] * 100 for i in range(1000)})) < 300
     assert shown_path(Path("a") / os.fsdecode(b"\xff.json")) == r"a/\xff.json".replace(r"\x", r"\udc")
+    assert shown_path(Path("a\nb\x1b[31m é")) == r"a\nb\x1b[31m é"
+    assert on_one_line(ValueError("a\nb")) == r"a\nb"
+    assert len(on_one_line("a" * 10**6)) < 300
     assert "\n" not in shown("a\nb")

@@ -129,8 +129,10 @@ def dump_battle(battle: RecordedBattle) -> bytes:
 def load_battle(path: Path) -> RecordedBattle:
     """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
     name = shown_path(Path(path.name))
-    if name != path.name:
-        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it") from error
     try:
         content = read_bounded(path, MAX_FILE_BYTES)
     except MissingFileError as error:
@@ -140,7 +142,7 @@ def load_battle(path: Path) -> RecordedBattle:
             content = decompress(content)
         return parse_battle(content)
     except DataError as error:
-        raise DataError(f"{path.name}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
 
 
 def decompress(content: bytes) -> bytes:

@@ -112,6 +112,8 @@ class Vocabulary:
         if not path.is_file():
             raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
         words = read_json(path)
+        if words in ([], {}):
+            raise DataError(f"{path} holds no words; give a list of words, or a map word -> id")
         try:
             return cls.from_words(words) if isinstance(words, list) else cls.from_tokenizer(words)
         except DataError as error:

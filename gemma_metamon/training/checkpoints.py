@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.strict_json import MAX_BYTES, parse_json_object, read_bounded, shown
+from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, shown
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -67,7 +67,7 @@ class RunIdentity:
             if saved != asked:
                 raise CheckpointMismatchError(
                     f"{checkpoint} was trained with {name} {saved!r}, but this run uses {asked!r}; "
-                    f"use {_MENDS[name].format(saved)}, or another checkpoint"
+                    f"use {_MENDS[name].format(on_one_line(saved))}, or another checkpoint"
                 )
 
 
@@ -127,7 +127,7 @@ class RunDescription:
                 _require_types(part)
             return description
         except (DataError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is no description of a run of this package: {error}") from error
+            raise DataError(f"{path} is no description of a run of this package: {on_one_line(error)}") from error
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
@@ -236,7 +236,9 @@ def load_weights(agent: nn.Module, folder: Path) -> None:
     try:
         agent.load_state_dict(saved)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # of bitsandbytes' 4 bits
-        raise DataError(f"{folder / WEIGHTS} is damaged ({error}); use another checkpoint of the run") from error
+        raise DataError(
+            f"{folder / WEIGHTS} is damaged ({on_one_line(error)}); use another checkpoint of the run"
+        ) from error
 
 
 def require_fit(agent: nn.Module, folder: Path) -> None:
@@ -251,7 +253,9 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
             parts = {key: saved.get_slice(key) for key in saved.keys() if key in wanted}  # noqa: SIM118 no mapping
             shapes = {key: part.get_shape() for key, part in parts.items() if part.get_dtype() != "U8"}
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{folder / WEIGHTS} is damaged ({error}); use another checkpoint of the run") from error
+        raise DataError(
+            f"{folder / WEIGHTS} is damaged ({on_one_line(error)}); use another checkpoint of the run"
+        ) from error
     other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
     if other:
         raise CheckpointMismatchError(
@@ -278,7 +282,7 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         ],
     }
     found = [
-        f"{len(entries)} {kind} ({', '.join(entries[:3])}{', ...' if len(entries) > 3 else ''})"
+        f"{len(entries)} {kind} ({', '.join(map(on_one_line, entries[:3]))}{', ...' if len(entries) > 3 else ''})"
         for kind, entries in wrong.items()
         if entries
     ]

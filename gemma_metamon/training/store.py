@@ -25,7 +25,15 @@ import numpy.typing as npt
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
-from gemma_metamon.strict_json import MAX_BYTES, build_from_json, parse_json, parse_json_object, read_bounded, shown
+from gemma_metamon.strict_json import (
+    MAX_BYTES,
+    build_from_json,
+    on_one_line,
+    parse_json,
+    parse_json_object,
+    read_bounded,
+    shown,
+)
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.encoding import EncodedBattle
@@ -65,7 +73,7 @@ class StoreIdentity:
         for name, asked in asdict(StoreIdentity.of(view)).items():
             prepared = getattr(self, name)
             if prepared != asked:
-                flag = f"--tokenizer {root / WORDS}" if name == "vocabulary" else f"--{name} {prepared}"
+                flag = f"--tokenizer {root / WORDS}" if name == "vocabulary" else f"--{name} {on_one_line(prepared)}"
                 raise ConfigError(
                     f"{root} was prepared with {name} {prepared!r}, but this run uses {asked!r}; "
                     f"use {flag}, or prepare another store"

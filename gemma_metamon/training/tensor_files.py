@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import on_one_line, shown
 
 TYPES = {
     "F64": torch.float64,
@@ -32,12 +33,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 no mapping
             for key, type_name in types.items():
                 if type_name not in TYPES:
-                    raise ValueError(f"{key} is of type {type_name}")
+                    raise ValueError(f"{shown(key)} is of type {type_name}")
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in types}
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged ({error}); use another checkpoint of the run") from error
+        raise damaged(path, error) from error
     require_finite(tensors, str(path))
     return tensors
+
+
+def damaged(path: Path, reason: object) -> DataError:
+    return DataError(f"{path} is damaged ({on_one_line(reason)}); use another checkpoint of the run")
 
 
 def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -46,8 +51,8 @@ def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             wrong = int((~tensor.isfinite()).sum())
             raise DataError(
-                f"{source}: {wrong} of the {tensor.numel()} numbers of {key} are not finite: its training has "
-                "diverged, or it is damaged; use an earlier checkpoint"
+                f"{source}: {wrong} of the {tensor.numel()} numbers of {on_one_line(key)} are not finite: its training "
+                "has diverged, or it is damaged; use an earlier checkpoint"
             )
 
 

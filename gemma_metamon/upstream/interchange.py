@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
-from gemma_metamon.strict_json import shown
+from gemma_metamon.strict_json import on_one_line, shown
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunDescription
@@ -210,8 +210,8 @@ def _kind(value: object) -> str:
 def _why_unreadable(error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error))  # torch's own message goes on to tell how to run it
     if code:
-        return f"holds more than tensors, {code[1]}, which could run code and is not opened"
+        return f"holds more than tensors, {on_one_line(code[1])}, which could run code and is not opened"
     torchs_own = re.search(r"WeightsUnpickler error: (.*)", str(error))  # after its advice to load it all the same
     reason = torchs_own[1] if torchs_own else next(iter(str(error).splitlines()), "")
     reason = reason if reason and "weights_only" not in reason else type(error).__name__
-    return f"is damaged or no file of PyTorch's ({reason})"
+    return f"is damaged or no file of PyTorch's ({on_one_line(reason)})"
