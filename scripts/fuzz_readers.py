@@ -18,7 +18,6 @@ below: `harm` writes an input, `read` does with it what a command would do. Prin
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import multiprocessing
@@ -36,7 +35,7 @@ from typing import Any, Protocol
 
 import lz4.frame
 import numpy as np
-from mutations import harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
+from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
@@ -287,48 +286,6 @@ def short_battle(path: Path) -> bytes:
     battle = json.loads(lz4.frame.decompress(path.read_bytes()))
     states, actions = battle["states"], battle["actions"]
     return json.dumps({"states": [*states[:3], states[-1]], "actions": [*actions[:3], -1]}).encode()
-
-
-def harm_columns(rng: random.Random, content: bytes) -> bytes:
-    """A shard whose rows were taken away or repeated, or whose columns have other names, types, widths or packing."""
-    import pyarrow as pa
-
-    table = pa.ipc.open_file(content).read_all()
-    index = rng.randrange(table.num_columns)
-    name = table.column_names[index]
-    match rng.randrange(7):
-        case 0:
-            table = table.slice(rng.randrange(2), rng.randrange(2))
-        case 1:
-            table = pa.concat_tables([table, table]).combine_chunks()
-        case 2:
-            table = table.drop_columns([name])
-        case 3:
-            table = table.rename_columns({name: rng.choice(("x", "", "name"))})
-        case 4:
-            odd = pa.array([rng.choice((None, 1, "x", 1.5, [1], b"\xff"))] * table.num_rows)
-            table = table.set_column(index, name, odd)
-        case 5:
-            rows = table.to_pylist()
-            victim = rng.choice(rows)
-            steps = victim["timesteps"]
-            if steps:
-                step = rng.choice(steps)
-                field = rng.choice(list(step))
-                value = rng.choice((-1, 127, 1.0, float("nan"), -128, 32767))
-                with contextlib.suppress(TypeError):
-                    step[field][rng.randrange(len(step[field]))] = value
-                if rng.random() < 0.3:
-                    del steps[rng.randrange(len(steps)) :]
-            else:
-                victim["damage"] = rng.choice((None, "", "\0", "a" * 10**5))
-            with contextlib.suppress(pa.ArrowException, OverflowError, TypeError):
-                table = pa.Table.from_pylist(rows, schema=table.schema)
-    sink = pa.BufferOutputStream()
-    packing = rng.choice((None, None, "lz4", "zstd"))
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
-        writer.write_table(table, max_chunksize=rng.choice((None, 1)))
-    return bytes(sink.getvalue())
 
 
 def read_one(reader: Reader) -> tuple[str, str]:

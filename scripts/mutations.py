@@ -1,14 +1,16 @@
-"""What can happen to a file: bytes damaged, JSON rebuilt, containers (lz4, safetensors) broken. For fuzz_readers.py.
+"""What can happen to a file: bytes damaged, JSON rebuilt, lz4, safetensors and Arrow broken. For fuzz_readers.py.
 
 Each function takes a generator of random numbers and what is to be harmed, and gives back one harmed copy.
 """
 
+import contextlib
 import json
 import random
 import struct
 from typing import Any
 
 import lz4.frame
+import pyarrow as pa
 
 # JSON text that stands where a value stood; most of it no program would write
 EXTREMES = [
@@ -179,3 +181,43 @@ def harm_numbers(rng: random.Random, data: bytes) -> bytes:
         at = rng.randrange(len(harmed) // 4) * 4
         harmed[at : at + 4] = rng.choice((*_WORDS, rng.randbytes(4)))
     return bytes(harmed)
+
+
+def harm_columns(rng: random.Random, content: bytes) -> bytes:
+    """A shard whose rows were taken away or repeated, or whose columns have other names, types, widths or packing."""
+    table = pa.ipc.open_file(content).read_all()
+    index = rng.randrange(table.num_columns)
+    name = table.column_names[index]
+    match rng.randrange(7):
+        case 0:
+            table = table.slice(rng.randrange(2), rng.randrange(2))
+        case 1:
+            table = pa.concat_tables([table, table]).combine_chunks()
+        case 2:
+            table = table.drop_columns([name])
+        case 3:
+            table = table.rename_columns({name: rng.choice(("x", "", "name"))})
+        case 4:
+            odd = pa.array([rng.choice((None, 1, "x", 1.5, [1], b"\xff"))] * table.num_rows)
+            table = table.set_column(index, name, odd)
+        case 5:
+            rows = table.to_pylist()
+            victim = rng.choice(rows)
+            steps = victim["timesteps"]
+            if steps:
+                step = rng.choice(steps)
+                field = rng.choice(list(step))
+                value = rng.choice((-1, 127, 1.0, float("nan"), -128, 32767))
+                with contextlib.suppress(TypeError):
+                    step[field][rng.randrange(len(step[field]))] = value
+                if rng.random() < 0.3:
+                    del steps[rng.randrange(len(steps)) :]
+            else:
+                victim["damage"] = rng.choice((None, "", "\0", "a" * 10**5))
+            with contextlib.suppress(pa.ArrowException, OverflowError, TypeError):
+                table = pa.Table.from_pylist(rows, schema=table.schema)
+    sink = pa.BufferOutputStream()
+    packing = rng.choice((None, None, "lz4", "zstd"))
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=packing)) as writer:
+        writer.write_table(table, max_chunksize=rng.choice((None, 1)))
+    return bytes(sink.getvalue())

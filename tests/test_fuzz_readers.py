@@ -1,4 +1,4 @@
-"""scripts/fuzz_readers.py: no harmed file ends a reader in a traceback, hangs it, or brings in a number that is none."""
+"""scripts/fuzz_readers.py: no harmed file ends a reader in a traceback, hangs it or brings in a number that is none."""
 
 import json
 import subprocess

@@ -28,7 +28,7 @@ from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object,
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.tensor_files import fits_type, read_tensors, unfit_moments, unfit_random_states
+from gemma_metamon.training.tensor_files import damaged, fits_type, read_tensors, unfit_moments, unfit_random_states
 from gemma_metamon.whole_files import written_whole
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
@@ -236,9 +236,7 @@ def load_weights(agent: nn.Module, folder: Path) -> None:
     try:
         agent.load_state_dict(saved)
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # of bitsandbytes' 4 bits
-        raise DataError(
-            f"{folder / WEIGHTS} is damaged ({on_one_line(error)}); use another checkpoint of the run"
-        ) from error
+        raise damaged(folder / WEIGHTS, error) from error
 
 
 def require_fit(agent: nn.Module, folder: Path) -> None:
@@ -253,9 +251,7 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
             parts = {key: saved.get_slice(key) for key in saved.keys() if key in wanted}  # noqa: SIM118 no mapping
             shapes = {key: part.get_shape() for key, part in parts.items() if part.get_dtype() != "U8"}
     except (SafetensorError, OSError) as error:
-        raise DataError(
-            f"{folder / WEIGHTS} is damaged ({on_one_line(error)}); use another checkpoint of the run"
-        ) from error
+        raise damaged(folder / WEIGHTS, error) from error
     other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
     if other:
         raise CheckpointMismatchError(
@@ -338,6 +334,6 @@ def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[
             state.setdefault(int(match["index"]), {})[match["name"]] = value
     random_states = {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
     if complaint := unfit_moments(state, optimizer) or unfit_random_states(random_states):
-        raise DataError(f"{folder / TRAINING} is damaged ({complaint}); use another checkpoint of the run")
+        raise damaged(folder / TRAINING, complaint)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return random_states
