@@ -109,9 +109,10 @@ class Vocabulary:
             MissingFileError: no such file.
             DataError: one that is not JSON, or as `from_words` and `from_tokenizer` do.
         """
-        if not path.is_file():
-            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
-        words = read_json(path)
+        try:
+            words = read_json(path)
+        except MissingFileError as error:
+            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out") from error
         if words in ([], {}):
             raise DataError(f"{path} holds no words; give a list of words, or a map word -> id")
         try:

@@ -34,9 +34,9 @@ from gemma_metamon.whole_files import written_whole
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 MAX_EPOCH, MAX_COUNT = 10**9, 2**53
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
-_FOLDER = re.compile(r"epoch_(\d+)")
+_FOLDER = re.compile(r"epoch_([0-9]{1,9})")
 _MOMENT = re.compile(r"optimizer/(?P<index>\d{1,9})/(?P<name>\w+)")
-_WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>\d+)")
+_WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>[0-9]{1,9})")
 
 # How to ask for what a checkpoint was made with; the keys are RunIdentity's fields.
 _MENDS = {
