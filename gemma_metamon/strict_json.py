@@ -94,14 +94,14 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(content)
     except DataError as error:
-        raise DataError(f"{shown_path(path)}: {error}") from error
+        raise DataError(f"{shown_path(path)} is {error}") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """`parse_json_object` of a file. Raises as `read_json`."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{shown_path(path)}: holds {shown(value)}; expected a JSON object")
+        raise DataError(f"{shown_path(path)} holds {shown(value)}; expected a JSON object")
     return value
 
 
@@ -156,9 +156,16 @@ def shown(value: object) -> str:
     return "null" if value is None else _SHORT.repr(value)
 
 
+def on_one_line(text: object) -> str:
+    """What a file or another library says, as a part of a sentence: its controls as escapes, its middle left out."""
+    line = str(text)
+    line = line if len(line) <= 300 else f"{line[:200]} ... {line[-90:]}"
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+
+
 def shown_path(path: Path) -> str:
-    """A path as a message names it; a byte that is not UTF-8 as its escape, because a page or a file takes no other."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    """A path as a message names it: a byte that is not UTF-8, or a control, as its escape."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
 
 
 def _finite(text: str) -> float:

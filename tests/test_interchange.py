@@ -58,11 +58,12 @@ def default_view(vocabulary: Vocabulary | None = None) -> BattleView:
 
 
 def random_bits(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Any bits, so floats that are no numbers, too."""
+    """Any bits of finite numbers."""
     if dtype == torch.bool:
         return torch.randint(2, shape, generator=generator).bool()
     n_bytes = shape.numel() * torch.empty((), dtype=dtype).element_size()
-    return torch.randint(256, (n_bytes,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
+    drawn = torch.randint(256, (n_bytes,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
+    return torch.where(drawn.isfinite(), drawn, 1)  # a checkpoint whose numbers are not is refused
 
 
 def assert_same_bits(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

@@ -41,8 +41,6 @@ class RecordedBattle:
             raise DataError(
                 f"{len(self.states)} states but {len(self.actions)} actions; a battle has one action per state"
             )
-        if len(self.states) > MAX_STATES:
-            raise DataError(f"{len(self.states)} states; a battle has at most {MAX_STATES}")
         if len(self.states) < 2:
             raise DataError(f"{len(self.states)} state(s); a battle needs a decision and the state after it")
         for t, action in enumerate(self.actions):
@@ -110,6 +108,8 @@ def parse_battle(content: bytes) -> RecordedBattle:
     for t, action in enumerate(actions):
         if type(action) is not int:
             raise DataError(f"action {shown(action)} at timestep {t}; actions must be integers")
+    if len(states) > MAX_STATES:
+        raise DataError(f"{len(states)} states; a battle has at most {MAX_STATES}")
     read = []
     for t, state in enumerate(states):
         if not isinstance(state, dict):
@@ -131,8 +131,10 @@ def load_battle(path: Path) -> RecordedBattle:
     """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
     refuse_archive(path)
     name = shown_path(Path(path.name))
-    if name != path.name:
-        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name}: its name is not UTF-8, which no store and no page can hold; rename it") from error
     try:
         content = read_bounded(path, MAX_FILE_BYTES)
     except MissingFileError as error:

@@ -166,21 +166,21 @@ class _Check(NamedTuple):
         return self.low <= value <= self.high if self.form is None else self.form(value)
 
 
-def _is_word(word: str) -> bool:
+def is_word(word: str) -> bool:
     """Short, and without white space, controls or halves of characters: it must stay one word in a text."""
     return len(word) <= MAX_WORD_LENGTH and word.isprintable() and " " not in word
 
 
 def _is_two_words(words: str) -> bool:
     first, space, second = words.partition(" ")
-    return space == " " and _is_word(first) and _is_word(second)
+    return space == " " and is_word(first) and is_word(second)
 
 
 def _integer(low: int, high: int) -> _Check:
     return _Check((int,), f"an integer from {low} to {high}", low, high)
 
 
-_WORD = _Check((str,), f"a word of at most {MAX_WORD_LENGTH} characters without white space", form=_is_word)
+_WORD = _Check((str,), f"a word of at most {MAX_WORD_LENGTH} characters without white space", form=is_word)
 _TWO_WORDS = _Check((str,), f"two words of at most {MAX_WORD_LENGTH} characters each", form=_is_two_words)
 _TRUTH = _Check((bool,), "true or false", 0, 1)
 _SHARE = _Check((float, int), "a number from 0 to 1", 0, 1)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import read_json_object, shown
 from gemma_metamon.whole_files import written_whole
 
 RESULTS, PAGE, EVALUATIONS = "results.json", "report.html", "evaluations"
@@ -99,5 +101,10 @@ def as_table(results: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Raises DataError where it is not what an evaluation writes."""
+    content = read_json_object(path)
+    kinds: dict[str, tuple[type, ...]] = {"seconds": (int, float), "contestants": (list,), "pairs": (list,)}
+    for name, kind in {"unfinished": (object,), **kinds}.items():
+        if name not in content or not isinstance(content[name], kind):
+            raise DataError(f"{path} holds no results of an evaluation: {name} is {shown(content.get(name))}")
     return content

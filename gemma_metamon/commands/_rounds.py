@@ -17,6 +17,7 @@ from typing import Any
 
 from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.strict_json import read_json_object
 from gemma_metamon.whole_files import written_whole
 
 STOP_TIMEOUT_S = 10.0
@@ -56,7 +57,7 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json_object(self.path)
             begun_with = dict(content["settings"])
             self.seconds = {Step(entry["round"], entry["step"]): entry["seconds"] for entry in content["finished"]}
         except (ValueError, TypeError, KeyError) as error:

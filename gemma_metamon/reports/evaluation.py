@@ -3,7 +3,6 @@
 What the folder of an evaluation holds is written down in showdown/evaluate.py; that of a run in training/tracking.py.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from gemma_metamon.reports import charts
 from gemma_metamon.reports.json_lines import read_json_lines
 from gemma_metamon.reports.replay_page import TEMPLATES, replay_page
 from gemma_metamon.reports.run_curves import run_charts
+from gemma_metamon.strict_json import read_json_object, shown
 from gemma_metamon.whole_files import written_whole
 
 RESULTS, BATTLES, METRICS = "results.json", "battles.jsonl", "metrics.jsonl"
@@ -71,7 +71,7 @@ def write_report(
         raise MissingFileError(
             f"{folder} holds neither {RESULTS}, of `gemma-metamon evaluate --out`, nor {METRICS}, of a training run"
         )
-    evaluation = _read_json(results) if results.is_file() else None
+    evaluation = read_json_object(results) if results.is_file() else None
     try:
         parts = {} if evaluation is None else _evaluation_parts(folder, evaluation, replays)
         page = TEMPLATES.get_template("report.html.j2").render(
@@ -82,7 +82,9 @@ def write_report(
             runs=[(run_dir.resolve().name, _charts(run_charts(run_dir))) for run_dir in runs],
             **{"charts": [], "pairs": [], "battle_groups": [], "replays": replays, **parts},
         )
-    except (KeyError, TypeError, UndefinedError) as error:
+    except DataError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, UndefinedError) as error:
         folders = " or ".join(dict.fromkeys(map(str, (folder, *runs))))
         raise DataError(f"{folders} holds files that `gemma-metamon` has not written: {error!r}") from error
     path = folder / "report.html"
@@ -177,6 +179,8 @@ def _battle_groups(folder: Path, replays: int) -> list[tuple[str, str, list[Batt
 
 def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> BattleLink:
     log = folder / battle["log"]
+    if ".." in log.parts or not log.is_relative_to(folder):
+        raise DataError(f"{folder / BATTLES} names a log outside {folder}: {shown(battle['log'])}")
     href = None
     if log.is_file():
         href = battle["log"]
@@ -191,13 +195,3 @@ def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> Ba
                 staged.write_text(text, encoding="utf-8")
             href = page.relative_to(folder).as_posix()
     return BattleLink(battle["battle"], battle["result"], battle["turns"], href)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(read, dict):
-        raise DataError(f"{path} holds a {type(read).__name__}; expected an object")
-    return read

@@ -1,25 +1,26 @@
 """Files with a JSON object on each line."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import MAX_BYTES, parse_json, read_bounded, shown, shown_path
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file. Raises DataError, with the line's number, for a line that holds none.
 
-    A last line without its end is left out: whoever wrote it was stopped, or is still writing.
+    A last line without its end is left out: whoever wrote it was stopped, or is still writing. NaN is let through: the
+    losses of a run that diverged are to be seen.
     """
     read = []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    *lines, _ = read_bounded(path, MAX_BYTES).split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"line {number} of {path} is not JSON: {error}") from error
+            value = parse_json(line, finite=False)
+        except DataError as error:
+            raise DataError(f"line {number} of {shown_path(path)} is {error}") from error
         if not isinstance(value, dict):
-            raise DataError(f"line {number} of {path} holds a {type(value).__name__}; expected an object")
+            raise DataError(f"line {number} of {shown_path(path)} holds {shown(value)}; expected an object")
         read.append(value)
     return read

@@ -19,7 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.strict_json import parse_json_object
 from gemma_metamon.whole_files import append_whole, written_whole
 
 logger = logging.getLogger(__name__)
@@ -216,8 +217,8 @@ class Results:
             append_whole(self._path, "\n")
         for line in text.splitlines():
             try:
-                row = json.loads(line)
+                row = parse_json_object(line)
                 rows[Path(row["log"]).stem] = row
-            except (json.JSONDecodeError, TypeError, KeyError):
+            except (DataError, TypeError, KeyError):
                 logger.warning("%s has a line that is no result: %.60s", self._path, line)
         return rows

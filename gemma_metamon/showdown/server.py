@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gemma_metamon.errors import ServerError
+from gemma_metamon.errors import DataError, ServerError
 from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.showdown.installation import ensure_installed, find_node
+from gemma_metamon.strict_json import read_json_object
 from gemma_metamon.user_cache import cache_folder
 from gemma_metamon.whole_files import written_whole
 
@@ -81,10 +82,13 @@ def background_servers() -> list[Server]:
     """The servers that `start_background` left running and that answer; forgets those that died."""
     servers = []
     for path in sorted(_state_path(0).parent.glob("*.json")):
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = read_json_object(path)
         if not state:
             continue  # being started by another process
-        server = Server(port=state["port"], pid=state["pid"], log_path=Path(state["log_path"]))
+        try:
+            server = Server(port=state["port"], pid=state["pid"], log_path=Path(state["log_path"]))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path} describes no server ({error!r}); delete it") from error
         if answers(server.port):
             servers.append(server)
         else:

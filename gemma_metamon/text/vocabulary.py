@@ -11,14 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gemma_metamon.battle.state import MAX_WORD_LENGTH, is_word
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.strict_json import read_json, shown
 
+MAX_WORDS = 1_000_000
 UNKNOWN_ID = -1
 UNKNOWN_WORD = "unknown"
 
@@ -58,18 +62,22 @@ class Vocabulary:
         """The words in the order given, each of which gets its position as id.
 
         Raises:
-            DataError: a word that is no string, is empty, holds white space (it would be two words), or stands twice.
+            DataError: more than MAX_WORDS; a word that is no string, is empty or too long, holds white space (it would
+                be two words) or what no screen shows, or stands twice.
         """
         listed = tuple(words)
+        if len(listed) > MAX_WORDS:
+            raise DataError(f"a vocabulary of {len(listed)} words; expected at most {MAX_WORDS}")
         for word in listed:
-            if not isinstance(word, str) or not word or word.split() != [word]:
+            if not isinstance(word, str) or not word or not is_word(word):
                 raise DataError(
-                    f"{word!r} cannot be a word of a vocabulary; give non-empty strings without white space"
+                    f"{shown(word)} cannot be a word of a vocabulary; give non-empty strings of at most "
+                    f"{MAX_WORD_LENGTH} characters without white space"
                 )
         ids = {word: index for index, word in enumerate(listed)}
         if len(ids) != len(listed):
             twice = next(word for word, count in Counter(listed).items() if count > 1)
-            raise DataError(f"the vocabulary lists {twice!r} more than once; remove the repetition")
+            raise DataError(f"the vocabulary lists {shown(twice)} more than once; remove the repetition")
         return cls(listed, _ids=ids)
 
     @classmethod
@@ -88,7 +96,8 @@ class Vocabulary:
             raise ConfigError(
                 f"{type(tokenizer).__name__} is no word list; give metamon's PokemonTokenizer or a mapping word -> id"
             )
-        if sorted(ids.values()) != list(range(len(ids))):
+        integers = all(isinstance(index, Integral) and not isinstance(index, bool) for index in ids.values())
+        if not integers or sorted(ids.values()) != list(range(len(ids))):
             raise DataError(f"the {len(ids)} words of the tokenizer must have the ids 0 to {len(ids) - 1}, each once")
         return cls.from_words(sorted(ids, key=ids.__getitem__))
 
@@ -100,13 +109,16 @@ class Vocabulary:
             MissingFileError: no such file.
             DataError: one that is not JSON, or as `from_words` and `from_tokenizer` do.
         """
-        if not path.is_file():
-            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out")
         try:
-            words = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path} is not JSON ({error}); give a list of words, or a map word -> id") from error
-        return cls.from_words(words) if isinstance(words, list) else cls.from_tokenizer(words)
+            words = read_json(path)
+        except MissingFileError as error:
+            raise MissingFileError(f"no word list {path}; give a JSON file, or leave --tokenizer out") from error
+        if words in ([], {}):
+            raise DataError(f"{path} holds no words; give a list of words, or a map word -> id")
+        try:
+            return cls.from_words(words) if isinstance(words, list) else cls.from_tokenizer(words)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
     def __len__(self) -> int:
         return len(self.words)

@@ -19,20 +19,24 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
+from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, shown
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.training.tensor_files import damaged, fits_type, read_tensors, unfit_moments, unfit_random_states
 from gemma_metamon.whole_files import written_whole
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
+MAX_EPOCH, MAX_COUNT = 10**9, 2**53
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
-_FOLDER = re.compile(r"epoch_(\d+)")
-_WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>\d+)")
+_FOLDER = re.compile(r"epoch_([0-9]{1,9})")
+_MOMENT = re.compile(r"optimizer/(?P<index>\d{1,9})/(?P<name>\w+)")
+_WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>[0-9]{1,9})")
 
 # How to ask for what a checkpoint was made with; the keys are RunIdentity's fields.
 _MENDS = {
@@ -63,7 +67,7 @@ class RunIdentity:
             if saved != asked:
                 raise CheckpointMismatchError(
                     f"{checkpoint} was trained with {name} {saved!r}, but this run uses {asked!r}; "
-                    f"use {_MENDS[name].format(saved)}, or another checkpoint"
+                    f"use {_MENDS[name].format(on_one_line(saved))}, or another checkpoint"
                 )
 
 
@@ -116,14 +120,14 @@ class RunDescription:
     def read(cls: type[Description], path: Path) -> Description:
         """What `write` wrote. Raises DataError for another file."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json_object(read_bounded(path, MAX_BYTES))
             identity = RunIdentity(**data["identity"])
             description = cls(**{**data, "identity": identity})
             for part in (identity, description):
                 _require_types(part)
             return description
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path} is no description of a run of this package: {error}") from error
+        except (DataError, TypeError, KeyError) as error:
+            raise DataError(f"{path} is no description of a run of this package: {on_one_line(error)}") from error
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
@@ -138,12 +142,18 @@ class CheckpointMeta(RunDescription):
     draws: int
     settings: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        for name, most in (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT)):
+            value = getattr(self, name)
+            if isinstance(value, int) and not 0 <= value <= most:
+                raise DataError(f"{name} is {shown(value)}; expected 0 to {most}")
+
 
 def _require_types(description: RunIdentity | RunDescription) -> None:
     for name, hint in typing.get_type_hints(type(description)).items():
         value = getattr(description, name)
         if not configs.fits(value, hint):
-            raise TypeError(f"{name} is {value!r:.60}")
+            raise TypeError(f"{name} is {shown(value)}")
 
 
 def checkpoint_folder(run_dir: Path, epoch: int) -> Path:
@@ -215,24 +225,18 @@ def usable_device(name: str | None) -> torch.device:
     return device
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}); use another checkpoint of the run") from error
-    return tensors
-
-
 def load_weights(agent: nn.Module, folder: Path) -> None:
-    """Raises CheckpointMismatchError naming the entries that are missing, extra or of another shape."""
-    saved = read_weights(folder)
-    require_same_entries(
-        saved,
-        agent.state_dict(),
-        str(folder),
-        "load it with the config it was trained with (saved in its checkpoint.json)",
-    )
-    agent.load_state_dict(saved)
+    """Raises CheckpointMismatchError naming the entries that do not fit, DataError where the file is damaged."""
+    saved, wanted = read_weights(folder), agent.state_dict()
+    mend = "load it with the config it was trained with (saved in its checkpoint.json)"
+    require_same_entries(saved, wanted, str(folder), mend)
+    for key, tensor in wanted.items():
+        if not fits_type(saved[key], tensor):
+            raise CheckpointMismatchError(f"{folder} has {key} in {saved[key].dtype}, not {tensor.dtype}; {mend}")
+    try:
+        agent.load_state_dict(saved)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # of bitsandbytes' 4 bits
+        raise damaged(folder / WEIGHTS, error) from error
 
 
 def require_fit(agent: nn.Module, folder: Path) -> None:
@@ -247,7 +251,7 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
             parts = {key: saved.get_slice(key) for key in saved.keys() if key in wanted}  # noqa: SIM118 no mapping
             shapes = {key: part.get_shape() for key, part in parts.items() if part.get_dtype() != "U8"}
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{folder / WEIGHTS} is damaged ({error}); use another checkpoint of the run") from error
+        raise damaged(folder / WEIGHTS, error) from error
     other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
     if other:
         raise CheckpointMismatchError(
@@ -259,7 +263,7 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The agent's state when the checkpoint was saved, in any order. Raises DataError where it is damaged."""
-    return _read_tensors(folder / WEIGHTS)
+    return read_tensors(folder / WEIGHTS)
 
 
 def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str, mend: str) -> None:
@@ -274,7 +278,7 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         ],
     }
     found = [
-        f"{len(entries)} {kind} ({', '.join(entries[:3])}{', ...' if len(entries) > 3 else ''})"
+        f"{len(entries)} {kind} ({', '.join(map(on_one_line, entries[:3]))}{', ...' if len(entries) > 3 else ''})"
         for kind, entries in wrong.items()
         if entries
     ]
@@ -317,18 +321,19 @@ def write_checkpoint(
 
 
 def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Restores the optimizer's moments; returns the random states by name."""
+    """Restores the optimizer's moments; returns the random states by name. Raises DataError for what cannot be."""
     if not (folder / TRAINING).is_file():
         raise MissingFileError(
             f"{folder} cannot be resumed: it has no {TRAINING} "
             "(checkpoint 0 is the untrained network, and an imported one brings no optimizer state)"
         )
-    tensors = _read_tensors(folder / TRAINING)
+    tensors = read_tensors(folder / TRAINING)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        kind, _, rest = key.partition("/")
-        if kind == "optimizer":
-            index, _, name = rest.partition("/")
-            state.setdefault(int(index), {})[name] = value
+        if match := _MOMENT.fullmatch(key):
+            state.setdefault(int(match["index"]), {})[match["name"]] = value
+    random_states = {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
+    if complaint := unfit_moments(state, optimizer) or unfit_random_states(random_states):
+        raise damaged(folder / TRAINING, complaint)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
+    return random_states

@@ -145,7 +145,15 @@ class BattleDataset(Dataset[Window]):
         return self._load_stored(battle) if isinstance(battle, StoredBattle) else self._load_file(battle)
 
     def _load_stored(self, battle: StoredBattle) -> EncodedBattle | None:
-        return None if battle.damage is not None else battle.load()
+        if battle.damage is not None:
+            return None
+        try:
+            return battle.load()
+        except DataError as error:
+            if (path := battle.path) not in self.set_aside.reasons:
+                self.set_aside.add(path, str(error))
+                self.set_aside.check()
+            return None
 
     def _load_file(self, path: Path) -> EncodedBattle | None:
         if path in self._cache:

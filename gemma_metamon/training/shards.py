@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.errors import DataError
-from gemma_metamon.strict_json import shown_path
+from gemma_metamon.strict_json import on_one_line, shown_path
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import UNKNOWN_ID
 from gemma_metamon.training.encoding import EncodedBattle, hold_out_rank
@@ -172,7 +172,7 @@ class Shard:
                 self._require_rows(battles)
         # Arrow's reader raises nearly any of these for a byte that is wrong
         except (pa.ArrowException, OSError, LookupError, ValueError, AttributeError, TypeError, MemoryError) as error:
-            reason = str(error).split("\n", 1)[0] or type(error).__name__
+            reason = on_one_line(error) or type(error).__name__
             raise DataError(
                 f"{path} is damaged ({reason}); delete it and run the same prepare command again"
             ) from error

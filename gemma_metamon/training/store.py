@@ -25,7 +25,15 @@ import numpy.typing as npt
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
-from gemma_metamon.strict_json import MAX_BYTES, build_from_json, parse_json, parse_json_object, read_bounded, shown
+from gemma_metamon.strict_json import (
+    MAX_BYTES,
+    build_from_json,
+    on_one_line,
+    parse_json,
+    parse_json_object,
+    read_bounded,
+    shown,
+)
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.encoding import EncodedBattle
@@ -65,7 +73,7 @@ class StoreIdentity:
         for name, asked in asdict(StoreIdentity.of(view)).items():
             prepared = getattr(self, name)
             if prepared != asked:
-                flag = f"--tokenizer {root / WORDS}" if name == "vocabulary" else f"--{name} {prepared}"
+                flag = f"--tokenizer {root / WORDS}" if name == "vocabulary" else f"--{name} {on_one_line(prepared)}"
                 raise ConfigError(
                     f"{root} was prepared with {name} {prepared!r}, but this run uses {asked!r}; "
                     f"use {flag}, or prepare another store"
@@ -301,11 +309,15 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
         data = parse_json_object(content)
         if data["layout"] == LAYOUT:
             plans = {name: build_from_json(FormatPlan, plan) for name, plan in data["formats"].items()}
+            if not plans:
+                raise DataError("it has no formats")
             for name, plan in plans.items():
                 plan.require_sound(name)
             return build_from_json(StoreIdentity, data["identity"]), plans
         layout, version = shown(data["layout"]), shown(data["version"])
-    except (KeyError, AttributeError, DataError) as error:
+    except KeyError as error:
+        raise DataError(f"{path} is damaged (it has no {error}); prepare the store again") from error
+    except (AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
     raise DataError(
         f"{root} has layout {layout} (gemma_metamon {version}), this version reads {LAYOUT}; prepare it again"

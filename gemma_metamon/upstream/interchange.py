@@ -9,6 +9,7 @@ dict holds no optimizer, so what is imported plays and does not resume.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.strict_json import on_one_line, shown
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training import checkpoints
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunDescription
 from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.training.tensor_files import TYPES, require_finite
 from gemma_metamon.whole_files import written_whole
 
 # An entry's first name, in our agents and in AMAGO's. Ours were named after AMAGO's, and so was all below them.
@@ -133,20 +136,23 @@ def read_policy(path: Path) -> dict[str, Tensor]:
 
     Raises:
         MissingFileError: no such file.
-        DataError: a damaged file, or one that is no plain state dict.
+        DataError: a damaged file, one that is no plain state dict, or numbers that are not finite.
     """
     _require_file(path)
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # the refusal says it, or it does not matter
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a wrong byte makes torch's unpickler raise nearly anything
         raise DataError(f"{path} {_why_unreadable(error)}; {_WANTED}") from error
     strangers = (
-        [f"{key!r}: {type(value).__name__}" for key, value in state.items() if not _is_entry(key, value)]
+        [f"{shown(key)}: {_kind(value)}" for key, value in state.items() if not _is_entry(key, value)]
         if isinstance(state, dict)
         else [type(state).__name__]
     )
     if strangers:
         raise DataError(f"{path} is no state dict, it holds {', '.join(strangers[:3])}; {_WANTED}")
+    require_finite(state, str(path))
     return dict(state)
 
 
@@ -198,12 +204,22 @@ def _own_copy(tensor: Tensor) -> Tensor:
 
 
 def _is_entry(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
+    """A tensor of a type that a checkpoint of ours can hold, all of whose numbers are in the file."""
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        return False
+    plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
+    return plain and value.dtype in TYPES.values() and value.nbytes <= value.untyped_storage().nbytes()
+
+
+def _kind(value: object) -> str:
+    return f"Tensor of {value.dtype}, {value.layout}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _why_unreadable(error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error))  # torch's own message goes on to tell how to run it
     if code:
-        return f"holds more than tensors, {code[1]}, which could run code and is not opened"
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return f"is damaged or no file of PyTorch's ({reason})"
+        return f"holds more than tensors, {on_one_line(code[1])}, which could run code and is not opened"
+    torchs_own = re.search(r"WeightsUnpickler error: (.*)", str(error))  # after its advice to load it all the same
+    reason = torchs_own[1] if torchs_own else next(iter(str(error).splitlines()), "")
+    reason = reason if reason and "weights_only" not in reason else type(error).__name__
+    return f"is damaged or no file of PyTorch's ({on_one_line(reason)})"

@@ -1,0 +1,85 @@
+"""Safetensors files of checkpoints: what is read is of a known type and finite, and fits what it is to become."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import on_one_line, shown
+
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""What a checkpoint can hold, by safetensors' names."""
+_BACKBONE_TYPES = {torch.float32, torch.bfloat16, torch.float16}  # which of them, depends on the device
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises DataError where the file is damaged or a number in it is not finite."""
+    try:
+        with safe_open(path, "pt") as file:
+            types = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118 no mapping
+            for key, type_name in types.items():
+                if type_name not in TYPES:
+                    raise ValueError(f"{shown(key)} is of type {type_name}")
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in types}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise damaged(path, error) from error
+    require_finite(tensors, str(path))
+    return tensors
+
+
+def damaged(path: Path, reason: object) -> DataError:
+    return DataError(f"{path} is damaged ({on_one_line(reason)}); use another checkpoint of the run")
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Raises DataError naming the first tensor that holds NaN or an infinity."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            wrong = int((~tensor.isfinite()).sum())
+            raise DataError(
+                f"{source}: {wrong} of the {tensor.numel()} numbers of {on_one_line(key)} are not finite: its training "
+                "has diverged, or it is damaged; use an earlier checkpoint"
+            )
+
+
+def fits_type(saved: Tensor, wanted: Tensor) -> bool:
+    """Whether one may be copied into the other without becoming something else."""
+    return saved.dtype == wanted.dtype or {saved.dtype, wanted.dtype} <= _BACKBONE_TYPES
+
+
+def unfit_moments(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> str | None:
+    """What AdamW could not go on with: it would fail at its next step only."""
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in state.items():
+        if index >= len(shapes):
+            return f"it has moments of parameter {index} of {len(shapes)}"
+        if not moments.keys() >= {"step", "exp_avg", "exp_avg_sq"}:
+            return f"parameter {index} has moments {', '.join(moments)}"
+        for name, value in moments.items():
+            if not value.is_floating_point() or value.shape != (() if name == "step" else shapes[index]):
+                return f"{name} of parameter {index} is {value.dtype} of shape {[*value.shape]}"
+    return None
+
+
+def unfit_random_states(random_states: Mapping[str, Tensor]) -> str | None:
+    """Why the processor's random numbers cannot go on."""
+    if "cpu" not in random_states:
+        return "it has no random state"
+    wanted, found = torch.get_rng_state(), random_states["cpu"]
+    if found.dtype != wanted.dtype or found.shape != wanted.shape:
+        return f"its random state is {found.dtype} of shape {[*found.shape]}"
+    return None

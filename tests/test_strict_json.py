@@ -1,0 +1,163 @@
+"""JSON of a stranger is read, or refused by a DataError: never a traceback, a number that is none, or a name lost."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.strict_json import (
+    build_from_json,
+    on_one_line,
+    parse_json,
+    parse_json_object,
+    read_bounded,
+    read_json,
+    shown,
+    shown_path,
+)
+
+DEEP = 100_000
+JSON_LIKE = r"[\[\]{}:,\"0-9eE.+\- NaIfity\\u]{0,40}"
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "Expecting value"),
+        (b"[1] x", "Extra data"),
+        (b"\xff[]", "not UTF-8 at byte 0"),
+        (b'"\xed\xa0\x80"', "not UTF-8 at byte 1"),
+        ("[1]".encode("utf-16"), "not UTF-8"),
+        (b'["\\ud800"]', "half of a surrogate pair"),
+        (b"[" * DEEP, "too deep in one another"),
+        (b'{"a":' * DEEP + b"1" + b"}" * DEEP, "too deep in one another"),
+        (b"NaN", "NaN is no number of JSON's"),
+        (b"[-Infinity]", "-Infinity is no number of JSON's"),
+        (b"[1e999]", "the number '1e999' is too large"),
+        (b"1" * 5000, "more digits than can be read"),
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', "the name 'b' stands twice in one object"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_no_strict_json_is_refused_with_the_reason(content: bytes, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        parse_json(content)
+
+
+@given(st.binary() | st.text().map(str.encode) | st.from_regex(JSON_LIKE).map(str.encode))
+@example(b"[1e400]")
+@settings(deadline=None)
+def test_any_bytes_are_json_with_finite_numbers_or_a_data_error(content: bytes) -> None:
+    try:
+        value = parse_json(content)
+    except DataError:
+        return
+    for number in numbers_of(value):
+        assert math.isfinite(number)
+
+
+def numbers_of(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers_of(item)]
+    return [value] if isinstance(value, float) else []
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@settings(deadline=None, max_examples=40)
+def test_what_json_writes_is_read_the_same(value: Any) -> None:
+    assert parse_json(json.dumps(value)) == value
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
+    assert parse_json(json.dumps(value).encode("utf-8-sig"), finite=False) == value
+
+
+def test_numbers_that_somebody_else_checks_are_left_as_they_are() -> None:
+    value = parse_json(b'{"a": NaN, "b": -1e999, "c": ' + b"9" * 5000 + b', "d": 12}', finite=False)
+    assert math.isnan(value["a"])
+    assert value["b"] == -math.inf
+    assert not isinstance(value["c"], (int, float))
+    assert shown(value["c"]).startswith("9999")
+    assert len(shown(value["c"])) <= 60
+    assert value["d"] == 12
+    with pytest.raises(DataError, match="Expecting value"):
+        parse_json(b"[" + b"9" * 5000 + b",]", finite=False)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", '"x"'])
+def test_an_object_is_asked_for_by_name(content: str) -> None:
+    with pytest.raises(DataError, match="expected a JSON object"):
+        parse_json_object(content)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    count: int
+    words: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"count": -1}, "Row.count is -1; expected a count"),
+        ({"count": True}, "Row.count is True"),
+        ({"count": 10**30}, "Row.count is 1000000"),
+        ({"count": 1.0}, "Row.count is 1.0"),
+        ({"name": None}, "Row.name is null; expected a string"),
+        ({"words": {"a": "b"}}, "Row.words is .* expected counts by word"),
+        ({"words": []}, r"Row.words is \[\]"),
+        ({"more": 1}, "Row has no 'more'"),
+    ],
+)
+def test_a_record_with_a_wrong_field_names_it(change: dict[str, Any], complaint: str) -> None:
+    right = {"name": "x", "count": 3, "words": {"a": 1}}
+    assert build_from_json(Row, right) == Row("x", 3, {"a": 1})
+    with pytest.raises(DataError, match=complaint):
+        build_from_json(Row, right | change)
+    with pytest.raises(DataError, match=r"Row\.count is missing"):
+        build_from_json(Row, {"name": "x"})
+    with pytest.raises(DataError, match="expected an object for Row"):
+        build_from_json(Row, [right])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(11))
+    assert read_bounded(tmp_path / "large", 11) == bytes(11)
+    with pytest.raises(DataError, match="large: has more than 10 bytes"):
+        read_bounded(tmp_path / "large", 10)
+    with pytest.raises(MissingFileError, match=r"no file .*nowhere"):
+        read_bounded(tmp_path / "nowhere", 10)
+    with pytest.raises(MissingFileError, match="no file"):
+        read_bounded(tmp_path / "large" / "below", 10)
+    with pytest.raises(DataError, match="is no file"):
+        read_bounded(tmp_path, 10)
+    os.mkfifo(tmp_path / "pipe")  # to open it would be to wait for a writer
+    with pytest.raises(DataError, match="pipe: is no file"):
+        read_bounded(tmp_path / "pipe", 10)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="loop: cannot be read"):
+        read_bounded(tmp_path / "loop", 10)
+    with pytest.raises(DataError, match=r"cannot be read \(File name too long"):
+        read_bounded(tmp_path / ("a" * 5000), 10)
+    (tmp_path / "x.json").write_text("[1,")
+    with pytest.raises(DataError, match=r"x\.json is not JSON: "):
+        read_json(tmp_path / "x.json")
+
+
+def test_what_a_message_quotes_is_short_and_can_be_printed() -> None:
+    assert len(shown("a" * 10**6)) <= 60
+    assert len(shown({str(i): ["x"] * 100 for i in range(1000)})) < 300
+    assert shown_path(Path("a") / os.fsdecode(b"\xff.json")) == r"a/\xff.json".replace(r"\x", r"\udc")
+    assert shown_path(Path("a\nb\x1b[31m é")) == r"a\nb\x1b[31m é"
+    assert on_one_line(ValueError("a\nb")) == r"a\nb"
+    assert len(on_one_line("a" * 10**6)) < 300
+    assert "\n" not in shown("a\nb")
