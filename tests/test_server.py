@@ -220,6 +220,37 @@ def test_background_server_is_started_seen_and_stopped(own_cache: Path, capsys: 
 
 @pytest.mark.server
 @needs_node
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_background_server_whose_start_was_killed_is_ended_by_the_next_command(own_cache: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.showdown import server\n"
+        f"server.ensure_installed = lambda: Path({str(server.ensure_installed())!r})\n"
+        "wait = server._wait_until_ready\n"
+        "def killed(process, port, *rest):\n"
+        "    wait(process, port, *rest)\n"
+        "    print(port, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "server._wait_until_ready = killed\n"
+        "server.start_background()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    port = int(done.stdout)
+    assert server.answers(port)
+    assert server.background_servers() == []
+    assert eventually(lambda: not server.answers(port))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"port": 1}', '{"starting": 4194305}'])
+def test_what_is_no_servers_state_is_forgotten(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "8000.json").write_text(content)
+    assert server.background_servers() == []
+    assert list((tmp_path / "servers").iterdir()) == []
+
+
+@pytest.mark.server
+@needs_node
 def test_validator_accepts_and_gives_its_reasons() -> None:
     snorlax = "Snorlax\nEVs: 252 HP / 252 Atk / 252 Spe\n- Body Slam\n- {}\n- Self-Destruct\n- Rest"
     teams = [snorlax.format(move) for move in ("Earthquake", "Spore")]

@@ -259,6 +259,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
     def terminate(*_: Any) -> None:
         ladder.stop()
         ladder.stop()
+        print("told to end: stopping at once", file=sys.stderr)
 
     for which, act in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
         try:
