@@ -20,7 +20,7 @@ from poke_env.player import RandomPlayer
 from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
-from gemma_metamon.commands import _rounds, build_parser, main
+from gemma_metamon.commands import _round_steps, _rounds, build_parser, main
 from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
@@ -256,6 +256,38 @@ def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> 
     assert count_battles(tmp_path) == 1
 
 
+@pytest.mark.parametrize(
+    ("there", "commands"),
+    [
+        ([], ["evaluate --players"]),
+        (["battles.jsonl"], ["evaluate --players"]),
+        (["results.json"], ["report"]),
+        (["results.json", "report.html"], []),
+    ],
+)
+def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
+    there: list[str], commands: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "evaluations" / "round_1"
+    folder.mkdir(parents=True)
+    done = evaluation(("out@1", "Rival", 6, 4))
+    for name in there:
+        (folder / name).write_text(json.dumps(done))
+    ran: list[str] = []
+
+    def run_command(arguments: list[str], step: Step, out: Path) -> None:
+        ran.append(" ".join(arguments))
+        if arguments[0] == "evaluate":
+            assert not folder.exists()
+            folder.mkdir()
+            (folder / "results.json").write_text(json.dumps(done))
+
+    monkeypatch.setattr(_round_steps, "run_command", run_command)
+    args = build_parser().parse_args(improve_command(tmp_path / "out", "--model_gin_config", TINY))
+    Rounds(args, None).work(Step(1, "evaluate"))
+    assert [said.startswith(command) for said, command in zip(ran, commands, strict=True)] == [True] * len(commands)
+
+
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 
@@ -443,6 +475,19 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_p
     assert stores in said
     pool = f"--players {out}/out@1 --opponents {out}/out@1 {out}/out@0 RandomPlayer"
     assert pool in said
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "scripts" / "kill_improve.py"
+    command = [sys.executable, str(script), "--kills", "4", "--rounds", "1", "--out", str(tmp_path / "kills")]
+    done = subprocess.run([*command, "--run_dir", str(trained)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kills"], result["complaints"]) == (4, 0)
 
 
 @pytest.mark.slow

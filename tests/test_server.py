@@ -69,6 +69,20 @@ def test_half_made_folder_is_never_seen(tmp_path: Path) -> None:
     assert [path.name for path in made.iterdir()] == ["whole"]
 
 
+def test_what_a_killed_maker_left_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.user_cache import make_once\n"
+        "def make(folder):\n"
+        "    (folder / 'half').touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "make_once(Path(sys.argv[1]), make, timeout_s=30)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "thing")], check=False)
+    assert [path.name for path in tmp_path.rglob("half")] == ["half"]
+    make_once(tmp_path / "thing", lambda folder: (folder / "whole").touch(), timeout_s=30)
+    assert {path.name for path in tmp_path.iterdir()} <= {"thing", ".thing.lock"}
+
+
 def test_two_processes_make_a_folder_once(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom gemma_metamon.user_cache import make_once\n"
