@@ -1,20 +1,84 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, whenever the process or the machine stops.
 
+What is written has a name beside its own, ".NAME.part", until it is whole and on the disk; a folder that it replaces
+is ".NAME.old" meanwhile. Neither is ever read. What a killed process left of them is put in order by whoever writes
+the same name next, or by `put_in_order`.
+"""
+
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_STAGED, _REPLACED = ".part", ".old"
 
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A free name beside `path` to write a file or folder under; when the block is done, it becomes `path`.
 
-    A reader, or whoever starts again after a crash, never meets half of it.
+    A reader, or whoever starts again after a crash, never meets half of it. What was at `path` before stays until the
+    new one is on the disk. A block that raises leaves nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    if staged.is_dir():
-        shutil.rmtree(staged)
-    yield staged
-    staged.replace(path)
+    _put_in_order(path)
+    staged, replaced = _beside(path, _STAGED), _beside(path, _REPLACED)
+    try:
+        yield staged
+        _sync(staged)
+        if staged.is_dir() and path.is_dir():  # no rename replaces a folder that holds something
+            path.rename(replaced)
+        staged.replace(path)
+    except BaseException:
+        _put_in_order(path)
+        raise
+    _sync_one(path.parent)
+    _remove(replaced)
+
+
+def put_in_order(folder: Path) -> None:
+    """Removes what killed processes left in a folder, and puts back what they had taken away and not yet replaced.
+
+    For whoever alone writes there: what another process is writing would be taken for left over.
+    """
+    for suffix in (_STAGED, _REPLACED):
+        for left in sorted(folder.glob(f".*{suffix}")):
+            _put_in_order(left.with_name(left.name[1 : -len(suffix)]))
+
+
+def _put_in_order(path: Path) -> None:
+    staged, replaced = _beside(path, _STAGED), _beside(path, _REPLACED)
+    _remove(staged)
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
+    _remove(replaced)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}{suffix}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            _sync(inside)
+    _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    if os.name == "nt":  # it syncs nothing that was opened to read
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
