@@ -21,11 +21,13 @@ from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import _rounds, build_parser, main
+from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.commands._round_results import as_table, together
+from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
 from gemma_metamon.commands._rounds import Journal, Step, carry_out
-from gemma_metamon.commands.improve import Rounds, _count_battles
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.reports.evaluation import rating_curve
+from gemma_metamon.showdown.baselines import user_name
 from gemma_metamon.showdown.contestants import Contestant
 from gemma_metamon.showdown.evaluate import Evaluation
 from gemma_metamon.showdown.legs import PairResult
@@ -57,7 +59,7 @@ class StoppedError(Exception):
     pass
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from(["stopped before", "stopped after", "done"]), max_size=30))
 def test_however_often_it_is_stopped_the_steps_finish_once_each_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, fates: list[str]
@@ -91,19 +93,111 @@ def test_more_rounds_go_on_after_the_last(tmp_path: Path) -> None:
     assert worked == STEPS
 
 
-def sleep_as_child(arguments: list[str]) -> None:
+def sleep_as_child(arguments: list[str], lock: Path) -> None:
     time.sleep(600)
 
 
-def test_an_interrupt_ends_the_step_that_is_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_rounds, "_work_as_child", sleep_as_child)
-    monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.1)
-    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        _rounds.run_command([], STEPS[0])
+def sleep_whatever_comes(arguments: list[str], lock: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("work", [sleep_as_child, sleep_whatever_comes])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), TerminatedError(signal.SIGTERM)])
+def test_an_interrupt_ends_the_step_that_is_worked_on(
+    work: Any, interrupt: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def end(*_: object) -> None:
+        raise interrupt
+
+    monkeypatch.setattr(_rounds, "_work_as_child", work)
+    monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.5)
+    before = signal.signal(signal.SIGUSR1, end)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+    try:
+        with pytest.raises(type(interrupt)):
+            _rounds.run_command([], STEPS[0], tmp_path)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
     for child in multiprocessing.active_children():
         child.join(10)
     assert multiprocessing.active_children() == []
+
+
+WORK = """
+import sys, threading, time
+from pathlib import Path
+from gemma_metamon.commands import _rounds
+folder = Path(sys.argv[1])
+with _rounds.only_worker(folder):
+    _rounds.run_command(["--version"], _rounds.Step(1, "train"), folder)
+"""
+HOLD = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(("held_s", "waits_s", "goes_on"), [(1.0, 60, True), (600.0, 0.5, False)])
+def test_it_waits_for_the_step_that_a_killed_process_has_left(
+    held_s: float, waits_s: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), str(held_s)]
+    monkeypatch.setattr(_rounds, "ORPHAN_TIMEOUT_S", waits_s)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout is not None
+        assert orphan.stdout.readline() == "held\n"
+        if goes_on:
+            with _rounds.only_worker(tmp_path):
+                assert orphan.wait(10) == 0
+        else:
+            with pytest.raises(GemmaMetamonError, match="another process works in"), _rounds.only_worker(tmp_path):
+                pass
+        orphan.kill()
+
+
+def test_a_step_whose_process_is_killed_before_it_begins_does_nothing(tmp_path: Path) -> None:
+    held = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), "600"]
+    command = [sys.executable, "-c", WORK, str(tmp_path)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as parent,
+        (tmp_path / "said").open("w") as said,
+    ):
+        assert parent.stdout is not None
+        while "$ gemma-metamon --version" not in parent.stdout.readline():
+            pass
+        with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as rival:  # the step waits for its lock
+            assert rival.stdout is not None
+            rival.stdout.readline()
+            (step,) = eventually(lambda: children(parent.pid)[-1:])
+            parent.kill()
+            rival.kill()
+        said.write(parent.stdout.read())
+    eventually(lambda: not is_running(step))
+    assert "gemma-metamon 0" not in (tmp_path / "said").read_text()
+
+
+def eventually(claim: Any, timeout_s: float = 30) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := claim()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def test_the_first_step_that_was_stopped_is_not_gone_on_with_under_other_settings(tmp_path: Path) -> None:
+    path = tmp_path / "improve.json"
+
+    def stop(step: Step) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        carry_out(STEPS, Journal(path, {"format": "gen1ou"}), stop)
+    with pytest.raises(ConfigError, match="was begun with --format gen1ou, and now it is gen9ou"):
+        Journal(path, {"format": "gen9ou"})
 
 
 def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
@@ -128,12 +222,62 @@ def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None
 
 
 def test_a_battle_counts_as_collected_once_whatever_the_views_of_it(tmp_path: Path) -> None:
-    assert _count_battles(tmp_path / "none") == 0
+    assert count_battles(tmp_path / "none") == 0
     for battle, player, opponent in (("1", "A", "B"), ("1", "B", "A"), ("2", "A", "B")):
         name = BattleFileName(f"gemma-gen1ou-{battle}", None, player, opponent, datetime(2026, 1, 1), player == "A")
         (tmp_path / f"{name}.json.lz4").touch()
         (tmp_path / f".{name}.json.lz4.part").touch()  # of a process that was killed
-    assert _count_battles(tmp_path) == 2
+    assert count_battles(tmp_path) == 2
+
+
+def touch_battle(folder: Path, battle: str, *sides: tuple[str, str]) -> None:
+    for player, opponent in sides:
+        name = BattleFileName(f"gemma-gen1ou-{battle}", None, player, opponent, datetime(2026, 1, 1), player < opponent)
+        (folder / f"{name}.json.lz4").touch()
+
+
+@pytest.mark.parametrize(("both_views", "kept"), [(False, {"whole", "other", "past"}), (True, {"whole"})])
+def test_a_battle_with_one_view_of_two_is_played_again(both_views: bool, kept: set[str], tmp_path: Path) -> None:
+    touch_battle(tmp_path, "whole", ("out1-aa", "out1-bb"), ("out1-bb", "out1-aa"))
+    touch_battle(tmp_path, "half", ("out1-aa", "out1-bb"))
+    touch_battle(tmp_path, "other", ("out1-aa", "Random-cc"))
+    touch_battle(tmp_path, "past", ("out1-aa", "out11-bb"))
+    (tmp_path / ".x.json.lz4.part").touch()
+    drop_half_recorded(tmp_path, "out@1", both_views=both_views)
+    left = {BattleFileName.parse(path.name).battle_id.rpartition("-")[2] for path in tmp_path.iterdir()}
+    assert left == kept
+    drop_half_recorded(tmp_path / "none", "out@1", both_views=both_views)
+
+
+def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> None:
+    # Showdown's names end after nine of its characters: it may be against an earlier round, which has no view
+    touch_battle(tmp_path, "1", (user_name("self-playing@1"), user_name("self-playing@2")))
+    drop_half_recorded(tmp_path, "self-playing@2", both_views=False)
+    assert count_battles(tmp_path) == 1
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["battles", "stores", "evaluations"])
+def test_an_agent_is_not_called_as_a_folder_of_its_battles(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / name, "--model_gin_config", TINY)) == 1
+    assert f"no agent can be called '{name}'; choose another name" in capsys.readouterr().err
+
+
+def test_the_root_of_all_folders_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(improve_command(Path("/"), "--model_gin_config", TINY)) == 1
+    assert "--out / has no name to call the agents by" in capsys.readouterr().err
+
+
+def test_somebody_elses_run_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "out" / "out" / "ckpts" / "epoch_3"
+    run.mkdir(parents=True)
+    assert main(improve_command(tmp_path / "out", "--model_gin_config", TINY)) == 1
+    assert "out/out is a run that is no part of this; choose another --out" in capsys.readouterr().err
+    assert run.is_dir()
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------

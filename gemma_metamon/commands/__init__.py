@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from gemma_metamon import __version__
+from gemma_metamon.commands._ending import TerminatedError, ended_by_signals
 from gemma_metamon.errors import GemmaMetamonError
 
 COMMANDS = (
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        return int(args.run(args))
+        with ended_by_signals():
+            return int(args.run(args))
     except GemmaMetamonError as error:
         if args.debug:
             raise
@@ -81,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads our output, `head` for one, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 1
+    except TerminatedError as error:
+        print(f"gemma-metamon {args.command}: ended by {error.signal.name}", file=sys.stderr)
+        return 128 + error.signal
     except KeyboardInterrupt:
         print(f"gemma-metamon {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -11,11 +11,11 @@ from typing import Any
 
 from gemma_metamon.whole_files import written_whole
 
-RESULTS = "results.json"
+RESULTS, PAGE, EVALUATIONS = "results.json", "report.html", "evaluations"
 
 
 def evaluation_folder(out: Path, number: int) -> Path:
-    return out / "evaluations" / f"round_{number}"
+    return out / EVALUATIONS / f"round_{number}"
 
 
 def is_evaluated(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """Steps that are carried out one after the other, each once, whenever and however often the work was stopped.
 
-Which steps are finished stands in a file that is written whole after each of them, beside the settings they belong to.
+Which steps are finished stands in a file that is written whole before the first and after each of them, beside the
+settings they belong to. One process at a time works in a folder: what a killed one has left running is waited for.
 """
 
 import json
@@ -8,16 +9,19 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.whole_files import written_whole
 
 STOP_TIMEOUT_S = 10.0
+ORPHAN_TIMEOUT_S = 60.0
+LOCK, STEP_LOCK = ".lock", ".step.lock"  # held by who carries out the steps, and by the process of the step at work
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Journal:
     """The finished steps of some work, with the seconds that each took.
 
     Args:
-        path: the file; made with the first step, read where it is there.
+        path: the file; made before the first step, read where it is there.
         settings: flag -> value, what the steps depend on; anything that JSON holds.
 
     Raises:
@@ -64,8 +68,16 @@ class Journal:
                     f"{_shown(value)}; give the same again, or another folder"
                 )
 
+    def begin(self) -> None:
+        """Makes the file, if need be: a stopped first step must not be gone on with under other settings."""
+        if not self.path.exists():
+            self._write()
+
     def finish(self, step: Step, seconds: float) -> None:
         self.seconds[step] = seconds
+        self._write()
+
+    def _write(self) -> None:
         finished = [
             {"round": step.round, "step": step.name, "seconds": round(taken, 1)} for step, taken in self.seconds.items()
         ]
@@ -79,6 +91,7 @@ def _shown(value: Any) -> str:
 
 def carry_out(steps: Iterable[Step], journal: Journal, work: Callable[[Step], None]) -> None:
     """Does `work` for each step that is not finished, in order. A step that was stopped is worked on again."""
+    journal.begin()
     for step in steps:
         if step not in journal.seconds:
             started = time.monotonic()
@@ -86,41 +99,89 @@ def carry_out(steps: Iterable[Step], journal: Journal, work: Callable[[Step], No
             journal.finish(step, time.monotonic() - started)
 
 
-def run_command(arguments: Sequence[str], step: Step) -> None:
+@contextmanager
+def only_worker(folder: Path) -> Iterator[None]:
+    """For the length of the block nobody else works in this folder, which must exist.
+
+    Waits for the step of a killed process, which ends by itself but may take its time. Raises GemmaMetamonError where
+    another process works there.
+    """
+    from filelock import FileLock, Timeout
+
+    busy = f"another process works in {folder}; wait for it, or choose another --out"
+    lock, step_lock = FileLock(folder / LOCK, timeout=0), FileLock(folder / STEP_LOCK, timeout=ORPHAN_TIMEOUT_S)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise GemmaMetamonError(busy) from error
+    try:
+        with step_lock:
+            pass
+        yield
+    except Timeout as error:
+        raise GemmaMetamonError(busy) from error
+    finally:
+        lock.release()
+
+
+def run_command(arguments: Sequence[str], step: Step, folder: Path) -> None:
     """`gemma-metamon ARGUMENTS` in a process of its own, which ends with this one. Its results are shown on stderr.
 
     Raises GemmaMetamonError where it fails.
+
+    Args:
+        arguments: of the command line.
+        step: which step this is.
+        folder: that the step works in, and this process alone (see `only_worker`).
     """
     import multiprocessing
 
     print(f"\n{step}\n$ gemma-metamon {' '.join(arguments)}", file=sys.stderr, flush=True)
-    process = multiprocessing.get_context("spawn").Process(target=_work_as_child, args=(list(arguments),))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_work_as_child, args=(list(arguments), folder / STEP_LOCK)
+    )
     process.start()
     try:
         process.join()
-    finally:  # ctrl-C in a terminal interrupts it, too; an interrupt that came to us alone must not wait for its end
-        process.join(STOP_TIMEOUT_S)
+    except TerminatedError:  # it came to us alone
         process.terminate()
+        raise
+    finally:  # ctrl-C in a terminal interrupts it, too; an interrupt that came to us alone must not wait for its end
+        for harder in (process.terminate, process.kill):
+            process.join(STOP_TIMEOUT_S)
+            harder()
     if process.exitcode != 0:
         raise GemmaMetamonError(
             f"{step} ended with {process.exitcode}, see above; run the same command again to go on with it"
         )
 
 
-def _work_as_child(arguments: Sequence[str]) -> None:
+def _work_as_child(arguments: Sequence[str], lock: Path) -> None:
     import multiprocessing
+    from multiprocessing.connection import wait
+
+    from filelock import FileLock
 
     from gemma_metamon.commands import main
 
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
-    with redirect_stdout(sys.stderr):
+    parent = multiprocessing.parent_process()
+    with FileLock(lock, timeout=ORPHAN_TIMEOUT_S), redirect_stdout(sys.stderr):
+        if parent is not None:
+            if wait([parent.sentinel], 0):  # it was killed while we began, and another may be at work already
+                os._exit(1)
+            threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
         sys.exit(main(arguments))
 
 
 def _end_after(sentinel: int) -> None:
-    """A killed parent cannot say that the work is off."""
+    """A killed parent cannot say that the work is off. The processes that help with it end before us, and our lock."""
+    import multiprocessing
     from multiprocessing.connection import wait
 
     wait([sentinel])
-    os._exit(1)
+    try:
+        for helper in multiprocessing.active_children():
+            helper.kill()
+            helper.join()
+    finally:
+        os._exit(1)

@@ -1,0 +1,265 @@
+"""What each step of `gemma-metamon improve` does: a command, after what a stopped one has left is put in order.
+
+Every step may be stopped at any moment and is then worked on again from its beginning, but for battles that were
+collected and epochs that were trained: those stay.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import SPACES
+from gemma_metamon.commands._round_results import EVALUATIONS
+from gemma_metamon.commands._rounds import Journal, Step, run_command
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.whole_files import put_in_order, written_whole
+
+if TYPE_CHECKING:
+    from gemma_metamon.battle.replays import BattleFileName
+    from gemma_metamon.training.checkpoints import RunDescription
+
+ROUND = ("collect", "prepare", "train", "evaluate")
+BEGIN = "begin"
+BATTLES, STORES = "battles", "stores"
+
+
+class Rounds:
+    """The steps, and the work of each.
+
+    Args:
+        args: of the command line.
+        begin: what the agent begins with, None for a new one.
+    """
+
+    def __init__(self, args: argparse.Namespace, begin: "RunDescription | None") -> None:
+        self.args = args
+        self.begin = begin
+        self.out: Path = args.out
+        self.run_dir = args.out / args.out.resolve().name  # a run's name is the label of its agents
+
+    def steps(self) -> list[Step]:
+        steps = [Step(0, "begin")]
+        if self.begin is not None:
+            steps.append(Step(0, "evaluate"))
+        for number in range(1, self.args.rounds + 1):
+            # nothing can be learnt from the battles of an untrained agent
+            names = ["train", "evaluate"] if self.begin is None and number == 1 else list(ROUND)
+            steps += [Step(number, name) for name in names]
+        return steps
+
+    def work(self, step: Step) -> None:
+        {
+            "begin": self._begin_with,
+            "collect": self._collect,
+            "prepare": self._prepare,
+            "train": self._train,
+            "evaluate": self._evaluate,
+        }[step.name](step)
+
+    def check_names(self) -> None:
+        """Raises ConfigError or MissingFileError for an opponent that there is not, or that has our name; for no name.
+
+        The folder's name is the agents', and that of their run beside the other folders: "/" has none.
+        """
+        from gemma_metamon.commands._players import checkpoint_folders
+
+        if not self.run_dir.name:
+            raise ConfigError(f"--out {self.out} has no name to call the agents by; name a folder in it")
+        if self.run_dir.name in (BATTLES, STORES, EVALUATIONS):
+            raise ConfigError(f"--out {self.out}: no agent can be called {self.run_dir.name!r}; choose another name")
+        checkpoint_folders(self.args.opponents)
+        for spec, folder in checkpoint_folders(self.args.eval_opponents).items():
+            if folder.parent.parent.resolve().name == self.run_dir.name:
+                raise ConfigError(
+                    f"--eval_opponents {spec} and the agents of this run would both be called {self.run_dir.name!r}; "
+                    "choose another name for --out"
+                )
+
+    def check_folder(self, journal: Journal) -> None:
+        """Raises ConfigError where somebody else's run has the place of ours, which the first round makes anew."""
+        from gemma_metamon.training import checkpoints
+
+        if not journal.path.exists() and any(epoch > 0 for epoch in checkpoints.list_checkpoints(self.run_dir)):
+            raise ConfigError(f"{self.run_dir} is a run that is no part of this; choose another --out")
+
+    def _agent(self, number: int) -> str:
+        return f"{self.run_dir}@{number}"
+
+    def _agents_before(self, number: int) -> list[str]:
+        return [self._agent(earlier) for earlier in range(1 if self.begin is None else 0, number)]
+
+    def _begin_with(self, step: Step) -> None:
+        """Copies the agent, and prepares the battles: every round trains on them."""
+        from gemma_metamon import sample_battles
+        from gemma_metamon.training.store import is_store
+
+        if self.begin is not None:
+            self._copy_agent()
+        given = self.args.parsed_replay_dir
+        if given is None or not is_store(given):
+            battles = sample_battles.extract(self.args.format) if given is None else given
+            self._prepare_store(battles, BEGIN, step)
+
+    def _copy_agent(self) -> None:
+        from gemma_metamon.training import checkpoints
+
+        source = checkpoints.find_named(self.args.run_dir)
+        with written_whole(checkpoints.checkpoint_folder(self.run_dir, 0)) as staged:
+            staged.mkdir(parents=True)
+            shutil.copyfile(source / checkpoints.WEIGHTS, staged / checkpoints.WEIGHTS)
+            meta = replace(checkpoints.read_meta(source), epoch=0, updates=0, draws=0)
+            meta.write(staged / checkpoints.META)
+
+    def _collect(self, step: Step) -> None:
+        """Goes on with the battles that are there."""
+        args, folder = self.args, self.out / BATTLES / _folder_name(step)
+        name = f"{self.run_dir.name}@{step.round - 1}"
+        drop_half_recorded(folder / args.format, name, both_views=args.record_opponents)
+        played = count_battles(folder / args.format)
+        if played >= args.battles_per_round:
+            return
+        agent, before = self._agent(step.round - 1), self._agents_before(step.round - 1)
+        past = before[max(0, len(before) - args.past_rounds) :]
+        command = ["collect", "--format", args.format, "--battles", str(args.battles_per_round - played)]
+        command += ["--players", agent, "--opponents", agent, *past, *args.opponents, "--out", str(folder)]
+        command += ["--temperature", str(args.temperature), "--max_turns", str(args.max_turns)]
+        # other pairings than those that have been played
+        command += ["--seed", str(args.seed + 100_000 * step.round + played), *self._playing_flags()]
+        self._run([*command, *(["--record_opponents"] if args.record_opponents else [])], step)
+
+    def _prepare(self, step: Step) -> None:
+        name = _folder_name(step)
+        self._prepare_store(self.out / BATTLES / name, name, step)
+
+    def _prepare_store(self, battles: Path, name: str, step: Step) -> None:
+        store = self.out / STORES / name
+        if store.exists():
+            shutil.rmtree(store)
+        command = ["prepare", "--parsed_replay_dir", str(battles)]
+        command += ["--formats", self.args.format, "--out", str(store), "--workers", str(self.args.workers)]
+        self._run([*command, *self._view_flags()], step)
+
+    def _train(self, step: Step) -> None:
+        from gemma_metamon.training import checkpoints
+
+        args, number = self.args, step.round
+        put_in_order(self.run_dir / "ckpts")
+        if number in checkpoints.list_checkpoints(self.run_dir):
+            return
+        command = ["train", "--run_name", self.run_dir.name, "--save_dir", str(self.out), "--epochs", str(number)]
+        if number > 1:
+            command += ["--ckpt", str(number - 1)]
+        else:
+            if self.run_dir.exists():
+                shutil.rmtree(self.run_dir)
+            command += ["--init_from", args.run_dir] if args.run_dir is not None else []
+        command += [*self._config_flags(), *self._view_flags(), "--formats", args.format]
+        stores = self.out / STORES
+        begin = stores / BEGIN if (stores / BEGIN).exists() else args.parsed_replay_dir
+        command += ["--parsed_replay_dir", str(begin)]
+        collected = [
+            str(stores / _folder_name(done)) for done in self.steps() if done.name == "prepare" and done.round <= number
+        ]
+        if collected:
+            command += ["--custom_replay_dir", *collected, "--custom_replay_sample_weight", str(args.collected_share)]
+        command += ["--steps_per_epoch", str(args.steps_per_round), "--grad_accum", str(args.grad_accum)]
+        command += ["--batch_size_per_gpu", str(args.batch_size_per_gpu), "--seed", str(args.seed)]
+        self._run([*command, "--dloader_workers", str(args.dloader_workers)], step)
+
+    def _evaluate(self, step: Step) -> None:
+        """All battles anew where one is missing; where only the page is, the page."""
+        from gemma_metamon.commands._round_results import PAGE, as_table, evaluation_folder, is_evaluated, report
+
+        args, folder = self.args, evaluation_folder(self.out, step.round)
+        if is_evaluated(folder):
+            if not (folder / PAGE).is_file():
+                self._run(["report", str(folder), *self._curves()], step)
+        else:
+            if folder.exists():
+                shutil.rmtree(folder)
+            command = ["evaluate", "--players", self._agent(step.round), "--format", args.format]
+            command += ["--opponents", *self._agents_before(step.round), *args.eval_opponents]
+            command += ["--battles", str(args.eval_battles), "--out", str(folder), "--seed", str(args.seed)]
+            self._run([*command, *self._playing_flags()], step)
+        results = report(self.out, self.run_dir, step.round)
+        if step.round < args.rounds:  # the last one's is what the command prints
+            print(as_table(results), file=sys.stderr)
+
+    def _run(self, command: list[str], step: Step) -> None:
+        run_command(command, step, self.out)
+
+    def _curves(self) -> list[str]:
+        return ["--run_dir", str(self.run_dir)] if (self.run_dir / "metrics.jsonl").is_file() else []
+
+    def _playing_flags(self) -> list[str]:
+        flags = ["--concurrency", str(self.args.concurrency)]
+        for name in ("device", "team_dir"):
+            if (value := getattr(self.args, name)) is not None:
+                flags += [f"--{name}", str(value)]
+        return flags
+
+    def _view_flags(self) -> list[str]:
+        flags = [text for name in SPACES for text in (f"--{name}", getattr(self.args, name))]
+        tokenizer = self.args.tokenizer
+        if tokenizer is None and self.begin is not None and self.begin.vocabulary is not None:
+            tokenizer = self._kept("words.json", json.dumps(self.begin.vocabulary))
+        return flags if tokenizer is None else [*flags, "--tokenizer", str(tokenizer)]
+
+    def _config_flags(self) -> list[str]:
+        args = self.args
+        if args.model_gin_config is not None or self.begin is None:
+            flags = ["--model_gin_config", args.model_gin_config]
+        else:
+            flags = ["--model_gin_config", str(self._kept("begin.gin", self.begin.config))]
+        if args.train_gin_config is not None:
+            flags += ["--train_gin_config", args.train_gin_config]
+        return flags + [text for override in args.gin_override for text in ("--gin_override", override)]
+
+    def _kept(self, name: str, text: str) -> Path:
+        path = self.out / name
+        with written_whole(path) as staged:
+            staged.write_text(text, encoding="utf-8")
+        return path
+
+
+def _folder_name(step: Step) -> str:
+    return f"round_{step.round}"
+
+
+def count_battles(folder: Path) -> int:
+    """The battles with at least one view in the folder."""
+    return len(_views(folder))
+
+
+def drop_half_recorded(folder: Path, agent: str, *, both_views: bool) -> None:
+    """Puts a folder of battles in order after a kill: battles with one view of two are deleted, to be played again.
+
+    Args:
+        folder: may be missing.
+        agent: the name of whom both views are recorded where it plays against itself.
+        both_views: both views of all battles are recorded.
+    """
+    put_in_order(folder)
+    # Showdown's names are short: of a long one nobody can tell whether it is this agent's, and its battles stay
+    own = "".join(char for char in agent if char.isascii() and char.isalnum()) + "-"
+    for (path, name), *others in _views(folder).values():
+        against_itself = name.player.startswith(own) and name.opponent.startswith(own)
+        if not others and (both_views or against_itself):
+            path.unlink()
+
+
+def _views(folder: Path) -> "dict[str, list[tuple[Path, BattleFileName]]]":
+    """Battle -> its files."""
+    from gemma_metamon.battle.replays import BattleFileName, is_battle_file
+
+    views = defaultdict(list)
+    for path in folder.glob("*.json.lz4"):
+        if is_battle_file(path.name):
+            name = BattleFileName.parse(path.name)
+            views[name.battle_id].append((path, name))
+    return views
