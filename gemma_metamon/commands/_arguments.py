@@ -51,6 +51,28 @@ def require_seed(args: argparse.Namespace) -> None:
         raise ConfigError(f"--seed {args.seed}; it must be within 0 to {2**32 - 1}")
 
 
+MAX_NAME_BYTES = 200
+"""A file system takes 255; ours add a suffix to some names."""
+
+
+def require_name(flag: str, *names: str) -> None:
+    """Raises ConfigError for a value of this flag that cannot name a file or folder within another one."""
+    for name in names:
+        if not name.strip() or name in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
+            wanted = "it names a folder: letters, digits, '-', '_', '.', and no '/'"
+            raise ConfigError(f"--{flag} {name!a}; {wanted}")
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ConfigError(f"--{flag} {name[:20]!a}...; its {len(name.encode())} bytes are above {MAX_NAME_BYTES}")
+
+
+def require_unicode(flag: str, path: Path) -> None:
+    """Raises ConfigError for a path, the value of this flag, with bytes outside UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--{flag} {str(path)!a} is not UTF-8; name another folder") from error
+
+
 def require_websocket(args: argparse.Namespace) -> None:
     """Raises ConfigError for a --server that is no websocket's address."""
     if args.server is not None and not args.server.startswith(("ws://", "wss://")):

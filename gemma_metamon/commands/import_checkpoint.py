@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments
+from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments, require_name
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.training import checkpoints
     from gemma_metamon.upstream import interchange
 
+    require_name("run_name", args.run_name)
     beside = interchange.read_description(args.file)
     epoch = interchange.epoch_of(args.file) if args.ckpt is None else args.ckpt
     if epoch is None or epoch < 0:
