@@ -73,9 +73,9 @@ def said_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("file/out", "File exists|no folder|[Nn]ot a directory"),
         ("x" * 300, "[Ff]ile name too long|no folder"),
-        ("caf\udce9", r"caf\\xe9 is no text: it holds bytes that are no UTF-8"),
+        ("caf\udce9", r"caf\\xe9 is not UTF-8; name another folder or file"),
         ("a\nb", r"a\\nb: a file or folder of such a name is neither read nor made"),
-        ("zero\0byte", "is no text"),
+        ("zero\0byte", "holds a zero byte"),
         ("", "'' is empty; give a value"),
     ],
 )
@@ -209,9 +209,7 @@ def test_a_name_outside_utf8_is_told_as_bytes() -> None:
     command = [sys.executable.encode(), b"-m", b"gemma_metamon", b"inspect", b"caf\xe9.json"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == (
-        b"gemma-metamon inspect: caf\\xe9.json is no text: it holds bytes that are no UTF-8, or a zero byte\n"
-    )
+    assert done.stderr == (b"gemma-metamon inspect: caf\\xe9.json is not UTF-8; name another folder or file\n")
 
 
 @pytest.mark.parametrize("command", ["collect", "evaluate", "improve"])

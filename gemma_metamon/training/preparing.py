@@ -23,6 +23,8 @@ from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_batt
 from gemma_metamon.training.shards import Shard, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
+    STORE,
+    WORDS,
     FormatPlan,
     hash_lines,
     is_store,
@@ -96,9 +98,8 @@ def prepare(
         GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
     """
     names = {name: [path.name for path in find_battles(source, [name])] for name in dict.fromkeys(formats)}
-    if root.is_file() or (root.is_dir() and not is_store(root) and any(root.iterdir())):
-        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
     try:
+        _require_free(root)
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=0):
             plans = _plan(root, view, names, shard_battles)
@@ -118,6 +119,14 @@ def prepare(
             f"{root} cannot be written ({error}); make room or choose another --out, then run the command again: "
             "finished shards are kept"
         ) from error
+
+
+def _require_free(root: Path) -> None:
+    """Raises ConfigError unless the folder is new, empty, a store, or what one that was stopped at once has left."""
+    begun = {LOCK, WORDS, *(f".{name}.part" for name in (WORDS, STORE))}
+    strange = root.is_dir() and not is_store(root) and any(path.name not in begun for path in root.iterdir())
+    if root.is_file() or strange:
+        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
 
 
 def _deal(root: Path, folder: Path, names: Sequence[str], plan: FormatPlan) -> list[ShardTask]:
