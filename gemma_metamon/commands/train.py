@@ -20,6 +20,7 @@ from gemma_metamon.commands._arguments import (
     require_share,
     require_unicode,
 )
+from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, take_over
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -260,7 +261,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         evaluations = None
         if state.is_main_process:
             evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
-        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint)
+        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint, raise_if_ended)
     if state.is_main_process:
         _report_data(dataset)
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
