@@ -213,6 +213,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
     logger.info("%s", config)
+    logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum))
     if plan.warning is not None and state.is_main_process:
         logger.warning("%s", plan.warning)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
