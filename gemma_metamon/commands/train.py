@@ -19,6 +19,7 @@ from gemma_metamon.commands._arguments import (
     require_seed,
     require_share,
 )
+from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, take_over
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -211,6 +212,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
     logger.info("%s", config)
+    logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum))
     if plan.warning is not None and state.is_main_process:
         logger.warning("%s", plan.warning)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
@@ -259,7 +261,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         evaluations = None
         if state.is_main_process:
             evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
-        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint)
+        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint, raise_if_ended)
     if state.is_main_process:
         _report_data(dataset)
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")

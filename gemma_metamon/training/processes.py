@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
@@ -25,14 +26,24 @@ def join() -> PartialState:
             "accelerate launch was asked for several processes and started one, as it does on a CPU; "
             f"start them with `{TORCHRUN}`"
         )
-    state = PartialState()
+    # without it accelerate looks for GPUs, and where there are none leaves every process to itself
+    state = PartialState(cpu=not torch.accelerator.is_available())
     asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
     if state.num_processes != asked:
         raise ConfigError(
             f"{asked} processes were asked for, and {state.num_processes} would train (on {state.device.type}); "
-            f"start them with `{TORCHRUN}`, on a CPU with ACCELERATE_USE_CPU=true in the environment"
+            f"start them with `{TORCHRUN}`"
         )
     return state
+
+
+def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
+    """How many processes train, on what, and the battles of an update of all together."""
+    n = state.num_processes
+    return (
+        f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
+        f"batches x {n} processes = {batch_size * grad_accum * n} battles an update"
+    )
 
 
 def on_main_process(state: PartialState, work: Callable[[], None]) -> None:

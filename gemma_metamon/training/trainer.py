@@ -127,10 +127,16 @@ class Trainer:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
         checkpoints.load_weights(self.bare_agent, folder)
 
-    def train(self, tracker: Tracker, on_checkpoint: Callable[[Path], None] | None = None) -> None:
+    def train(
+        self,
+        tracker: Tracker,
+        on_checkpoint: Callable[[Path], None] | None = None,
+        on_update: Callable[[], None] | None = None,
+    ) -> None:
         """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
 
-        The main process calls on_checkpoint with the folder of each trained one; training waits until it returns.
+        The main process calls on_checkpoint with the folder of each trained one, and every process on_update after each
+        update; training waits until they return, and ends with what they raise.
 
         Raises GemmaMetamonError where the numbers stop being finite, or a process that reads battles was killed; the
         checkpoints before are whole.
@@ -139,7 +145,7 @@ class Trainer:
             self._save()
         for _ in range(self.epoch, self.schedule.epochs):
             with _reader_failures(self.run_dir):
-                self._train_epoch(tracker)
+                self._train_epoch(tracker, on_update)
             self.epoch += 1
             if not self.guard.weights_are_sound():
                 raise self._spoiled()
@@ -148,7 +154,7 @@ class Trainer:
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
 
-    def _train_epoch(self, tracker: Tracker) -> None:
+    def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes
         draws_of_update = schedule.grad_accum * schedule.batch_size * world
         n_draws = schedule.steps_per_epoch * draws_of_update
@@ -187,6 +193,8 @@ class Trainer:
                     progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
                     if self.accelerator.is_main_process:
                         tracker.log(self.updates, metrics)
+                if on_update is not None:
+                    on_update()
         self.draws += n_draws
 
     def _learn(self, batch: Batch, meter: Meter) -> None:
