@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import descendants, eventually, is_running
 from small_agent import BATTLES, TINY
 
 from gemma_metamon.commands import main
@@ -31,28 +31,6 @@ ENDS = {
     "ladder": (signal.SIGTERM, "told to end: stopping at once", 130),
     "improve": (signal.SIGTERM, "gemma-metamon improve: ended by SIGTERM", 143),
 }
-
-
-def eventually(claim: Callable[[], object], timeout_s: float = 120) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def descendants(pid: int) -> list[int]:
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [found for child in map(int, text.split()) for found in (child, *descendants(child))]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def hear_ctrl_c() -> None:
