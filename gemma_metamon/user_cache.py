@@ -3,6 +3,7 @@
 Everything in it can be deleted at any time and is then made again. GEMMA_METAMON_CACHE names another folder.
 """
 
+import glob
 import os
 import shutil
 import sys
@@ -44,11 +45,17 @@ def make_once(folder: Path, make: Callable[[Path], None], *, timeout_s: float) -
         with FileLock(lock, timeout=timeout_s):
             if folder.is_dir():  # made by another process while this one waited
                 return folder
+            for left in folder.parent.glob(f".{glob.escape(folder.name)}-*"):  # by one that was killed
+                shutil.rmtree(left)
             staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
             try:
                 make(staged)
                 staged.chmod(0o755)  # mkdtemp's folder is closed to others
                 staged.rename(folder)
+            except OSError as error:
+                if error.errno is not None and error.filename is None:  # a full disk's does not say where
+                    error.filename = str(folder)
+                raise
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
     except Timeout as error:

@@ -6,6 +6,7 @@ the same name next, or by `put_in_order`.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,12 @@ def append_whole(path: Path, text: str) -> None:
             _name_file(error, path)
             file.truncate(size)
             raise
+
+
+def as_os_error(error: Exception, path: Path) -> OSError:
+    """What a library that is written in Rust says of a disk, "... (os error 28)", as Python says it."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else OSError(f"{path}: {error}")
 
 
 def put_in_order(folder: Path) -> None:

@@ -57,7 +57,8 @@ def improve_command(run_dir: Path, out: Path, rounds: int) -> list[str]:
     command += ["--rounds", str(rounds), "--battles_per_round", str(PER_ROUND), "--steps_per_round", "2"]
     command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", str(PER_PAIR)]
     command += ["--batch_size_per_gpu", "2", "--max_turns", "8", "--record_opponents", "--device", "cpu"]
-    return [sys.executable, "-m", "gemma_metamon", *command, "--workers", "2", "--out", str(out)]
+    command += ["--workers", "2", "--dloader_workers", "1", "--out", str(out)]
+    return [sys.executable, "-m", "gemma_metamon", *command]
 
 
 def finished_steps(out: Path) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from small_agent import TINY, train_command
 from gemma_metamon.commands import main
 from gemma_metamon.commands._file_errors import explain_os_error, printable
 from gemma_metamon.showdown.ladder_results import BattleLog, Results
+from gemma_metamon.user_cache import VARIABLE
 from gemma_metamon.whole_files import append_whole
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -71,9 +73,9 @@ def said_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("file/out", "File exists|no folder|[Nn]ot a directory"),
         ("x" * 300, "[Ff]ile name too long|no folder"),
-        ("caf\udce9", r"caf\\xe9 is no text: it holds bytes that are no UTF-8"),
+        ("caf\udce9", r"caf\\xe9 is not UTF-8; name another folder or file"),
         ("a\nb", r"a\\nb: a file or folder of such a name is neither read nor made"),
-        ("zero\0byte", "is no text"),
+        ("zero\0byte", "holds a zero byte"),
         ("", "'' is empty; give a value"),
     ],
 )
@@ -154,6 +156,43 @@ def test_a_disk_that_fills_up_leaves_whole_files(writer: str, run: Path, tmp_pat
             assert all("|win|" in (place / "out" / battle["log"]).read_text() for battle in battles)
 
 
+@needs_node
+@pytest.mark.parametrize("cache", ["a file", "full", "read-only"])
+def test_a_cache_that_takes_nothing_is_one_sentence(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("whole")
+    disks = {
+        "a file": lambda: nullcontext(tmp_path / "file"),
+        "full": lambda: disk_with_room(tmp_path / "disk", 0),
+        "read-only": lambda: read_only_disk(tmp_path / "disk"),
+    }
+    with disks[cache]() as place:
+        monkeypatch.setenv(VARIABLE, str(place / "cache"))
+        for command in (["showdown", "start"], ["ladder", "--username", "Anna", "--player", "RandomPlayer"]):
+            monkeypatch.chdir(tmp_path)
+            assert str(place) in said_of(command, capsys)
+
+
+@pytest.mark.parametrize("command", [["inspect", "{}"], ["explain", "{}", "--run_dir", "{}"], ["report", "{}/x"]])
+def test_an_input_that_is_a_folder_or_too_long_is_one_sentence(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (tmp_path, tmp_path / ("x" * 300)):
+        said_of([part.format(place) for part in command], capsys)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="closed to all but root; not run as root")
+@pytest.mark.parametrize("writer", WRITERS)
+@needs_node
+def test_a_folder_without_permission_is_one_sentence(
+    writer: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    out = tmp_path / "closed" if writer == "install" else tmp_path / "closed" / "out"
+    assert "ermission denied" in said_of(WRITERS[writer](run, str(out)), capsys)
+
+
 def test_output_that_the_disk_does_not_take_is_one_sentence(tmp_path: Path) -> None:
     with disk_with_room(tmp_path / "disk", 0) as place, (place / "derived.gin").open("w") as out:
         command = [sys.executable, "-m", "gemma_metamon", "configs", "derive", TINY]
@@ -170,9 +209,7 @@ def test_a_name_outside_utf8_is_told_as_bytes() -> None:
     command = [sys.executable.encode(), b"-m", b"gemma_metamon", b"inspect", b"caf\xe9.json"]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == (
-        b"gemma-metamon inspect: caf\\xe9.json is no text: it holds bytes that are no UTF-8, or a zero byte\n"
-    )
+    assert done.stderr == (b"gemma-metamon inspect: caf\\xe9.json is not UTF-8; name another folder or file\n")
 
 
 @pytest.mark.parametrize("command", ["collect", "evaluate", "improve"])

@@ -1,31 +1,26 @@
 """`gemma-metamon improve`: steps that are done once each however often it is stopped, and what comes of them."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from poke_env.player import RandomPlayer
+from processes import descendants, is_running
 from small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
-from gemma_metamon.commands import _rounds, build_parser, main
-from gemma_metamon.commands._ending import TerminatedError
+from gemma_metamon.commands import _round_steps, build_parser, main
 from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
-from gemma_metamon.commands._rounds import Journal, Step, carry_out
-from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.commands._rounds import Step
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.showdown.baselines import user_name
 from gemma_metamon.showdown.contestants import Contestant
@@ -34,8 +29,6 @@ from gemma_metamon.showdown.legs import PairResult
 from gemma_metamon.showdown.ratings import rate
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.training import checkpoints
-
-STEPS = [Step(number, name) for number in (1, 2) for name in ("collect", "prepare", "train", "evaluate")]
 
 
 def improve_command(out: Path, *extra: str) -> list[str]:
@@ -52,166 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_dir / "run"
 
 
-# --- steps ---------------------------------------------------------------------------------------------------------
-
-
-class StoppedError(Exception):
-    pass
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.sampled_from(["stopped before", "stopped after", "done"]), max_size=30))
-def test_however_often_it_is_stopped_the_steps_finish_once_each_and_in_order(
-    tmp_path_factory: pytest.TempPathFactory, fates: list[str]
-) -> None:
-    path = tmp_path_factory.mktemp("improve") / "improve.json"
-    worked: list[Step] = []
-
-    def work(step: Step) -> None:
-        fate = fates.pop(0) if fates else "done"
-        if fate == "stopped before":
-            raise StoppedError
-        worked.append(step)
-        if fate == "stopped after":  # the step's files are there, but nothing says so
-            raise StoppedError
-
-    for _ in range(100):
-        journal = Journal(path, {"format": "gen1ou"})
-        try:
-            carry_out(STEPS, journal, work)
-        except StoppedError:
-            continue
-        break
-    assert list(Journal(path, {"format": "gen1ou"}).seconds) == STEPS
-    assert list(dict.fromkeys(worked)) == STEPS
-
-
-def test_more_rounds_go_on_after_the_last(tmp_path: Path) -> None:
-    worked: list[Step] = []
-    for rounds in (1, 2):
-        carry_out([s for s in STEPS if s.round <= rounds], Journal(tmp_path / "improve.json", {}), worked.append)
-    assert worked == STEPS
-
-
-def sleep_as_child(arguments: list[str], lock: Path) -> None:
-    time.sleep(600)
-
-
-def sleep_whatever_comes(arguments: list[str], lock: Path) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
-
-
-@pytest.mark.parametrize("work", [sleep_as_child, sleep_whatever_comes])
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), TerminatedError(signal.SIGTERM)])
-def test_an_interrupt_ends_the_step_that_is_worked_on(
-    work: Any, interrupt: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def end(*_: object) -> None:
-        raise interrupt
-
-    monkeypatch.setattr(_rounds, "_work_as_child", work)
-    monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.5)
-    before = signal.signal(signal.SIGUSR1, end)
-    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGUSR1]).start()
-    try:
-        with pytest.raises(type(interrupt)):
-            _rounds.run_command([], STEPS[0], tmp_path)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    for child in multiprocessing.active_children():
-        child.join(10)
-    assert multiprocessing.active_children() == []
-
-
-WORK = """
-import sys, threading, time
-from pathlib import Path
-from gemma_metamon.commands import _rounds
-folder = Path(sys.argv[1])
-with _rounds.only_worker(folder):
-    _rounds.run_command(["--version"], _rounds.Step(1, "train"), folder)
-"""
-HOLD = """
-import sys, time
-from filelock import FileLock
-with FileLock(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
-
-
-@pytest.mark.parametrize(("held_s", "waits_s", "goes_on"), [(1.0, 60, True), (600.0, 0.5, False)])
-def test_it_waits_for_the_step_that_a_killed_process_has_left(
-    held_s: float, waits_s: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), str(held_s)]
-    monkeypatch.setattr(_rounds, "ORPHAN_TIMEOUT_S", waits_s)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as orphan:
-        assert orphan.stdout is not None
-        assert orphan.stdout.readline() == "held\n"
-        if goes_on:
-            with _rounds.only_worker(tmp_path):
-                assert orphan.wait(10) == 0
-        else:
-            with pytest.raises(GemmaMetamonError, match="another process works in"), _rounds.only_worker(tmp_path):
-                pass
-        orphan.kill()
-
-
-def test_a_step_whose_process_is_killed_before_it_begins_does_nothing(tmp_path: Path) -> None:
-    held = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), "600"]
-    command = [sys.executable, "-c", WORK, str(tmp_path)]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as parent,
-        (tmp_path / "said").open("w") as said,
-    ):
-        assert parent.stdout is not None
-        while "$ gemma-metamon --version" not in parent.stdout.readline():
-            pass
-        with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as rival:  # the step waits for its lock
-            assert rival.stdout is not None
-            rival.stdout.readline()
-            (step,) = eventually(lambda: children(parent.pid)[-1:])
-            parent.kill()
-            rival.kill()
-        said.write(parent.stdout.read())
-    eventually(lambda: not is_running(step))
-    assert "gemma-metamon 0" not in (tmp_path / "said").read_text()
-
-
-def eventually(claim: Any, timeout_s: float = 30) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := claim()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-def test_the_first_step_that_was_stopped_is_not_gone_on_with_under_other_settings(tmp_path: Path) -> None:
-    path = tmp_path / "improve.json"
-
-    def stop(step: Step) -> None:
-        raise StoppedError
-
-    with pytest.raises(StoppedError):
-        carry_out(STEPS, Journal(path, {"format": "gen1ou"}), stop)
-    with pytest.raises(ConfigError, match="was begun with --format gen1ou, and now it is gen9ou"):
-        Journal(path, {"format": "gen9ou"})
-
-
-def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
-    path = tmp_path / "improve.json"
-    Journal(path, {"format": "gen1ou", "opponents": ["A", "B"]}).finish(STEPS[0], 1.0)
-    with pytest.raises(ConfigError, match=r"was begun with --opponents A B, and now it is A; give the same again"):
-        Journal(path, {"format": "gen1ou", "opponents": ["A"]})
-
-
-def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "improve.json"
-    path.write_text('{"settings": {}, "finished": [{"round": 1}]}')
-    with pytest.raises(DataError, match=r"improve\.json is damaged"):
-        Journal(path, {})
+# --- steps ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None:
@@ -254,6 +88,38 @@ def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> 
     touch_battle(tmp_path, "1", (user_name("self-playing@1"), user_name("self-playing@2")))
     drop_half_recorded(tmp_path, "self-playing@2", both_views=False)
     assert count_battles(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "commands"),
+    [
+        ([], ["evaluate --players"]),
+        (["battles.jsonl"], ["evaluate --players"]),
+        (["results.json"], ["report"]),
+        (["results.json", "report.html"], []),
+    ],
+)
+def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
+    there: list[str], commands: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "evaluations" / "round_1"
+    folder.mkdir(parents=True)
+    done = evaluation(("out@1", "Rival", 6, 4))
+    for name in there:
+        (folder / name).write_text(json.dumps(done))
+    ran: list[str] = []
+
+    def run_command(arguments: list[str], step: Step, out: Path) -> None:
+        ran.append(" ".join(arguments))
+        if arguments[0] == "evaluate":
+            assert not folder.exists()
+            folder.mkdir()
+            (folder / "results.json").write_text(json.dumps(done))
+
+    monkeypatch.setattr(_round_steps, "run_command", run_command)
+    args = build_parser().parse_args(improve_command(tmp_path / "out", "--model_gin_config", TINY))
+    Rounds(args, None).work(Step(1, "evaluate"))
+    assert [said.startswith(command) for said, command in zip(ran, commands, strict=True)] == [True] * len(commands)
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------
@@ -376,18 +242,6 @@ def finished(out: Path) -> list[tuple[int, str]]:
     return [(e["round"], e["step"]) for e in json.loads(path.read_text())["finished"]] if path.exists() else []
 
 
-def children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -403,7 +257,7 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_p
             while process.poll() is None and finished(out) == before:
                 time.sleep(0.02)
             if process.poll() is None:
-                own = children(process.pid)
+                own = descendants(process.pid)
                 process.send_signal(signal.SIGKILL)
                 kills += 1
             returned = process.wait(60)
@@ -443,6 +297,19 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_p
     assert stores in said
     pool = f"--players {out}/out@1 --opponents {out}/out@1 {out}/out@0 RandomPlayer"
     assert pool in said
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[1] / "scripts" / "kill_improve.py"
+    command = [sys.executable, str(script), "--kills", "3", "--rounds", "1", "--out", str(tmp_path / "kills")]
+    done = subprocess.run([*command, "--run_dir", str(trained)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kills"], result["complaints"]) == (3, 0)
 
 
 @pytest.mark.slow

@@ -189,7 +189,7 @@ def test_an_imported_agent_plays_the_same_and_does_not_resume(
     assert torch.equal(policy_of(tmp_path / "imported", batch), policy_of(trained_run, batch))
     resume = train_command(tmp_path, "--ckpt", "1", "--epochs", "2", run_name="imported", training="binary_maxq_rl.gin")
     assert main(resume) == 1
-    assert "an imported one brings no optimizer state" in capsys.readouterr().err
+    assert "cannot be resumed: it has no training.safetensors" in capsys.readouterr().err
 
 
 def test_a_file_without_our_description_needs_the_flags(

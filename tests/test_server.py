@@ -69,6 +69,20 @@ def test_half_made_folder_is_never_seen(tmp_path: Path) -> None:
     assert [path.name for path in made.iterdir()] == ["whole"]
 
 
+def test_what_a_killed_maker_left_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.user_cache import make_once\n"
+        "def make(folder):\n"
+        "    (folder / 'half').touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "make_once(Path(sys.argv[1]), make, timeout_s=30)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "thing")], check=False)
+    assert [path.name for path in tmp_path.rglob("half")] == ["half"]
+    make_once(tmp_path / "thing", lambda folder: (folder / "whole").touch(), timeout_s=30)
+    assert {path.name for path in tmp_path.iterdir()} <= {"thing", ".thing.lock"}
+
+
 def test_two_processes_make_a_folder_once(tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom gemma_metamon.user_cache import make_once\n"
@@ -216,6 +230,37 @@ def test_background_server_is_started_seen_and_stopped(own_cache: Path, capsys: 
     assert not server.answers(port)
     assert command("status") == (3, [])
     assert command("stop") == (0, [])
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_background_server_whose_start_was_killed_is_ended_by_the_next_command(own_cache: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.showdown import server\n"
+        f"server.ensure_installed = lambda: Path({str(server.ensure_installed())!r})\n"
+        "wait = server._wait_until_ready\n"
+        "def killed(process, port, *rest):\n"
+        "    wait(process, port, *rest)\n"
+        "    print(port, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "server._wait_until_ready = killed\n"
+        "server.start_background()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    port = int(done.stdout)
+    assert server.answers(port)
+    assert server.background_servers() == []
+    assert eventually(lambda: not server.answers(port))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"port": 1}', '{"starting": 4194305}'])
+def test_what_is_no_servers_state_is_forgotten(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    (tmp_path / "servers").mkdir()
+    (tmp_path / "servers" / "8000.json").write_text(content)
+    assert server.background_servers() == []
+    assert list((tmp_path / "servers").iterdir()) == []
 
 
 @pytest.mark.server

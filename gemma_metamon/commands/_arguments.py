@@ -58,6 +58,20 @@ def require_seed(args: argparse.Namespace) -> None:
         raise ConfigError(f"--seed {args.seed}; it must be within 0 to {2**32 - 1}")
 
 
+MAX_NAME_BYTES = 200
+"""A file system takes 255; ours add a suffix to some names."""
+
+
+def require_name(flag: str, *names: str) -> None:
+    """Raises ConfigError for a value of this flag that cannot name a file or folder within another one."""
+    for name in names:
+        if not name.strip() or name in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
+            wanted = "it names a folder: letters, digits, '-', '_', '.', and no '/'"
+            raise ConfigError(f"--{flag} {name!a}; {wanted}")
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ConfigError(f"--{flag} {name[:20]!a}...; its {len(name.encode())} bytes are above {MAX_NAME_BYTES}")
+
+
 def require_websocket(args: argparse.Namespace) -> None:
     """Raises ConfigError for a --server that is no websocket's address."""
     if args.server is not None and not args.server.startswith(("ws://", "wss://")):
@@ -70,13 +84,6 @@ def require_format(args: argparse.Namespace) -> None:
         meant = re.sub("[^a-z0-9]", "", args.format.lower())
         near = f"; did you mean {meant}?" if meant else ""
         raise ConfigError(f"--format {args.format!r}; expected small letters and digits, such as gen1ou{near}")
-
-
-def require_name(args: argparse.Namespace, flag: str) -> None:
-    """Raises ConfigError where this flag's value cannot name a folder in another one."""
-    name = getattr(args, flag)
-    if not name.strip() or name in (".", "..") or not name.isprintable() or any(char in name for char in "/\\"):
-        raise ConfigError(f"--{flag} {name!r}; it names a folder: give letters and digits, no path")
 
 
 def make_folder(folder: Path, flag: str) -> None:
@@ -113,15 +120,21 @@ def require_place(path: Path, flag: str) -> None:
 
 def check_texts(arguments: Sequence[str]) -> None:
     """Raises ConfigError for the first argument that is empty, as by a variable that is not set, or no text."""
-    flag = "an argument"
+    flag = ""
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if argument.startswith("--"):
-            flag = name
-        if not argument or (argument.startswith("--") and equals and not value):
-            raise ConfigError(f"{flag} '' is empty; give a value, or leave it out")
-        if "\0" in argument or any("\ud800" <= char <= "\udfff" for char in argument):
-            raise ConfigError(f"{printable(argument)} is no text: it holds bytes that are no UTF-8, or a zero byte")
+            flag, value = f"{name} ", value if equals else argument
+        else:
+            value = argument
+        if not value:
+            raise ConfigError(f"{flag or 'an argument '}'' is empty; give a value, or leave it out")
+        if "\0" in value:
+            raise ConfigError(f"{flag}{printable(value)} holds a zero byte; name another folder or file")
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise ConfigError(f"{flag}{printable(value)} is not UTF-8; name another folder or file")
+        if not argument.startswith("--") or equals:
+            flag = ""  # that was its value
 
 
 def check_paths(args: argparse.Namespace) -> None:

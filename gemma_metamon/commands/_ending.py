@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_came: list[int] = []  # in the block that is running
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -25,24 +26,36 @@ class TerminatedError(KeyboardInterrupt):
 def ended_by_signals() -> Iterator[None]:
     """In the block the first of these signals raises TerminatedError, and further ones change nothing.
 
-    A signal that is ignored stays so (`nohup`), and so does everything where this is not the main thread.
+    Ctrl-C raises KeyboardInterrupt, however often. A signal that is ignored stays so (`nohup`), and so does everything
+    where this is not the main thread.
     """
-    ended = False
-
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal ended
-        if not ended:
-            ended = True
-            raise TerminatedError(number)
-
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-    caught = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    caught = {number: handler for number, handler in before.items() if handler in ours}
     for number in caught:
-        signal.signal(number, end)
+        signal.signal(number, _end)
     try:
         yield
     finally:
         for number, handler in caught.items():
             signal.signal(number, handler)
+        if caught:
+            _came.clear()
+
+
+def raise_if_ended() -> None:
+    """Raises again what a signal raised in the block and was lost: Python ignores what is raised in a destructor."""
+    if _came:
+        raise _error(_came[-1])
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    _came.append(number)
+    if number == signal.SIGINT or len(_came) == 1:
+        raise _error(number)
+
+
+def _error(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else TerminatedError(number)

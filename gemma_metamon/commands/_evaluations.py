@@ -4,6 +4,7 @@ The process is `gemma-metamon evaluate`: training needs no server, and an evalua
 runs at low priority and in one thread, so as to leave training its processors.
 """
 
+import argparse
 import contextlib
 import json
 import logging
@@ -16,7 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from gemma_metamon.commands._arguments import require_at_least_one
+from gemma_metamon.extras import require_extra
+
+if TYPE_CHECKING:
+    from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +164,46 @@ class Evaluations:
         self.done += 1
         wins = ", ".join(f"{pair['win_rate']:.0%} against {pair['opponent']}" for pair in result["pairs"])
         logger.info("epoch %d wins %s in %s (%.0f s)", epoch, wins, battle_format, time.monotonic() - started)
+
+
+def check_evaluation(args: argparse.Namespace) -> None:
+    """Raises for what would make every evaluation fail."""
+    require_at_least_one(args, "eval_every", "eval_battles")
+    if not args.eval_gens:
+        return
+    require_extra("battle", "--eval_gens")
+    from gemma_metamon.showdown.baselines import player_class
+    from gemma_metamon.showdown.installation import find_node
+    from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.training.checkpoints import usable_device
+
+    usable_device(args.eval_device)
+    for opponent in args.eval_opponents:
+        player_class(opponent)
+    for battle_format in _eval_formats(args):
+        load_teams(battle_format)
+    find_node()
+
+
+def _eval_formats(args: argparse.Namespace) -> list[str]:
+    return [f"gen{gen}ou" for gen in args.eval_gens]
+
+
+def start_evaluations(
+    args: argparse.Namespace, run_dir: Path, tracker: "Tracker"
+) -> contextlib.AbstractContextManager["Evaluations | None"]:
+    """Of the flags of `train`; nothing where they ask for none."""
+    if not args.eval_gens:
+        return contextlib.nullcontext()
+    plan = EvaluationPlan(
+        every=args.eval_every,
+        last_epoch=args.epochs,
+        formats=_eval_formats(args),
+        opponents=args.eval_opponents,
+        battles=args.eval_battles,
+        device=args.eval_device,
+    )
+    return Evaluations(run_dir, plan, tracker.log_evaluation)
 
 
 def _start(command: list[str], device: str) -> "subprocess.Popen[str]":

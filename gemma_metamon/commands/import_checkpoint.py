@@ -46,11 +46,11 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    require_name(args, "run_name")
     from gemma_metamon.training import checkpoints
     from gemma_metamon.upstream import interchange
     from gemma_metamon.whole_files import written_whole
 
+    require_name("run_name", args.run_name)
     beside = interchange.read_description(args.file)
     epoch = interchange.epoch_of(args.file) if args.ckpt is None else args.ckpt
     if epoch is None or epoch < 0:

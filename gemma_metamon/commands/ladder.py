@@ -55,7 +55,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--username", required=True, help="at most 18 characters; on pokeagent it begins with PAC")
     parser.add_argument("--password", action=_NoPassword, nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("--password_file", type=Path, help="its first line (default: the variable SHOWDOWN_PASSWORD)")
-    parser.add_argument("--login_server", help="the address that vouches for names (default: Showdown's own)")
+    parser.add_argument("--login_server", help="https://... that vouches for names (default: Showdown's own)")
     parser.add_argument(
         "--i_have_permission",
         action="store_true",
@@ -264,6 +264,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
     def terminate(*_: Any) -> None:
         ladder.stop()
         ladder.stop()
+        print("told to end: stopping at once", file=sys.stderr)
 
     for which, act in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
         try:

@@ -11,6 +11,7 @@ from gemma_metamon.commands._arguments import (
     add_tokenizer_argument,
     load_vocabulary,
     require_at_least_one,
+    require_name,
     require_share,
 )
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
@@ -60,6 +61,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "workers", "shard_battles")
+    require_name("formats", *(args.formats or []))
     require_share(args, "max_set_aside")
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")

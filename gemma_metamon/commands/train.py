@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,23 @@ from gemma_metamon.commands._arguments import (
     load_vocabulary,
     make_folder,
     require_at_least_one,
+    require_name,
     require_not_negative,
     require_seed,
     require_share,
 )
+from gemma_metamon.commands._ending import raise_if_ended
+from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
+from gemma_metamon.commands._run_folder import check_run_folder, take_over
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.commands._evaluations import Evaluations
+    from gemma_metamon.configs import ResolvedConfig
     from gemma_metamon.text.view import BattleView
     from gemma_metamon.training.checkpoints import RunIdentity
     from gemma_metamon.training.dataset import BattleDataset, Battles
-    from gemma_metamon.training.tracking import Tracker
+    from gemma_metamon.training.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +99,9 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     length.add_argument("--ckpt", type=int, help="go on after this epoch's checkpoint of the same run")
     length.add_argument(
+        "--discard_later", action="store_true", help="with --ckpt: move what came after it into RUN/discarded/"
+    )
+    length.add_argument(
         "--init_from", metavar="RUN_DIR[@EPOCH]", help="begin with the weights of this checkpoint of another run"
     )
     length.add_argument("--seed", type=int, default=0, help="of weights, dropout and battles (default: %(default)s)")
@@ -126,8 +133,32 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    _check_numbers(args)
+    _check_flags(args)
+    from gemma_metamon.training.run_folder import how_to_go_on, writing_in
+
     run_dir = args.save_dir / args.run_name
+    try:
+        with writing_in(run_dir):
+            return _train(args, run_dir, _plan(args, run_dir))
+    except KeyboardInterrupt:
+        logger.info("%s", how_to_go_on(run_dir))
+        raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be trained, on what; `warning` is what to say of it."""
+
+    experiment: "Experiment"
+    resolved: "ResolvedConfig"
+    identity: "RunIdentity"
+    dataset: "BattleDataset"
+    held_out: "Battles"
+    warning: str | None
+
+
+def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
+    """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
     import torch
 
     from gemma_metamon import configs
@@ -136,7 +167,6 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.training import checkpoints, tracking
     from gemma_metamon.training.experiment import Experiment, returns_beyond_bins
     from gemma_metamon.training.sizes import require_memory
-    from gemma_metamon.training.trainer import Schedule, Trainer
 
     view = BattleView.from_names(
         obs_space=args.obs_space,
@@ -153,125 +183,101 @@ def run(args: argparse.Namespace) -> int:
     identity = checkpoints.identify(view)
     if args.log:
         tracking.require_wandb()
-    _check_run_folder(args, run_dir, identity)
+    check_run_folder(args, run_dir, identity)
     if args.init_from is not None:
         checkpoints.require_fit(agent, checkpoints.find_named(args.init_from))
-    _check_evaluation(args)
+    check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(
         configs.bound_value("GemmaTstepEncoder", "model_name"), configs.bound_value("GemmaTstepEncoder", "pretrained")
     )
+    return Plan(
+        experiment=experiment,
+        resolved=resolved,
+        identity=identity,
+        dataset=dataset,
+        held_out=held_out,
+        warning=beyond,
+    )
+
+
+def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
+    from gemma_metamon.training import checkpoints, processes, run_folder, tracking
+    from gemma_metamon.training.trainer import Schedule, Trainer
+
+    state = processes.join()
+    dataset, config = plan.dataset, plan.resolved.text
+    if not state.is_main_process:  # the main one says it for all, and keeps the records
+        logging.getLogger().setLevel(logging.WARNING)
+        dataset.set_aside.record = None
     for flag, reason in UNUSED.items():
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
-    logger.info("%s", resolved.text)
-    if beyond is not None:
-        logger.warning("%s", beyond)
-    make_folder(run_dir, "save_dir")
-    dataset.preload()
-    (run_dir / "config.gin").write_text(resolved.text, encoding="utf-8")
+    logger.info("%s", config)
+    logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum))
+    if plan.warning is not None and state.is_main_process:
+        logger.warning("%s", plan.warning)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
-    trainer = Trainer(
-        run_dir=run_dir,
-        experiment=experiment,
-        dataset=dataset,
-        schedule=Schedule(
-            epochs=args.epochs,
-            steps_per_epoch=args.steps_per_epoch,
-            batch_size=args.batch_size_per_gpu,
-            grad_accum=args.grad_accum,
-            seed=args.seed,
-            log_interval=args.log_interval,
-        ),
-        identity=identity,
-        config=resolved.text,
-        settings=settings,
-        held_out=held_out,
-        dloader_workers=args.dloader_workers,
-    )
-    if args.ckpt is not None:
-        trainer.resume(args.ckpt)
-    elif args.init_from is not None:
-        trainer.start_from(checkpoints.find_named(args.init_from))
-    with (
-        tracking.Tracker(run_dir, args.run_name, {**settings, "gin": resolved.bindings}, wandb=args.log) as tracker,
-        _evaluations(args, run_dir, tracker) as evaluations,
-    ):
-        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint)
-    _report_data(dataset)
-    if trainer.accelerator.is_main_process:
+    settings["processes"] = state.num_processes
+    with contextlib.ExitStack() as held:
+
+        def take_folder() -> None:
+            with run_folder.writing_in(run_dir):
+                make_folder(run_dir, "save_dir")
+                held.enter_context(run_folder.alone_in(run_dir))
+                check_run_folder(args, run_dir, plan.identity)  # again: another training may have ended just now
+                take_over(args, run_dir, settings, config)
+
+        processes.on_main_process(state, take_folder)
+        dataset.preload()
+        trainer = Trainer(
+            run_dir=run_dir,
+            experiment=plan.experiment,
+            dataset=dataset,
+            schedule=Schedule(
+                epochs=args.epochs,
+                steps_per_epoch=args.steps_per_epoch,
+                batch_size=args.batch_size_per_gpu,
+                grad_accum=args.grad_accum,
+                seed=args.seed,
+                log_interval=args.log_interval,
+            ),
+            identity=plan.identity,
+            config=config,
+            settings=settings,
+            held_out=plan.held_out,
+            dloader_workers=args.dloader_workers,
+        )
+        if args.ckpt is not None:
+            trainer.resume(args.ckpt)
+        elif args.init_from is not None:
+            trainer.start_from(checkpoints.find_named(args.init_from))
+        tracker = held.enter_context(
+            tracking.Tracker(
+                run_dir,
+                args.run_name,
+                {**settings, "gin": plan.resolved.bindings},
+                wandb=args.log and state.is_main_process,
+            )
+        )
+        evaluations = None
+        if state.is_main_process:
+            evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
+        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint, raise_if_ended)
+    if state.is_main_process:
+        _report_data(dataset)
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
     return 0
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises ConfigError for a flag that cannot work whatever the others are."""
     require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
     require_share(args, "custom_replay_sample_weight", "holdout_share", "max_set_aside")
     require_not_negative(args, "dloader_workers")
     require_seed(args)
-
-
-def _check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
-    from gemma_metamon.training import checkpoints
-
-    if args.init_from is not None:
-        if args.ckpt is not None:
-            raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
-        start = checkpoints.find_named(args.init_from)
-        checkpoints.read_meta(start).identity.require(identity, str(start))
-    there = checkpoints.list_checkpoints(run_dir)
-    if args.ckpt is None:
-        if there:
-            raise ConfigError(
-                f"{run_dir} already holds checkpoints ({', '.join(map(str, there))}); "
-                f"go on with --ckpt {there[-1]}, or choose another --run_name"
-            )
-        return
-    folder = checkpoints.find_checkpoint(run_dir, args.ckpt)
-    checkpoints.read_meta(folder).identity.require(identity, str(folder))
-    if args.epochs <= args.ckpt:
-        raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
-
-
-def _check_evaluation(args: argparse.Namespace) -> None:
-    """Raises for what would make every evaluation fail."""
-    require_at_least_one(args, "eval_every", "eval_battles")
-    if not args.eval_gens:
-        return
-    require_extra("battle", "--eval_gens")
-    from gemma_metamon.showdown.baselines import player_class
-    from gemma_metamon.showdown.installation import find_node
-    from gemma_metamon.showdown.teams import load_teams
-    from gemma_metamon.training.checkpoints import usable_device
-
-    usable_device(args.eval_device)
-    for opponent in args.eval_opponents:
-        player_class(opponent)
-    for battle_format in _eval_formats(args):
-        load_teams(battle_format)
-    find_node()
-
-
-def _eval_formats(args: argparse.Namespace) -> list[str]:
-    return [f"gen{gen}ou" for gen in args.eval_gens]
-
-
-def _evaluations(
-    args: argparse.Namespace, run_dir: Path, tracker: "Tracker"
-) -> "contextlib.AbstractContextManager[Evaluations | None]":
-    from gemma_metamon.commands._evaluations import EvaluationPlan, Evaluations
-
-    if not args.eval_gens:
-        return contextlib.nullcontext()
-    plan = EvaluationPlan(
-        every=args.eval_every,
-        last_epoch=args.epochs,
-        formats=_eval_formats(args),
-        opponents=args.eval_opponents,
-        battles=args.eval_battles,
-        device=args.eval_device,
-    )
-    return Evaluations(run_dir, plan, tracker.log_evaluation)
+    require_name("run_name", args.run_name)
+    require_name("formats", *(args.formats or []))
 
 
 def _open_battles(

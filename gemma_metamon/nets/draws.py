@@ -15,8 +15,12 @@ class Draws:
         self.generator = generator
 
     def action_samples(self, probs: Tensor, num_samples: int) -> Tensor:
-        """Probabilities (B, T, G, A) -> action indices (num_samples, B, T, G) long."""
-        flat = torch.multinomial(probs.flatten(0, -2), num_samples, replacement=True, generator=self.generator)
+        """Probabilities (B, T, G, A) -> action indices (num_samples, B, T, G) long.
+
+        Where they are NaN any action is drawn: the loss is NaN anyway, and is for whoever trains to judge.
+        """
+        drawable = probs.flatten(0, -2).nan_to_num(nan=1.0)  # of NaN torch draws nothing, and CUDA ends the process
+        flat = torch.multinomial(drawable, num_samples, replacement=True, generator=self.generator)
         return flat.T.reshape(num_samples, *probs.shape[:-1])
 
     def critic_subset(self, num_critics: int, shape: tuple[int, ...], device: torch.device) -> Tensor:

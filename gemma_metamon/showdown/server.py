@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from gemma_metamon.errors import DataError, ServerError
+from gemma_metamon.errors import DataError, MissingFileError, ServerError
 from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.showdown.installation import ensure_installed, find_node
 from gemma_metamon.strict_json import read_json_object
@@ -65,35 +66,67 @@ def start_background(port: int | None = None, *, ready_timeout_s: float = READY_
     state = _state_path(chosen)
     if port is not None and state.exists() and answers(port):
         raise ServerError(f"a server started here is already running on port {port}; use it, or stop it first")
-    state.parent.mkdir(parents=True, exist_ok=True)
-    state.write_text("{}", encoding="utf-8")  # the server ends when this file is gone
+    _write_state(state, {"starting": os.getpid()})  # the server ends when this file is gone
     try:
         process, server = _start(str(state), chosen, ready_timeout_s)
+        _children[server.pid] = process
+        _write_state(state, {**asdict(server), "log_path": str(server.log_path)})
     except BaseException:
-        state.unlink()
+        state.unlink(missing_ok=True)
         raise
-    _children[server.pid] = process
-    with written_whole(state) as staged:
-        staged.write_text(json.dumps({**asdict(server), "log_path": str(server.log_path)}), encoding="utf-8")
     return server
 
 
 def background_servers() -> list[Server]:
-    """The servers that `start_background` left running and that answer; forgets those that died."""
+    """The servers that `start_background` left running and that answer.
+
+    Forgets those that died, and ends those whose start was cut off with the process that started them.
+    """
     servers = []
     for path in sorted(_state_path(0).parent.glob("*.json")):
-        state = read_json_object(path)
-        if not state:
-            continue  # being started by another process
-        try:
-            server = Server(port=state["port"], pid=state["pid"], log_path=Path(state["log_path"]))
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path} describes no server ({error!r}); delete it") from error
-        if answers(server.port):
+        state = _read_state(path)
+        if "starting" in state and _is_running(state["starting"]):
+            continue
+        server = _server_of(state)
+        if server is not None and answers(server.port):
             servers.append(server)
         else:
             path.unlink(missing_ok=True)
     return servers
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    with written_whole(path) as staged:
+        staged.write_text(json.dumps(state), encoding="utf-8")
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Empty of a file that is gone or damaged: nobody holds that server any more."""
+    try:
+        return read_json_object(path)
+    except (MissingFileError, DataError):
+        return {}
+
+
+def _server_of(state: dict[str, Any]) -> Server | None:
+    port, pid, log_path = (state.get(name) for name in ("port", "pid", "log_path"))
+    if type(port) is not int or type(pid) is not int or not isinstance(log_path, str):
+        return None
+    return Server(port=port, pid=pid, log_path=Path(log_path))
+
+
+def _is_running(pid: object) -> bool:
+    if type(pid) is not int or not 0 < pid < 2**31:  # of a damaged file
+        return False
+    if os.name == "nt":  # there, asking would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def stop_background(port: int | None = None) -> list[Server]:

@@ -10,7 +10,6 @@ A folder is written under another name and renamed when whole, so a half-written
 
 import json
 import re
-import shutil
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.tensor_files import damaged, fits_type, read_tensors, unfit_moments, unfit_random_states
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.whole_files import as_os_error, written_whole
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 MAX_EPOCH, MAX_COUNT = 10**9, 2**53
@@ -295,7 +294,10 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     random_states: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume."""
+    """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume.
+
+    Raises OSError where it cannot be written.
+    """
     if optimizer is None:
         return write_checkpoint(run_dir, meta, agent.state_dict())
     training = {f"random/{name}": state for name, state in (random_states or {}).items()}
@@ -313,20 +315,30 @@ def write_checkpoint(
         staged.mkdir()
         for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
             if tensors is not None:
-                save_file({key: value.contiguous() for key, value in tensors.items()}, staged / name)
+                _write_tensors(staged / name, tensors)
         meta.write(staged / META)
-        if folder.exists():
-            shutil.rmtree(folder)
     return folder
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    except SafetensorError as error:  # its own name for a full disk, among others
+        raise as_os_error(error, path) from error
+
+
+def require_resumable(folder: Path) -> None:
+    """Raises MissingFileError for a checkpoint that brings no optimizer state: an imported one, or an older 0."""
+    if not (folder / TRAINING).is_file():
+        raise MissingFileError(
+            f"{folder} cannot be resumed: it has no {TRAINING}; begin another run with its weights: "
+            f"--run_name another, and --init_from {folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
+        )
 
 
 def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Restores the optimizer's moments; returns the random states by name. Raises DataError for what cannot be."""
-    if not (folder / TRAINING).is_file():
-        raise MissingFileError(
-            f"{folder} cannot be resumed: it has no {TRAINING} "
-            "(checkpoint 0 is the untrained network, and an imported one brings no optimizer state)"
-        )
+    require_resumable(folder)
     tensors = read_tensors(folder / TRAINING)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

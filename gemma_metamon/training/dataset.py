@@ -133,12 +133,22 @@ class BattleDataset(Dataset[Window]):
         return sum(len(source) for source in self.sources)
 
     def __getitem__(self, number: int) -> Window:
+        _, battle, start = self._draw(number)
+        return take_window(battle, start, self.max_seq_len)
+
+    def describe(self, number: int) -> dict[str, str | int]:
+        """The file of a draw, and the first decision of its window."""
+        drawn, _, start = self._draw(number)
+        return {"file": str(drawn.path if isinstance(drawn, StoredBattle) else drawn), "first_decision": start}
+
+    def _draw(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
         rng = np.random.default_rng((self.seed, number))
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.weights)]
-            battle = self.load(source[int(rng.integers(len(source)))])
+            drawn = source[int(rng.integers(len(source)))]
+            battle = self.load(drawn)
             if battle is not None:
-                return take_window(battle, draw_start(len(battle.rewards), self.max_seq_len, rng), self.max_seq_len)
+                return drawn, battle, draw_start(len(battle.rewards), self.max_seq_len, rng)
 
     def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
         """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""

@@ -3,6 +3,7 @@
 No torch here: the processes of `gemma-metamon prepare` start in a fraction of a second.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -100,7 +101,7 @@ class SetAside:
     """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
 
     `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
-    `record` is a JSON lines file that they are added to.
+    `record` is a JSON lines file that they are added to, unless it has them.
     """
 
     max_share: float
@@ -111,9 +112,18 @@ class SetAside:
     def add(self, path: Path, reason: str) -> None:
         self.reasons[path] = reason
         logger.warning("set aside: %s", reason)
-        if self.record is not None:  # appended, because every loader process has a list of its own
+        line = json.dumps({"file": shown_path(path), "reason": reason})
+        if self.record is not None and line not in self._recorded:
+            # appended, because every loader process has a list of its own
             with self.record.open("a", encoding="utf-8") as record:
-                record.write(json.dumps({"file": shown_path(path), "reason": reason}) + "\n")
+                record.write(f"{line}\n")
+
+    @functools.cached_property
+    def _recorded(self) -> set[str]:
+        """The lines that are in `record` already: of an earlier training of the run."""
+        if self.record is None or not self.record.is_file():
+            return set()
+        return set(self.record.read_text(encoding="utf-8").splitlines())
 
     def check(self, *, complete: bool = False) -> None:
         bad = len(self.reasons)

@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.four_bit import whole_weight
 from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG, build_backbone
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.weights import local_folder
 from gemma_metamon.nets.word_encoder import WordLookup
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.whole_files import as_os_error, written_whole
 
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -107,15 +107,13 @@ def export_merged(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
 
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
-    """A folder to write, there whole or not at all. Raises GemmaMetamonError where safetensors cannot write there."""
-    try:
-        with written_whole(out) as folder:
-            folder.mkdir()
+    """A folder to write, there whole or not at all. Raises OSError where safetensors cannot write there, too."""
+    with written_whole(out) as folder:
+        folder.mkdir()
+        try:
             yield folder
-    except SafetensorError as error:
-        raise GemmaMetamonError(
-            f"{out} cannot be written ({error}); make room there, or name another folder"
-        ) from error
+        except SafetensorError as error:
+            raise as_os_error(error, out) from error
 
 
 def _whole_base(encoder: GemmaTstepEncoder) -> Any:

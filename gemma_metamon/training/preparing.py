@@ -26,6 +26,8 @@ from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_batt
 from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
+    STORE,
+    WORDS,
     FormatPlan,
     is_store,
     read_plan,
@@ -88,9 +90,8 @@ def prepare(
         GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
     """
     sources = find_sources(source, formats, progress=progress)
-    if root.is_file() or (root.is_dir() and not is_store(root) and any(root.iterdir())):
-        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
     try:
+        _require_free(root)
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=0):
             plans = _plan(root, view, sources, shard_battles)
@@ -109,6 +110,14 @@ def prepare(
             f"{root} cannot be written ({error}); make room or choose another --out, then run the command again: "
             "finished shards are kept"
         ) from error
+
+
+def _require_free(root: Path) -> None:
+    """Raises ConfigError unless the folder is new, empty, a store, or what one that was stopped at once has left."""
+    begun = {LOCK, WORDS, *(f".{name}.part" for name in (WORDS, STORE))}
+    strange = root.is_dir() and not is_store(root) and any(path.name not in begun for path in root.iterdir())
+    if root.is_file() or strange:
+        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
 
 
 def _make_shards(

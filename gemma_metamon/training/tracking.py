@@ -6,21 +6,32 @@ evaluations.jsonl   {"epoch": 1, "format": "gen1ou", "seconds": ..., "pairs": [.
 
 In wandb the x axis is the update, and of evaluations the epoch.
 
-wandb is offline where no key is set up, so `--log` needs no account: `wandb sync` uploads the run later. The project
-and entity are read from METAMON_WANDB_PROJECT and METAMON_WANDB_ENTITY, as metamon does.
+wandb is offline where no key is set up, so `--log` needs no account: `wandb sync` uploads the run later. So it is where
+the key or the server is of no use, and whatever becomes of wandb afterwards, training goes on. The project and entity
+are read from METAMON_WANDB_PROJECT and METAMON_WANDB_ENTITY, as metamon does.
 """
 
+import http.client
 import json
+import logging
 import os
+import ssl
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from gemma_metamon.errors import MissingDependencyError
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_PROJECT = "gemma-metamon"
+ANSWER_TIMEOUT_S, INIT_TIMEOUT_S, FINISH_TIMEOUT_S = 3.0, 20.0, 60.0
+"""How long wandb's server may take to answer at all, to begin a run (WANDB_INIT_TIMEOUT changes it), and to take at the
+end what is left to upload."""
 
 
 class Tracker:
@@ -54,11 +65,14 @@ class Tracker:
         if self._wandb_run is None:
             return
         with self._wandb_lock:
-            for name in metrics:
-                if name not in self._wandb_names:
+            try:
+                for name in metrics.keys() - self._wandb_names:
                     self._wandb_run.define_metric(name, step_metric=axis)
                     self._wandb_names.add(name)
-            self._wandb_run.log({axis: value, **metrics})
+                self._wandb_run.log({axis: value, **metrics})
+            except Exception as error:  # noqa: BLE001 its process may have died, which shows in many ways
+                logger.warning("wandb has failed, and is told nothing more (%s); %s has all", error, self.path)
+                self._wandb_run = None
 
     def __enter__(self) -> "Tracker":
         return self
@@ -67,8 +81,16 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if self._wandb_run is not None:
+        if self._wandb_run is None:
+            return
+        try:
             self._wandb_run.finish(exit_code=0 if error is None else 1)
+        except Exception as failure:  # noqa: BLE001 as above
+            logger.warning(
+                "wandb has not uploaded everything (%s); `wandb sync` in %s does",
+                failure or type(failure).__name__,
+                self.path.parent / "wandb",
+            )
 
 
 def require_wandb() -> None:
@@ -81,14 +103,55 @@ def require_wandb() -> None:
 
 def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any:
     require_wandb()
+    # read when wandb loads: without a network its reports to its makers would hold up the program's end
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    return wandb.init(
-        project=os.environ.get("METAMON_WANDB_PROJECT", DEFAULT_PROJECT),
-        entity=os.environ.get("METAMON_WANDB_ENTITY"),
-        name=run_name,
-        dir=str(run_dir),
-        config=dict(config),
-        # None: what WANDB_MODE says, else online
-        mode=None if wandb.api.api_key else "offline",
-    )
+    def begin(mode: Literal["offline"] | None) -> Any:
+        return wandb.init(
+            project=os.environ.get("METAMON_WANDB_PROJECT", DEFAULT_PROJECT),
+            entity=os.environ.get("METAMON_WANDB_ENTITY"),
+            name=run_name,
+            dir=str(run_dir),
+            config=dict(config),
+            mode=mode,
+            settings=_settings(wandb),
+        )
+
+    if not wandb.api.api_key:
+        return begin("offline")
+    try:
+        settings = wandb.setup().settings
+        if settings.mode in (None, "online"):
+            _require_answer(settings.base_url)
+        return begin(None)  # what WANDB_MODE says, else online
+    except (wandb.errors.Error, OSError) as error:
+        logger.warning(
+            "wandb is offline, because it could not begin (%s); `wandb sync` in %s uploads the run later",
+            str(error).partition("\n")[0],
+            run_dir / "wandb",
+        )
+        return begin("offline")
+
+
+def _require_answer(url: str) -> None:
+    """Raises OSError where nobody answers: wandb itself would wait for minutes, and again when the program ends."""
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S):
+            pass
+    except urllib.error.HTTPError as answer:
+        answer.close()
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # wandb may know certificates that Python does not
+            raise OSError(f"{url} does not answer: {error.reason}") from error
+    except (TimeoutError, http.client.HTTPException) as error:
+        raise OSError(f"{url} does not answer: {error}") from error
+
+
+def _settings(wandb: Any) -> Any:
+    """Ours, as far as this version of wandb has them."""
+    ours = {"finish_timeout": FINISH_TIMEOUT_S, "finish_timeout_raises": True}
+    if "WANDB_INIT_TIMEOUT" not in os.environ:
+        ours["init_timeout"] = INIT_TIMEOUT_S
+    known = getattr(wandb.Settings, "model_fields", {"init_timeout"})
+    return wandb.Settings(**{name: value for name, value in ours.items() if name in known})

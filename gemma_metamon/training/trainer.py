@@ -1,31 +1,34 @@
 """The training loop: batches in, updates, checkpoints and metrics out, on Accelerate.
 
 One update is: zero the gradients; forward and backward on grad_accum batches; clip the norm of all gradients; move the
-target networks; step the optimizer; step the schedule. The targets move before the optimizer steps, as in AMAGO.
+target networks; step the optimizer; step the schedule. The targets move before the optimizer steps, as in AMAGO. An
+update without a finite loss and gradient ends with the clipping: `finite` says how.
 """
 
 import logging
-import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.training import checkpoints
+from gemma_metamon.training import checkpoints, run_folder
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
 from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
 from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
+from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -94,9 +97,11 @@ class Trainer:
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
             logger.info("%s", encoder.describe())
+        self.guard = FiniteGuard(self.accelerator, self.bare_agent, experiment)
         self.epoch = 0
         self.updates = 0
         self.draws = 0
+        self._resumed = False
 
     @property
     def bare_agent(self) -> Any:
@@ -110,33 +115,49 @@ class Trainer:
         meta.identity.require(self.identity, str(folder))
         checkpoints.load_weights(self.bare_agent, folder)
         random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer)
-        torch.set_rng_state(random_states["cpu"])
-        if self.accelerator.device.type == "cuda" and "cuda" in random_states:
-            torch.cuda.set_rng_state(random_states["cuda"], self.accelerator.device)
+        cpu, cuda = (_random_state_name(kind, self.accelerator.process_index) for kind in ("cpu", "cuda"))
+        if cpu in random_states:  # a process that was not there before keeps the state it began with
+            torch.set_rng_state(random_states[cpu])
+        if self.accelerator.device.type == "cuda" and cuda in random_states:
+            torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
         self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
+        self._resumed = True
 
     def start_from(self, folder: Path) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
         checkpoints.load_weights(self.bare_agent, folder)
 
-    def train(self, tracker: Tracker, on_checkpoint: Callable[[Path], None] | None = None) -> None:
+    def train(
+        self,
+        tracker: Tracker,
+        on_checkpoint: Callable[[Path], None] | None = None,
+        on_update: Callable[[], None] | None = None,
+    ) -> None:
         """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
 
-        The main process calls on_checkpoint with the folder of each trained one; training waits until it returns.
+        The main process calls on_checkpoint with the folder of each trained one, and every process on_update after each
+        update; training waits until they return, and ends with what they raise.
+
+        Raises GemmaMetamonError where the numbers stop being finite, or a process that reads battles was killed; the
+        checkpoints before are whole.
         """
-        if self.epoch == 0:
-            self._save(resumable=False)
+        if not self._resumed:
+            self._save()
         for _ in range(self.epoch, self.schedule.epochs):
-            self._train_epoch(tracker)
+            with _reader_failures(self.run_dir):
+                self._train_epoch(tracker, on_update)
             self.epoch += 1
+            if not self.guard.weights_are_sound():
+                raise self._spoiled()
             self._evaluate_held_out(tracker)
-            self._save(resumable=True)
+            self._save()
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
 
-    def _train_epoch(self, tracker: Tracker) -> None:
+    def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes
-        n_draws = schedule.steps_per_epoch * schedule.grad_accum * schedule.batch_size * world
+        draws_of_update = schedule.grad_accum * schedule.batch_size * world
+        n_draws = schedule.steps_per_epoch * draws_of_update
         loader: DataLoader[Window] = DataLoader(
             self.dataset,
             batch_size=schedule.batch_size,
@@ -147,30 +168,41 @@ class Trainer:
         )
         meter = Meter()
         self.agent.train()
+        first = self.updates
         with tqdm(
             total=schedule.steps_per_epoch,
             desc=f"epoch {self.epoch + 1}/{schedule.epochs}",
             unit="update",
             disable=not self.accelerator.is_main_process,
         ) as progress:
-            for batch in self.accelerator.prepare(loader):
+            for number, batch in enumerate(self.accelerator.prepare(loader)):
+                if number % schedule.grad_accum == 0:
+                    self.guard.begin()
                 self._learn(batch, meter)
                 if not self.accelerator.sync_gradients:
                     continue
                 self.updates += 1
                 progress.update()
-                if self.updates % schedule.log_interval == 0 or progress.n == schedule.steps_per_epoch:
-                    metrics = meter.means()
-                    progress.set_postfix({name: f"{metrics[name]:.3g}" for name in ("loss/total", "grad_norm")})
+                done = self.updates - first
+                if self.guard.left_out_in_a_row:
+                    drawn = self.draws + (done - 1) * draws_of_update
+                    self._report_left_out(range(drawn, drawn + draws_of_update))
+                if self.updates % schedule.log_interval == 0 or done == schedule.steps_per_epoch:
+                    metrics = meter.means(self.accelerator)
+                    shown = {name: metrics[name] for name in ("loss/total", "grad_norm") if name in metrics}
+                    progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
                     if self.accelerator.is_main_process:
                         tracker.log(self.updates, metrics)
+                if on_update is not None:
+                    on_update()
         self.draws += n_draws
 
-    def _learn(self, batch: Batch, meter: "Meter") -> None:
+    def _learn(self, batch: Batch, meter: Meter) -> None:
         with self.accelerator.accumulate(self.agent):
             losses = self.agent(batch)
             total = self.experiment.total_loss(self.bare_agent, losses.actor_loss, losses.critic_loss)
             self.accelerator.backward(total)
+            self.guard.add(total)
             meter.add("loss/total", total)
             meter.add("loss/actor", losses.actor_loss)
             meter.add("loss/critic", losses.critic_loss)
@@ -179,16 +211,50 @@ class Trainer:
             meter.add("share_padding", padded_timesteps(batch.rl2s).float().mean())
             meter.timesteps += batch.rl2s.shape[0] * batch.rl2s.shape[1]
             if self.accelerator.sync_gradients:
-                meter.add(
-                    "grad_norm", self.accelerator.clip_grad_norm_(self.agent.parameters(), self.experiment.grad_clip)
-                )
-                learning_rate = self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate
-                meter.add("learning_rate", learning_rate)
-                self.bare_agent.update_targets()
-            self.optimizer.step()
+                self._end_update(batch, meter)
             self.optimizer.zero_grad()
+
+    def _end_update(self, batch: Batch, meter: Meter) -> None:
+        grad_norm = self.accelerator.clip_grad_norm_(self.agent.parameters(), self.experiment.grad_clip)
+        accepted = self.guard.accept(grad_norm, batch)
+        if accepted:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate
+            self.bare_agent.update_targets()
+            self.optimizer.step()
+        meter.add("grad_norm", grad_norm)
+        meter.add("learning_rate", self._learning_rate)
+        meter.end_update(accepted=accepted)
+
+    def _report_left_out(self, draws: range) -> None:
+        """Names the battles of the update, in every process; raises where going on would lead nowhere."""
+        guard, path = self.guard, self.run_dir / run_folder.NOT_FINITE
+        losses = guard.losses()
+        if self.accelerator.is_main_process:
+            record_left_out(path, self.updates, losses, guard.grad_norm, draws, self.dataset)
+            logger.warning(
+                "update %d is left out: its loss or gradient is not finite; its battles are in %s", self.updates, path
+            )
+        if guard.left_out_in_a_row == 1 and not guard.weights_are_sound():
+            raise self._spoiled()
+        if guard.left_out_in_a_row >= min(MAX_LEFT_OUT, self.schedule.steps_per_epoch):
+            raise DataError(
+                f"{guard.left_out_in_a_row} updates in a row had no finite loss or gradient; {path} names their "
+                f"battles, look at them with gemma-metamon inspect; {run_folder.how_to_go_on(self.run_dir)}"
+            )
+
+    def _spoiled(self) -> GemmaMetamonError:
+        rate = self.experiment.learning_rate
+        return GemmaMetamonError(
+            f"by update {self.updates} the weights give no finite loss any more, and are not saved; lower "
+            f"MetamonAMAGOExperiment.learning_rate ({rate:g}), or raise its lr_warmup_steps; "
+            f"{run_folder.how_to_go_on(self.run_dir)}"
+        )
+
+    @property
+    def _learning_rate(self) -> float:
+        """Of the update that comes next."""
+        return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates)
 
     def _evaluate_held_out(self, tracker: Tracker) -> None:
         if not self.held_out or not self.accelerator.is_main_process:
@@ -200,14 +266,12 @@ class Trainer:
             logger.info("epoch %d: agrees with %.1f%% of held-out actions", self.epoch, 100 * result.agreement)
             tracker.log(self.updates, {"held_out/agreement": result.agreement})
 
-    def _save(self, *, resumable: bool) -> None:
+    def _save(self) -> None:
+        random_states = self._random_states()
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
         words = self.dataset.view.vocabulary.words
-        random_states = {"cpu": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            random_states["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
         folder = checkpoints.save_checkpoint(
             self.run_dir,
             CheckpointMeta(
@@ -220,31 +284,39 @@ class Trainer:
                 vocabulary=None if self.settings["tokenizer"] is None else list(words),
             ),
             self.bare_agent,
-            self.optimizer.optimizer if resumable else None,
+            self.optimizer.optimizer,
             random_states,
         )
         logger.info("saved %s", folder)
 
+    def _random_states(self) -> dict[str, Tensor]:
+        """Of all processes, in every one."""
+        own = {"cpu": torch.get_rng_state()}
+        if self.accelerator.device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
+        every = [own] if self.accelerator.num_processes == 1 else gather_object([own])
+        return {_random_state_name(kind, i): state for i, states in enumerate(every) for kind, state in states.items()}
 
-class Meter:
-    """Means of scalars since they were last read, and rates."""
 
-    def __init__(self) -> None:
-        self._reset()
+def _random_state_name(kind: str, process: int) -> str:
+    return kind if process == 0 else f"{kind}_of_process_{process}"
 
-    def _reset(self) -> None:
-        self._values: dict[str, list[Tensor | float]] = defaultdict(list)
-        self._since = time.perf_counter()
-        self.timesteps = 0
 
-    def add(self, name: str, value: Tensor | float) -> None:
-        # kept as tensors until read: reading one waits for the GPU
-        self._values[name].append(value.detach() if isinstance(value, Tensor) else value)
+@contextmanager
+def _reader_failures(run_dir: Path) -> Iterator[None]:
+    """What happens in a process that reads battles, as one sentence."""
+    try:
+        yield
+    except DataError as error:  # torch puts the traceback of its process in front
+        raise DataError(str(error).strip().rpartition("\n")[2].removeprefix(f"{_full_name(DataError)}: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise GemmaMetamonError(
+            f"a process that reads battles was killed, perhaps for want of memory ({str(error).splitlines()[0]}); "
+            f"{run_folder.how_to_go_on(run_dir)}, perhaps with fewer --dloader_workers"
+        ) from error
 
-    def means(self) -> dict[str, float]:
-        """The means, with timesteps_per_s; starts again from nothing."""
-        elapsed = time.perf_counter() - self._since
-        means = {name: float(sum(float(v) for v in values) / len(values)) for name, values in self._values.items()}
-        means["timesteps_per_s"] = self.timesteps / elapsed
-        self._reset()
-        return means
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,125 @@
+"""Numbers that are not finite never reach the weights, and weights that are not finite never reach the disk.
+
+An update whose loss or gradient is NaN or infinite is left out before the optimizer or a target network sees it. Every
+process decides alike. It costs one look at a scalar per update: clipping computes the norm of the gradients anyway.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from gemma_metamon.nets.batch import Batch
+from gemma_metamon.training.dataset import BattleDataset
+from gemma_metamon.training.experiment import Experiment
+
+MAX_LEFT_OUT = 10
+"""Updates that may be left out in a row."""
+
+
+class FiniteGuard:
+    """Judges one update after another, and the weights before they are saved.
+
+    Args:
+        accelerator: of the training.
+        agent: without the wrapper of distributed training.
+        experiment: adds up the loss.
+    """
+
+    def __init__(self, accelerator: Accelerator, agent: Any, experiment: Experiment) -> None:
+        self._accelerator = accelerator
+        self._agent = agent
+        self._experiment = experiment
+        saved = agent.state_dict().keys()
+        # a forward pass in training moves them: PopArt's statistics, the directions of the sigmas
+        self._moving = [buffer for name, buffer in agent.named_buffers() if name in saved]
+        self._before: list[Tensor] = []
+        self._losses: list[Tensor] = []
+        self._learnt: Batch | None = None
+        self.left_out_in_a_row = 0
+        self.grad_norm = 0.0  # of the last that was left out
+
+    def begin(self) -> None:
+        """Before the first batch of an update."""
+        self._before = [buffer.clone() for buffer in self._moving]
+        self._losses = []
+
+    def add(self, loss: Tensor) -> None:
+        """The loss of one of its batches."""
+        self._losses.append(loss.detach().float())
+
+    def accept(self, grad_norm: Tensor, batch: Batch) -> bool:
+        """Whether the update may be made; if not, nothing that its batches have moved stays.
+
+        Args:
+            grad_norm: of all gradients together.
+            batch: the last of the update.
+        """
+        accepted = self._all_finite(torch.stack([*self._losses, grad_norm.detach().float()]).isfinite().all())
+        if accepted:
+            self.left_out_in_a_row = 0
+            self._learnt = batch
+        else:
+            self.left_out_in_a_row += 1
+            self.grad_norm = float(grad_norm)
+            for buffer, before in zip(self._moving, self._before, strict=True):
+                buffer.copy_(before)
+        return accepted
+
+    def losses(self) -> list[float]:
+        """Of the update's batches in all processes, in the order of their draws."""
+        gathered: Tensor = self._accelerator.gather(torch.stack(self._losses))  # (processes * batches,)
+        return [float(loss) for loss in gathered.view(self._accelerator.num_processes, -1).T.flatten()]
+
+    @torch.no_grad()
+    def weights_are_sound(self) -> bool:
+        """Whether all weights are finite and give a finite loss for what they last learnt from. Nothing is moved."""
+        finite = torch.stack([t.isfinite().all() for t in self._agent.state_dict().values() if t.is_floating_point()])
+        sound = finite.all()
+        if self._learnt is not None:
+            device = self._accelerator.device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                was_training = self._agent.training
+                self._agent.eval()
+                losses = self._agent(self._learnt)
+                self._agent.train(was_training)
+            sound &= self._experiment.total_loss(self._agent, losses.actor_loss, losses.critic_loss).isfinite()
+        return self._all_finite(sound)
+
+    def _all_finite(self, here: Tensor) -> bool:
+        """Whether it is so in every process."""
+        if self._accelerator.num_processes > 1:
+            return bool(self._accelerator.reduce((~here).float(), "sum") == 0)
+        return bool(here)
+
+
+def record_left_out(
+    path: Path, update: int, losses: list[float], grad_norm: float, draws: range, dataset: BattleDataset
+) -> None:
+    """Adds a line that names the battles of an update that was left out: of its batches without a finite loss, or all.
+
+    Args:
+        path: a JSON lines file.
+        update: its number, from 1.
+        losses: one for each of its batches.
+        grad_norm: of all of them.
+        draws: the numbers that were drawn for it, in the order of its batches.
+        dataset: what they were drawn from.
+    """
+    size = len(draws) // len(losses)
+    batches = [(loss, draws[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
+    guilty = [batch for batch in batches if not math.isfinite(batch[0])] or batches
+    line = {
+        "update": update,
+        "grad_norm": str(grad_norm),  # JSON has no NaN
+        "batches": [
+            {"loss": str(loss), "battles": [{"draw": number, **dataset.describe(number)} for number in numbers]}
+            for loss, numbers in guilty
+        ],
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

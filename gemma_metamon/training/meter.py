@@ -1,0 +1,48 @@
+"""Means of what training measures, from one logged line to the next."""
+
+import time
+from collections import defaultdict
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Meter:
+    """Means of scalars since they were last read, and rates. An update that is left out does not count."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor | float]] = defaultdict(list)
+        self._of_update: list[tuple[str, Tensor | float]] = []
+        self._since = time.perf_counter()
+        self.timesteps = 0
+        self.left_out = 0
+
+    def add(self, name: str, value: Tensor | float) -> None:
+        # kept as tensors until read: reading one waits for the GPU
+        self._of_update.append((name, value.detach() if isinstance(value, Tensor) else value))
+
+    def end_update(self, *, accepted: bool) -> None:
+        if accepted:
+            for name, value in self._of_update:
+                self._values[name].append(value)
+        else:
+            self.left_out += 1
+        self._of_update = []
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all processes, with timesteps_per_s of all together; starts again from nothing.
+
+        To be called in every process, after the same updates.
+        """
+        elapsed = time.perf_counter() - self._since
+        means = {name: sum(float(v) for v in values) / len(values) for name, values in self._values.items()}
+        names, processes = sorted(means), accelerator.num_processes
+        if processes > 1:
+            here = torch.tensor([*(means[name] for name in names), self.timesteps], dtype=torch.float64)
+            *shared, timesteps = accelerator.reduce(here.to(accelerator.device), "mean").tolist()
+            means = dict(zip(names, shared, strict=True))
+            self.timesteps = round(timesteps * processes)
+        rates = {"timesteps_per_s": self.timesteps / elapsed, "updates_left_out": float(self.left_out)}
+        self.__init__()  # type: ignore[misc]
+        return means | rates

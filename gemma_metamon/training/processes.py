@@ -1,0 +1,59 @@
+"""The processes that train together: how many there are, and what one of them does for all."""
+
+import os
+from collections.abc import Callable
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from gemma_metamon.errors import ConfigError, GemmaMetamonError
+
+WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where launchers say how many processes they started."""
+TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
+
+
+def join() -> PartialState:
+    """Waits for the other processes that a launcher has started, if any.
+
+    Raises ConfigError where fewer train than were asked for: a batch would silently be smaller than it is meant to be.
+    """
+    launched_alone = os.environ.get("ACCELERATE_MIXED_PRECISION") and not any(os.environ.get(n) for n in WORLD_SIZES)
+    if launched_alone and os.environ.get("MASTER_ADDR"):
+        # which is how accelerate's launcher without --multi_gpu begins a program that is to train in several
+        raise ConfigError(
+            "accelerate launch was asked for several processes and started one, as it does on a CPU; "
+            f"start them with `{TORCHRUN}`"
+        )
+    # without it accelerate looks for GPUs, and where there are none leaves every process to itself
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
+    if state.num_processes != asked:
+        raise ConfigError(
+            f"{asked} processes were asked for, and {state.num_processes} would train (on {state.device.type}); "
+            f"start them with `{TORCHRUN}`"
+        )
+    return state
+
+
+def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
+    """How many processes train, on what, and the battles of an update of all together."""
+    n = state.num_processes
+    return (
+        f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
+        f"batches x {n} processes = {batch_size * grad_accum * n} battles an update"
+    )
+
+
+def on_main_process(state: PartialState, work: Callable[[], None]) -> None:
+    """Done in the main process while the others wait. Where it fails, its GemmaMetamonError is raised in all."""
+    failure: list[GemmaMetamonError | None] = [None]
+    if state.is_main_process:
+        try:
+            work()
+        except GemmaMetamonError as error:
+            failure = [error]
+    (raised,) = broadcast_object_list(failure)
+    if raised is not None:
+        raise raised

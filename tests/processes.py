@@ -1,0 +1,33 @@
+"""Processes of a test's own: which they have started, whether they are still there, and waiting for them."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def eventually(claim: Callable[[], Found], timeout_s: float = 120) -> Found:
+    """What the claim gives as soon as it is something; fails after the time."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := claim()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Of a process, as Linux counts them."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [found for child in map(int, text.split()) for found in (child, *descendants(child))]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
