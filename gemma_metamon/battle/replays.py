@@ -21,6 +21,7 @@ from gemma_metamon.whole_files import written_whole
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
 SUFFIXES = (".json.lz4", ".json")
+IMPORT_HINT = "this is a Showdown replay; make battles of it with: gemma-metamon import-replays FILE --out DIR"
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
 
@@ -95,7 +96,9 @@ def parse_battle(content: bytes) -> RecordedBattle:
     try:
         data = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"not JSON: {error}") from error
+        raise DataError(IMPORT_HINT if _is_showdown_log(content) else f"not JSON: {error}") from error
+    if isinstance(data, dict) and "log" in data and "states" not in data:
+        raise DataError(IMPORT_HINT)
     if (
         not isinstance(data, dict)
         or not isinstance(data.get("states"), list)
@@ -109,6 +112,10 @@ def parse_battle(content: bytes) -> RecordedBattle:
         if not isinstance(state, dict):
             raise DataError(f"state {t} is {type(state).__name__}, not an object")
     return RecordedBattle(tuple(BattleState.from_dict(state) for state in data["states"]), tuple(actions))
+
+
+def _is_showdown_log(content: bytes) -> bool:
+    return content.lstrip().startswith(b"|") or b"battle-log-data" in content
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -153,7 +160,7 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
             there = ", ".join(list_formats(root)) or "none"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
-                f"expected {root / battle_format}/*.json.lz4"
+                + (IMPORT_HINT if any(root.rglob("*.log")) else f"expected {root / battle_format}/*.json.lz4")
             )
         found += files
     return found
