@@ -23,6 +23,7 @@ from gemma_metamon.replay_logs.choices import Choice
 from gemma_metamon.replay_logs.importing import import_replays, read_views
 from gemma_metamon.replay_logs.server_logs import as_sent
 from gemma_metamon.replay_logs.sources import read_replay
+from gemma_metamon.reports.replay_page import replay_page
 from gemma_metamon.showdown.teams import load_teams
 
 if TYPE_CHECKING:
@@ -384,6 +385,8 @@ def test_every_form_gives_the_same_battle(name: str, content: bytes) -> None:
         (replay(*TURN).replace(b"|gen|4", b"|gen|77").replace(b"[Gen 4] ", b""), "a format that is not told"),
         (replay(*TURN).replace(b"Tauros, M|100/100", b"Missingno.|100/100"), "cannot follow"),
         (replay(*TURN).replace(b"100/100", b"lots"), "cannot follow"),
+        (replay(*TURN).replace(b"100/100", b"290/100"), "HP above"),
+        (replay("|turn|1", *TURN), "both sides have"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_reason(content: bytes, reason: str) -> None:
@@ -426,6 +429,36 @@ def test_any_lines_give_a_battle_or_a_reason(lines: list[str]) -> None:
         return
     for battle in views.values():
         assert len(battle.states) == len(battle.actions)
+
+
+def test_a_player_who_changes_the_name_still_wins() -> None:
+    content = replay(*TURN, end="|win|Ann B").replace(b"|turn|2", b"|player|p1|Ann B|1|\n|turn|2")
+    log = read_replay(content, "gen4ou-7.log")
+    assert (log.players["p1"], log.winner) == ("Ann_A", "p1")
+
+
+def test_our_own_replay_pages_are_read() -> None:
+    page = replay_page(replay(*TURN).decode(), "a title")
+    assert read_views(read_replay(page.encode(), "page.html"))[0] == views_of(*TURN)
+
+
+def test_an_unseen_member_of_the_preview_is_on_the_bench_though_another_has_its_name() -> None:
+    preview = (
+        "|poke|p1|Tauros, M|",
+        "|poke|p1|Chansey, F|",
+        "|poke|p1|Genesect-*|",
+        "|poke|p2|Rotom|",
+        "|poke|p2|Gengar|",
+        "|poke|p2|Mew|",
+        "|teampreview",
+    )
+    start = ("|switch|p1a: Chansey|Tauros, M|100/100", "|switch|p2a: Rotom|Rotom|100/100", "|turn|1")
+    content = replay(*start, "|move|p1a: Chansey|Earthquake|p2a: Rotom", *NEXT, gen=5)
+    content = content.replace(b"|start", "\n".join((*preview, "|start")).encode())
+    state = read_views(read_replay(content, "gen5ou-7.log"))[0]["p1"].states[0]
+    assert state.player_active_pokemon.name == "tauros"
+    assert [pokemon.name for pokemon in state.switches] == ["chansey", "genesect"]
+    assert state.opponent_teampreview == ("rotom", "gengar", "mew")
 
 
 def test_chat_and_names_do_no_harm(tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ import re
 
 from poke_env.battle import Battle
 
+from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, read_line, side_of
 from gemma_metamon.replay_logs.sources import ReplayLog
+from gemma_metamon.showdown.battle_memory import BattleMemory
+from gemma_metamon.showdown.live_state import battle_state
 
 # what tells nothing of the battle, or is told otherwise: users come, go and change their names
 _NOT_FED = {
@@ -22,8 +25,10 @@ _NOT_FED = {
 _INDISPENSABLE = {"switch", "drag", "replace", "move", "faint", "-damage", "-heal", "turn", "teamsize", "poke"}
 _HP = re.compile(r"^(\d{1,6})/(\d{1,6})(?= |$)")
 
+# poke-env logs every message and every effect that it does not model
 _silent = logging.getLogger("gemma_metamon.replay_logs.poke_env")
-_silent.setLevel(logging.CRITICAL + 1)  # poke-env logs every message that it does not model
+_silent.setLevel(logging.CRITICAL + 1)
+logging.getLogger("poke-env").setLevel(logging.ERROR)
 
 
 def new_battle(log: ReplayLog, side: str) -> Battle:
@@ -47,6 +52,17 @@ def feed(battle: Battle, text: str) -> None:
         called = kind == "move" and read_line(text).source  # Instruct, for one: what follows tells what it did
         if kind in _INDISPENSABLE and not called:
             raise DataError(f"a message that poke-env cannot follow: |{kind}| ({type(error).__name__})") from error
+
+
+def state_now(battle: Battle, memory: BattleMemory) -> BattleState:
+    """Raises DataError where a side has nobody on the field, or numbers are not the game's."""
+    if battle.active_pokemon is None or battle.opponent_active_pokemon is None:
+        raise DataError("a choice is asked for before both sides have a Pokémon on the field")
+    state = battle_state(battle, memory)
+    for pokemon in (state.player_active_pokemon, state.opponent_active_pokemon, *state.available_switches):
+        if not 0 <= pokemon.hp_pct <= 1:
+            raise DataError("HP above their maximum")
+    return state
 
 
 def end(battle: Battle, winner: str) -> None:

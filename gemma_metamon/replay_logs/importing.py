@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, dump_battle, parse_battle, save_battle
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.replay_logs.asks import find_asks
 from gemma_metamon.replay_logs.knowledge import read_team
@@ -95,11 +95,11 @@ def read_views(log: ReplayLog) -> tuple[dict[str, RecordedBattle], Counter[str]]
             else:
                 view = told_view(log, side, asks, teams, missing)
             if view is not None:
-                views[side] = view
+                views[side] = parse_battle(dump_battle(view))  # what is written is what the readers take
     except DataError:
         raise
     except Exception as error:  # a log may hold anything, and poke-env meets it in many ways
-        raise DataError(f"a battle that poke-env cannot follow ({type(error).__name__}: {error!s:.60})") from error
+        raise DataError(f"a battle that poke-env cannot follow ({type(error).__name__})") from error
     return views, missing
 
 

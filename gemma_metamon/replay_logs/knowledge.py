@@ -280,6 +280,8 @@ def _add_previewed(team: Team, lines: Sequence[Line], side: str) -> None:
             unseen.remove(same[0])
     for details in unseen[: max(0, len(previewed) - len(team.members))]:
         ident = f"{side}: {_species(details)}"
+        while ident in team.members:  # somebody's nickname
+            ident += "'"
         team.members[ident] = Member(ident, details.replace("-*", ""))
 
 

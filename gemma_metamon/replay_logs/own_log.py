@@ -17,11 +17,10 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.asks import MOVE, REVIVE, SWITCH
 from gemma_metamon.replay_logs.choices import Choice, read_choice
-from gemma_metamon.replay_logs.feeding import end, feed, new_battle
+from gemma_metamon.replay_logs.feeding import end, feed, new_battle, state_now
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.sources import ReplayLog
 from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.live_state import battle_state
 from gemma_metamon.showdown.orders import legal_actions
 
 _REQUEST = "|request|"
@@ -51,7 +50,7 @@ def own_view(log: ReplayLog, side: str, on_field: Sequence[str], missing: Counte
             continue
         _apply(battle, requests[at])
         if at in stops:
-            states.append(battle_state(battle, memory))
+            states.append(state_now(battle, memory))
             choice = read_choice(log.lines, at, stops[at], side, _what(requests[at]), log.gen)
             key = _brought_in(log, choice, side, on_field, requests)
             action, why = _allowed(*action_of(choice, battle, key=key), battle)
@@ -61,7 +60,7 @@ def own_view(log: ReplayLog, side: str, on_field: Sequence[str], missing: Counte
     if not states:
         return None
     end(battle, log.winner)
-    states.append(battle_state(battle, memory))
+    states.append(state_now(battle, memory))
     return RecordedBattle(tuple(states), (*actions, MISSING_ACTION))
 
 

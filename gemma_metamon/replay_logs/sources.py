@@ -134,12 +134,15 @@ def _finished_battle(text: list[str], beside: dict[str, Any], name: str, modifie
     lines = [read_line(message) for message in text]
     first: dict[str, Line] = {}
     players: dict[str, str] = {}
+    names: dict[str, str] = {}  # whoever had one during the battle -> side: users change theirs
     ratings: dict[str, int | None] = {}
     for line in lines:
         first.setdefault(line.kind, line)
-        if line.kind == "player" and line.arg(0) in SIDES and line.arg(1) and line.arg(0) not in players:
-            players[line.arg(0)] = line.arg(1)
-            ratings[line.arg(0)] = _whole_number(line.arg(3))
+        if line.kind == "player" and line.arg(0) in SIDES and line.arg(1):
+            names[_plain_name(line.arg(1))] = line.arg(0)
+            if line.arg(0) not in players:
+                players[line.arg(0)] = line.arg(1)
+                ratings[line.arg(0)] = _whole_number(line.arg(3))
     if "switch" not in first or len(players) < 2:
         raise DataError("no Showdown battle log")
     game_type = first["gametype"].arg(0) if "gametype" in first else "singles"
@@ -160,7 +163,7 @@ def _finished_battle(text: list[str], beside: dict[str, Any], name: str, modifie
         players=players,
         ratings={side: given if rating is None else rating for side, rating in ratings.items()},
         played_at=_date(first, beside, modified_at),
-        winner=_winner(first, players),
+        winner=_winner(first, names),
         requests=_requests_of(text),
         beside=beside,
     )
@@ -200,14 +203,13 @@ def _date(first: dict[str, Line], beside: dict[str, Any], modified_at: float) ->
     return datetime(1970, 1, 1)
 
 
-def _winner(first: dict[str, Line], players: dict[str, str]) -> str:
+def _winner(first: dict[str, Line], names: dict[str, str]) -> str:
     if "win" not in first:
         return ""
     name = _plain_name(first["win"].arg(0))
-    for side, player in players.items():
-        if _plain_name(player) == name:
-            return side
-    raise DataError("won by somebody who is none of its players")
+    if name not in names:
+        raise DataError("won by somebody who is none of its players")
+    return names[name]
 
 
 def _plain_name(name: str) -> str:

@@ -12,14 +12,13 @@ from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.replay_logs.asks import MOVE, REVIVE, SWITCH, Ask
 from gemma_metamon.replay_logs.choices import Choice, read_choice
-from gemma_metamon.replay_logs.feeding import as_opponent_sees, end, feed, new_battle
+from gemma_metamon.replay_logs.feeding import as_opponent_sees, end, feed, new_battle, state_now
 from gemma_metamon.replay_logs.knowledge import Member, Team
 from gemma_metamon.replay_logs.lines import other
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.server_logs import as_sent, read_choices
 from gemma_metamon.replay_logs.sources import ReplayLog
 from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.live_state import battle_state
 
 _TERA_GEN = 9
 _STRUGGLE_TOLD_UNTIL = 4
@@ -49,7 +48,7 @@ def told_view(
             choice = as_sent(sent[len(states)], choice)
         view.request(ask, asked, locked=choice.locked)
         if asked:
-            states.append(battle_state(view.battle, view.memory))
+            states.append(state_now(view.battle, view.memory))
             action, why = action_of(choice, view.battle, key=view.key_of(choice))
             actions.append(action)
             if action == MISSING_ACTION:
@@ -58,7 +57,7 @@ def told_view(
         return None
     view.advance(len(log.lines))
     end(view.battle, log.winner)
-    states.append(battle_state(view.battle, view.memory))
+    states.append(state_now(view.battle, view.memory))
     return RecordedBattle(tuple(states), (*actions, MISSING_ACTION))
 
 
