@@ -35,6 +35,7 @@ from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams
 FORMATS = ("gen1ou", "gen9ou", *(f"gen{gen}randombattle" for gen in range(1, 10)))
 PAIRS = (("SimpleHeuristicsPlayer", "RandomPlayer"), ("SimpleHeuristicsPlayer", "MaxBasePowerPlayer"))
 NOT_TOLD = {"unknownitem", "unknownability", "notype"}
+DISGUISES = {"zoroark", "zorua", "zoroarkhisui", "zoruahisui"}
 # a side's HP is told to the spectator in whole percent, rounded up
 PERCENT = 0.0101
 
@@ -134,29 +135,43 @@ def compare_told(live: RecordedBattle, imported: RecordedBattle, counts: Counts,
     if len(live.states) != len(imported.states):
         counts.add("decisions", "different", f"{where} {len(live.states)} {len(imported.states)}")
         return
-    disguised = any(member.name in ("zoroark", "zorua", "zoroarkhisui", "zoruahisui") for member in _team(live))
-    movesets = {frozenset(move.name for move in member.moves) for member in _team(live)}
-    pressing = any(member.ability == "pressure" for member in _team(live))
+    explain = _Explanation(live)
     for t, (ours, theirs) in enumerate(zip(live.states, imported.states, strict=True)):
-        for name, verdict, example in _state_verdicts(ours, theirs, movesets):
-            if verdict == "different" and disguised:
-                verdict = "an Illusion that never broke"
-            elif verdict == "different" and name == "player_prev_move.current_pp" and not _is_own(ours):
-                verdict = "PP of a move that another called"
-            elif verdict == "different" and example and example[0] == "ditto" and ".moves" in name:
-                verdict = "Transform, of which poke-env also knows called moves"
-            elif verdict == "different" and pressing and name.startswith("opponent") and name.endswith("current_pp"):
-                verdict = "Pressure that was never shown"
-            counts.add(name, verdict, f"{where} {t} {example}")
+        untold = imported.actions[t] == MISSING_ACTION
+        for name, verdict, example in _state_verdicts(ours, theirs, explain.movesets):
+            told = explain(name, example, ours, untold=untold) if verdict == "different" else verdict
+            counts.add(name, told, f"{where} {t} {example}")
     for t in range(len(live.actions) - 1):
         ours, theirs = _meaning(live, t), _meaning(imported, t)
         unknown = imported.actions[t] == MISSING_ACTION != live.actions[t]
         # recharge, Struggle and whatever else is offered alone is 0, whichever move stands there
         same = ours == theirs or live.actions[t] == imported.actions[t] == 0
-        verdict = "unknown" if unknown else "equal" if same else "different"
-        if verdict == "different" and disguised:
-            verdict = "an Illusion that never broke"
+        verdict = "unknown" if unknown else "equal" if same else explain("action", "", live.states[t], untold=False)
         counts.add("action", verdict, f"{where} {t} {ours} {theirs}")
+
+
+class _Explanation:
+    """Why a spectator cannot know better, for what differs; "different" where there is no reason."""
+
+    def __init__(self, live: RecordedBattle) -> None:
+        team = list(_team(live))
+        self.movesets = {frozenset(move.name for move in member.moves) for member in team}
+        self._disguised = any(member.name in DISGUISES for member in team)
+        self._pressing = any(member.ability == "pressure" for member in team)
+
+    def __call__(self, name: str, example: Any, state: BattleState, *, untold: bool) -> str:
+        own = {move.name for move in state.player_active_pokemon.moves}
+        if self._disguised:
+            return "an Illusion that never broke"
+        if name == "can_tera" and untold:
+            return "a lock into a move, or Struggle, that nobody saw"
+        if name == "player_prev_move.current_pp" and state.player_prev_move.name not in own:
+            return "PP of a move that another called"
+        if ".moves" in name and example[0] == "ditto":
+            return "Transform, of which poke-env also knows called moves"
+        if self._pressing and name.startswith("opponent") and name.endswith("current_pp"):
+            return "Pressure that was never shown"
+        return "different"
 
 
 def _team(battle: RecordedBattle) -> Iterable[Any]:

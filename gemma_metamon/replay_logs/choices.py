@@ -111,6 +111,8 @@ def _going_on(lines: Sequence[Line], start: int, side: str) -> str:
             continue
         if line.kind in ("switch", "drag"):
             break
+        if line.kind == "-anim":  # by Power Herb or in the sun there is no second turn
+            return ""
         if line.kind == "-prepare":
             return "" if name else line.arg(1)
         if line.kind == "move":

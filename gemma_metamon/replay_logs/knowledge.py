@@ -145,6 +145,9 @@ class _Reader:
             self._read_own(at, line, first)
             if line.kind in ("-start", "-activate") and line.arg(1).removeprefix("move: ") == "Mimic":
                 self._mimicked = Move.retrieve_id(line.arg(2))
+        hindered = self._key(at, line.actor) if line.kind == "cant" and line.arg(2) else ""
+        if hindered:
+            self._learn(hindered, line.arg(2))
         if line.kind == "-item":
             self._item_message(first, of, at, line)
         self._causes(at, line, first, of)
@@ -159,8 +162,8 @@ class _Reader:
             self._charging = True
         elif kind == "move" and key != self._thawed:
             self._move(key, line)
-        elif kind == "cant" and line.arg(2):
-            self._learn(key, line.arg(2))
+        elif kind == "-anim" and self._charging:
+            self._called, self._charging = "", False
         elif kind == "-terastallize":
             self.team.members[key].tera = what
         elif kind == "-enditem":

@@ -21,8 +21,13 @@ class Line:
 
     @property
     def side(self) -> str:
-        """Whose Pokémon or side the message begins with: "p1", "p2", or "" of neither."""
-        return side_of(self.args[0]) if self.args else ""
+        """Whose Pokémon or side the message is about: "p1", "p2", or "" of neither."""
+        return side_of(self.actor)
+
+    @property
+    def actor(self) -> str:
+        """Who did, or could not do, what this tells. Damp and its like hinder "[of]"; their owner is named first."""
+        return self.of if self.kind == "cant" and self.of else self.arg(0)
 
     def arg(self, place: int) -> str:
         """The argument at this place, "" where there are fewer."""
