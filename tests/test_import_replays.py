@@ -19,7 +19,7 @@ from told_battles import NEXT, START, TURN, chosen, replay, views_of
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
 from gemma_metamon.commands import main
-from gemma_metamon.errors import DataError
+from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.replay_logs.choices import Choice
 from gemma_metamon.replay_logs.importing import import_replays, read_views
 from gemma_metamon.replay_logs.server_logs import as_sent
@@ -203,6 +203,12 @@ def test_other_commands_name_this_one(
     (tmp_path / name).write_bytes(content)
     assert main(["inspect", str(tmp_path / name)]) == 1
     assert "make battles of it with: gemma-metamon import-replays FILE --out DIR" in capsys.readouterr().err
+
+
+def test_a_folder_of_logs_names_this_command_too(tmp_path: Path) -> None:
+    (tmp_path / "gen4ou-7.log").write_bytes(replay(*TURN))
+    with pytest.raises(MissingFileError, match=r"no battle of format 'gen4ou'.*logs, make battles.*import-replays"):
+        find_battles(tmp_path, ["gen4ou"])
 
 
 # --- held against live recordings -----------------------------------------------------------------------------------

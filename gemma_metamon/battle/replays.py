@@ -21,7 +21,8 @@ from gemma_metamon.whole_files import written_whole
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13
 SUFFIXES = (".json.lz4", ".json")
-IMPORT_HINT = "this is a Showdown replay; make battles of it with: gemma-metamon import-replays FILE --out DIR"
+IMPORT_HINT = "make battles of it with: gemma-metamon import-replays FILE --out DIR"
+_SHOWDOWN = f"this is a Showdown replay; {IMPORT_HINT}"
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
 
@@ -96,9 +97,9 @@ def parse_battle(content: bytes) -> RecordedBattle:
     try:
         data = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(IMPORT_HINT if _is_showdown_log(content) else f"not JSON: {error}") from error
+        raise DataError(_SHOWDOWN if _is_showdown_log(content) else f"not JSON: {error}") from error
     if isinstance(data, dict) and "log" in data and "states" not in data:
-        raise DataError(IMPORT_HINT)
+        raise DataError(_SHOWDOWN)
     if (
         not isinstance(data, dict)
         or not isinstance(data.get("states"), list)
@@ -116,6 +117,10 @@ def parse_battle(content: bytes) -> RecordedBattle:
 
 def _is_showdown_log(content: bytes) -> bool:
     return content.lstrip().startswith(b"|") or b"battle-log-data" in content
+
+
+def _holds_logs(root: Path, battle_format: str) -> bool:
+    return any(path for folder in (root, root / battle_format) for path in folder.glob("*.log"))
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -158,9 +163,10 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
         files = sorted(p for p in (root / battle_format).glob("*.json*") if is_battle_file(p.name))
         if not files:
             there = ", ".join(list_formats(root)) or "none"
+            expected = f"expected {root / battle_format}/*.json.lz4"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
-                + (IMPORT_HINT if any(root.rglob("*.log")) else f"expected {root / battle_format}/*.json.lz4")
+                + (f"for its Showdown logs, {IMPORT_HINT}" if _holds_logs(root, battle_format) else expected)
             )
         found += files
     return found
