@@ -2,8 +2,8 @@
 
 Each battle is told three times: to its two players, with their requests, and to a spectator who joins the room. The
 players' own logs must give the recorders' states and actions exactly, an action that the log does not tell excepted. Of
-the spectator's log every field of both views is equal to the recorder's, or unknown in the import, or different; what
-differs is counted by its kind.
+the spectator's log, and of the players' without their requests (as the ladder keeps them), every field of both views is
+equal to the recorder's, or unknown in the import, or different; what differs is counted by its kind.
 
     python scripts/check_import_replays.py --battles 20
 """
@@ -263,19 +263,24 @@ def _move_verdicts(
 
 
 def check(tag: str, battle: Told, counts: Counts, missing: Counter[str]) -> None:
-    """Imports the battle's three logs and compares."""
+    """Imports the battle's logs and compares. `missing` counts what the spectator's does not tell."""
     for name, live in battle.records.items():
         log = read_replay("\n".join(battle.logs[name]).encode(), f"{tag}.log")
         views, _ = read_views(log)
         if live is not None and log.requests is not None:
             compare_own(live, views[log.requests], counts, f"{tag} {log.requests}")
-    log = read_replay("\n".join(battle.spectator).encode(), f"{tag}.log")
+        _check_told([line for line in battle.logs[name] if not line.startswith("|request|")], tag, battle, counts)
+    missing += _check_told(battle.spectator, tag, battle, counts)
+
+
+def _check_told(lines: list[str], tag: str, battle: Told, counts: Counts) -> Counter[str]:
+    log = read_replay("\n".join(lines).encode(), f"{tag}.log")
     views, untold = read_views(log)
-    missing += untold
     for side, imported in views.items():
         live = battle.records[log.players[side]]
         if live is not None:
             compare_told(live, imported, counts, f"{tag} {side}")
+    return untold
 
 
 def main() -> None:

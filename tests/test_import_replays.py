@@ -250,6 +250,16 @@ def both_ways() -> Any:
     return module
 
 
+def refusals_change_nothing(tag: str, lines: list[str]) -> None:
+    """What the server refused it asks again; Recorder, too, writes down one decision."""
+    refused = "|error|[Unavailable choice] Can't switch: The active Pokémon is trapped"
+    again = [
+        part for line in lines for part in ((line, refused, line) if line.startswith('|request|{"active"') else (line,))
+    ]
+    first, second = (read_views(read_replay("\n".join(told).encode(), f"{tag}.log"))[0] for told in (lines, again))
+    assert first == second
+
+
 @pytest.mark.server
 def test_imported_battles_are_those_that_were_recorded_live(server: "Server") -> None:
     script = both_ways()
@@ -259,6 +269,7 @@ def test_imported_battles_are_those_that_were_recorded_live(server: "Server") ->
         told = asyncio.run(script.play(server.websocket_url, battle_format, script.PAIRS[0], [teams, teams], 1))
         for tag, battle in told.items():
             script.check(tag, battle, counts, missing)
+            refusals_change_nothing(tag, next(iter(battle.logs.values())))
     assert counts.of("different") == 0, counts.examples
     assert counts.fields["own log: state", "equal"] > 300
     known, unknown = (counts.fields["own log: action", verdict] for verdict in ("equal", "unknown"))

@@ -225,6 +225,15 @@ def test_what_regenerator_did_is_known_to_its_player_on_the_bench() -> None:
     assert battle.states[2].available_switches[0].hp_pct == 0.73
 
 
+def test_what_one_side_alone_was_told_is_not_in_the_other_s_view() -> None:
+    silent = ("|-ability|p1a: Tauros|Intimidate|[silent]", "|-activate|p1a: Tauros|move: Struggle")
+    views = views_of(*START, *silent, "|move|p1a: Tauros|Struggle|p2a: Rotom", *NEXT, gen=4)
+    seen = views["p2"].states[1].opponent_active_pokemon
+    assert (seen.ability, seen.effect) == ("unknownability", "noeffect")
+    own = views["p1"].states[1].player_active_pokemon
+    assert (own.ability, own.effect) == ("intimidate", "struggle")
+
+
 def test_an_illusion_that_broke_was_known_to_its_player() -> None:
     start = ("|switch|p1a: Chansey|Chansey, F|100/100", "|switch|p2a: Rotom|Rotom|100/100", "|turn|1")
     lines = (

@@ -80,12 +80,23 @@ class _View:
             line = self._log.lines[at]
             if line.kind == "move" and line.side == self._side and line.arg(1) == "Struggle":
                 self._tell_of_struggle(at)
+            if self._is_theirs_alone(at):
+                continue
             feed(self.battle, as_opponent_sees(self._log.text[at], other(self._side), self._shared_hp))
             if line.side == self._side and line.kind in ("switch", "drag", "replace", "detailschange"):
                 self._details[self._team.on_field[at]] = self._own_details(at)
             elif line.side == self._side and line.kind == "-terastallize":
                 self._details[self._team.on_field[at]] += f", tera:{line.arg(1)}"
         self._fed = max(self._fed, until)
+
+    def _is_theirs_alone(self, at: int) -> bool:
+        """In a log of the other player's, or of the server's: what this side was not told."""
+        line, text = self._log.lines[at], self._log.text[at]
+        if line.side != other(self._side):
+            return False
+        struggle = line.kind == "-activate" and line.arg(1) == "move: Struggle"
+        silent = line.kind == "-ability" and text.endswith("|[silent]")
+        return silent or (struggle and self._log.gen <= _STRUGGLE_TOLD_UNTIL)
 
     def _tell_of_struggle(self, at: int) -> None:
         """Until gen 4 its player alone is told that there is nothing else, before everybody sees it."""
