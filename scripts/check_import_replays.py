@@ -168,7 +168,10 @@ class _Explanation:
         if name == "player_prev_move.current_pp" and state.player_prev_move.name not in own:
             return "PP of a move that another called"
         if ".moves" in name and example[0] == "ditto":
-            return "Transform, of which poke-env also knows called moves"
+            return "Transform into what is not all told"
+        theirs = {move.name for move in state.opponent_active_pokemon.moves}
+        if name.startswith("opponent_prev_move") and any(theirs <= moves for moves in self.movesets):
+            return "Transform into what is not all told"
         if self._pressing and name.startswith("opponent") and name.endswith("current_pp"):
             return "Pressure that was never shown"
         return "different"
