@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "nets": {"text", "battle"},
     "training": {"nets", "text", "battle"},
     "showdown": {"text", "battle"},
+    "replay_logs": {"showdown", "battle"},
     "explain": {"nets", "text", "battle"},
     "reports": set(),
 }

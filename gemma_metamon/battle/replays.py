@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import lz4.frame
 
@@ -26,6 +27,8 @@ MAX_FILE_BYTES = 32 * 2**20
 """Of a battle's JSON. A decision takes some 5 KB, and Showdown ends a battle after 1,000 turns: a third of this."""
 MAX_STATES = 5000
 SUFFIXES = (".json.lz4", ".json")
+IMPORT_HINT = "make battles of it with: gemma-metamon import-replays FILE --out DIR"
+_SHOWDOWN = f"this is a Showdown replay; {IMPORT_HINT}"
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
 
@@ -97,7 +100,7 @@ class BattleFileName:
 
 def parse_battle(content: bytes) -> RecordedBattle:
     """A battle from the JSON of its file. Raises DataError saying what is wrong with it."""
-    data = parse_json(content, finite=False)  # every number that is used is checked below, and its field named
+    data = _parse_battle_json(content)
     if (
         not isinstance(data, dict)
         or not isinstance(data.get("states"), list)
@@ -119,6 +122,26 @@ def parse_battle(content: bytes) -> RecordedBattle:
         except DataError as error:
             raise DataError(f"state {t}: {error}") from error
     return RecordedBattle(tuple(read), tuple(actions))
+
+
+def _parse_battle_json(content: bytes) -> Any:
+    try:
+        data = parse_json(content, finite=False)  # every number that is used is checked where its field is named
+    except DataError as error:
+        if not _is_showdown_log(content):
+            raise
+        raise DataError(_SHOWDOWN) from error
+    if isinstance(data, dict) and "log" in data and "states" not in data:
+        raise DataError(_SHOWDOWN)
+    return data
+
+
+def _is_showdown_log(content: bytes) -> bool:
+    return content.lstrip().startswith(b"|") or b"battle-log-data" in content
+
+
+def _holds_logs(root: Path, battle_format: str) -> bool:
+    return any(path for folder in (root, root / battle_format) for path in folder.glob("*.log"))
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -193,9 +216,10 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
             for archive in archives.get(battle_format, ()):
                 refuse_archive(archive)
             there = ", ".join(sorted({*formats_of_files(root), *archives})) or "none"
+            expected = f"expected {root / battle_format}/*.json.lz4"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
-                f"expected {root / battle_format}/*.json.lz4"
+                + (f"for its Showdown logs, {IMPORT_HINT}" if _holds_logs(root, battle_format) else expected)
             )
         for path in files:
             _require_unicode(path)

@@ -32,10 +32,11 @@ COMMANDS = (
     "showdown",
     "export",
     "import",
+    "import-replays",
     "metamon-evaluate",
 )
 # where the command's name cannot name a module
-_MODULES = {"import": "import_checkpoint", "metamon-evaluate": "metamon_evaluate"}
+_MODULES = {"import": "import_checkpoint", "import-replays": "import_replays", "metamon-evaluate": "metamon_evaluate"}
 
 
 def build_parser() -> argparse.ArgumentParser:
