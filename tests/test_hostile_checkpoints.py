@@ -155,9 +155,11 @@ def test_weights_that_are_not_finite_are_refused_wherever_they_would_be_used(
 TRAININGS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "NaN": (spoil(float("nan")), "not finite"),
     "no random state": (lambda t: t.pop("random/cpu"), "no random state"),
-    "a random state of one byte": (
-        lambda t: t.update({"random/cpu": torch.zeros(1, dtype=torch.uint8)}),
-        "random state",
+    "a random state of floats": (lambda t: t.update({"random/cpu": torch.zeros(1)}), "the random state cpu: "),
+    "a random state of zeros": (lambda t: t["random/cpu"].zero_(), "the random state cpu: "),
+    "a random state of another process": (
+        lambda t: t.update({"random/cpu_of_process_1": torch.zeros(9)}),
+        "the random state cpu_of_process_1: ",
     ),
     "a moment of another shape": (
         lambda t: t.update({"optimizer/0/exp_avg": torch.zeros(3)}),

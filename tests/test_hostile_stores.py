@@ -57,7 +57,9 @@ PLANS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no formats": (lambda s: s.update(formats={}), "it has no formats"),
     "formats a list": (lambda s: s.update(formats=[1]), "damaged"),
     "another folder": (lambda s: s["formats"].update({"../../x": s["formats"]["gen1ou"]}), "'../../x' names no format"),
-    "a hidden folder": (lambda s: s["formats"].update({".x": s["formats"]["gen1ou"]}), "'.x' names no format"),
+    "the folder above": (lambda s: s["formats"].update({"..": s["formats"]["gen1ou"]}), "'..' names no format"),
+    "a long name": (lambda s: s["formats"].update({"a" * 300: s["formats"]["gen1ou"]}), "'aaa.*aaa' names no format"),
+    "a line end": (lambda s: s["formats"].update({"a\n": s["formats"]["gen1ou"]}), "names no format"),
     "no battles": (lambda s: s["formats"]["gen1ou"].update(battles=0), "has 0 battles in shards of"),
     "battles of true": (
         lambda s: s["formats"]["gen1ou"].update(battles=True),
@@ -112,6 +114,12 @@ def test_bytes_that_are_no_json_are_refused(name: str, content: bytes, store: Pa
     (store / name).write_bytes(content)
     with pytest.raises(DataError, match=name if content else r"json|unfinished"):
         BattleStore(store).battles(["gen1ou"])
+
+
+def test_a_store_without_its_words_is_refused(store: Path) -> None:
+    (store / "words.json").unlink()
+    with pytest.raises(DataError, match=r"is damaged \(it has no words\.json\); prepare the store again"):
+        BattleStore(store)
 
 
 def harm_shard(store: Path, change: Callable[[pa.Table], pa.Table], compression: str | None = None) -> None:

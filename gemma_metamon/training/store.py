@@ -44,8 +44,7 @@ STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 LAYOUT = 1
 MAX_SHARDS = 1_000_000
 """Of a format: some 500 million battles. A plan of more is no plan."""
-_FOLDER = re.compile(r"[^./\\\s\x00-\x1f][^/\\\s\x00-\x1f]{0,99}")
-_SHARD = re.compile(_FOLDER.pattern + r"/\d{5,9}\.arrow")
+_SHARD = re.compile(r"(?P<format>.+)/[0-9]{5,9}\.arrow")
 MAPPED_SHARDS = 32
 """Shards that are mapped at a time: the bound of what a store of any size takes of memory."""
 
@@ -90,7 +89,7 @@ class FormatPlan:
 
     def require_sound(self, battle_format: str) -> None:
         """Raises DataError for a format that names no folder of the store, or more shards than a store can have."""
-        if not _FOLDER.fullmatch(battle_format):
+        if not _names_folder(battle_format):
             raise DataError(f"{shown(battle_format)} names no format")
         if not self.battles or not self.shard_battles or self.battles > MAX_SHARDS * self.shard_battles:
             raise DataError(
@@ -103,6 +102,11 @@ class FormatPlan:
 
     def shard_size(self, index: int) -> int:
         return min(self.shard_battles, self.battles - index * self.shard_battles)
+
+
+def _names_folder(name: str) -> bool:
+    """Whether it is the name of a folder of the store, and nothing beside or above it."""
+    return 0 < len(name) <= 100 and name.isprintable() and name not in (".", "..") and not {"/", "\\"} & set(name)
 
 
 def hash_lines(lines: Sequence[str]) -> str:
@@ -193,7 +197,10 @@ class BattleStore:
         self._places: dict[int, Mapping[str, ArrayPlace]] = {}
 
     def _read_form(self) -> ShardForm:
-        vocabulary = Vocabulary.from_file(self.root / WORDS)
+        try:
+            vocabulary = Vocabulary.from_file(self.root / WORDS)
+        except MissingFileError as error:
+            raise DataError(f"{self.root} is damaged (it has no {WORDS}); prepare the store again") from error
         if hash_lines(vocabulary.words) != self.identity.vocabulary:
             raise DataError(
                 f"{self.root / WORDS} holds other words than {self.root} was prepared with; prepare it again"
@@ -325,7 +332,9 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
 
 
 def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) -> None:
-    """Writes store.json and words.json, each whole or not at all."""
+    """Writes store.json and words.json, each whole or not at all. Raises DataError for a format that is no folder."""
+    for name, plan in plans.items():
+        plan.require_sound(name)
     _replace_text(root / WORDS, json.dumps(view.vocabulary.words))
     described = {
         "layout": LAYOUT,
@@ -345,7 +354,8 @@ def read_records(root: Path) -> dict[str, ShardRecord]:
     for number, line in enumerate(read_bounded(path, MAX_BYTES).split(b"\n")[:-1], start=1):
         try:
             record = build_from_json(ShardRecord, parse_json(line))
-            if not _SHARD.fullmatch(record.shard):
+            match = _SHARD.fullmatch(record.shard)
+            if match is None or not _names_folder(match["format"]):
                 raise DataError(f"{shown(record.shard)} names no shard")
         except DataError as error:
             raise DataError(f"line {number} of {path} is damaged ({error}); prepare the store again") from error

@@ -76,10 +76,15 @@ def unfit_moments(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.op
 
 
 def unfit_random_states(random_states: Mapping[str, Tensor]) -> str | None:
-    """Why the processor's random numbers cannot go on."""
+    """Why random numbers cannot go on from these: the processor's, and those of other processes and devices."""
     if "cpu" not in random_states:
         return "it has no random state"
-    wanted, found = torch.get_rng_state(), random_states["cpu"]
-    if found.dtype != wanted.dtype or found.shape != wanted.shape:
-        return f"its random state is {found.dtype} of shape {[*found.shape]}"
+    for name, state in random_states.items():
+        try:
+            if name.startswith("cpu"):  # of a GPU, only there it shows
+                torch.Generator().set_state(state)
+            elif state.dtype != torch.uint8:
+                return f"the random state {on_one_line(name)} is {state.dtype}"
+        except (RuntimeError, TypeError) as error:
+            return f"the random state {on_one_line(name)}: {error}"
     return None
