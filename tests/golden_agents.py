@@ -36,7 +36,8 @@ from gemma_metamon.nets.agents import MultiTaskAgent
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
-from gemma_metamon.training.trainer import Meter, Schedule, Trainer
+from gemma_metamon.training.meter import Meter
+from gemma_metamon.training.trainer import Schedule, Trainer
 
 
 def compare_agent(golden: Golden) -> dict[str, float]:
@@ -218,11 +219,12 @@ def compare_optimizer(golden: Golden) -> dict[str, float]:
         draws = {key.removeprefix(prefix): value for key, value in recorded.items() if key.startswith(prefix)}
         feed = _feed(agent, RecordedDraws(draws))
         meter, batch = Meter(), batch_of(batches.group(f"batch{step}"))
+        trainer.guard.begin()
         trainer._learn(batch.to(device), meter)
         where[f"mid/td_target_step{step}"] = _real("td_target", targets[-1], batch)
         feed.remove()
         trainer.updates += 1
-        logged = meter.means()
+        logged = meter.means(trainer.accelerator)
         row = {"loss": logged["loss/total"], "actor_loss": logged["loss/actor"], "critic_loss": logged["loss/critic"]}
         row |= {"grad_norm_before_clip": logged["grad_norm"], "lr_used": logged["learning_rate"]}
         row["lr_after"] = config["learning_rate"] * trainer.experiment.learning_rate_factor(trainer.updates)

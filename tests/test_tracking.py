@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 
-from gemma_metamon.training import tracking
-from gemma_metamon.training.tracking import Tracker
-
 KEY = "0" * 40
 LOGS = """
 import logging, sys
@@ -35,6 +32,22 @@ KILLS_WANDB = LOGS.replace(
         for process in psutil.Process().children() if update == 1 else []:
             process.kill()
             process.wait()
+        tracker.log(update, """,
+)
+
+LOSES_NETWORK = LOGS.replace(
+    "with Tracker",
+    """
+import time
+from gemma_metamon.training import tracking
+tracking.FINISH_TIMEOUT_S = 1.0
+with Tracker""",
+).replace(
+    "tracker.log(1, ",
+    """
+    for update in range(50):
+        while update == 1 and not (Path(sys.argv[1]) / "lost").exists():
+            time.sleep(0.01)
         tracker.log(update, """,
 )
 
@@ -123,24 +136,26 @@ class WandbStandIn(BaseHTTPRequestHandler):
 
 
 @pytest.mark.usefixtures("own_wandb")
-def test_a_network_lost_on_the_way_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tracking, "FINISH_TIMEOUT_S", 1.0)
+def test_a_network_lost_on_the_way_stops_nothing(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), WandbStandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_address[1]}")
-    monkeypatch.setenv("WANDB_MODE", "online")
-    with Tracker(tmp_path, "run", {}, wandb=True) as tracker:
-        tracker.log(1, {"a": 1.0})
-        assert list((tmp_path / "wandb").glob("run-*"))
+
+    def lose_the_network() -> None:
+        while not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text():
+            time.sleep(0.01)
         server.shutdown()
         server.server_close()
-        for update in range(2, 50):
-            tracker.log(update, {"a": 1.0})
-    assert [line["update"] for line in logged(tmp_path)] == [*range(1, 50)]
-    assert "wandb has not uploaded everything" in caplog.text
+        (tmp_path / "lost").touch()
+
+    loser = threading.Thread(target=lose_the_network)
+    loser.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    done = run_alone(LOSES_NETWORK, tmp_path, WANDB_API_KEY=KEY, WANDB_BASE_URL=url)
+    loser.join()
+    assert done.returncode == 0, done.stderr
+    assert [line["update"] for line in logged(tmp_path)] == [*range(50)]
+    assert list((tmp_path / "wandb").glob("run-*"))  # it was online
+    assert "wandb has not uploaded everything" in done.stderr
 
 
 @pytest.mark.usefixtures("own_wandb")

@@ -330,9 +330,10 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def require_resumable(folder: Path) -> None:
     """Raises MissingFileError for a checkpoint that brings no optimizer state: an imported one, or an older 0."""
     if not (folder / TRAINING).is_file():
+        run = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
         raise MissingFileError(
-            f"{folder} cannot be resumed: it has no {TRAINING}; begin another run with its weights: "
-            f"--run_name another, and --init_from {folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
+            f"{folder} cannot be resumed: it has no {TRAINING} (an imported one brings no optimizer state); "
+            f"begin another run with its weights: --run_name another, and --init_from {run}"
         )
 
 

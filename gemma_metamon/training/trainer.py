@@ -6,10 +6,12 @@ update without a finite loss and gradient ends with the clipping: `finite` says 
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -164,6 +166,7 @@ class Trainer:
             sampler=DrawNumbers(self.draws, self.draws + n_draws),
             num_workers=self.dloader_workers,
             collate_fn=collate,
+            worker_init_fn=_be_a_reader,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         meter = Meter()
@@ -300,6 +303,17 @@ class Trainer:
 
 def _random_state_name(kind: str, process: int) -> str:
     return kind if process == 0 else f"{kind}_of_process_{process}"
+
+
+def _be_a_reader(_number: int) -> None:
+    """In a process that reads battles: its thread that hands them over says nothing of a training that has ended."""
+    said = sys.excepthook
+
+    def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, (EOFError, ConnectionError)):
+            said(kind, error, trace)
+
+    sys.excepthook = say
 
 
 @contextmanager
