@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.gin_statements import Reader, Source, is_file
-from gemma_metamon.gin_values import fits as fits  # checkpoints check what they read with it
 from gemma_metamon.gin_values import macro_name
 from gemma_metamon.nets.checks import quote
 

@@ -10,8 +10,8 @@ import torch
 from conftest import GOLDENS
 
 from gemma_metamon import configs
-from gemma_metamon.configs import fits
 from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.gin_values import fits
 from gemma_metamon.text.view import BattleView
 
 MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,14 +75,6 @@ def require_websocket(args: argparse.Namespace) -> None:
     """Raises ConfigError for a --server that is no websocket's address."""
     if args.server is not None and not args.server.startswith(("ws://", "wss://")):
         raise ConfigError(f"--server {args.server}; give its address, as ws://localhost:8000/showdown/websocket")
-
-
-def require_format(args: argparse.Namespace) -> None:
-    """Raises ConfigError for a --format that is no format's name; it becomes part of paths."""
-    if not re.fullmatch("[a-z0-9]+", args.format):
-        meant = re.sub("[^a-z0-9]", "", args.format.lower())
-        near = f"; did you mean {meant}?" if meant else ""
-        raise ConfigError(f"--format {args.format!r}; expected small letters and digits, such as gen1ou{near}")
 
 
 def make_folder(folder: Path, flag: str) -> None:

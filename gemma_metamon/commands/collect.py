@@ -10,7 +10,6 @@ from gemma_metamon.commands._arguments import (
     make_folder,
     require_above_zero,
     require_at_least_one,
-    require_format,
     require_not_negative,
     require_websocket,
 )
@@ -72,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
     require_above_zero(args, "timeout_s")
     require_not_negative(args, "temperature")
     require_websocket(args)
-    require_format(args)
     require_extra("battle", "collect")
     import asyncio
 

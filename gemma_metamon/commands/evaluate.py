@@ -16,7 +16,6 @@ from gemma_metamon.commands._arguments import (
     make_folder,
     require_above_zero,
     require_at_least_one,
-    require_format,
     require_websocket,
 )
 from gemma_metamon.errors import ConfigError
@@ -100,7 +99,6 @@ def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
     require_above_zero(args, "temperature", "timeout_s")
     require_websocket(args)
-    require_format(args)
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
     require_extra("battle", "evaluate")

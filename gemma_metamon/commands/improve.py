@@ -14,7 +14,6 @@ from gemma_metamon.commands._arguments import (
     load_vocabulary,
     make_folder,
     require_at_least_one,
-    require_format,
     require_not_negative,
     require_seed,
     require_share,
@@ -142,7 +141,6 @@ def _check(args: argparse.Namespace) -> None:
     require_share(args, "collected_share")
     require_not_negative(args, "past_rounds", "temperature", "dloader_workers")
     require_seed(args)
-    require_format(args)
     usable_device(args.device)
     if args.run_dir is None and args.model_gin_config is None:
         raise ConfigError(

@@ -54,9 +54,11 @@ class _Watch:
         self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
 
     def check_failure(self) -> None:
-        """Raises ServerError where a message could not be dealt with."""
+        """Raises ServerError where a message could not be dealt with; what a disk says as it is."""
         if self.failure is not None:
             where, error = self.failure
+            if isinstance(error, OSError) and error.filename is not None:
+                raise error
             raise ServerError(f"{self.player.username} failed on {where}: {type(error).__name__}: {error}") from error
 
     def check(self) -> None:

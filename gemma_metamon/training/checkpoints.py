@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from gemma_metamon import __version__, configs
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
+from gemma_metamon.gin_values import fits
 from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, shown
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
@@ -151,7 +152,7 @@ class CheckpointMeta(RunDescription):
 def _require_types(description: RunIdentity | RunDescription) -> None:
     for name, hint in typing.get_type_hints(type(description)).items():
         value = getattr(description, name)
-        if not configs.fits(value, hint):
+        if not fits(value, hint):
             raise TypeError(f"{name} is {shown(value)}")
 
 
