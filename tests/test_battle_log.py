@@ -331,3 +331,28 @@ def test_what_is_no_condition_changes_nothing_and_is_shown_as_it_came(condition:
     assert story.turns[0].events[-1].weight == "raw"
     assert story.turns[0].sides[1].members[0].hp == 0.4
     assert "NaN" not in replay_page(f"|switch|p2a: A|A|{condition}", "none")
+
+
+def test_a_disguise_that_was_terastallized_before_is_not_when_illusion_ends() -> None:
+    log = """|player|p1|Ann||
+|player|p2|Bob||
+|teamsize|p1|3
+|teamsize|p2|1
+|start
+|switch|p1a: Gholdengo|Gholdengo|100/100
+|switch|p2a: Tauros|Tauros|100/100
+|turn|1
+|-terastallize|p1a: Gholdengo|Fire
+|turn|2
+|switch|p1a: Pikachu|Pikachu|100/100
+|turn|3
+|switch|p1a: Gholdengo|Gholdengo, tera:Fire|100/100
+|replace|p1a: Zoroark|Zoroark-Hisui, F, tera:Fire
+|-end|p1a: Zoroark|Illusion
+|turn|4"""
+    members = {member.name: member for member in read_log(log).turns[-1].sides[0].members}
+    assert {name: member.tera for name, member in members.items()} == {
+        "Gholdengo": "",
+        "Pikachu": "",
+        "Zoroark": "Fire",
+    }

@@ -332,7 +332,7 @@ def test_a_server_that_says_nothing_is_silence() -> None:
 def test_a_last_battle_that_cannot_be_written_is_an_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "gen1ou").write_text("where the folder should be")
     player = scripted("RandomPlayer")
-    with pytest.raises(ServerError, match=r"failed on battle-gen1ou-\d+: FileExistsError"):
+    with pytest.raises(ServerError, match=r"battle-gen1ou-\d+ could not be written down \(.*gen1ou: File exists\)"):
         asyncio.run(
             collect(
                 [Matchup(player=player, opponent=player, battles=1)],

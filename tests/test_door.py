@@ -199,6 +199,51 @@ def test_errors_that_say_nothing_about_the_choice_ask_for_no_other() -> None:
     assert not is_refusal(late)
 
 
+@pytest.mark.parametrize("answer", ["hello there", "", "/undo", "/choose move 1\n/choose move 2|foo", None, "text"])
+def test_an_answer_that_is_no_choice_is_the_players_failure_and_never_sent(answer: str | None) -> None:
+    class Rambling(Offline):
+        def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+            return answer if answer in (None, "text") else SingleBattleOrder(answer)  # type: ignore[return-value]
+
+    player = Rambling()
+    open_door(player)
+    with pytest.raises(ValueError, match=r"is no order; expected /choose move|expected poke-env's BattleOrder"):
+        choose(player, at_request(1))
+
+
+def test_who_would_end_the_program_fails_instead() -> None:
+    class Leaving(Offline):
+        def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+            raise SystemExit(3)
+
+    player = Leaving()
+    open_door(player)
+    with pytest.raises(RuntimeError, match="wanted to end the program"):
+        choose(player, at_request(1))
+
+
+def test_who_makes_up_another_illegal_choice_each_time_is_asked_twice() -> None:
+    class Inventive(Offline):
+        asked = 0
+
+        def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+            self.asked += 1
+            return SingleBattleOrder(f"/choose switch Missingno{self.asked}")
+
+    player = Inventive()
+    open_door(player)
+    battle, sent = at_request(1), []
+    for _ in range(4):
+        sent.append(choose(player, battle))
+        refuse(player)
+    sent.append(choose(player, battle))
+    assert player.asked == 2
+    assert sent[:2] == ["/choose switch Missingno1", "/choose switch Missingno2"]
+    assert all(message.split()[1:2] == ["move"] and message[-1].isdigit() for message in sent[2:])
+    choose(player, at_request(2))
+    assert player.asked == 3
+
+
 def test_a_door_is_opened_once() -> None:
     player = Offline()
     assert open_door(player) is open_door(player)

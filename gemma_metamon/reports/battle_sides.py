@@ -168,6 +168,10 @@ class Team:
         member = self._place(found, name, details, came)
         member.condition = told or shown.condition
         member.tera, member.active = shown.tera, shown.active
+        if member.tera:  # one of a team Terastallizes, and in whose shape it was seen before was this one, too
+            for other in self.side.members:
+                if other is not member:
+                    other.tera = ""
         return member, shown.name
 
     def cure(self) -> None:

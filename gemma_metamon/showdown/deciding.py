@@ -7,6 +7,7 @@ connection of their own, `LadderBattle` for those of a ladder.
 import asyncio
 import inspect
 import logging
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from poke_env.player import BattleOrder, Player, SingleBattleOrder
 from gemma_metamon.showdown.orders import action_to_order, as_sent, legal_actions
 
 logger = logging.getLogger(__name__)
+MAX_REFUSED = 2
+"""Choices that a player may have refused at one request; then the choice is made for it, without asking."""
+_ORDER = re.compile(r"/choose (?:move|switch|default|pass)\b[^|\n]*|/forfeit")
+_LEAD = re.compile(r"/(?:choose )?team [\d, ]+|/choose default")
 _REFUSALS = ("[Invalid choice]", "[Unavailable choice]")
 # refusals that say nothing about the choice itself: it came too late, or the server has one already
 _NOT_ABOUT_THE_CHOICE = ("too late", "nothing to choose", "nothing to cancel", "Can't do anything", "Can't undo")
@@ -60,8 +65,9 @@ async def decide(
 ) -> tuple[BattleOrder, bool]:
     """An order, and whether it is the player's own.
 
-    Another one is given where the player takes longer than deadline_s, fails, or wants what has been refused: the
-    strongest legal move that has not, then a switch, at last the server's own choice.
+    Another one is given where the player takes longer than deadline_s, fails, answers with what is no order, or wants
+    what has been refused: the strongest legal move that has not, then a switch, at last the server's own choice. Who
+    has been refused MAX_REFUSED times at this request is not asked any more.
 
     Args:
         choose: a player's `choose_move`.
@@ -71,8 +77,11 @@ async def decide(
     """
     decisions.count += 1
     decisions.failure = None
+    if len(decisions.refused) >= MAX_REFUSED:
+        decisions.fallbacks["refused"] += 1
+        return fallback_order(battle, decisions.refused), False
     try:
-        order = as_sent(await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s), battle)
+        order = as_sent(_require_order(await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s)), battle)
     except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
         why = "late"
     except Exception as error:  # noqa: BLE001 whatever is wrong with the player, the battle must go on
@@ -94,7 +103,7 @@ async def decide_lead(
     decisions.count += 1
     decisions.failure = None
     try:
-        message: str = await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s)
+        message = _require_lead(await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s))
     except (TimeoutError, asyncio.TimeoutError):
         logger.warning("%s chose no lead in time in %s", battle.player_username, battle.battle_tag)
     except Exception as error:  # noqa: BLE001 as above
@@ -119,6 +128,21 @@ def fallback_order(battle: Battle, refused: set[str]) -> BattleOrder:
     return next(allowed, Player.choose_default_move())
 
 
+def _require_order(answer: object) -> BattleOrder:
+    """Raises ValueError for what would be sent and be no choice."""
+    if not isinstance(answer, BattleOrder):
+        raise ValueError(f"it answered with {answer!r:.60}; expected poke-env's BattleOrder")
+    if not _ORDER.fullmatch(answer.message):
+        raise ValueError(f"{answer.message!r:.60} is no order; expected /choose move, /choose switch or /forfeit")
+    return answer
+
+
+def _require_lead(answer: object) -> str:
+    if not isinstance(answer, str) or not _LEAD.fullmatch(answer):
+        raise ValueError(f"{answer!r:.60} is no order of a team; expected as in /team 123456")
+    return answer
+
+
 def _power(order: BattleOrder) -> int:
     if isinstance(order, SingleBattleOrder) and isinstance(order.order, Move):
         return order.order.base_power
@@ -128,8 +152,11 @@ def _power(order: BattleOrder) -> int:
 async def _ask(choose: Callable[[Battle], Any], battle: Battle, deadline_s: float | None) -> Any:
     """With a deadline, in a thread of its own: a player that computes without end must not stop all other battles."""
     if deadline_s is None:
-        result = choose(battle)
-        return await result if inspect.isawaitable(result) else result
+        try:
+            result = choose(battle)
+            return await result if inspect.isawaitable(result) else result
+        except SystemExit as error:  # it would end the loop that all battles share, and nobody would be told
+            raise RuntimeError("it wanted to end the program") from error
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
 

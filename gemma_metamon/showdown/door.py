@@ -30,10 +30,12 @@ def open_door(player: Player) -> "Door":
 class Door:
     """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
 
+    `failure` is what the player raised last in place of a choice, and is raised on where the choice is awaited.
     Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
     """
 
     def __init__(self, player: Player) -> None:
+        self.failure: Exception | None = None
         self._battles: dict[str, _Asked] = {}
         self._choose: Any = player.choose_move
         self._preview: Any = player.teampreview
@@ -48,15 +50,21 @@ class Door:
         battle = _singles(battle)
         asked = self._asked(battle)
         order, _ = await decide(self._choose, battle, asked.decisions, None)
-        asked.note(order.message)
+        self._take(asked, order.message)
         return order
 
     async def _choose_lead(self, battle: AbstractBattle) -> str:
         battle = _singles(battle)
         asked = self._asked(battle)
         message = await decide_lead(self._preview, battle, asked.decisions, None)
-        asked.note(message)
+        self._take(asked, message)
         return message
+
+    def _take(self, asked: "_Asked", message: str) -> None:
+        if asked.decisions.failure is not None:
+            self.failure = asked.decisions.failure
+            raise self.failure
+        asked.note(message)
 
     def _asked(self, battle: Battle) -> "_Asked":
         asked = self._battles.get(battle.battle_tag)
@@ -101,8 +109,6 @@ class _Asked:
             self._request = request
 
     def note(self, message: str) -> None:
-        if self.decisions.failure is not None:
-            raise self.decisions.failure
         if message in self.decisions.refused:
             raise ServerError(
                 f"the server refuses every choice in {self._battle_tag}: {', '.join(sorted(self.decisions.refused))}"

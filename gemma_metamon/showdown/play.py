@@ -11,7 +11,7 @@ from typing import Any
 
 from poke_env.player import Player
 
-from gemma_metamon.errors import ServerError
+from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.door import open_door
 from gemma_metamon.showdown.progress import count_progress
 
@@ -25,7 +25,7 @@ class _Watch:
     """What a player's connection received: the time of the last message that led on, refusals, failures."""
 
     def __init__(self, player: Player) -> None:
-        open_door(player)
+        self.door = open_door(player)
         self.player = player
         self.began_at = self.heard_at = time.monotonic()
         self.popups: list[str] = []
@@ -54,12 +54,19 @@ class _Watch:
         self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
 
     def check_failure(self) -> None:
-        """Raises ServerError where a message could not be dealt with; what a disk says as it is."""
-        if self.failure is not None:
-            where, error = self.failure
-            if isinstance(error, OSError) and error.filename is not None:
-                raise error
-            raise ServerError(f"{self.player.username} failed on {where}: {type(error).__name__}: {error}") from error
+        """Raises ServerError where a message could not be dealt with: by the player, the disk, or poke-env."""
+        if self.failure is None:
+            return
+        where, error = self.failure
+        words = f"{where}: {type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.filename is not None:
+            raise ServerError(
+                f"{where} could not be written down ({error.filename}: {error.strerror}); make room there, or name "
+                f"another folder"
+            ) from error
+        if error is self.door.failure or isinstance(error, GemmaMetamonError):
+            raise ServerError(f"{self.player.username} failed on {words}") from error
+        raise ServerError(f"poke-env cannot follow {words}; play another format than {self.player.format}") from error
 
     def check(self) -> None:
         """Raises ServerError for what no amount of waiting mends."""
