@@ -201,7 +201,7 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
     """The battle files of `root/<format>/` in a stable order.
 
     Raises MissingFileError where the folder does not exist or a format has no battle in it, DataError where one cannot
-    be read, or a file's name is not UTF-8.
+    be read.
     """
     refuse_archive(root)
     _list_folder(root)
@@ -221,18 +221,8 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
                 + (f"for its Showdown logs, {IMPORT_HINT}" if _holds_logs(root, battle_format) else expected)
             )
-        for path in files:
-            _require_unicode(path)
         found += files
     return found
-
-
-def _require_unicode(path: Path) -> None:
-    """Raises DataError for a file whose name no text can hold."""
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path.parent} holds a file whose name is not UTF-8, {path.name!a}; rename it") from error
 
 
 def battle_stem(name: str) -> str:
