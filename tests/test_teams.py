@@ -184,6 +184,35 @@ def test_packed_teams_may_stand_one_on_a_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "battle_format", "title"),
+    [
+        ("123[gen9ou]folder/One|", "gen9ou", "folder/One"),
+        ("123[gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou-box]One|", "gen9oubox", "One"),
+        ("7[]One|", "", "One"),
+        ("One|", "", "One"),
+        ("folder/Two|", "", "folder/Two"),
+        ("[new] Two|", "", "[new] Two"),
+        ("|", "", ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [PACKED, f"{PACKED}]Bitey|mew|||tackle|||||||"])
+def test_a_stored_team_is_read_with_whatever_stands_before_it(
+    before: str, battle_format: str, title: str, packed: str
+) -> None:
+    expected = TeamText(text=packed, packed=True, battle_format=battle_format, title=title)
+    assert split_teams(f"{before}{packed}\n") == [expected]
+    assert split_teams(f"gen9ou]empty|\n{before}{packed}\n3[gen9ou]empty|\nempty|") == [expected]
+
+
+def test_a_store_of_empty_teams_holds_none_and_a_line_that_runs_over_is_no_stored_team() -> None:
+    assert split_teams("gen9ou]One|") == split_teams("gen9ou]One|\nTwo|\n4[gen9]folder/|\n") == []
+    with pytest.raises(DataError, match="no whole packed team"):
+        pack_team(f"{PACKED}|")
+
+
+@pytest.mark.parametrize(
     ("packed", "words"),
     [
         ("|||", "no whole packed team"),

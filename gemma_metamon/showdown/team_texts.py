@@ -16,8 +16,8 @@ from gemma_metamon.showdown.installation import import_teams
 _BARS = 11
 # Showdown's backup: `=== [gen9ou] folder/name ===` before each team, without the brackets where it is for no format.
 _HEADER = re.compile(r"===\s*(?:\[([^\]]*)\])?\s*(.*?)[\s=]*$")
-# Showdown's own store of teams: `gen9ou]folder/name|` before the packed team
-_STORED = re.compile(r"([^|\]]*)\]([^|]*)\|")
+# Showdown's own store of teams: `123[gen9ou]folder/name|` before the packed team; the number and the format may lack
+_STORED = re.compile(r"(?:(?:\d+\[)?([^|\[\]]*)\])?([^|]*)\|")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,15 @@ def split_teams(text: str) -> list[TeamText]:
 
     A text without headers (`=== … ===`) is one team. One with headers is cut at them if one of them names a format, or
     if it holds more Pokémon than a team: else they are one team's remarks, which the simulator skips. Packed teams may
-    stand one on a line, with headers or as Showdown stores them (`gen9ou]name|` and the team).
+    stand one on a line, with headers or as Showdown stores them (`123[gen9ou]name|`, `gen9ou]name|` or `name|`, and
+    the team).
     """
     text = text.removeprefix("\ufeff")
     lines = (text if "\n" in text else text.replace("\r", "\n")).split("\n")
     filled = [line.strip() for line in lines if line.strip()]
     teams = [line for line in filled if not _is_header(line)]
-    if teams and (all(line.count("|") >= _BARS for line in teams) or (len(filled) == 1 and "|" in filled[0])):
+    packed = all(line.count("|") >= _BARS or _is_stored_empty(line) for line in teams)
+    if teams and (packed or (len(filled) == 1 and "|" in filled[0])):
         return list(_packed_teams(filled))
     if filled and filled[0].startswith("["):
         return [TeamText(text=text.strip())]  # JSON
@@ -133,11 +135,15 @@ def _packed_teams(lines: Sequence[str]) -> Iterator[TeamText]:
     battle_format, title = "", ""
     for line in lines:
         stored = _STORED.match(line)
+        rest = line[stored.end() :] if stored else ""
         if _is_header(line):
             battle_format, title = _header(line)
-        elif stored and not _count_packed(line) and _count_packed(line[stored.end() :]):
-            of, name = _to_format(stored[1]), stored[2]
-            yield TeamText(text=line[stored.end() :], packed=True, battle_format=of, title=name)
+        elif _is_stored_empty(line):
+            continue
+        # a packed Pokémon has a name: a `|` there is of a line that runs over
+        elif stored and not _count_packed(line) and _count_packed(rest) and not rest.startswith("|"):
+            of = battle_format if stored[1] is None else _to_format(stored[1])
+            yield TeamText(text=rest, packed=True, battle_format=of, title=stored[2])
         else:
             yield TeamText(text=line, packed=True, battle_format=battle_format, title=title)
 
@@ -164,6 +170,10 @@ def _count_pokemon(lines: Sequence[str]) -> int:
 
 def _is_header(line: str) -> bool:
     return line.startswith("===") and line.count("|") < _BARS
+
+
+def _is_stored_empty(line: str) -> bool:
+    return line.endswith("|") and line.count("|") == 1
 
 
 def _header(line: str) -> tuple[str, str]:
