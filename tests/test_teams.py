@@ -279,15 +279,24 @@ def test_a_backup_holds_the_teams_that_were_put_in(data: st.DataObject) -> None:
         assert pack_teams([("", team) for team in teams]) == [golden[name] for name in chosen]
 
 
-@pytest.mark.server
-@needs_node
-def test_headers_without_formats_cut_only_what_is_more_than_a_team() -> None:
-    few = backup(("lead", GENGAR), ("wall", SNORLAX))
-    assert species(pack_team(few)) == ["Gengar", "Snorlax"]
-    many = split_teams(backup(*((f"team {i}", f"{GENGAR}\n{SNORLAX}") for i in range(4))))
-    assert [species(team) for team in pack_teams([("", team) for team in many])] == [["Gengar", "Snorlax"]] * 4
-    with pytest.raises(DataError, match="holds 4 teams"):
-        pack_team(backup(*((f"team {i}", f"{GENGAR}\n{SNORLAX}") for i in range(4))))
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("text", [GENGAR, f"{GENGAR}\n{SNORLAX}"])
+@pytest.mark.parametrize("before", ["", SNORLAX])
+def test_headers_without_formats_cut_where_pokemon_follow_each(count: int, text: str, before: str) -> None:
+    teams = split_teams(f"{before}\n{backup(*((f'team {i}', text) for i in range(count)))}")
+    assert [team.title for team in teams] == [""] * bool(before) + [f"team {i}" for i in range(count)]
+    assert all(team.text.strip() == text.strip() for team in teams[bool(before) :])
+    with pytest.raises(DataError, match=f"holds {len(teams)} teams"):
+        pack_team(backup(*((team.title, team.text) for team in teams)))
+
+
+@pytest.mark.parametrize("empty", ["first", "between", "end"])
+def test_headers_without_formats_are_remarks_where_one_has_nothing_under_it(empty: str) -> None:
+    remarks = [("lead", GENGAR), ("wall", SNORLAX)]
+    remarks.insert(["first", "between", "end"].index(empty), (empty, ""))
+    assert len(split_teams(backup(*remarks))) == 1
+    # but never a team of seven
+    assert len(split_teams(backup(*remarks, *((f"{i}", GENGAR) for i in range(5))))) == 7
 
 
 def test_a_folder_with_teams_for_other_formats_alone_is_an_error(tmp_path: Path) -> None:

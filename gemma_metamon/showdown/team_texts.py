@@ -45,10 +45,10 @@ class TeamText:
 def split_teams(text: str) -> list[TeamText]:
     """The teams of a file's text, in their order; empty ones are left out.
 
-    A text without headers (`=== … ===`) is one team. One with headers is cut at them if one of them names a format, or
-    if it holds more Pokémon than a team: else they are one team's remarks, which the simulator skips. Packed teams may
-    stand one on a line, with headers or as Showdown stores them (`123[gen9ou]name|`, `gen9ou]name|` or `name|`, and
-    the team).
+    A text with fewer than two headers (`=== … ===`) is one team. One with more is cut at them if one of them names a
+    format, if Pokémon follow each, or if it holds more Pokémon than a team: else (`=== end ===`) they are one team's
+    remarks, which the simulator skips. Packed teams may stand one on a line, with headers or as Showdown stores them
+    (`123[gen9ou]name|`, `gen9ou]name|` or `name|`, and the team).
     """
     text = text.removeprefix("\ufeff")
     lines = (text if "\n" in text else text.replace("\r", "\n")).split("\n")
@@ -60,8 +60,11 @@ def split_teams(text: str) -> list[TeamText]:
     if filled and filled[0].startswith("["):
         return [TeamText(text=text.strip())]  # JSON
     headers = [_header(line) for line in filled if _is_header(line)]
-    if len(headers) > 1 and (any(of for of, _ in headers) or _count_pokemon(lines) > TEAM_SIZE):
-        return list(_exported_teams(lines))
+    if len(headers) > 1:
+        cut = list(_exported_teams(lines))
+        all_filled = len(cut) >= len(headers) + (not _is_header(filled[0]))
+        if all_filled or any(of for of, _ in headers) or _count_pokemon(lines) > TEAM_SIZE:
+            return cut
     if not teams:
         return []
     battle_format, title = headers[0] if len(headers) == 1 else ("", "")
