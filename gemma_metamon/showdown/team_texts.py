@@ -3,6 +3,7 @@
 What a text means is the simulator's to say. Here it is only cut into its teams, and what is no team is refused.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ _BARS = 11
 _HEADER = re.compile(r"===\s*(?:\[([^\]]*)\])?\s*(.*?)[\s=]*$")
 # Showdown's own store of teams: `123[gen9ou]folder/name|` before the packed team; the number and the format may lack
 _STORED = re.compile(r"(?:(?:\d+\[)?([^|\[\]]*)\])?([^|]*)\|")
+# How JSON begins, and hardly a nickname
+_JSON = re.compile(r"\[\s*[\[{\"]|\{\s*[\"}]")
+_COMMAND = re.compile(r"/(?:utm|useteam)\b")
+# `<3` is a nickname
+_PAGE = re.compile(r"<(?:[!?]|(?:html|head|body|title|pre|div|p|script|meta)\b[^|]*>)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +59,12 @@ def split_teams(text: str) -> list[TeamText]:
     text = text.removeprefix("\ufeff")
     lines = (text if "\n" in text else text.replace("\r", "\n")).split("\n")
     filled = [line.strip() for line in lines if line.strip()]
+    if _is_list_of_sets(text):
+        return [TeamText(text=text.strip())]
     teams = [line for line in filled if not _is_header(line)]
     packed = all(line.count("|") >= _BARS or _is_stored_empty(line) for line in teams)
     if teams and (packed or (len(filled) == 1 and "|" in filled[0])):
         return list(_packed_teams(filled))
-    if filled and filled[0].startswith("["):
-        return [TeamText(text=text.strip())]  # JSON
     headers = [_header(line) for line in filled if _is_header(line)]
     if len(headers) > 1:
         cut = list(_exported_teams(lines))
@@ -85,12 +91,39 @@ def pack_teams(teams: Sequence[tuple[str, TeamText]]) -> list[str]:
     for where, team in teams:
         line, trouble = _take(team.text) if team.packed else _judge(next(answers))
         packed.append(line)
+        trouble = _name_other_kind(team.text.strip(), in_trouble=bool(trouble)) or trouble
         if trouble:
             troubles.append(f"{where}{f', team {team.title!r},' if team.title else ''} {trouble}")
     if troubles:
         others = f" (and {len(troubles) - 1} more that are no teams)" if troubles[1:] else ""
         raise DataError(f"{troubles[0]}{others}")
     return packed
+
+
+def _name_other_kind(text: str, *, in_trouble: bool) -> str:
+    """What a text is that only looks like a team; what may be a nickname counts where the team is refused anyway."""
+    if text.startswith(('"', "'")) and text.rstrip(",;")[1:].endswith(text[0]):
+        return f"is in quotation marks ({text[0]}); take them away"
+    if _COMMAND.match(text):
+        return f"begins with a command ({text.split(maxsplit=1)[0]}); leave the team alone in the file"
+    if _PAGE.match(text):
+        return "is a web page, no team; save the text of the team alone"
+    if in_trouble and (_JSON.match(text) or _parse_json(text) is not None) and not _is_list_of_sets(text):
+        return "is JSON, but no whole list of Pokémon; expected [{...}, ...], or a team as Showdown exports it"
+    return ""
+
+
+def _is_list_of_sets(text: str) -> bool:
+    found = _parse_json(text)
+    return isinstance(found, list) and all(isinstance(pokemon, dict) for pokemon in found)
+
+
+def _parse_json(text: str) -> Any:
+    """A list or an object; None where the text is neither."""
+    try:
+        return json.loads(text) if text.lstrip().startswith(("[", "{")) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _take(line: str) -> tuple[str, str]:
