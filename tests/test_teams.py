@@ -2,14 +2,16 @@ import asyncio
 import json
 import logging
 import os
+import re
 import runpy
 import shutil
 import time
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from conftest import GOLDENS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from poke_env.player import RandomPlayer
 from team_files import GENGAR, HIDDEN_POWERS, SNORLAX, TEXTS, set_of
@@ -22,6 +24,7 @@ from gemma_metamon.showdown.server import Server
 from gemma_metamon.showdown.team_texts import TeamText, pack_teams, split_teams
 from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams, own_formats, pack_team
 
+T = TypeVar("T")
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 SCRIPT = Path(__file__).parent.parent / "scripts" / "build_team_goldens.py"
 # texts that the simulator packs, but not into a team that can be played
@@ -91,11 +94,23 @@ FIRST_LINES = st.builds(
 SETS = st.builds("{}\n{}\n- Tackle".format, FIRST_LINES, st.lists(LINES, max_size=5).map("\n".join))
 
 
+def drawn(strategy: st.SearchStrategy[T], count: int) -> list[T]:
+    """Examples for one Node process: one for each takes most of a second."""
+    examples: list[T] = []
+
+    @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
+    @given(strategy)
+    def draw(example: T) -> None:
+        examples.append(example)
+
+    draw()
+    return examples
+
+
 @pytest.mark.server
 @needs_node
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
-@given(st.lists(st.lists(SETS, min_size=1, max_size=2).map("\n\n".join), min_size=1, max_size=9))
-def test_whatever_is_written_is_packed_as_the_simulator_does_or_refused(texts: list[str]) -> None:
+def test_whatever_is_written_is_packed_as_the_simulator_does_or_refused() -> None:
+    texts = drawn(st.lists(SETS, min_size=1, max_size=2).map("\n\n".join), 150)
     expected = dict(zip(texts, by_simulator(texts), strict=True))
     whole = {text: split_teams(text)[0].text for text in texts if len(split_teams(text)) == 1}
     for text, answer in zip(whole, import_teams(list(whole.values())), strict=True):
@@ -117,18 +132,24 @@ def test_every_hidden_power_without_ivs_is_accepted(battle_format: str) -> None:
 @pytest.mark.server
 @needs_node
 def test_happiness_ball_and_moves_are_the_sets_own() -> None:
-    assert pack_team(TEXTS["happiness"]).split("|")[-1] == "0"
-    assert pack_team(TEXTS["pokeball"]).startswith("Gengar||Leftovers|CursedBody|")
-    assert pack_team(TEXTS["move without a space"]).split("|")[4] == "ShadowBall,SludgeBomb"
-    assert pack_team(TEXTS["nickname with @"]).startswith("me@home|Scizor|ChoiceBand|Technician|")
+    names = ["happiness", "pokeball", "move without a space", "nickname with @"]
+    happy, in_ball, moves, nickname = pack_teams([(name, *split_teams(TEXTS[name])) for name in names])
+    assert happy.split("|")[-1] == "0"
+    assert in_ball.startswith("Gengar||Leftovers|CursedBody|")
+    assert moves.split("|")[4] == "ShadowBall,SludgeBomb"
+    assert nickname.startswith("me@home|Scizor|ChoiceBand|Technician|")
 
 
 @pytest.mark.server
 @needs_node
-@pytest.mark.parametrize("blanks", ["", "\n", "\n\n\n", "\r\n\r\n", "\n  \n"])
-def test_blank_lines_make_no_further_pokemon(blanks: str) -> None:
-    text = f"=== [gen1ou] mine ===\n\n{blanks}{TAUROS}\n\n{blanks}{TAUROS.replace('Tauros', 'Snorlax')}\n\n{blanks}"
-    assert species(pack_team(text)) == ["Tauros", "Snorlax"]
+def test_blank_lines_make_no_further_pokemon() -> None:
+    other = TAUROS.replace("Tauros", "Snorlax")
+    texts = [
+        f"=== [gen1ou] mine ===\n\n{blanks}{TAUROS}\n\n{blanks}{other}\n\n{blanks}"
+        for blanks in ("", "\n", "\n\n\n", "\r\n\r\n", "\n  \n")
+    ]
+    packed = pack_teams([("", *split_teams(text)) for text in texts])
+    assert [species(team) for team in packed] == [["Tauros", "Snorlax"]] * len(texts)
 
 
 @pytest.mark.server
@@ -181,6 +202,35 @@ def test_packed_teams_may_stand_one_on_a_line() -> None:
         ("gen8ou", "other", other),
         ("gen6ou", "of old", other),
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "battle_format", "title"),
+    [
+        ("123[gen9ou]folder/One|", "gen9ou", "folder/One"),
+        ("123[gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou-box]One|", "gen9oubox", "One"),
+        ("7[]One|", "", "One"),
+        ("One|", "", "One"),
+        ("folder/Two|", "", "folder/Two"),
+        ("[new] Two|", "", "[new] Two"),
+        ("|", "", ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [PACKED, f"{PACKED}]Bitey|mew|||tackle|||||||"])
+def test_a_stored_team_is_read_with_whatever_stands_before_it(
+    before: str, battle_format: str, title: str, packed: str
+) -> None:
+    expected = TeamText(text=packed, packed=True, battle_format=battle_format, title=title)
+    assert split_teams(f"{before}{packed}\n") == [expected]
+    assert split_teams(f"gen9ou]empty|\n{before}{packed}\n3[gen9ou]empty|\nempty|") == [expected]
+
+
+def test_a_store_of_empty_teams_holds_none_and_a_line_that_runs_over_is_no_stored_team() -> None:
+    assert split_teams("gen9ou]One|") == split_teams("gen9ou]One|\nTwo|\n4[gen9]folder/|\n") == []
+    with pytest.raises(DataError, match="no whole packed team"):
+        pack_team(f"{PACKED}|")
 
 
 @pytest.mark.parametrize(
@@ -238,27 +288,36 @@ def test_a_backup_is_split_and_the_formats_own_teams_are_used(tmp_path: Path, ca
 
 @pytest.mark.server
 @needs_node
-@settings(deadline=None, max_examples=5)
-@given(st.data())
-def test_a_backup_holds_the_teams_that_were_put_in(data: st.DataObject) -> None:
-    names = [name for name in TEXTS if name not in NO_TEAMS and "header" not in name and "JSON" not in name]
-    chosen = data.draw(st.lists(st.sampled_from(names), min_size=2, max_size=60, unique=True))
-    text = backup(*((f"[gen9ou] {i}", TEXTS[name].removeprefix("\ufeff")) for i, name in enumerate(chosen)))
-    teams = split_teams(text)
+def test_a_backup_holds_the_teams_that_were_put_in() -> None:
     golden = json.loads((GOLDENS / "packed_teams.json").read_text(encoding="utf-8"))
-    if not any("remark" in name for name in chosen):  # a remark is a header like any other there
-        assert pack_teams([("", team) for team in teams]) == [golden[name] for name in chosen]
+    # a remark is a header like any other there
+    names = [name for name in TEXTS if name not in NO_TEAMS and not re.search("header|JSON|remark", name)]
+    teams, expected = [], []
+    for chosen in drawn(st.lists(st.sampled_from(names), min_size=2, max_size=60, unique=True), 15):
+        text = backup(*((f"[gen9ou] {i}", TEXTS[name].removeprefix("\ufeff")) for i, name in enumerate(chosen)))
+        teams += [("", team) for team in split_teams(text)]
+        expected += [golden[name] for name in chosen]
+    assert pack_teams(teams) == expected
 
 
-@pytest.mark.server
-@needs_node
-def test_headers_without_formats_cut_only_what_is_more_than_a_team() -> None:
-    few = backup(("lead", GENGAR), ("wall", SNORLAX))
-    assert species(pack_team(few)) == ["Gengar", "Snorlax"]
-    many = split_teams(backup(*((f"team {i}", f"{GENGAR}\n{SNORLAX}") for i in range(4))))
-    assert [species(team) for team in pack_teams([("", team) for team in many])] == [["Gengar", "Snorlax"]] * 4
-    with pytest.raises(DataError, match="holds 4 teams"):
-        pack_team(backup(*((f"team {i}", f"{GENGAR}\n{SNORLAX}") for i in range(4))))
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("text", [GENGAR, f"{GENGAR}\n{SNORLAX}"])
+@pytest.mark.parametrize("before", ["", SNORLAX])
+def test_headers_without_formats_cut_where_pokemon_follow_each(count: int, text: str, before: str) -> None:
+    teams = split_teams(f"{before}\n{backup(*((f'team {i}', text) for i in range(count)))}")
+    assert [team.title for team in teams] == [""] * bool(before) + [f"team {i}" for i in range(count)]
+    assert all(team.text.strip() == text.strip() for team in teams[bool(before) :])
+    with pytest.raises(DataError, match=f"holds {len(teams)} teams"):
+        pack_team(backup(*((team.title, team.text) for team in teams)))
+
+
+@pytest.mark.parametrize("empty", ["first", "between", "end"])
+def test_headers_without_formats_are_remarks_where_one_has_nothing_under_it(empty: str) -> None:
+    remarks = [("lead", GENGAR), ("wall", SNORLAX)]
+    remarks.insert(["first", "between", "end"].index(empty), (empty, ""))
+    assert len(split_teams(backup(*remarks))) == 1
+    # but never a team of seven
+    assert len(split_teams(backup(*remarks, *((f"{i}", GENGAR) for i in range(5))))) == 7
 
 
 def test_a_folder_with_teams_for_other_formats_alone_is_an_error(tmp_path: Path) -> None:
@@ -292,6 +351,9 @@ def test_no_team_for_a_format_names_what_there_is(tmp_path: Path) -> None:
         load_teams("gen1ou", tmp_path)
     with pytest.raises(MissingFileError, match="no such folder"):
         load_teams("gen1ou", tmp_path / "absent")
+    (tmp_path / "a.txt").write_text(PACKED)
+    with pytest.raises(MissingFileError, match=r"a\.txt is a file; give the folder that it lies in"):
+        load_teams("gen1ou", tmp_path / "a.txt")
 
 
 @pytest.mark.server
@@ -310,8 +372,11 @@ def test_no_team_for_a_format_names_what_there_is(tmp_path: Path) -> None:
         ("[]", "has 0 Pokémon"),
         ('[{"species": "Tauros", "moves": 3}]', "1 of them without moves"),
         ('[{"species": "Tauros", "moves": ["Tackle"], "pokeball": 7}]', "has 0 Pokémon"),
-        ("[" * 100_000, "without moves"),
-        ("<html><body>404</body></html>", "without moves"),
+        ("[" * 100_000, "is JSON, but no whole list"),
+        ('[{"name": "Tauros", "species": "Tauros", "moves": ["Tac', "is JSON, but no whole list"),
+        ('[\n  {\n    "name": "Tauros",\n\n    "moves": [', "is JSON, but no whole list"),
+        ('{"team": [{"species": "Tauros", "moves": ["Tackle"]}]}', "is JSON, but no whole list"),
+        ("[1, 2]", "is JSON, but no whole list"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_team_is_an_error_that_names_it(tmp_path: Path, text: str, words: str) -> None:
@@ -319,6 +384,47 @@ def test_a_file_that_is_no_team_is_an_error_that_names_it(tmp_path: Path, text: 
     (tmp_path / "good.gen1ou_team").write_text(TAUROS)
     with pytest.raises(DataError, match=rf"bad\.gen1ou_team.* {words}"):
         load_teams("gen1ou", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'"{PACKED}"', "is in quotation marks"),
+        (f"'{PACKED}',\n", "is in quotation marks"),
+        (f"/utm {PACKED}", r"begins with a command \(/utm\)"),
+        ("/utm null||", r"begins with a command \(/utm\)"),
+        ("<html><body>|</body></html>", "is a web page"),
+        ("\n<!DOCTYPE html>||", "is a web page"),
+        ('{"team": "Tauros|||"}', "is JSON, but no whole list"),
+        ('[{"name": "a|b", "moves": ["Tackle"', "is JSON, but no whole list"),
+        (f"{PACKED}\n/utm {PACKED}", r"begins with a command \(/utm\)"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_called_by_its_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.gen1ou_team").write_text(text)
+    with pytest.raises(DataError, match=rf"bad\.gen1ou_team {words}"):
+        load_teams("gen1ou", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["<3", "<p", '"', '"x" y', "'", "/me", "/me x", "[x]", "{x}", '["x"]', "<heads>"])
+def test_nicknames_that_look_like_another_kind_are_no_trouble(name: str) -> None:
+    packed = f"{name}|tauros|||tackle|||||||"
+    assert pack_team(packed) == packed
+
+
+@pytest.mark.server
+@needs_node
+def test_other_kinds_are_named_in_exported_teams_too_and_json_may_hold_bars() -> None:
+    for text, words in [
+        (f'"{TAUROS}"', "is in quotation marks"),
+        ("<html><body>404</body></html>", "is a web page"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            pack_team(text)
+    teams = [f"{name} (Tauros)\n- Tackle" for name in ("<3", '"x"', "/me", "[x]", '["x"]', "{x}")]
+    teams.append('[{"name": "a|b", "species": "Tauros", "moves": ["Tackle"]}]')
+    lines = pack_teams([("", team) for text in teams for team in split_teams(text)])
+    assert [line.split("|")[0] for line in lines] == ["<3", '"x"', "/me", "[x]", '["x"]', "{x}", "a b"]
 
 
 def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -330,12 +436,14 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) ->
     bad = tmp_path / "bad.gen1ou_team"
     bad.write_bytes(TAUROS.encode("utf-16"))
     fails("is not UTF-8 text")
+    bad.write_bytes(TAUROS.encode("utf-16-le"))
+    fails(r"is not UTF-8 text \(at byte 1\)")
     bad.write_bytes(b"Tauros\n\xff")
     fails(r"is not UTF-8 text \(at byte 7\)")
     bad.mkdir()
     fails("is named like a team, but is no file")
     bad.symlink_to(tmp_path / "nowhere")
-    fails(r"cannot be read \(No such file or directory\)")
+    fails(r"is a link to .*nowhere, which is not there; mend the link")
     if hasattr(os, "mkfifo"):
         os.mkfifo(bad)
         fails("is named like a team, but is no file")
@@ -418,7 +526,8 @@ def test_the_validator_judges_the_line_that_is_sent_as_it_judges_the_text() -> N
     legal = "Zapdos @ Leftovers\nAbility: Pressure\nEVs: 4 HP / 252 SpA / 252 Spe\nTimid Nature\n- Hidden Power [Grass]"
     illegal = set_of("Zapdos @ Leftovers", "Ability: Static", moves="- Spore")
     texts = [legal, illegal]
-    of_texts, of_lines = (validate_teams("gen3ou", teams) for teams in (texts, [pack_team(text) for text in texts]))
+    reasons = validate_teams("gen3ou", texts + pack_teams([("", *split_teams(text)) for text in texts]))
+    of_texts, of_lines = reasons[:2], reasons[2:]
     assert of_texts == of_lines
     assert of_lines[0] == []
     assert any("Spore" in reason for reason in of_lines[1])

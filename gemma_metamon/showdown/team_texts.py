@@ -3,6 +3,7 @@
 What a text means is the simulator's to say. Here it is only cut into its teams, and what is no team is refused.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,13 @@ from gemma_metamon.showdown.installation import import_teams
 _BARS = 11
 # Showdown's backup: `=== [gen9ou] folder/name ===` before each team, without the brackets where it is for no format.
 _HEADER = re.compile(r"===\s*(?:\[([^\]]*)\])?\s*(.*?)[\s=]*$")
-# Showdown's own store of teams: `gen9ou]folder/name|` before the packed team
-_STORED = re.compile(r"([^|\]]*)\]([^|]*)\|")
+# Showdown's own store of teams: `123[gen9ou]folder/name|` before the packed team; the number and the format may lack
+_STORED = re.compile(r"(?:(?:\d+\[)?([^|\[\]]*)\])?([^|]*)\|")
+# How JSON begins, and hardly a nickname
+_JSON = re.compile(r"\[\s*[\[{\"]|\{\s*[\"}]")
+_COMMAND = re.compile(r"/(?:utm|useteam)\b")
+# `<3` is a nickname
+_PAGE = re.compile(r"<(?:[!?]|(?:html|head|body|title|pre|div|p|script|meta)\b[^|]*>)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +51,26 @@ class TeamText:
 def split_teams(text: str) -> list[TeamText]:
     """The teams of a file's text, in their order; empty ones are left out.
 
-    A text without headers (`=== … ===`) is one team. One with headers is cut at them if one of them names a format, or
-    if it holds more Pokémon than a team: else they are one team's remarks, which the simulator skips. Packed teams may
-    stand one on a line, with headers or as Showdown stores them (`gen9ou]name|` and the team).
+    A text with fewer than two headers (`=== … ===`) is one team. One with more is cut at them if one of them names a
+    format, if Pokémon follow each, or if it holds more Pokémon than a team: else (`=== end ===`) they are one team's
+    remarks, which the simulator skips. Packed teams may stand one on a line, with headers or as Showdown stores them
+    (`123[gen9ou]name|`, `gen9ou]name|` or `name|`, and the team).
     """
     text = text.removeprefix("\ufeff")
     lines = (text if "\n" in text else text.replace("\r", "\n")).split("\n")
     filled = [line.strip() for line in lines if line.strip()]
+    if _is_list_of_sets(text):
+        return [TeamText(text=text.strip())]
     teams = [line for line in filled if not _is_header(line)]
-    if teams and (all(line.count("|") >= _BARS for line in teams) or (len(filled) == 1 and "|" in filled[0])):
+    packed = all(line.count("|") >= _BARS or _is_stored_empty(line) for line in teams)
+    if teams and (packed or (len(filled) == 1 and "|" in filled[0])):
         return list(_packed_teams(filled))
-    if filled and filled[0].startswith("["):
-        return [TeamText(text=text.strip())]  # JSON
     headers = [_header(line) for line in filled if _is_header(line)]
-    if len(headers) > 1 and (any(of for of, _ in headers) or _count_pokemon(lines) > TEAM_SIZE):
-        return list(_exported_teams(lines))
+    if len(headers) > 1:
+        cut = list(_exported_teams(lines))
+        all_filled = len(cut) >= len(headers) + (not _is_header(filled[0]))
+        if all_filled or any(of for of, _ in headers) or _count_pokemon(lines) > TEAM_SIZE:
+            return cut
     if not teams:
         return []
     battle_format, title = headers[0] if len(headers) == 1 else ("", "")
@@ -80,12 +91,39 @@ def pack_teams(teams: Sequence[tuple[str, TeamText]]) -> list[str]:
     for where, team in teams:
         line, trouble = _take(team.text) if team.packed else _judge(next(answers))
         packed.append(line)
+        trouble = _name_other_kind(team.text.strip(), in_trouble=bool(trouble)) or trouble
         if trouble:
             troubles.append(f"{where}{f', team {team.title!r},' if team.title else ''} {trouble}")
     if troubles:
         others = f" (and {len(troubles) - 1} more that are no teams)" if troubles[1:] else ""
         raise DataError(f"{troubles[0]}{others}")
     return packed
+
+
+def _name_other_kind(text: str, *, in_trouble: bool) -> str:
+    """What a text is that only looks like a team; what may be a nickname counts where the team is refused anyway."""
+    if text.startswith(('"', "'")) and text.rstrip(",;")[1:].endswith(text[0]):
+        return f"is in quotation marks ({text[0]}); take them away"
+    if _COMMAND.match(text):
+        return f"begins with a command ({text.split(maxsplit=1)[0]}); leave the team alone in the file"
+    if _PAGE.match(text):
+        return "is a web page, no team; save the text of the team alone"
+    if in_trouble and (_JSON.match(text) or _parse_json(text) is not None) and not _is_list_of_sets(text):
+        return "is JSON, but no whole list of Pokémon; expected [{...}, ...], or a team as Showdown exports it"
+    return ""
+
+
+def _is_list_of_sets(text: str) -> bool:
+    found = _parse_json(text)
+    return isinstance(found, list) and all(isinstance(pokemon, dict) for pokemon in found)
+
+
+def _parse_json(text: str) -> Any:
+    """A list or an object; None where the text is neither."""
+    try:
+        return json.loads(text) if text.lstrip().startswith(("[", "{")) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _take(line: str) -> tuple[str, str]:
@@ -133,11 +171,15 @@ def _packed_teams(lines: Sequence[str]) -> Iterator[TeamText]:
     battle_format, title = "", ""
     for line in lines:
         stored = _STORED.match(line)
+        rest = line[stored.end() :] if stored else ""
         if _is_header(line):
             battle_format, title = _header(line)
-        elif stored and not _count_packed(line) and _count_packed(line[stored.end() :]):
-            of, name = _to_format(stored[1]), stored[2]
-            yield TeamText(text=line[stored.end() :], packed=True, battle_format=of, title=name)
+        elif _is_stored_empty(line):
+            continue
+        # a packed Pokémon has a name: a `|` there is of a line that runs over
+        elif stored and not _count_packed(line) and _count_packed(rest) and not rest.startswith("|"):
+            of = battle_format if stored[1] is None else _to_format(stored[1])
+            yield TeamText(text=rest, packed=True, battle_format=of, title=stored[2])
         else:
             yield TeamText(text=line, packed=True, battle_format=battle_format, title=title)
 
@@ -164,6 +206,10 @@ def _count_pokemon(lines: Sequence[str]) -> int:
 
 def _is_header(line: str) -> bool:
     return line.startswith("===") and line.count("|") < _BARS
+
+
+def _is_stored_empty(line: str) -> bool:
+    return line.endswith("|") and line.count("|") == 1
 
 
 def _header(line: str) -> tuple[str, str]:

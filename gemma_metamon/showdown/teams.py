@@ -88,6 +88,8 @@ def own_formats() -> list[str]:
 
 def _read(path: Path) -> str:
     """Raises DataError for what is no readable text."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to {path.readlink()}, which is not there; mend the link, or take it away")
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is named like a team, but is no file; rename it")
     try:
@@ -98,11 +100,16 @@ def _read(path: Path) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise DataError(f"{path} is larger than {MAX_FILE_BYTES // 2**20} MiB, which no file of teams is; take it away")
     try:
-        return content.decode("utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text (at byte {error.start}); save it as UTF-8, or take it away"
-        ) from error
+        raise _no_utf8(path, error.start) from error
+    if "\0" in text:  # UTF-16 without its mark reads as UTF-8
+        raise _no_utf8(path, content.index(0))
+    return text
+
+
+def _no_utf8(path: Path, byte: int) -> DataError:
+    return DataError(f"{path} is not UTF-8 text (at byte {byte}); save it as UTF-8, or take it away")
 
 
 def _counts(formats: Counter[str]) -> str:
@@ -121,6 +128,8 @@ def _own_files(battle_format: str) -> list[Path]:
 
 
 def _user_files(battle_format: str, folder: Path) -> list[Path]:
+    if folder.is_file():
+        raise MissingFileError(f"{folder} is a file; give the folder that it lies in ({folder.parent})")
     if not folder.is_dir():
         raise MissingFileError(f"no such folder: {folder}")
     suffix = f".{battle_format}_team"
