@@ -24,6 +24,7 @@ from gemma_metamon.replay_logs.choices import Choice
 from gemma_metamon.replay_logs.importing import import_replays, read_views
 from gemma_metamon.replay_logs.server_logs import as_sent
 from gemma_metamon.replay_logs.sources import read_replay
+from gemma_metamon.reports.battle_log import read_log
 from gemma_metamon.reports.replay_page import replay_page
 from gemma_metamon.showdown.teams import load_teams
 
@@ -162,6 +163,18 @@ def test_chat_and_names_do_no_harm(tmp_path: Path) -> None:
         assert path.parent == tmp_path / "out" / "gen4ou"
         name = BattleFileName.parse(path.name)
         assert {name.player, name.opponent} == {"Añb", "Bob"}
+
+
+NO_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"
+
+
+@pytest.mark.parametrize("char", NO_LINE_ENDS)
+def test_a_line_ends_at_a_line_feed_alone(char: str) -> None:
+    chat = replay(*TURN).decode().replace("|turn|1", f"|c|☆Eve|gg{char}|win|Bob\n|turn|1")
+    assert read_replay(chat.encode(), "gen4ou-7.log").winner == "p1"
+    assert read_log(chat).winner == "Ann_A"
+    named = replay(*TURN).decode().replace("Tauros|E", f"T{char}s|E").replace("p1a: Tauros|T", f"p1a: T{char}s|T")
+    assert chosen(read_views(read_replay(named.encode(), "gen4ou-7.log"))[0]["p1"])[0] == "earthquake"
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

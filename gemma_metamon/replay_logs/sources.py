@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, Line, read_line
 
@@ -75,7 +76,7 @@ def read_replay(content: bytes, name: str, modified_at: float = 0.0) -> ReplayLo
         text, beside = _from_json(text)
     elif "battle-log-data" in text:
         text = _from_page(text)
-    kept = _requests_last(_battle_lines(text.splitlines()))
+    kept = _requests_last(_battle_lines(protocol_lines(text)))
     return _finished_battle(kept, beside, name, modified_at)
 
 
