@@ -5,10 +5,12 @@ import gzip
 import html
 import importlib.util
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,10 @@ from gemma_metamon.battle.replays import BattleFileName, find_battles, load_batt
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.replay_logs.choices import Choice
-from gemma_metamon.replay_logs.importing import import_replays, read_views
+from gemma_metamon.replay_logs.importing import find_logs, import_replays, read_views
 from gemma_metamon.replay_logs.server_logs import as_sent
 from gemma_metamon.replay_logs.sources import read_replay
+from gemma_metamon.reports.battle_log import read_log
 from gemma_metamon.reports.replay_page import replay_page
 from gemma_metamon.showdown.teams import load_teams
 
@@ -164,6 +167,18 @@ def test_chat_and_names_do_no_harm(tmp_path: Path) -> None:
         assert {name.player, name.opponent} == {"Añb", "Bob"}
 
 
+NO_LINE_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"
+
+
+@pytest.mark.parametrize("char", NO_LINE_ENDS)
+def test_a_line_ends_at_a_line_feed_alone(char: str) -> None:
+    chat = replay(*TURN).decode().replace("|turn|1", f"|c|☆Eve|gg{char}|win|Bob\n|turn|1")
+    assert read_replay(chat.encode(), "gen4ou-7.log").winner == "p1"
+    assert read_log(chat).winner == "Ann_A"
+    named = replay(*TURN).decode().replace("Tauros|E", f"T{char}s|E").replace("p1a: Tauros|T", f"p1a: T{char}s|T")
+    assert chosen(read_views(read_replay(named.encode(), "gen4ou-7.log"))[0]["p1"])[0] == "earthquake"
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -178,9 +193,9 @@ def test_the_command_writes_files_that_the_package_reads(tmp_path: Path, capsys:
     assert (result["battles"], result["files"], result["decisions"], result["known"]) == (1, 2, 4, 1)
     assert result["set_aside"] == {"the same battle once more": 1, "the log ends before the battle does": 1}
     paths = find_battles(out, ["gen4ou"])
-    assert [path.name.split("_")[:5] for path in paths] == [
-        ["gen4ou-7", "1498", "Bob", "vs", "AnnA"],
-        ["gen4ou-7", "1512", "AnnA", "vs", "Bob"],
+    assert [path.name.split("_")[1:5] for path in paths] == [
+        ["1498", "Bob", "vs", "AnnA"],
+        ["1512", "AnnA", "vs", "Bob"],
     ]
     assert [load_battle(path).won for path in paths] == [False, True]
     assert main(["inspect", str(paths[0])]) == 0
@@ -194,6 +209,43 @@ def test_no_battle_at_all_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no Showdown battle log" in capsys.readouterr().err
     assert main(["import-replays", str(tmp_path / "y.log"), "--out", str(tmp_path / "out")]) == 1
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_battle_is_known_by_what_was_told_and_not_by_its_file(tmp_path: Path) -> None:
+    log = "\n".join(line for line in replay(*TURN).decode().split("\n") if not line.startswith("|t:|"))
+    another = log.replace("|Earthquake|", "|Surf|")
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    for folder, text in (("a", log), ("b", another)):
+        (logs / folder).mkdir(parents=True)
+        (logs / folder / "battle-gen4ou-1.log").write_text(text)
+        (logs / folder / "battle-gen4ou-1.html").write_text(replay_page(text, "a title"))
+    as_bob = log.replace("100/100", "300/300").replace("|turn|1", '|request|{"wait":true}\n|turn|1')
+    (logs / "a" / "battle-gen4ou-1-as-bob.log").write_text(as_bob)
+    imported = import_replays(find_logs([logs]), out)
+    assert (imported.battles, imported.set_aside) == (2, {"the same battle once more": 3})
+    names = sorted(path.name for path in out.rglob("*.lz4"))
+    assert len(names) == 4
+    for path in find_logs([logs]):
+        os.utime(path, (1, 1_600_000_000))
+    import_replays(find_logs([logs]), out)
+    assert sorted(path.name for path in out.rglob("*.lz4")) == names
+    assert {BattleFileName.parse(name).played_at for name in names} == {datetime(1970, 1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "tier", "battle_format"),
+    [
+        ("gen9ou-77.log", "[Gen 4] Random Battle", "gen4randombattle"),
+        ("gen4ou-77.log", "[Gen 4] Random Battle", "gen4randombattle"),
+        ("gen4uu-77.log", "Random Battle", "gen4randombattle"),
+        ("battle-gen4uu-77.log", "", "gen4uu"),
+    ],
+)
+def test_the_tier_says_the_format_before_the_file_s_name(name: str, tier: str, battle_format: str) -> None:
+    content = replay(*TURN).replace(b"[Gen 4] OU", tier.encode())
+    assert read_replay(content, name).battle_format == battle_format
+    page = json.dumps({"id": "gen4ubers-7", "log": content.decode()}).encode()
+    assert read_replay(page, name).battle_format == "gen4ubers"
 
 
 @pytest.mark.parametrize(("name", "content"), list(forms()))

@@ -406,3 +406,12 @@ def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
         Results(tmp_path)
     results.close()
     Results(tmp_path).close()
+
+
+def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    log = results.new_log("battle-gen1ou-1")
+    log.add(["|player|p1|Ann|", "|c|☆Eve|gg\u2028|win|Ann\x85|win|Ann\r|win|Ann"])
+    [(_, read)] = results.cut_off()
+    results.close()
+    assert read.lines == log.lines

@@ -21,6 +21,8 @@ folder, and all of these in folders. Each battle gives two files, one player's v
 A log that holds a player's own requests gives that player's view exactly. From any other, a player's own team is
 known as far as the whole log reveals it, and its opponent's as far as it had been revealed by then. A choice that the
 log does not tell (of one that fainted first, say) is written as missing, which training masks; it is counted by kind.
+A battle that is kept in several files is imported once, and importing again writes the same files. A log that does not
+tell its date has 01-01-1970 in its files' names.
 Set aside: doubles and other game types, and battles whose log ends before they do."""
 
 

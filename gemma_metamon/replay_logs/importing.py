@@ -65,7 +65,7 @@ def find_logs(paths: Sequence[Path]) -> list[Path]:
 def import_replays(logs: Iterable[Path], out: Path, on_log: Callable[[], Any] | None = None) -> Imported:
     """Writes `out/<format>/*.json.lz4`, a file for each view of each battle. `on_log` is called after each log."""
     imported = Imported()
-    written: set[Path] = set()
+    written: set[str] = set()
     for path in logs:
         try:
             _import(path, out, imported, written)
@@ -103,22 +103,22 @@ def read_views(log: ReplayLog) -> tuple[dict[str, RecordedBattle], Counter[str]]
     return views, missing
 
 
-def _import(path: Path, out: Path, imported: Imported, written: set[Path]) -> None:
+def _import(path: Path, out: Path, imported: Imported, written: set[str]) -> None:
     try:
-        content, modified_at = path.read_bytes(), path.stat().st_mtime
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})") from error
-    log = read_replay(content, path.name, modified_at)
+    log = read_replay(content, path.name)
     views, missing = read_views(log)
     if not views:
         raise DataError("ended before anything was chosen")
     names = {side: _file_name(log, side) for side in views}
-    if any(out / log.battle_format / f"{name}" in written for name in names.values()):
+    if log.battle_id in written:
         raise DataError("the same battle once more")
     for side, view in views.items():
         save_battle(view, out / log.battle_format, names[side])
-        written.add(out / log.battle_format / f"{names[side]}")
         imported.decisions += len(view.actions) - 1
+    written.add(log.battle_id)
     imported.battles += 1
     imported.files += len(views)
     imported.exact += log.requests in views

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, Line, read_line
 
@@ -21,7 +22,10 @@ _PERCENT_FROM_GEN = 8
 _PAGE_LOG = re.compile(r'<script[^>]*class="battle-log-data"[^>]*>(.*?)</script', re.DOTALL)
 _TIER_GEN = re.compile(r"\[gen ?(\d)\]", re.IGNORECASE)
 _NAMED = re.compile(r"gen[1-9][a-z0-9]+")
-_NUMBER = re.compile(r"-(\d{1,18})(?:\b|-)")
+# what everybody is told alike, whoever keeps the log: no HP, no requests, no chat
+_TOLD_ALIKE = ("switch", "drag", "move", "cant", "faint", "turn", "win", "tie")
+# of a log that does not tell its date: a file's own would change with each copy of it
+_UNKNOWN_DATE = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,13 @@ class ReplayLog:
         return 100 if self.gen >= _PERCENT_FROM_GEN or by_rule else 48
 
 
-def read_replay(content: bytes, name: str, modified_at: float = 0.0) -> ReplayLog:
+def read_replay(content: bytes, name: str) -> ReplayLog:
     """A log in any of the forms.
 
     Args:
         content: of the file.
-        name: of the file; its format and number are taken where the content has none.
-        modified_at: of the file, in seconds since 1970; the date where the content has none.
+        name: of the file; its format and number are taken where the content has none. A date that the content does
+            not tell is 1970-01-01, so that a log always gives the same files.
 
     Raises:
         DataError: what it is that cannot be imported.
@@ -75,8 +79,8 @@ def read_replay(content: bytes, name: str, modified_at: float = 0.0) -> ReplayLo
         text, beside = _from_json(text)
     elif "battle-log-data" in text:
         text = _from_page(text)
-    kept = _requests_last(_battle_lines(text.splitlines()))
-    return _finished_battle(kept, beside, name, modified_at)
+    kept = _requests_last(_battle_lines(protocol_lines(text)))
+    return _finished_battle(kept, beside, name)
 
 
 def _from_json(text: str) -> tuple[str, dict[str, Any]]:
@@ -130,7 +134,7 @@ def _requests_last(text: list[str]) -> list[str]:
     return ordered
 
 
-def _finished_battle(text: list[str], beside: dict[str, Any], name: str, modified_at: float) -> ReplayLog:
+def _finished_battle(text: list[str], beside: dict[str, Any], name: str) -> ReplayLog:
     lines = [read_line(message) for message in text]
     first: dict[str, Line] = {}
     players: dict[str, str] = {}
@@ -158,11 +162,11 @@ def _finished_battle(text: list[str], beside: dict[str, Any], name: str, modifie
         text=tuple(text),
         lines=tuple(lines),
         battle_format=battle_format,
-        battle_id=_battle_id(battle_format, beside, name, text),
+        battle_id=_battle_id(battle_format, beside, name, [*players.values(), *_told_alike(lines)]),
         gen=gen,
         players=players,
         ratings={side: given if rating is None else rating for side, rating in ratings.items()},
-        played_at=_date(first, beside, modified_at),
+        played_at=_date(first, beside),
         winner=_winner(first, names),
         requests=_requests_of(text),
         beside=beside,
@@ -174,10 +178,9 @@ def _format(first: dict[str, Line], beside: dict[str, Any], name: str) -> tuple[
     tier = first["tier"].arg(0) if "tier" in first else ""
     found = _TIER_GEN.search(tier)
     gen = told if re.fullmatch(r"[1-9]", told) else found[1] if found else ""
-    names = [beside.get("formatid"), beside.get("id"), beside.get("roomid"), name.removeprefix("battle-")]
     tier_id = _word(tier)
-    if tier_id:
-        names.append(tier_id if tier_id.startswith("gen") else f"gen{gen}{tier_id}")
+    of_tier = tier_id if tier_id.startswith("gen") else f"gen{gen}{tier_id}" if tier_id else ""
+    names = [beside.get("formatid"), beside.get("id"), beside.get("roomid"), of_tier, name]  # a file may be renamed
     for candidate in names:
         match = _NAMED.match(candidate.removeprefix("battle-")) if isinstance(candidate, str) else None
         if match and (not gen or match[0].startswith(f"gen{gen}")):
@@ -185,22 +188,31 @@ def _format(first: dict[str, Line], beside: dict[str, Any], name: str) -> tuple[
     raise DataError("a format that is not told, or of no generation from 1 to 9")
 
 
-def _battle_id(battle_format: str, beside: dict[str, Any], name: str, text: list[str]) -> str:
-    """The replay's number, else one that every copy of this log gets."""
+def _battle_id(battle_format: str, beside: dict[str, Any], name: str, told: list[str]) -> str:
+    """The format, the replay's number where there is one, and a digest of what was told.
+
+    Servers that start anew count from 1 again, so that a number alone is no battle's own. The same battle kept as a
+    log, as a page or by its other player has the same digest.
+    """
+    digest = hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
     for candidate in (beside.get("id"), beside.get("roomid"), name):
-        number = _NUMBER.search(candidate) if isinstance(candidate, str) and battle_format in candidate else None
+        number = re.search(rf"\b{battle_format}-(\d{{1,18}})\b", candidate) if isinstance(candidate, str) else None
         if number:
-            return f"{battle_format}-{number[1]}"
-    return f"{battle_format}-{hashlib.sha256(chr(10).join(text).encode()).hexdigest()[:12]}"
+            return f"{battle_format}-{number[1]}-{digest}"
+    return f"{battle_format}-{digest}"
 
 
-def _date(first: dict[str, Line], beside: dict[str, Any], modified_at: float) -> datetime:
-    for seconds in (first["t:"].arg(0) if "t:" in first else "", beside.get("uploadtime"), modified_at):
+def _told_alike(lines: list[Line]) -> list[str]:
+    return ["|".join((line.kind, *line.args[:2])) for line in lines if line.kind in _TOLD_ALIKE]
+
+
+def _date(first: dict[str, Line], beside: dict[str, Any]) -> datetime:
+    for seconds in (first["t:"].arg(0) if "t:" in first else "", beside.get("uploadtime")):
         try:
             return datetime.fromtimestamp(int(str(seconds)[:12].partition(".")[0]), timezone.utc).replace(tzinfo=None)
         except (ValueError, OverflowError, OSError):
             continue
-    return datetime(1970, 1, 1)
+    return _UNKNOWN_DATE
 
 
 def _winner(first: dict[str, Line], names: dict[str, str]) -> str:

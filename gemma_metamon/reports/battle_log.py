@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.reports.battle_sides import Member, Side, Team, read_condition
 from gemma_metamon.reports.battle_words import UNTOLD, cause, in_words
 
@@ -52,7 +53,7 @@ def read_log(log: str, names: Mapping[str, str] | None = None) -> BattleStory:
         names: what to call the players in place of their names on the server: {"p1": "first@2", ...}.
     """
     reader = _Reader(names or {})
-    lines = iter(log.splitlines())
+    lines = iter(protocol_lines(log))
     for line in lines:
         if line.startswith("|split|"):  # one event twice: as its own side sees it, then as all others do
             line = next(lines, "")

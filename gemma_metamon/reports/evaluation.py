@@ -188,9 +188,8 @@ def _battle_link(folder: Path, battle: dict[str, Any], *, with_page: bool) -> Ba
             names = [battle["player"], battle["opponent"]]
             seats = names if battle["p1"] == "player" else names[::-1]
             page = log.with_suffix(".html")
-            text = replay_page(
-                log.read_text(encoding="utf-8"), " against ".join(names), {"p1": seats[0], "p2": seats[1]}
-            )
+            # bytes: as text, a carriage return in somebody's chat would become the end of a line
+            text = replay_page(log.read_bytes().decode(), " against ".join(names), {"p1": seats[0], "p2": seats[1]})
             with written_whole(page) as staged:
                 staged.write_text(text, encoding="utf-8")
             href = page.relative_to(folder).as_posix()

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.strict_json import parse_json_object
 from gemma_metamon.whole_files import append_whole, written_whole
@@ -166,7 +167,7 @@ class Results:
             row = self.rows.get(path.stem)
             if row is None or row.get("reason") in (STOPPED, LOST):
                 log = BattleLog(path)
-                log.lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                log.lines = protocol_lines(path.read_bytes().decode(errors="replace"))
                 found.append((_STAMP.sub("", path.stem), log))
         return found
 
