@@ -34,14 +34,18 @@ def build_trainer(flags: list[str], steps_per_epoch: int) -> Any:
         "action_space": interface.get_action_space(args.action_space),
         "reward_function": interface.get_reward_function(args.reward_function),
     }
+    if hasattr(args, "dataset_config"):  # 1.6.0
+        dataset = upstream.build_dataset(config=upstream.load_dataset_config(args.dataset_config), **spaces)
+    else:
+        dataset = upstream.create_offline_dataset(
+            parsed_replay_dir=args.parsed_replay_dir, formats=args.formats, **spaces
+        )
     return upstream.create_offline_rl_trainer(
         ckpt_dir=args.save_dir,
         run_name=args.run_name,
         model_gin_config=args.model_gin_config,
         train_gin_config=args.train_gin_config,
-        amago_dataset=upstream.create_offline_dataset(
-            parsed_replay_dir=args.parsed_replay_dir, formats=args.formats, **spaces
-        ),
+        amago_dataset=dataset,
         eval_gens=args.eval_gens,
         async_env_mp_context=args.async_env_mp_context,
         dloader_workers=args.dloader_workers,
@@ -202,10 +206,10 @@ def read_batch(path: Path) -> Any:
 
 def evaluate(flags: list[str], baselines: list[str]) -> int:
     """`gemma-metamon metamon-evaluate` against these of metamon's baselines, for which it has no flag."""
-    from metamon.rl import evaluate as upstream
-
     from gemma_metamon.commands import main
+    from gemma_metamon.upstream.evaluation import import_evaluation
 
+    upstream = import_evaluation()
     upstream.HEURISTIC_COMPOSITE_BASELINES[:] = baselines
     return main(["metamon-evaluate", *flags])
 

@@ -7,9 +7,12 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+
+from gemma_metamon.errors import MissingDependencyError
 
 ALLOW_ANY_POKE_ENV: Final = "METAMON_ALLOW_ANY_POKE_ENV"
 CACHE_DIR: Final = "METAMON_CACHE_DIR"
@@ -128,6 +131,14 @@ TREES: Final = (
 )
 """The newest first."""
 
+OLDER_SHOWDOWN: Final = (
+    "npm install pokemon-showdown@0.11.10 source-map-support && npx pokemon-showdown start --no-security 8000"
+)
+"""The last simulator from npm without gen 1's Fight button."""
+
+INSTALL: Final = "; ".join(TREES[0].install_commands())
+"""The newest one, in one line."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Installed:
@@ -168,9 +179,10 @@ def find_tree(metamon: str) -> Tree | None:
 
 
 def find_installed(name: str, distribution: str | None = None) -> Installed:
-    """The package of that name that an import would find, by its files."""
+    """The package of that name that an import finds, by its files; what is imported already says its version."""
+    known_as = distribution or name
     try:
-        installed_as = importlib.metadata.version(distribution or name)
+        installed_as = importlib.metadata.version(known_as)
     except importlib.metadata.PackageNotFoundError:
         installed_as = ""
     try:
@@ -178,18 +190,34 @@ def find_installed(name: str, distribution: str | None = None) -> Installed:
     except ValueError:  # a module without a spec
         spec = None
     if spec is None:
-        return Installed(name=distribution or name, installed_as=installed_as)
+        return Installed(name=known_as, installed_as=installed_as)
+    version = getattr(sys.modules.get(name), "__version__", "")
     if spec.origin is None:  # a folder without __init__.py
-        folder = Path(next(iter(spec.submodule_search_locations or ()), ""))
-        return Installed(
-            name=distribution or name, installed_as=installed_as, folder=folder, is_clone=is_clone(folder, name)
-        )
+        found = [Path(location) for location in spec.submodule_search_locations or ()]
+        clone = any(is_clone(folder, name) for folder in found)
+        folder = found[0] if found else Path(name)
+        return Installed(name=known_as, version=version, installed_as=installed_as, folder=folder, is_clone=clone)
     source = Path(spec.origin)
-    return Installed(
-        name=distribution or name,
-        version=_own_version(source) or installed_as,
-        installed_as=installed_as,
-        folder=source.parent,
+    version = version or _own_version(source) or installed_as
+    return Installed(name=known_as, version=version, installed_as=installed_as, folder=source.parent)
+
+
+def explain_missing(module: str) -> MissingDependencyError:
+    """The error for a module of upstream's that cannot be imported: nothing there, another package, or a clone.
+
+    Python finds the folder of a clone in the folder that it lies in.
+    """
+    package = find_installed(module.split(".")[0])
+    if package.folder is None:
+        return MissingDependencyError(f"{package.name} is not installed here; install it from its clone: {INSTALL}")
+    if package.is_clone:
+        return MissingDependencyError(
+            f"{package.folder} is the clone of {package.name} and stands before the package in it, because Python "
+            f"looks into the folder that a command is run from: run it from another one (cd {package.folder})"
+        )
+    return MissingDependencyError(
+        f"the package {package.name} at {package.folder} has no {module}, so it is not UT-Austin-RPL's; "
+        f"uninstall it and install: {INSTALL}"
     )
 
 
@@ -203,7 +231,9 @@ def judge(metamon: str, amago: str) -> Verdict:
     tree = find_tree(metamon)
     pair = f"amago {amago} and metamon {metamon}"
     if tree is None:
-        return Verdict(fits="untried", reason=f"gemma_metamon has not been tried with {pair}; it has with {words()}")
+        return Verdict(
+            fits="untried", reason=f"gemma_metamon has not been tried with {pair}; what was tried: {tried_words()}"
+        )
     if not tree.takes(amago):
         return Verdict(
             fits="no",
@@ -231,7 +261,7 @@ def judge_poke_env(metamon: str, poke_env: str) -> Verdict:
     return Verdict(fits="no", reason=f"{reason} and starts with no other", mend=mend)
 
 
-def words() -> str:
+def tried_words() -> str:
     """What this package has been run with, in words."""
     return "; ".join(f"metamon {tree.metamon} on {tree.tried_as}" for tree in TREES)
 
