@@ -245,7 +245,22 @@ def test_4_bits_without_bitsandbytes_are_refused_before_anything_is_loaded() -> 
     assert "pip install 'gemma-metamon[4bit]'" in said
 
 
-# ---- what the plugin writes of a run
+# ---- what the plugin says and writes of a run
+
+
+def said_while_built(model: str) -> list[str]:
+    upstream.install()
+    upstream.parse_as_metamon_does(model_file(model), training_file())
+    logged = messages_of("gemma_metamon.upstream")
+    with torch.device("meta"):
+        build_encoder(words=87)
+    return logged
+
+
+def test_amagos_silent_minutes_at_full_size_are_explained_before_they_begin() -> None:
+    (said,) = upstream.run(said_while_built, "gemma_synthetic_multitaskagent.gin")
+    assert said.startswith("amago now builds a trajectory transformer of 9 layers, 1280 wide, and decomposes (SVD)")
+    assert upstream.run(said_while_built, TINY) == []
 
 
 def train(folder: Path, words: list[str] | None, rank: str, program: str) -> None:

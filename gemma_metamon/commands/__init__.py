@@ -33,6 +33,7 @@ COMMANDS = (
     "export",
     "import",
     "metamon-evaluate",
+    "upstream",
 )
 # where the command's name cannot name a module
 _MODULES = {"import": "import_checkpoint", "metamon-evaluate": "metamon_evaluate"}

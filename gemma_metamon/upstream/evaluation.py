@@ -27,6 +27,8 @@ EVALUATIONS: Final = ("metamon.rl.evaluate", "metamon.rl.evaluate.__main__")
 """Where metamon's flags and its default run are: a module until 1.5, in a package since 1.6."""
 # metamon's flags that say which model and checkpoint, which is what this is about
 OURS: Final = ("--agent", "--checkpoints")
+# of torch's error for weights that do not fit, and of metamon 1.6.0's
+_DO_NOT_FIT: Final = ("loading state_dict", "Checkpoint is missing", "Checkpoint has", "Shape mismatch for")
 PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 # parameters that upstream's agents do not have, or have in another place since 3.3 (critic_loss_weight); they concern
 # learning alone (gin may put a value on a new line)
@@ -117,7 +119,7 @@ def registered(run_dir: Path, epoch: int) -> Iterator[tuple[Any, str]]:
         try:
             yield metamon_evaluate, _register(run_dir, epoch, description, config, nothing)
         except RuntimeError as error:
-            if "loading state_dict" not in str(error):
+            if not any(words in str(error) for words in _DO_NOT_FIT):
                 raise
             differences = " ".join(str(error).split())
             raise CheckpointMismatchError(

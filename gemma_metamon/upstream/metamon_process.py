@@ -31,6 +31,8 @@ _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
+SLOW_WIDTH: Final = 512
+"""Of a trajectory transformer that amago is silent over for long."""
 DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
 
 
@@ -43,6 +45,7 @@ class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
         super().__init__(*args, **{**read, **options})
         if train_args is not None:
             describe_run(self, vocabulary, train_args)
+        explain_silence()
 
 
 # from there gin takes the parameters that can be bound
@@ -125,6 +128,24 @@ def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary, args: argpa
     folder = Path(args.save_dir) / args.run_name / "ckpts"
     folder.mkdir(parents=True, exist_ok=True)
     description.write(folder / DESCRIPTION)
+
+
+def explain_silence() -> None:
+    """Says what amago does next, after our encoder, where that takes minutes: it says nothing itself."""
+    import gin
+
+    try:
+        width, layers = (int(gin.query_parameter(f"TformerTrajEncoder.{name}")) for name in ("d_model", "n_layers"))
+    except ValueError:  # not bound, or another trajectory encoder
+        return
+    if width >= SLOW_WIDTH:
+        # not info: metamon's scripts set up no logging, which leaves warnings alone
+        logger.warning(
+            "amago now builds a trajectory transformer of %d layers, %d wide, and decomposes (SVD) each of its "
+            "matrices on the CPU, silently: minutes, a quarter of an hour on two busy cores. Training begins after that.",
+            layers,
+            width,
+        )
 
 
 def portable_config(config: str) -> str:

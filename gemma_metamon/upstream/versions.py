@@ -194,8 +194,9 @@ def find_installed(name: str, distribution: str | None = None) -> Installed:
     version = getattr(sys.modules.get(name), "__version__", "")
     if spec.origin is None:  # a folder without __init__.py
         found = [Path(location) for location in spec.submodule_search_locations or ()]
-        clone = any(is_clone(folder, name) for folder in found)
         folder = found[0] if found else Path(name)
+        clone = is_clone(folder, name)
+        version = version or (_own_version(folder / name / "__init__.py") if clone else "")
         return Installed(name=known_as, version=version, installed_as=installed_as, folder=folder, is_clone=clone)
     source = Path(spec.origin)
     version = version or _own_version(source) or installed_as
