@@ -6,15 +6,18 @@ tests/test_metamon.py runs the whole of it where the real ones are.
 import importlib
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import GOLDENS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.commands import main
-from gemma_metamon.upstream import checks, versions
+from gemma_metamon.upstream import checks, trial, versions
+from gemma_metamon.upstream.evaluation import EVALUATIONS
 from gemma_metamon.upstream.versions import TREES, Tree
 
 ROOT = Path(__file__).parent.parent
@@ -231,3 +234,82 @@ def test_a_trial_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 def test_a_time_limit_is_a_time(capsys: pytest.CaptureFixture) -> None:
     assert main(["upstream", "check", "--timeout_s", "0"]) == 1
     assert "--timeout_s 0.0; it must be above 0" in capsys.readouterr().err
+
+
+# ---- recorded signatures: the siblings of tests/test_metamon.py that run everywhere
+
+
+SIGNATURES = {
+    path.stem.removeprefix("metamon-"): json.loads(path.read_text()) for path in (GOLDENS / "signatures").glob("*.json")
+}
+TRAINER = {"ckpt_dir", "run_name", "model_gin_config", "train_gin_config", "amago_dataset", "eval_gens", "epochs"}
+TRAINER |= {"obs_space", "action_space", "reward_function", "async_env_mp_context", "dloader_workers"}
+TRAINER |= {"batch_size_per_gpu", "steps_per_epoch"}
+BATTLE = {"battle_format", "team_set", "checkpoint", "total_battles", "parallel_actors_per_baseline", "baselines"}
+
+
+@pytest.fixture(params=TREES, ids=lambda tree: tree.metamon)
+def tree(request: pytest.FixtureRequest) -> Tree:
+    return request.param
+
+
+def parse(command: str, flags: dict[str, Any]) -> dict[str, list[str]]:
+    """A command line by the recorded flags of its script; fails for what it does not take."""
+    given: dict[str, list[str]] = {}
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            assert word in flags, f"{word} is no flag"
+            given[word] = []
+        elif given:
+            given[[*given][-1]].append(word)
+    for flag, values in given.items():
+        nargs = flags[flag]["nargs"]
+        assert nargs == "*" or (len(values) > 0 if nargs == "+" else len(values) == (1 if nargs is None else nargs)), (
+            flag
+        )
+    assert {flag for flag, of in flags.items() if of["required"]} <= given.keys()
+    return given
+
+
+def test_every_row_of_the_table_has_its_signature() -> None:
+    assert SIGNATURES.keys() == {tree.metamon for tree in TREES}
+    for tree in TREES:
+        amago = SIGNATURES[tree.metamon]["amago"]
+        assert amago in tree.tried or f"amago {amago} " in tree.tried_as
+
+
+def test_the_command_of_a_version_has_flags_that_it_takes(tree: Tree) -> None:
+    (train,) = [command for command in tree.train_commands() if command.startswith("python -m metamon.rl.train ")]
+    given = parse(train, SIGNATURES[tree.metamon]["train_flags"])
+    assert given["--model_gin_config"] == ["gemma_synthetic_multitaskagent.gin"]
+    assert given["--eval_gens"] == []
+    assert ("--dataset_config" in given) == tree.dataset_file
+
+
+def test_the_trials_flags_are_those_of_the_version(tree: Tree, tmp_path: Path) -> None:
+    flags = trial.train_flags(tmp_path, dataset_file=tree.dataset_file)
+    given = parse(shlex.join(flags), SIGNATURES[tree.metamon]["train_flags"])
+    assert given["--epochs"] == [str(trial.EPOCH + 1)]
+
+
+def test_what_is_called_of_a_version_takes_what_it_is_given(tree: Tree) -> None:
+    functions = {name: set(taken) for name, taken in SIGNATURES[tree.metamon]["functions"].items()}
+    assert functions["create_offline_rl_trainer"] >= TRAINER
+    assert functions["pretrained_vs_baselines"] >= BATTLE | {"pretrained_model"}
+    assert "amago_ckpt_dir" in functions["LocalPretrainedModel"]
+
+
+def test_evaluation_is_found_where_a_version_has_it(tree: Tree) -> None:
+    signature = SIGNATURES[tree.metamon]
+    assert signature["evaluate_module"] in EVALUATIONS
+    assert {"--agent", "--checkpoints", "--gens"} <= signature["evaluate_flags"].keys()
+    assert ("challenge" in signature["evaluate_flags"]["--eval_type"]["choices"]) == (tree.metamon == "1.6.0")
+
+
+def test_missing_actions_are_masked_where_the_weight_of_the_critics_is(tree: Tree) -> None:
+    """Both moved from the experiment to the agent at once: what the plugin looks at agrees with the record."""
+    parameters = SIGNATURES[tree.metamon]["parameters"]
+    on_agent = "critic_loss_weight" in parameters["amago.agent.MultiTaskAgent"]
+    assert on_agent == (tree.metamon == "1.6.0")
+    experiment = parameters["metamon.rl.metamon_to_amago.MetamonAMAGOExperiment"]
+    assert ("critic_loss_weight" in experiment) == (not on_agent)

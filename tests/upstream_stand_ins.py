@@ -28,7 +28,7 @@ ACTIONS = 13
 TOKENIZERS = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
 DEFAULT_WORDS = ("<move>", "greattusk", "surf", "<blank>")
 """What the stand-in of metamon's default word list holds."""
-SIGNATURES = {path.stem.removeprefix("amago-"): path for path in (GOLDENS / "signatures").glob("*.json")}
+SIGNATURES = {path.stem.removeprefix("metamon-"): path for path in (GOLDENS / "signatures").glob("*.json")}
 
 T = TypeVar("T")
 _SLOW_IMPORTS = (
@@ -78,12 +78,12 @@ def install(
     """Puts the stand-ins into this process.
 
     Args:
-        amago: its version; the signatures are those of 3.3.0 from there on, else 3.1.1's.
-        metamon: its version.
+        amago: its version; from 3.3 on, missing actions are masked in the agent.
+        metamon: its version; the signatures are those of the recorded one of that time of amago.
         masked_in: where metamon masks missing actions, "experiment" or "agent".
         without: names of metamon's classes to leave out.
     """
-    path = SIGNATURES["3.1.1" if amago < "3.3" else "3.3.0"]
+    path = SIGNATURES["1.6.0"] if amago >= "3.3" else SIGNATURES.get(metamon, SIGNATURES["1.4.0"])
     for selector, parameters in json.loads(path.read_text())["parameters"].items():
         module, _, name = selector.rpartition(".")
         if name not in without:

@@ -142,7 +142,7 @@ def explain_silence() -> None:
         # not info: metamon's scripts set up no logging, which leaves warnings alone
         logger.warning(
             "amago now builds a trajectory transformer of %d layers, %d wide, and decomposes (SVD) each of its "
-            "matrices on the CPU, silently: minutes, a quarter of an hour on two busy cores. Training begins after that.",
+            "matrices on the CPU, silently: minutes, a quarter of an hour on two busy cores; training comes after.",
             layers,
             width,
         )
