@@ -91,7 +91,7 @@ def run_program(name: str, folder: Path, env: dict[str, str], **spec: Any) -> An
 def train_flags(save_dir: Path, model: str | None, *extra: str, epochs: int = 1) -> list[str]:
     """Of metamon.rl.train, for a run on recorded battles that starts soon."""
     flags = ["--run_name", "run", "--save_dir", str(save_dir), "--train_gin_config", "binary_rl.gin"]
-    (root,) = link_roots(BATTLES, ["gen1ou"], save_dir / "roots")
+    (root,) = link_roots(BATTLES, ["gen1ou"], save_dir.with_name(f"{save_dir.name}_roots"))
     if TREE.dataset_file:
         (save_dir / "dataset.yaml").write_text(dataset_text([(root, 1.0)], ["gen1ou"], replay_weight=0.0))
         flags += ["--dataset_config", str(save_dir / "dataset.yaml")]

@@ -132,9 +132,11 @@ TREES: Final = (
 """The newest first."""
 
 OLDER_SHOWDOWN: Final = (
-    "npm install pokemon-showdown@0.11.10 source-map-support && npx pokemon-showdown start --no-security 8000"
+    "npm install pokemon-showdown@0.11.10 source-map-support "
+    "&& cd node_modules/pokemon-showdown && mkdir -p logs/repl logs/modlog config/chat-plugins config/ladders "
+    "&& cp config/config-example.js config/config.js && node pokemon-showdown start --no-security --skip-build 8000"
 )
-"""The last simulator from npm without gen 1's Fight button."""
+"""The last simulator from npm without gen 1's Fight button, in an empty folder; its package lacks what is made here."""
 
 INSTALL: Final = "; ".join(TREES[0].install_commands())
 """The newest one, in one line."""
