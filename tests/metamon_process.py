@@ -7,7 +7,6 @@ because amago's names in gin and the embedded ones exclude each other. Nothing o
 comment says so.
 """
 
-import argparse
 import json
 import multiprocessing
 import sys
@@ -17,44 +16,12 @@ from typing import Any
 
 import torch
 
-
-def build_trainer(flags: list[str], steps_per_epoch: int) -> Any:
-    """What metamon.rl.train makes of its command line, with epochs of another length than its 25,000 updates."""
-    from metamon import interface
-    from metamon.rl import train as upstream
-    from metamon.tokenizer import get_tokenizer
-
-    parser = argparse.ArgumentParser()
-    upstream.add_cli(parser)
-    args = parser.parse_args(flags)
-    spaces: dict[str, Any] = {
-        "obs_space": interface.TokenizedObservationSpace(
-            interface.get_observation_space(args.obs_space), get_tokenizer(args.tokenizer)
-        ),
-        "action_space": interface.get_action_space(args.action_space),
-        "reward_function": interface.get_reward_function(args.reward_function),
-    }
-    return upstream.create_offline_rl_trainer(
-        ckpt_dir=args.save_dir,
-        run_name=args.run_name,
-        model_gin_config=args.model_gin_config,
-        train_gin_config=args.train_gin_config,
-        amago_dataset=upstream.create_offline_dataset(
-            parsed_replay_dir=args.parsed_replay_dir, formats=args.formats, **spaces
-        ),
-        eval_gens=args.eval_gens,
-        async_env_mp_context=args.async_env_mp_context,
-        dloader_workers=args.dloader_workers,
-        epochs=args.epochs,
-        batch_size_per_gpu=args.batch_size_per_gpu,
-        steps_per_epoch=steps_per_epoch,
-        **spaces,
-    )
+from gemma_metamon.upstream.trial import build_trainer
 
 
 def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None) -> dict[str, Any]:
     """Trains as metamon.rl.train does; returns each update's losses, and the optimizer's steps before and after."""
-    experiment = build_trainer(flags, steps_per_epoch)
+    experiment, _ = build_trainer(flags, steps_per_epoch)
     experiment.start()
     if ckpt is not None:
         experiment.load_checkpoint(ckpt)
@@ -108,7 +75,7 @@ def in_a_fork(work: Callable[..., Any], *args: Any) -> Any:
 
 def count_parameters(flags: list[str]) -> dict[str, int]:
     """By part; the agent is made on torch's meta device, without memory or download."""
-    experiment = build_trainer(flags, 1)
+    experiment, _ = build_trainer(flags, 1)
     experiment.init_envs()
     with torch.device("meta"):
         agent = experiment.agent_type(
@@ -202,10 +169,10 @@ def read_batch(path: Path) -> Any:
 
 def evaluate(flags: list[str], baselines: list[str]) -> int:
     """`gemma-metamon metamon-evaluate` against these of metamon's baselines, for which it has no flag."""
-    from metamon.rl import evaluate as upstream
-
     from gemma_metamon.commands import main
+    from gemma_metamon.upstream.evaluation import import_evaluation
 
+    upstream = import_evaluation()
     upstream.HEURISTIC_COMPOSITE_BASELINES[:] = baselines
     return main(["metamon-evaluate", *flags])
 

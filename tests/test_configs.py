@@ -53,7 +53,7 @@ def test_a_config_says_what_it_is_and_imports_the_plugin_alone(path: Path) -> No
 def test_a_config_binds_only_what_upstream_has(model: str, training: str, upstream: Path) -> None:
     signatures = json.loads(upstream.read_text())
     parameters = {selector.split(".")[-1]: names for selector, names in signatures["parameters"].items()}
-    # amago 3.3.0 moved this one to the agent, and a metamon that follows it takes it off the experiment
+    # amago 3.3.0 moved this one to the agent; there the configs of metamon's own that have these names are taken
     moved = {"MetamonAMAGOExperiment.critic_loss_weight"} if signatures["amago"] == "3.3.0" else set()
     for binding in configs.load(model, training).bindings.keys() - moved:
         name, parameter = binding.split(".")

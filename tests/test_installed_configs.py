@@ -94,7 +94,7 @@ def test_without_metamon_the_install_commands_are_given(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["configs", "install"]) == 1
-    assert "git clone --recursive https://github.com/UT-Austin-RPL/metamon.git" in capsys.readouterr().err
+    assert "git clone https://github.com/UT-Austin-RPL/metamon.git" in capsys.readouterr().err
 
 
 def test_pypis_metamon_is_told_from_the_real_one(

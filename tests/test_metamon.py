@@ -35,7 +35,8 @@ from gemma_metamon.training import checkpoints
 from gemma_metamon.training.architecture import PARTS, describe_architecture
 from gemma_metamon.training.checkpoints import RunDescription
 from gemma_metamon.training.dataset import collate, encode_battle, take_window
-from gemma_metamon.upstream import installed_configs, interchange
+from gemma_metamon.upstream import installed_configs, interchange, versions
+from gemma_metamon.upstream.datasets import dataset_text, link_roots
 from gemma_metamon.upstream.evaluation import config_for_metamon
 
 pytestmark = [
@@ -46,6 +47,7 @@ pytestmark = [
     ),
 ]
 
+TREE = versions.find_tree(versions.find_installed("metamon").version) or versions.TREES[0]
 PROGRAM = Path(__file__).with_name("metamon_process.py")
 AMAGO_33 = "GEMMA_METAMON_AMAGO_33"
 SHOWDOWN_PORT = 8000  # metamon asks for no other
@@ -89,8 +91,14 @@ def run_program(name: str, folder: Path, env: dict[str, str], **spec: Any) -> An
 def train_flags(save_dir: Path, model: str | None, *extra: str, epochs: int = 1) -> list[str]:
     """Of metamon.rl.train, for a run on recorded battles that starts soon."""
     flags = ["--run_name", "run", "--save_dir", str(save_dir), "--train_gin_config", "binary_rl.gin"]
-    flags += ["--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "--batch_size_per_gpu", "2"]
-    flags += ["--dloader_workers", "0", "--async_env_mp_context", "fork", "--eval_gens", "1", "--epochs", str(epochs)]
+    (root,) = link_roots(BATTLES, ["gen1ou"], save_dir.with_name(f"{save_dir.name}_roots"))
+    if TREE.dataset_file:
+        (save_dir / "dataset.yaml").write_text(dataset_text([(root, 1.0)], ["gen1ou"], replay_weight=0.0))
+        flags += ["--dataset_config", str(save_dir / "dataset.yaml")]
+    else:
+        flags += ["--parsed_replay_dir", str(root.folder), "--formats", "gen1ou"]
+    flags += ["--batch_size_per_gpu", "2", "--dloader_workers", "0", "--async_env_mp_context", "fork", "--eval_gens"]
+    flags += ["--epochs", str(epochs)]
     return [*flags, *([] if model is None else ["--model_gin_config", model]), *extra]
 
 
@@ -147,6 +155,17 @@ def trained(save_dir: Path, env: dict[str, str], tmp_path_factory: pytest.TempPa
 
 def tiny_path() -> str:
     return str(configs.find_config(TINY, "models").resolve())
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("showdown")
+def test_the_check_trains_and_plays_on_what_is_installed(env: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "gemma_metamon", "upstream", "check", "--json", "--timeout_s", str(TIMEOUT_S)]
+    done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=3 * TIMEOUT_S, check=False)
+    said = json.loads(done.stdout)
+    assert [row for row in said["rows"] if row["state"] == "wrong"] == []
+    assert [row["found"] for row in said["rows"][-2:]] == ["done", "done"]
+    assert said["commands"] == TREE.train_commands()
 
 
 def test_metamons_command_line_trains_and_describes_its_run(save_dir: Path) -> None:
@@ -341,8 +360,7 @@ def test_both_runtimes_compute_the_same_losses(amago: str, env: dict[str, str], 
     cases = {f"{agent} {name}": (agent, name) for agent in ("MultiTaskAgent", "Agent") for name in TRAINING}
     for name, (agent, training) in cases.items():
         text = config_for_metamon(load_case(agent, training, "3.1"))
-        # AMAGO 3.3 has it as a parameter of the agent, and the same default
-        (tmp_path / f"{name}.gin").write_text(re.sub(r"MetamonAMAGOExperiment\.critic_loss_weight = .*\n", "", text))
+        (tmp_path / f"{name}.gin").write_text(text)
         torch.save(interchange.to_amago(build_case(view).state_dict()), tmp_path / f"{name}.pt")
     theirs = run_program(
         "losses",

@@ -1,6 +1,7 @@
 """`gemma-metamon metamon-evaluate`: what it hands to metamon's evaluation, among stand-ins, and what it refuses."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -80,6 +81,45 @@ def test_metamon_evaluates_the_run_with_what_it_was_trained_with(run_dir: Path) 
     assert not Path(asked["model_gin_config"]).exists()  # nothing is left behind
 
 
+def evaluate_with_a_package(folder: Path, *arguments: str) -> dict[str, Any]:
+    """As in metamon 1.6.0, where the functions are in the package's __main__."""
+    os.environ["METAMON_CACHE_DIR"] = str(folder)
+    os.chdir(folder)
+    upstream.install("3.4.0", "1.6.0", masked_in="agent")
+    evaluated = upstream.install_evaluation("metamon.rl.evaluate.__main__")
+    assert main(["metamon-evaluate", *arguments]) == 0
+    (asked,) = evaluated
+    return asked
+
+
+def test_metamon_1_6_evaluates_from_a_package_and_gets_its_new_flags(run_dir: Path) -> None:
+    challenge = ["--eval_type", "challenge", "--username", "a", "--opponent-username", "b", "--role", "acceptor"]
+    asked = upstream.run(evaluate_with_a_package, run_dir.parent, "--run_dir", "mine", *challenge)
+    assert (asked["eval_type"], asked["username"], asked["opponent_username"]) == ("challenge", "a", "b")
+    assert (asked["role"], asked["checkpoints"], asked["emb_dim"]) == ("acceptor", [4], 192 + 32)
+
+
+def warnings_of_gens(gens: list[int], metamon: str) -> list[str]:
+    from gemma_metamon.upstream.evaluation import warn_of_fight
+
+    upstream.install("3.1.2", metamon)
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("gemma_metamon").addHandler(handler)
+    warn_of_fight(gens)
+    return logged
+
+
+@pytest.mark.parametrize(("metamon", "gens", "warned"), [("1.5.1", [9, 1], 1), ("1.5.1", [9], 0), ("1.6.0", [1], 0)])
+def test_gen_1_with_a_metamon_that_does_not_know_its_fight_button_is_warned_of(
+    metamon: str, gens: list[int], warned: int
+) -> None:
+    logged = upstream.run(warnings_of_gens, gens, metamon)
+    assert len(logged) == warned
+    assert all("pokemon-showdown@0.11.10 source-map-support" in one for one in logged)
+
+
 def test_the_last_checkpoint_and_the_runs_own_words_are_taken(tmp_path: Path) -> None:
     write_run(tmp_path / "mine", epochs=(2, 10, 4), words=["surf", "<move>"])
     asked = upstream.run(evaluate, tmp_path, "--run_dir", "mine", *HEURISTIC)
@@ -95,13 +135,14 @@ def test_a_space_that_only_metamon_knows_is_evaluated_too(run_dir: Path) -> None
 
 
 @pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])
-def test_a_config_for_metamon_lacks_only_what_only_our_agents_have(width: int) -> None:
-    expected = configs.load(TINY, "binary_rl.gin")
+def test_a_config_for_metamon_lacks_only_what_some_amagos_do_not_have(width: int) -> None:
+    bindings = dict(configs.load(TINY, "binary_rl.gin").bindings)
+    assert bindings.pop("MetamonAMAGOExperiment.critic_loss_weight") == "10.0"
     configs.load(TINY, "binary_rl.gin", NOT_UPSTREAMS)
     text = gin.config_str(max_line_length=width)
     assert ("value_estimate = \\\n" in text) == (width == 20)
-    assert configs.load_text(config_for_metamon(text)) == expected
-    assert configs.load_text(config_for_metamon(text.rstrip("\n"))) == expected
+    assert configs.load_text(config_for_metamon(text)).bindings == bindings
+    assert configs.load_text(config_for_metamon(text.rstrip("\n"))).bindings == bindings
 
 
 def test_a_config_for_metamon_imports_the_plugin_once() -> None:
@@ -196,7 +237,7 @@ def test_without_metamon_the_install_commands_are_given(
 ) -> None:
     monkeypatch.setitem(sys.modules, "metamon", None)
     said = sentence(capsys, command(run_dir, *HEURISTIC))
-    assert "metamon is not installed here; install it from its clone: git clone --recursive https://github.com" in said
+    assert "metamon is not installed here; install it from its clone: git clone https://github.com" in said
 
 
 @pytest.mark.usefixtures("cache_folder")
@@ -208,9 +249,13 @@ def test_without_metamon_the_install_commands_are_given(
             "raise ImportError('poke-env 0.16\\nis not supported')",
             "does not start here: poke-env 0.16 is not supported",
         ),
-        ("import nosuchmodule", "does not start here: No module named 'nosuchmodule'; it installs by: git clone"),
+        ("assert False, 'AMAGO v3.4.0+ required'", "does not start here: AMAGO v3.4.0+ required; `gemma-metamon"),
+        (
+            "import nosuchmodule",
+            "does not start here: No module named 'nosuchmodule'; `gemma-metamon upstream check` says",
+        ),
     ],
-    ids=["PyPI's metamon", "another poke-env", "without what it needs"],
+    ids=["PyPI's metamon", "another poke-env", "another amago", "without what it needs"],
 )
 def test_a_metamon_that_cannot_be_imported_is_one_sentence(
     source: str, complaint: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -236,7 +281,7 @@ def evaluate_beside(packages: Path, arguments: list[str]) -> tuple[int, str]:
 def test_a_version_of_metamon_with_another_evaluation_is_named(run_dir: Path) -> None:
     status, said = upstream.run(evaluate_with_an_older_metamon, command(run_dir, *HEURISTIC))
     assert status == 1
-    assert "no metamon.rl.evaluate._run_default_evaluation; evaluate with metamon 1.4.0" in said
+    assert "has no _run_default_evaluation in metamon.rl.evaluate or metamon.rl.evaluate.__main__; what was" in said
 
 
 def evaluate_with_an_older_metamon(arguments: list[str]) -> tuple[int, str]:
@@ -246,22 +291,32 @@ def evaluate_with_an_older_metamon(arguments: list[str]) -> tuple[int, str]:
     return evaluate_beside(Path("/"), arguments)
 
 
-def evaluate_weights_that_do_not_fit(arguments: list[str]) -> tuple[int, str]:
+def evaluate_weights_that_do_not_fit(arguments: list[str], complaint: str) -> tuple[int, str]:
     upstream.install()
     upstream.install_evaluation()
 
     def load(args: Any) -> None:
-        raise RuntimeError("Error(s) in loading state_dict for MultiTaskAgent:\n\tsize mismatch for popart.mu")
+        raise RuntimeError(complaint)
 
     sys.modules["metamon.rl.evaluate"]._run_default_evaluation = load  # type: ignore[attr-defined]
     return evaluate_beside(Path("/"), arguments)
 
 
-def test_weights_of_another_configuration_are_said_to_be_so(run_dir: Path) -> None:
-    status, said = upstream.run(evaluate_weights_that_do_not_fit, command(run_dir, *HEURISTIC))
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "Error(s) in loading state_dict for MultiTaskAgent:\n\tsize mismatch for popart.mu",
+        "Shape mismatch for 1 parameters:\n  popart.mu: model=[7, 1] vs ckpt=[1, 1]",
+        "Checkpoint is missing 1 keys expected by the model:\n  popart.mu",
+        "Checkpoint has 1 unexpected keys not in the model:\n  popart.mu",
+    ],
+)
+def test_weights_of_another_configuration_are_said_to_be_so(complaint: str, run_dir: Path) -> None:
+    """The first is torch's word, the others are metamon 1.6.0's."""
+    status, said = upstream.run(evaluate_weights_that_do_not_fit, command(run_dir, *HEURISTIC), complaint)
     assert status == 1
     assert "was not made by the configuration in its gemma_metamon.json" in said
-    assert "size mismatch for popart.mu" in said
+    assert " ".join(complaint.split()) in said
 
 
 @pytest.mark.parametrize("arguments", [["configs", "list"], ["showdown", "status"], ["inspect", "x.json"]])

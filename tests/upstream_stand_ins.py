@@ -28,7 +28,7 @@ ACTIONS = 13
 TOKENIZERS = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
 DEFAULT_WORDS = ("<move>", "greattusk", "surf", "<blank>")
 """What the stand-in of metamon's default word list holds."""
-SIGNATURES = {path.stem.removeprefix("amago-"): path for path in (GOLDENS / "signatures").glob("*.json")}
+SIGNATURES = {path.stem.removeprefix("metamon-"): path for path in (GOLDENS / "signatures").glob("*.json")}
 
 T = TypeVar("T")
 _SLOW_IMPORTS = (
@@ -78,12 +78,12 @@ def install(
     """Puts the stand-ins into this process.
 
     Args:
-        amago: its version; the signatures are those of 3.3.0 for that, else 3.1.1's.
-        metamon: its version.
+        amago: its version; from 3.3 on, missing actions are masked in the agent.
+        metamon: its version; the signatures are those of the recorded one of that time of amago.
         masked_in: where metamon masks missing actions, "experiment" or "agent".
         without: names of metamon's classes to leave out.
     """
-    path = SIGNATURES.get(amago, SIGNATURES["3.1.1"])
+    path = SIGNATURES["1.6.0"] if amago >= "3.3" else SIGNATURES.get(metamon, SIGNATURES["1.4.0"])
     for selector, parameters in json.loads(path.read_text())["parameters"].items():
         module, _, name = selector.rpartition(".")
         if name not in without:
@@ -91,7 +91,7 @@ def install(
     _module("amago").__version__ = amago
     _module("metamon").__version__ = metamon
     _module("amago").Experiment = experiment = type("Experiment", (), {})
-    if amago != "3.3.0":
+    if amago < "3.3":
         experiment.edit_actor_mask = _edit_actor_mask
     if masked_in == "experiment":
         _module(METAMON_TO_AMAGO).MetamonAMAGOExperiment.edit_actor_mask = _edit_actor_mask
@@ -207,8 +207,11 @@ def _get_tokenizer(name: str) -> Tokenizer:
     return Tokenizer(word_ids(DEFAULT_WORDS))
 
 
-def install_evaluation() -> list[dict[str, Any]]:
-    """Stand-ins of metamon's evaluation; the list gets what it was asked to evaluate, built as far as the encoder."""
+def install_evaluation(module: str = "metamon.rl.evaluate") -> list[dict[str, Any]]:
+    """Stand-ins of metamon's evaluation, their functions in that module.
+
+    The list gets what it was asked to evaluate, built as far as the encoder.
+    """
     models: dict[str, Any] = {}
     evaluated: list[dict[str, Any]] = []
 
@@ -226,10 +229,14 @@ def install_evaluation() -> list[dict[str, Any]]:
     def add_cli(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--agent", required=True, choices=sorted(models))
         parser.add_argument("--checkpoints", type=int, nargs="+", default=[None])
-        parser.add_argument("--eval_type", required=True, choices=["heuristic", "il", "ladder", "pokeagent"])
+        parser.add_argument(
+            "--eval_type", required=True, choices=["heuristic", "il", "ladder", "pokeagent", "challenge"]
+        )
         parser.add_argument("--gens", type=int, nargs="+", default=[1])
         parser.add_argument("--formats", nargs="+", default=["ou"])
         parser.add_argument("--total_battles", type=int, default=10)
+        for flag in ("--username", "--opponent_username", "--role"):
+            parser.add_argument(flag)
 
     def evaluate(args: argparse.Namespace) -> None:
         given = models[args.agent]().given
@@ -237,7 +244,7 @@ def install_evaluation() -> list[dict[str, Any]]:
         parse_as_metamon_does(*files, tokenizer=given["tokenizer"], bound=TOKENIZERS[:1], finalize=False)
         evaluated.append({**given, **vars(args), "emb_dim": build_encoder().emb_dim})
 
-    pretrained, script = _module("metamon.rl.pretrained"), _module("metamon.rl.evaluate")
+    pretrained, script = _module("metamon.rl.pretrained"), _module(module)
     pretrained.LocalPretrainedModel, pretrained.pretrained_model = LocalPretrainedModel, pretrained_model
     script.add_cli, script._run_default_evaluation = add_cli, evaluate
     for kind in ("observation_space", "action_space", "reward_function"):

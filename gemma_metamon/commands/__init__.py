@@ -34,6 +34,7 @@ COMMANDS = (
     "import",
     "import-replays",
     "metamon-evaluate",
+    "upstream",
 )
 # where the command's name cannot name a module
 _MODULES = {"import": "import_checkpoint", "import-replays": "import_replays", "metamon-evaluate": "metamon_evaluate"}

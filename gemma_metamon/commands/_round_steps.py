@@ -133,7 +133,10 @@ class Rounds:
         self._run([*command, *(["--record_opponents"] if args.record_opponents else [])], step)
 
     def _prepare(self, step: Step) -> None:
-        name = _folder_name(step)
+        from gemma_metamon.upstream.datasets import write_beside
+
+        name, battles = _folder_name(step), self.out / BATTLES
+        write_beside(battles, sorted(folder for folder in battles.iterdir() if folder.is_dir()))
         self._prepare_store(self.out / BATTLES / name, name, step)
 
     def _prepare_store(self, battles: Path, name: str, step: Step) -> None:

@@ -29,7 +29,7 @@ written. With --opponents one side is drawn among --players, the other among --o
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
 it fights against itself. --record_opponents writes the others too.
 These choices and the teams follow --seed. The simulator's dice and scripted players' own do not. The folder is what
-train's --custom_replay_dir takes, and metamon's."""
+train's --custom_replay_dir takes, and metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.collect import collect
     from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.upstream.datasets import write_beside
 
     checkpoint_folders([*args.players, *(args.opponents or ())])  # looks at all names
     args.format, teams = find_teams(args.format, args.team_dir)
@@ -102,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
                 on_battle=bar.update,
             )
         )
+    if collection.files:
+        write_beside(args.out)
     print(_as_json(collection, args.out) if args.json else _as_text(collection, args.out))
     return 0
 

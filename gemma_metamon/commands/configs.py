@@ -1,4 +1,4 @@
-"""`gemma-metamon configs`: which configurations there are, what one would build, and how metamon gets at them."""
+"""`gemma-metamon configs`: which configurations there are, what one would build, how metamon finds them and battles."""
 
 import argparse
 import json
@@ -6,7 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_gin_arguments, add_override_argument, add_space_arguments
+from gemma_metamon.commands._arguments import (
+    add_gin_arguments,
+    add_override_argument,
+    add_space_arguments,
+    require_share,
+)
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -15,12 +20,22 @@ EXAMPLE = (
     "example: gemma-metamon configs show gemma_synthetic_multitaskagent.gin --train_gin_config binary_rl.gin --json"
 )
 
+DATASET = """Print the dataset file that metamon 1.6.0 trains from. metamon shares one list of files between the formats
+of a folder, and gives the second none: so each format gets a folder of its own, metamon_roots/<format>, which holds a
+link to its battles. Every battle of a folder is drawn equally often, whatever its format."""
+DATASET_EXAMPLE = """example:
+  gemma-metamon configs dataset --parsed_replay_dir replays --formats gen1ou gen9ou \\
+      --custom_replay_dir battles > my.yaml
+  python -m metamon.rl.train --dataset_config "$PWD/my.yaml" ..."""
+
 
 def add_parser(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser(
-        "configs", help="the packaged gin configs: list, show, derive, install into metamon", epilog=EXAMPLE
+        "configs",
+        help="the packaged gin configs: list, show, derive, install into metamon; its dataset file",
+        epilog=EXAMPLE,
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|path|derive|install")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|path|derive|install|dataset")
     listing = actions.add_parser(
         "list", help="the packaged configs, a line each", epilog="example: gemma-metamon configs list"
     )
@@ -60,6 +75,29 @@ def add_parser(subparsers: "Subparsers") -> None:
     install.add_argument("--uninstall", action="store_true", help="remove what was installed, and nothing else")
     install.add_argument("--dry_run", action="store_true", help="say what would be done, and do nothing")
     install.set_defaults(run=run_install)
+    dataset = actions.add_parser(
+        "dataset",
+        help="print the dataset file that metamon 1.6.0 trains from (--dataset_config)",
+        description=DATASET,
+        epilog=DATASET_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    dataset.add_argument(
+        "--parsed_replay_dir",
+        type=Path,
+        help="recorded battles, DIR/<format>/*.json.lz4 (default: metamon's human replays, which it downloads)",
+    )
+    dataset.add_argument("--custom_replay_dir", type=Path, nargs="+", help="more folders of recorded battles")
+    dataset.add_argument(
+        "--custom_replay_sample_weight",
+        "--custom_replay_weight",
+        type=float,
+        default=0.25,
+        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
+    )
+    dataset.add_argument("--formats", nargs="+", help="battle formats (default: all in the folders)")
+    dataset.add_argument("--roots", type=Path, help="where the links go (default: metamon_roots beside the battles)")
+    dataset.set_defaults(run=run_dataset)
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -145,3 +183,22 @@ def run_install(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if kept else 0
+
+
+def run_dataset(args: argparse.Namespace) -> int:
+    from gemma_metamon.battle.replays import list_formats
+    from gemma_metamon.upstream.datasets import dataset_text, link_roots, shares_by_battles
+
+    require_share(args, "custom_replay_sample_weight")
+    custom = args.custom_replay_dir or []
+    folders = [*([] if args.parsed_replay_dir is None else [args.parsed_replay_dir]), *custom]
+    formats = args.formats or (list_formats(folders[0]) if folders else None)
+    made = []
+    for number, folder in enumerate(folders):
+        roots = None if args.roots is None else args.roots / f"{number}-{folder.resolve().name}"
+        made.append(link_roots(folder, formats or [], roots))
+    share = args.custom_replay_sample_weight if custom else 0.0
+    given, replay_weight = ([], 1 - share) if args.parsed_replay_dir is None else (made.pop(0), 0.0)
+    weights = shares_by_battles(given, 1 - share) + shares_by_battles([r for roots in made for r in roots], share)
+    print(dataset_text(weights, formats, replay_weight=replay_weight), end="")
+    return 0

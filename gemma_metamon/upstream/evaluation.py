@@ -5,9 +5,12 @@ Needs metamon and amago; the run may be metamon's, trained with the plugin, or o
 
 import argparse
 import importlib
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +18,23 @@ from gemma_metamon.errors import CheckpointMismatchError, ConfigError, MissingDe
 from gemma_metamon.gin_statements import require_saved_imports
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription
-from gemma_metamon.upstream.installed_configs import INSTALL_UPSTREAM, explain_missing
+from gemma_metamon.upstream import versions
 from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of
 
+logger = logging.getLogger(__name__)
+
+EVALUATIONS: Final = ("metamon.rl.evaluate", "metamon.rl.evaluate.__main__")
+"""Where metamon's flags and its default run are: a module until 1.5, in a package since 1.6."""
 # metamon's flags that say which model and checkpoint, which is what this is about
 OURS: Final = ("--agent", "--checkpoints")
+# of torch's error for weights that do not fit, and of metamon 1.6.0's
+_DO_NOT_FIT: Final = ("loading state_dict", "Checkpoint is missing", "Checkpoint has", "Shape mismatch for")
 PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
-# parameters of our agents that upstream's do not have; they concern learning alone (gin may put a value on a new line)
-_NOT_UPSTREAM: Final = re.compile(r"^\S*\.(?:value_estimate|amago_version) = (?:\\\n)?.*\n?", re.MULTILINE)
+# parameters that upstream's agents do not have, or have in another place since 3.3 (critic_loss_weight); they concern
+# learning alone (gin may put a value on a new line)
+_NOT_UPSTREAM: Final = re.compile(
+    r"^\S*\.(?:value_estimate|amago_version|critic_loss_weight) = (?:\\\n)?.*\n?", re.MULTILINE
+)
 
 
 def choose_epoch(run_dir: Path, epoch: int | None) -> int:
@@ -81,23 +93,33 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         # metamon would take an abbreviation, too
         if len(flag) > len("--a") and any(ours.startswith(flag) for ours in OURS):
             raise ConfigError(f"{flag} is set by --run_dir and --ckpt; leave it out")
+    with registered(run_dir, epoch) as (metamon_evaluate, name):
+        parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
+        metamon_evaluate.add_cli(parser)
+        args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
+        warn_of_fight(args.gens)
+        metamon_evaluate._run_default_evaluation(args)
+
+
+@contextmanager
+def registered(run_dir: Path, epoch: int) -> Iterator[tuple[Any, str]]:
+    """The evaluation module of metamon, and the name under which it knows the run for the length of the block.
+
+    Raises as `evaluate`.
+    """
     description = read_run(run_dir)
     require_saved_imports(description.config, f"the configuration in {DESCRIPTION}")
-    metamon_evaluate = _import_metamon()
+    metamon_evaluate = import_evaluation()
     with tempfile.TemporaryDirectory() as folder:
         config, nothing = Path(folder) / "run.gin", Path(folder) / "nothing.gin"
         # first, so that a binding of the run's own comes later and wins
         space = f"{PLUGIN}GemmaTstepEncoder.observation_space = {description.identity.obs_space!r}\n"
         config.write_text(space + config_for_metamon(description.config), encoding="utf-8")
         nothing.touch()
-        name = _register(run_dir, epoch, description, config, nothing)
-        parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
-        metamon_evaluate.add_cli(parser)
-        args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
         try:
-            metamon_evaluate._run_default_evaluation(args)
+            yield metamon_evaluate, _register(run_dir, epoch, description, config, nothing)
         except RuntimeError as error:
-            if "loading state_dict" not in str(error):
+            if not any(words in str(error) for words in _DO_NOT_FIT):
                 raise
             differences = " ".join(str(error).split())
             raise CheckpointMismatchError(
@@ -107,32 +129,60 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
 
 
 def config_for_metamon(config: str) -> str:
-    """A resolved configuration as a config that metamon parses, without what only our own agents have."""
+    """A resolved configuration as a config that metamon parses, without what some amagos do not have."""
     text = _NOT_UPSTREAM.sub("", config)
     return text if PLUGIN in text else PLUGIN + text
 
 
-def _import_metamon() -> Any:
-    if "METAMON_CACHE_DIR" not in os.environ:
-        raise ConfigError(
-            "metamon needs the environment variable METAMON_CACHE_DIR: a folder for its teams and battles"
+def warn_of_fight(gens: Sequence[int]) -> None:
+    """A metamon that does not know gen 1's "Fight" button ends in the middle of a battle, when a Pokémon sleeps."""
+    tree = versions.find_tree(versions.find_installed("metamon").version)
+    if 1 in gens and tree is not None and not tree.knows_fight:
+        logger.warning(
+            "metamon %s does not know the Fight button that Showdown has in gen 1 since 2026, and fails where a "
+            "Pokémon is asleep, frozen or trapped; let it play on an older simulator: %s",
+            tree.metamon,
+            versions.OLDER_SHOWDOWN,
         )
+
+
+def import_evaluation() -> Any:
+    """The module of metamon's evaluation that has its flags and its default run.
+
+    Raises ConfigError for an environment that metamon does not start in, MissingDependencyError without metamon.
+    """
+    if versions.CACHE_DIR not in os.environ:
+        raise ConfigError(
+            f"metamon needs the environment variable {versions.CACHE_DIR}: a folder for its teams and battles"
+        )
+    module = None
     try:
-        module = importlib.import_module("metamon.rl.evaluate")
-    except ImportError as error:
-        if (error.name or "").split(".")[0] in ("metamon", "amago"):
-            raise explain_missing(error.name or "") from error
-        reason = " ".join(str(error).split())
-        raise MissingDependencyError(
-            f"metamon does not start here: {reason}; it installs by: {INSTALL_UPSTREAM}"
-        ) from error
-    for name in ("add_cli", "_run_default_evaluation"):
-        if not hasattr(module, name):
-            raise ConfigError(
-                f"this version of metamon has no metamon.rl.evaluate.{name}; evaluate with metamon 1.4.0, or play the "
-                "checkpoint with `gemma-metamon import` and `gemma-metamon evaluate`"
-            )
-    return module
+        for name in EVALUATIONS:
+            module = importlib.import_module(name)
+            if all(hasattr(module, function) for function in ("add_cli", "_run_default_evaluation")):
+                return module
+    except ModuleNotFoundError as error:
+        if error.name == EVALUATIONS[-1]:  # a module of functions alone
+            pass
+        elif (error.name or "").split(".")[0] in ("metamon", "amago"):
+            raise versions.explain_missing(error.name or "") from error
+        else:
+            raise _does_not_start(error) from error
+    except (ImportError, AssertionError) as error:  # how metamon asks for other versions of amago and poke-env
+        raise _does_not_start(error) from error
+    raise ConfigError(
+        f"this version of metamon has no _run_default_evaluation in {' or '.join(EVALUATIONS)}; what was tried: "
+        f"{versions.tried_words()}. Or play the checkpoint with `gemma-metamon import` and "
+        "`gemma-metamon evaluate`"
+    )
+
+
+def _does_not_start(error: Exception) -> MissingDependencyError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return MissingDependencyError(
+        f"metamon does not start here: {reason}; `gemma-metamon upstream check` says what is wrong, and it installs "
+        f"by: {versions.INSTALL}"
+    )
 
 
 def _register(run_dir: Path, epoch: int, description: RunDescription, config: Path, nothing: Path) -> str:

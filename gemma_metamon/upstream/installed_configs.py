@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import Final, Literal
 
 from gemma_metamon import __version__, configs
-from gemma_metamon.errors import MissingDependencyError, MissingFileError
+from gemma_metamon.errors import MissingFileError
+from gemma_metamon.upstream.versions import explain_missing
 from gemma_metamon.whole_files import written_whole
 
 _HEADER: Final = re.compile(r"# Installed by gemma_metamon (\S+); sha256 of the rest: ([0-9a-f]{64})\n")
-
-INSTALL_UPSTREAM: Final = (
-    "git clone --recursive https://github.com/UT-Austin-RPL/metamon.git && pip install -e ./metamon; "
-    "git clone https://github.com/UT-Austin-RPL/amago.git && pip install -e ./amago"
-)
-"""The commands: neither is on PyPI."""
 
 Action = Literal["write", "update", "up to date", "remove", "keep"]
 
@@ -47,18 +42,6 @@ def metamon_model_folder() -> Path:
         if folder.is_dir():
             return folder
     raise explain_missing("metamon.rl")
-
-
-def explain_missing(module: str) -> MissingDependencyError:
-    """The error for a module of amago or metamon that cannot be imported: nothing installed, or another package."""
-    package = module.split(".")[0]
-    spec = importlib.util.find_spec(package)
-    if spec is None:
-        return MissingDependencyError(f"{package} is not installed here; install it from its clone: {INSTALL_UPSTREAM}")
-    return MissingDependencyError(
-        f"the package {package} at {spec.origin} has no {module}, so it is not UT-Austin-RPL's; "
-        f"uninstall it and install: {INSTALL_UPSTREAM}"
-    )
 
 
 def install(folder: Path, *, dry_run: bool = False) -> list[Change]:

@@ -22,18 +22,17 @@ from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.word_encoder import build_word_encoder
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
-from gemma_metamon.upstream.installed_configs import explain_missing
+from gemma_metamon.upstream import versions
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
 logger = logging.getLogger(__name__)
-
-TRIED: Final = frozenset({("3.1.1", "1.4.0"), ("3.1.2", "1.4.0")})
-"""Versions of amago and metamon that this package has been run with."""
 
 _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n", re.MULTILINE)
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
+SLOW_WIDTH: Final = 512
+"""Of a trajectory transformer that amago is silent over for long."""
 DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
 
 
@@ -46,6 +45,7 @@ class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
         super().__init__(*args, **{**read, **options})
         if train_args is not None:
             describe_run(self, vocabulary, train_args)
+        explain_silence()
 
 
 # from there gin takes the parameters that can be bound
@@ -72,7 +72,7 @@ def register() -> None:
         if module.split(".")[0] not in ("amago", "metamon"):
             raise
         raise MissingDependencyError(
-            f"outside of `gemma-metamon train` this config needs amago and metamon: {explain_missing(module)}"
+            f"outside of `gemma-metamon train` this config needs amago and metamon: {versions.explain_missing(module)}"
         ) from error
     check_versions(amago, metamon, metamon_to_amago)
     gin.external_configurable(
@@ -130,6 +130,24 @@ def describe_run(encoder: GemmaTstepEncoder, vocabulary: Vocabulary, args: argpa
     description.write(folder / DESCRIPTION)
 
 
+def explain_silence() -> None:
+    """Says what amago does next, after our encoder, where that takes minutes: it says nothing itself."""
+    import gin
+
+    try:
+        width, layers = (int(gin.query_parameter(f"TformerTrajEncoder.{name}")) for name in ("d_model", "n_layers"))
+    except ValueError:  # not bound, or another trajectory encoder
+        return
+    if width >= SLOW_WIDTH:
+        # not info: metamon's scripts set up no logging, which leaves warnings alone
+        logger.warning(
+            "amago now builds a trajectory transformer of %d layers, %d wide, and decomposes (SVD) each of its "
+            "matrices on the CPU, silently: minutes, a quarter of an hour on two busy cores; training comes after.",
+            layers,
+            width,
+        )
+
+
 def portable_config(config: str) -> str:
     """The text of what gin has bound here, without the imports of modules that an embedded process does not have."""
     return _UPSTREAM_IMPORTS.sub("", config)
@@ -161,24 +179,21 @@ def read_vocabulary() -> Vocabulary:
 def check_versions(amago: Any, metamon: Any, metamon_to_amago: Any) -> None:
     """Once per process; takes the imported modules.
 
-    The versions are known to fail together when one of them masks missing actions in the experiment (until 2025) and
-    the other in the agent (since): nothing then masks them, and nothing says so.
+    A pair of the table is judged by it. Any other is looked at: they fail together, and nothing says so, when one of
+    them masks missing actions in the experiment (until 2025) and the other in the agent (since).
 
-    Raises ConfigError for such a pair; warns of one that has not been tried.
+    Raises ConfigError for a pair that fails; warns of one that has not been tried.
     """
-    pair = (str(amago.__version__), str(metamon.__version__))
+    pair = f"amago {amago.__version__} and metamon {metamon.__version__}"
+    verdict = versions.judge(str(metamon.__version__), str(amago.__version__))
+    if verdict.fits == "no":
+        raise ConfigError(f"{verdict.reason}; install it: {verdict.mend}")
     asked_there = hasattr(amago.Experiment, "edit_actor_mask")
     done_there = "edit_actor_mask" in vars(metamon_to_amago.MetamonAMAGOExperiment)
     if asked_there != done_there:
-        mend = "amago 3.1.2 (commit 1e3bfed)" if done_there else "amago 3.3.0, or metamon 1.4.0"
         raise ConfigError(
-            f"amago {pair[0]} and metamon {pair[1]} do not fit: metamon masks missing actions "
-            f"{'in the experiment' if done_there else 'in the agent'}, where this amago never asks, so they would be "
-            f"learned from; install {mend}"
+            f"{pair} do not fit: metamon masks missing actions in the {'experiment' if done_there else 'agent'}, "
+            f"where this amago never asks, so they would be learned from; what was tried: {versions.tried_words()}"
         )
-    if pair not in TRIED:
-        logger.warning(
-            "gemma_metamon has not been tried with amago %s and metamon %s; it has with %s",
-            *pair,
-            " and ".join(f"amago {amago} with metamon {metamon}" for amago, metamon in sorted(TRIED)),
-        )
+    if verdict.fits == "untried":
+        logger.warning("%s", verdict.reason)

@@ -1,0 +1,80 @@
+"""`gemma-metamon upstream`: whether metamon, amago and this package go together here, and what to do where not."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import require_above_zero
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.upstream.checks import Row
+
+EXAMPLE = """example, in the environment that metamon trains in, from the folder that you will train from:
+  gemma-metamon upstream check
+It reads versions, variables and the folder, then trains the tiny config inside metamon for three updates and lets it
+play one battle of gen9ou, in a temporary folder and with no download. The last lines are the command that trains
+the flagship on this version of metamon. The exit status is 1 where something keeps it from running."""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    parser = subparsers.add_parser(
+        "upstream",
+        help="check an environment with metamon and amago",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=("check",), help="what to do")
+    parser.add_argument("--quick", action="store_true", help="train and play nothing")
+    parser.add_argument("--timeout_s", type=float, default=600, help="for training, and for playing (default: 600)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    require_above_zero(args, "timeout_s")
+    import tempfile
+
+    from gemma_metamon.upstream import checks, versions
+
+    rows: list[Row] = []
+
+    def add(row: "Row") -> None:
+        rows.append(row)
+        if not args.json:
+            print(_as_text(row), flush=True)
+
+    for row in checks.look(Path.cwd()):
+        add(row)
+    seen_wrong = any(row.state == "wrong" for row in rows)
+    if seen_wrong and not args.quick:
+        print("nothing was trained or played: mend the above first", file=sys.stderr)
+    elif not args.quick:
+        folder = Path(tempfile.mkdtemp(prefix="gemma-metamon-upstream-"))
+        print("training and playing, which takes minutes on a busy machine", file=sys.stderr)
+        for row in checks.try_out(folder, timeout_s=args.timeout_s):
+            add(row)
+        if not any(row.state == "wrong" for row in rows):
+            _remove(folder)
+    fits = not any(row.state == "wrong" for row in rows)
+    commands = checks.commands(versions.find_installed("metamon").version)
+    if args.json:
+        print(json.dumps({"fits": fits, "rows": [asdict(row) for row in rows], "commands": commands}))
+    else:
+        print("\nthe flagship on this metamon:" if fits else "\nthe flagship, once that is mended:")
+        print("\n".join(f"  {command}" for command in ["gemma-metamon configs install", *commands]))
+    return 0 if fits else 1
+
+
+def _as_text(row: "Row") -> str:
+    text = f"{row.state:8} {row.name:18} {row.found}"
+    return f"{text}\n{'':8} {'':18} -> {row.mend}" if row.mend else text
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)  # a link to the battles goes, not the battles
