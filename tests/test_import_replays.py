@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from told_battles import NEXT, START, TURN, chosen, replay, views_of
 
-from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
+from gemma_metamon.battle.replays import BattleFileName, find_battles, list_formats, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.replay_logs.choices import Choice
@@ -29,6 +29,7 @@ from gemma_metamon.replay_logs.sources import read_replay
 from gemma_metamon.reports.battle_log import read_log
 from gemma_metamon.reports.replay_page import replay_page
 from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.training.battle_sources import list_sources
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.server import Server
@@ -48,6 +49,7 @@ def forms() -> Iterator[tuple[str, bytes]]:
     yield "battle-gen4ou-7.log.json", json.dumps({"roomid": "battle-gen4ou-7", "log": text.split("\n")}).encode()
     script = '<script type="text/plain" class="battle-log-data">'
     yield "page.html", f"<html>{script}{text.replace('/', chr(92) + '/')}</script></html>".encode()
+    yield "chat.log", text.replace("|turn|1", "|c|☆Eve|<script class=battle-log-data>\n|turn|1").encode()
     yield "escaped.html", f"<html>{script}{html.escape(text)}</script></html>".encode()
 
 
@@ -63,6 +65,9 @@ def test_every_form_gives_the_same_battle(name: str, content: bytes) -> None:
     ("content", "reason"),
     [
         (b"", "no Showdown battle log"),
+        (gzip.compress(replay(*TURN))[:-9], "gzip that is cut off"),
+        (b"\x1f\x8b" + bytes(20), "gzip that cannot be read"),
+        (gzip.compress(bytes(30_000_000)), "over 20 MB"),
         (b"{", "JSON that cannot be read"),
         (b'{"states": []}', "without a battle's"),
         (b'{"log": 5}', "without a battle's"),
@@ -261,6 +266,17 @@ def test_a_folder_of_logs_names_this_command_too(tmp_path: Path) -> None:
     (tmp_path / "gen4ou-7.log").write_bytes(replay(*TURN))
     with pytest.raises(MissingFileError, match=r"no battle of format 'gen4ou'.*logs, make battles.*import-replays"):
         find_battles(tmp_path, ["gen4ou"])
+    for find in (list_formats, list_sources):
+        with pytest.raises(MissingFileError, match=r"holds no battles; for its Showdown logs, .*import-replays"):
+            find(tmp_path)
+    with pytest.raises(MissingFileError, match=r"is a file; .*if it is a Showdown log, .*import-replays"):
+        list_formats(tmp_path / "gen4ou-7.log")
+
+
+def test_gzipped_logs_of_a_folder_are_found(tmp_path: Path) -> None:
+    (tmp_path / "gen4ou-7.log.gz").write_bytes(gzip.compress(replay(*TURN)))
+    assert import_replays(find_logs([tmp_path]), tmp_path / "out").battles == 1
+    assert [path.name[:9] for path in (tmp_path / "out" / "gen4ou").iterdir()] == ["gen4ou-7-"] * 2
 
 
 # --- held against live recordings -----------------------------------------------------------------------------------

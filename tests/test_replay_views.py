@@ -1,5 +1,7 @@
 """What a spectator's log tells: when something was asked, what was chosen, and what each side knew."""
 
+import json
+
 import pytest
 from told_battles import NEXT, START, chosen, views_of
 
@@ -71,6 +73,41 @@ def test_recharge_and_struggle_are_the_first_action() -> None:
         *START, *lines, "|cant|p1a: Tauros|recharge", "|", "|turn|3", "|move|p1a: Tauros|Struggle|p2a: Rotom"
     )
     assert battle["p1"].actions == (0, 0, 0, -1)
+
+
+IMPRISON = ("|move|p2a: Rotom|Imprison|p2a: Rotom", "|-start|p2a: Rotom|move: Imprison", *NEXT)
+
+
+def test_who_struggles_under_imprison_may_have_been_offered_more() -> None:
+    struggle = ("|move|p1a: Tauros|Struggle|p2a: Rotom",)
+    assert views_of(*START, *IMPRISON, *struggle)["p1"].actions == (-1, -1, -1)
+    by_itself = tuple(line.replace("p2a", "p1a") for line in IMPRISON)
+    assert views_of(*START, *by_itself, *struggle)["p1"].actions == (0, 0, -1)
+
+
+@pytest.mark.parametrize(
+    ("offered", "shown", "action"),
+    [
+        (["struggle"], "|move|p1a: Tauros|Struggle|p2a: Rotom", 0),
+        (["recharge"], "|cant|p1a: Tauros|recharge", 0),
+        (["earthquake", "surf"], "|move|p1a: Tauros|Struggle|p2a: Rotom", -1),
+        (["earthquake", "surf"], "|cant|p1a: Tauros|recharge", -1),
+        (["earthquake", "surf"], "|move|p1a: Tauros|Surf|p2a: Rotom", 1),
+    ],
+)
+def test_a_player_s_own_log_says_what_was_offered(offered: list[str], shown: str, action: int) -> None:
+    team = [
+        {
+            "ident": f"p1: {name}", "details": name, "condition": "100/100", "active": name == "Tauros",
+            "moves": ["earthquake", "surf"], "baseAbility": "intimidate", "ability": "intimidate", "item": "",
+            "pokeball": "pokeball", "stats": dict.fromkeys(("atk", "def", "spa", "spd", "spe"), 100),
+        }
+        for name in ("Tauros", "Chansey")
+    ]  # fmt: skip
+    moves = [{"move": move, "id": move, "pp": 5, "maxpp": 5, "target": "normal", "disabled": False} for move in offered]
+    request = {"active": [{"moves": moves}], "side": {"name": "Ann_A", "id": "p1", "pokemon": team}}
+    asked = f"|request|{json.dumps(request, separators=(',', ':'))}"
+    assert views_of(*START, asked, shown)["p1"].actions == (action, -1)
 
 
 def test_a_move_that_another_called_is_not_learnt_by_its_second_turn() -> None:

@@ -29,6 +29,7 @@ MAX_STATES = 5000
 SUFFIXES = (".json.lz4", ".json")
 IMPORT_HINT = "make battles of it with: gemma-metamon import-replays FILE --out DIR"
 _SHOWDOWN = f"this is a Showdown replay; {IMPORT_HINT}"
+_LOG_SUFFIXES = (".log", ".log.gz", ".html", ".json")
 _DATE = "%m-%d-%Y-%H:%M:%S"
 
 
@@ -140,8 +141,14 @@ def _is_showdown_log(content: bytes) -> bool:
     return content.lstrip().startswith(b"|") or b"battle-log-data" in content
 
 
-def _holds_logs(root: Path, battle_format: str) -> bool:
-    return any(path for folder in (root, root / battle_format) for path in folder.glob("*.log"))
+def _holds_logs(*folders: Path) -> bool:
+    return any(True for folder in folders for kind in ("*.log", "*.log.gz") for _ in folder.glob(kind))
+
+
+def refuse_logs_in(root: Path) -> None:
+    """Raises MissingFileError where a folder without battles, or one beneath it, holds Showdown logs."""
+    if _holds_logs(root, *(path for path in _list_folder(root) if path.is_dir())):
+        raise MissingFileError(f"{shown_path(root)} holds no battles; for its Showdown logs, {IMPORT_HINT}")
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
@@ -219,7 +226,7 @@ def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
             expected = f"expected {root / battle_format}/*.json.lz4"
             raise MissingFileError(
                 f"{root} holds no battle of format {battle_format!r} (formats there: {there}); "
-                + (f"for its Showdown logs, {IMPORT_HINT}" if _holds_logs(root, battle_format) else expected)
+                + (f"for its Showdown logs, {IMPORT_HINT}" if _holds_logs(root, root / battle_format) else expected)
             )
         found += files
     return found
@@ -242,6 +249,7 @@ def list_formats(root: Path) -> Sequence[str]:
     formats = formats_of_files(root)
     if not formats:
         refuse_archives_in(root)
+        refuse_logs_in(root)
     return formats
 
 
@@ -259,6 +267,7 @@ def _list_folder(folder: Path) -> list[Path]:
         names = " or ".join(f"<format>{suffix}" for suffix in ARCHIVE_SUFFIXES)
         raise MissingFileError(
             f"{shown_path(folder)} is a file; expected a folder of battles, DIR/<format>/*.json.lz4, or {names}"
+            + (f"; if it is a Showdown log, {IMPORT_HINT}" if folder.name.endswith(_LOG_SUFFIXES) else "")
         )
     try:
         return list(folder.iterdir())

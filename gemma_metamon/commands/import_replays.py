@@ -17,7 +17,7 @@ EXAMPLE = """example:
   gemma-metamon import-replays gen9ou-1234567890.json battle-gen1ou-7.log replays/ --out battles
   gemma-metamon train --parsed_replay_dir battles --formats gen9ou ...
 Reads the .log and .json of replay pages, replay pages saved from the browser (.html), the .log.json of a server's logs
-folder, and all of these in folders. Each battle gives two files, one player's view each.
+folder, any of them gzipped (.gz), and all of these in folders. Each battle gives two files, one player's view each.
 A log that holds a player's own requests gives that player's view exactly. From any other, a player's own team is
 known as far as the whole log reveals it, and its opponent's as far as it had been revealed by then. A choice that the
 log does not tell (of one that fainted first, say) is written as missing, which training masks; it is counted by kind.

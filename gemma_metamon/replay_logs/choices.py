@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from poke_env.battle import Move
 
 from gemma_metamon.replay_logs.asks import MOVE, is_revival
-from gemma_metamon.replay_logs.lines import Line
+from gemma_metamon.replay_logs.lines import Line, other
 
 # "[from]" of a move that was nevertheless its user's own choice
 _STILL_CHOSEN = {"lockedmove", "pursuit"}
 _ENDS = {"faint": "fainted before it could act", "drag": "was dragged out before it could act"}
 # in gen 1 these go on for some turns, although other moves are offered
 _TRAPS = {"Bind", "Clamp", "Fire Spin", "Wrap"}
+# its victim is offered all its moves, and struggles if the one that it chose is forbidden
+_IMPRISON = {"Imprison", "move: Imprison"}
 # what the 13 actions have no number for, by the message that comes before the move
 _BEYOND_ACTIONS = {"-mega": "mega evolution", "-burst": "ultra burst", "-zpower": "a z-move"}
 
@@ -43,7 +45,11 @@ def read_choice(lines: Sequence[Line], start: int, stop: int, side: str, asked: 
 
 
 def _read_turn(lines: Sequence[Line], start: int, stop: int, side: str, gen: int) -> Choice:
-    turn = _Turn(_going_on(lines, start, side), may_trap_on=gen == 1 and _last_move(lines, start, side) in _TRAPS)
+    turn = _Turn(
+        _going_on(lines, start, side),
+        may_trap_on=gen == 1 and _last_move(lines, start, side) in _TRAPS,
+        may_be_imprisoned=any(line.side == other(side) and line.arg(1) in _IMPRISON for line in lines[:stop]),
+    )
     for at in range(start, stop):
         if lines[at].side == side:
             choice = turn.read(at, lines[at])
@@ -55,8 +61,9 @@ def _read_turn(lines: Sequence[Line], start: int, stop: int, side: str, gen: int
 class _Turn:
     """What one side has shown since its turn began, until something tells its choice."""
 
-    def __init__(self, going_on: str, *, may_trap_on: bool) -> None:
+    def __init__(self, going_on: str, *, may_trap_on: bool, may_be_imprisoned: bool) -> None:
         self._may_trap_on = may_trap_on
+        self._may_be_imprisoned = may_be_imprisoned
         self._going_on = going_on
         self.hindered = ""  # by what first
         self._tera = self._encored = False
@@ -89,7 +96,8 @@ class _Turn:
         if self._may_trap_on and line.arg(1) in _TRAPS:
             return Choice(unknown="perhaps went on trapping, whatever it chose (gen 1)")
         name = line.arg(1)
-        locked = name in ("Struggle", self._going_on) or line.source.lower() == "lockedmove"
+        struggles = name == "Struggle" and not self._may_be_imprisoned
+        locked = struggles or name == self._going_on or line.source.lower() == "lockedmove"
         return Choice(move=Move.retrieve_id(name), tera=self._tera, locked=locked)
 
     def _read_hindrance(self, line: Line) -> Choice | None:

@@ -46,14 +46,20 @@ class Imported:
         return self.decisions - self.missing.total()
 
 
+def is_log_file(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
 def find_logs(paths: Sequence[Path]) -> list[Path]:
     """The files that are named, and all logs in the folders that are. Raises MissingFileError for what is neither."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if is_log_file(p.name) and p.is_file())
             if not inside:
-                raise MissingFileError(f"{path} holds no Showdown log: expected files *{', *'.join(SUFFIXES)}")
+                raise MissingFileError(
+                    f"{path} holds no Showdown log: expected files *{', *'.join(SUFFIXES)}, or these with .gz"
+                )
             found += inside
         elif path.is_file():
             found.append(path)

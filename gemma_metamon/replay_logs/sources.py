@@ -1,14 +1,15 @@
 """The forms in which Showdown's battles are kept, read into one: the lines of a log and what is known beside them.
 
-A log's text; the JSON of a replay page or of a server's logs folder; a replay page saved from the browser. Which it is
-is told from the content. Anything may stand in these files: whatever does not fit is refused with a DataError whose
-words name the kind of refusal, so that refusals can be counted.
+A log's text; the JSON of a replay page or of a server's logs folder; a replay page saved from the browser; any of them
+gzipped. Which it is is told from the content. Anything may stand in these files: whatever does not fit is refused with
+a DataError whose words name the kind of refusal, so that refusals can be counted.
 """
 
 import hashlib
 import html
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,6 +19,7 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, Line, read_line
 
 LARGEST_BYTES = 20_000_000
+_GZIP = b"\x1f\x8b"
 _PERCENT_FROM_GEN = 8
 _PAGE_LOG = re.compile(r'<script[^>]*class="battle-log-data"[^>]*>(.*?)</script', re.DOTALL)
 _TIER_GEN = re.compile(r"\[gen ?(\d)\]", re.IGNORECASE)
@@ -71,16 +73,30 @@ def read_replay(content: bytes, name: str) -> ReplayLog:
     Raises:
         DataError: what it is that cannot be imported.
     """
+    if content.startswith(_GZIP):
+        content, name = _unzipped(content), name.removesuffix(".gz")
     if len(content) > LARGEST_BYTES:
         raise DataError(f"over {LARGEST_BYTES // 1_000_000} MB: no battle's log is so long")
     text = content.decode("utf-8", errors="replace").lstrip("\ufeff")
     beside: dict[str, Any] = {}
     if text.lstrip().startswith("{"):
         text, beside = _from_json(text)
-    elif "battle-log-data" in text:
+    elif text.lstrip().startswith("<") and "battle-log-data" in text:  # somebody may say so in the chat of a log
         text = _from_page(text)
     kept = _requests_last(_battle_lines(protocol_lines(text)))
     return _finished_battle(kept, beside, name)
+
+
+def _unzipped(content: bytes) -> bytes:
+    """At most one byte more than is read of a log, whatever the file claims."""
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip's
+    try:
+        text = unzip.decompress(content, LARGEST_BYTES + 1)
+    except zlib.error as error:
+        raise DataError("gzip that cannot be read") from error
+    if len(text) <= LARGEST_BYTES and not unzip.eof:
+        raise DataError("gzip that is cut off")
+    return text
 
 
 def _from_json(text: str) -> tuple[str, dict[str, Any]]:

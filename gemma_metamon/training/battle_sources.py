@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gemma_metamon.battle.archives import find_archives, refuse_archives_in
-from gemma_metamon.battle.replays import find_battles, formats_of_files
+from gemma_metamon.battle.replays import find_battles, formats_of_files, refuse_logs_in
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.training.archives import Listing, list_archive, read_archive
 from gemma_metamon.training.store import FormatPlan, hash_lines
@@ -107,6 +107,7 @@ def list_sources(root: Path) -> list[str]:
     formats = {*formats_of_files(root), *archives}
     if not formats:
         refuse_archives_in(root)
+        refuse_logs_in(root)
     return sorted(formats)
 
 
