@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.errors import DataError
+from gemma_metamon.protocol import protocol_lines
 from gemma_metamon.replay_logs.lines import SIDES, Line, read_line
 
 LARGEST_BYTES = 20_000_000

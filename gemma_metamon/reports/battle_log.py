@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gemma_metamon.battle.protocol import protocol_lines
+from gemma_metamon.protocol import protocol_lines
 from gemma_metamon.reports.battle_sides import Member, Side, Team, read_condition
 from gemma_metamon.reports.battle_words import UNTOLD, cause, in_words
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gemma_metamon.battle.protocol import protocol_lines
 from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.protocol import protocol_lines
 from gemma_metamon.strict_json import parse_json_object
 from gemma_metamon.whole_files import append_whole, written_whole
 
