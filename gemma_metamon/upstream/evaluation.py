@@ -140,7 +140,7 @@ def warn_of_fight(gens: Sequence[int]) -> None:
     if 1 in gens and tree is not None and not tree.knows_fight:
         logger.warning(
             "metamon %s does not know the Fight button that Showdown has in gen 1 since 2026, and fails where a "
-            "Pokémon is asleep, frozen or trapped; let it play on an older simulator: %s",
+            "Pokémon is asleep, frozen or trapped; let it play on the simulator that its clone names: %s",
             tree.metamon,
             versions.OLDER_SHOWDOWN,
         )

@@ -132,11 +132,14 @@ TREES: Final = (
 """The newest first."""
 
 OLDER_SHOWDOWN: Final = (
-    "npm install pokemon-showdown@0.11.10 source-map-support "
-    "&& cd node_modules/pokemon-showdown && mkdir -p logs/repl logs/modlog config/chat-plugins config/ladders "
-    "&& cp config/config-example.js config/config.js && node pokemon-showdown start --no-security --skip-build 8000"
+    "git -C metamon submodule update --init && cd metamon/server/pokemon-showdown && npm install && "
+    "node pokemon-showdown start --no-security"
 )
-"""The last simulator from npm without gen 1's Fight button, in an empty folder; its package lacks what is made here."""
+"""The simulator that the clone of an older metamon names (5e614659, June 2025), without gen 1's Fight button.
+
+npm has none that fits: 0.11.10 sends a request before what happened, which their poke-env does not read, and 0.11.11
+has the button.
+"""
 
 INSTALL: Final = "; ".join(TREES[0].install_commands())
 """The newest one, in one line."""
