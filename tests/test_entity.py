@@ -320,11 +320,11 @@ def test_metamons_evaluation_is_told_the_space_of_the_run(
 
     def stop(_run_dir: Path, _epoch: int, _description: Any, config: Path, _nothing: Path) -> str:
         read.append(config.read_text())
-        raise StopIteration
+        raise InterruptedError
 
-    monkeypatch.setattr(evaluation, "_import_metamon", lambda: None)
+    monkeypatch.setattr(evaluation, "import_evaluation", lambda: None)
     monkeypatch.setattr(evaluation, "_register", stop)
-    with pytest.raises(StopIteration):
+    with pytest.raises(InterruptedError):
         evaluation.evaluate(tmp_path, 1, [])
     told = configs.load_text(read[0]).bindings["GemmaTstepEncoder.observation_space"]
     assert told == ("'OpponentMoveObservationSpace'" if bound else "'TeamPreviewObservationSpace'")
