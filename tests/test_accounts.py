@@ -92,6 +92,23 @@ def test_a_password_comes_from_the_environment_and_is_gone_from_it() -> None:
     assert read_password(None, environ) is None
 
 
+def test_a_password_that_is_no_text_or_too_long_is_refused_without_a_word_of_it(tmp_path: Path) -> None:
+    for wrong in ("hunter2\udcff", "hunter2" * 1000):
+        with pytest.raises(DataError, match="SHOWDOWN_PASSWORD is no password") as caught:
+            read_password(None, {PASSWORD_VARIABLE: wrong})
+        assert "hunter2" not in str(caught.value)
+    (tmp_path / "long").write_bytes(b"hunter2" * 1_000_000)
+    with pytest.raises(DataError, match="more than 1000 characters"):
+        read_password(tmp_path / "long", {})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_password(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfhunter2\r\n")
+    secret = read_password(tmp_path / "marked", {})
+    assert secret is not None
+    assert secret.reveal() == "hunter2"
+
+
 def test_a_password_file_comes_first_and_only_its_first_line_counts(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text(f"{PASSWORD}\nof my second account\n", encoding="utf-8")

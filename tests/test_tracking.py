@@ -103,6 +103,26 @@ def test_wandb_that_cannot_begin_is_offline_within_seconds(
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
+@pytest.mark.usefixtures("own_wandb")
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("WANDB_MODE", "disabled", "its own settings disable it"),
+        ("WANDB_MODE", "bogus", "its settings cannot work"),
+        ("WANDB_BASE_URL", "notaurl", "its settings cannot work"),
+    ],
+)
+def test_wandb_whose_settings_disable_or_break_it_is_told_nothing(
+    variable: str, value: str, reason: str, tmp_path: Path
+) -> None:
+    done = run_alone(LOGS, tmp_path, **{"WANDB_API_KEY": KEY, variable: value})
+    assert done.returncode == 0, done.stderr
+    assert f"wandb is told nothing, because {reason}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert logged(tmp_path) == [{"update": 1, "a": 1.0}]
+    assert not list(tmp_path.rglob("*.wandb"))
+
+
 class WandbStandIn(BaseHTTPRequestHandler):
     """Answers as much as wandb asks for before it sends."""
 

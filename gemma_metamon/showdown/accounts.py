@@ -178,30 +178,46 @@ def to_id(name: str) -> str:
     return "".join(char for char in name.lower() if char.isascii() and char.isalnum())
 
 
+MAX_PASSWORD = 1000
+"""Characters, far more than any server takes."""
+
+
 def read_password(path: Path | None, environ: MutableMapping[str, str] = os.environ) -> Secret | None:
     """The first line of the file, else the environment's SHOWDOWN_PASSWORD, else None.
 
     The variable is taken out of the environment, so that no program that we start inherits it. Raises MissingFileError
-    or DataError (of an empty or unreadable file) without a word of what the file holds.
+    or DataError (of what is empty, unreadable or too long) without a word of what it holds.
     """
     from_environment = environ.pop(PASSWORD_VARIABLE, "")
     if path is None:
-        return Secret(from_environment) if from_environment else None
-    if not path.is_file():
+        if not from_environment:
+            return None
+        if not _is_password(from_environment):
+            raise DataError(f"{PASSWORD_VARIABLE} is no password: not UTF-8, or of more than {MAX_PASSWORD} characters")
+        return Secret(from_environment)
+    if not path.exists():
         raise MissingFileError(f"no password file at {path}")
     secret = _first_line(path)
     if secret is None:
-        raise DataError(f"{path} has no password in its first line, or is no text that can be read")
+        raise DataError(
+            f"{path} has no password in its first line, or is no text that can be read, or it has more than "
+            f"{MAX_PASSWORD} characters"
+        )
     return secret
 
 
 def _first_line(path: Path) -> Secret | None:
-    """None instead of an exception: that of a wrong encoding carries the bytes."""
+    """None instead of an exception: that of a wrong encoding carries the bytes. Also of what a shell pipes in."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open("rb") as file:
+            line = file.readline(4 * MAX_PASSWORD + 8).decode("utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError):
         return None
-    return Secret(lines[0]) if lines and lines[0] else None
+    return Secret(line) if line and _is_password(line) else None
+
+
+def _is_password(text: str) -> bool:
+    return len(text) <= MAX_PASSWORD and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def prove_name(login_url: str, username: str, password: Secret, challstr: str) -> str:

@@ -118,10 +118,13 @@ def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any
             settings=_settings(wandb),
         )
 
-    if not wandb.api.api_key:
-        return begin("offline")
     try:
         settings = wandb.setup().settings
+        if settings.mode == "disabled":  # WANDB_MODE, or WANDB_DISABLED
+            logger.warning("wandb is told nothing, because its own settings disable it")
+            return None
+        if not wandb.api.api_key:
+            return begin("offline")
         if settings.mode in (None, "online"):
             _require_answer(settings.base_url)
         return begin(None)  # what WANDB_MODE says, else online
@@ -132,6 +135,11 @@ def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any
             run_dir / "wandb",
         )
         return begin("offline")
+    except ValueError as error:  # its checks of WANDB_... variables; whatever it is begun with, they fail
+        logger.warning(
+            "wandb is told nothing, because its settings cannot work (%s)", " ".join(str(error).split())[:300]
+        )
+        return None
 
 
 def _require_answer(url: str) -> None:
