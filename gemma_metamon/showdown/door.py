@@ -5,7 +5,6 @@ thousand times a turn. Here it gets to ask once more, and then another legal cho
 """
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player
@@ -13,17 +12,16 @@ from poke_env.player import BattleOrder, Player
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.deciding import Decisions, decide, decide_lead, is_refusal
 
-_doors: "WeakKeyDictionary[Player, Door]" = WeakKeyDictionary()
-
 
 def open_door(player: Player) -> "Door":
     """The player's door; made at the first call, and what wraps the player's choices after that is outside it.
 
     A recorder or a meter that is attached to the player calls this first, and so sees what is really sent.
     """
-    door = _doors.get(player)
+    # kept by the player, so that both go together: a door holds its player's methods
+    door: Door | None = vars(player).get("_door")
     if door is None:
-        door = _doors[player] = Door(player)
+        door = vars(player)["_door"] = Door(player)
     return door
 
 
