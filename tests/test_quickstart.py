@@ -34,4 +34,5 @@ def test_the_quickstart_keeps_everything_in_one_folder_and_ends_with_its_report(
     assert all(0 <= report[name] <= 1 for name in list(report)[:7])
     (run_dir,) = tmp_path.iterdir()
     assert json.loads((run_dir / "report.json").read_text()) == report
-    assert {path.name for path in run_dir.iterdir()} == {"ckpts", "config.gin", "metrics.jsonl", "report.json"}
+    names = {".lock", "ckpts", "config.gin", "metrics.jsonl", "report.json"}
+    assert {path.name for path in run_dir.iterdir()} == names
