@@ -15,14 +15,16 @@ from small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.training import checkpoints
 
-# writes down each process's losses, and lets one draw hold a NaN
+# writes down each process's losses and last weights, and lets one draw hold a NaN
 WATCHED = """
 import json, os, sys
 from pathlib import Path
 from gemma_metamon.commands import main
 from gemma_metamon.training import meter
+from safetensors.torch import save_file
 from gemma_metamon.training.dataset import BattleDataset
-add, drawn = meter.Meter.add, BattleDataset.__getitem__
+from gemma_metamon.training.trainer import Trainer
+add, drawn, train = meter.Meter.add, BattleDataset.__getitem__, Trainer.train
 folder, poisoned = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
 def note(self, name, value):
     if name == "loss/total":
@@ -34,7 +36,11 @@ def poison(self, number):
     if number == poisoned:
         window.obs["numbers"] = window.obs["numbers"] * float("nan")
     return window
-meter.Meter.add, BattleDataset.__getitem__ = note, poison
+def keep(self, *args):
+    train(self, *args)
+    last = {name: value.contiguous() for name, value in self.bare_agent.state_dict().items()}
+    save_file(last, folder / f"weights_{os.environ['RANK']}.safetensors")
+meter.Meter.add, BattleDataset.__getitem__, Trainer.train = note, poison, keep
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -61,7 +67,7 @@ def test_two_processes_share_an_update(tmp_path: Path, training: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_leave_out_the_same_updates_and_log_means_of_both(tmp_path: Path) -> None:
+def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the_same_weights(tmp_path: Path) -> None:
     script = tmp_path / "watched.py"
     script.write_text(WATCHED)
     poisoned = 6  # in the second update: the first battle of the second process
@@ -82,10 +88,16 @@ def test_two_processes_leave_out_the_same_updates_and_log_means_of_both(tmp_path
     assert of_process[0] != of_process[1]
     weights = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.WEIGHTS)
     assert all(value.isfinite().all() for value in weights.values())
+    for rank in (0, 1):  # each process ends with the weights that were saved
+        of_rank = load_file(tmp_path / f"weights_{rank}.safetensors")
+        assert of_rank.keys() == weights.keys()
+        assert [name for name, value in weights.items() if not torch.equal(of_rank[name], value)] == []
 
 
 @pytest.mark.slow
-def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(tmp_path: Path) -> None:
+def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
     for name, *flags in (
         ("whole", "--epochs", "2"),
@@ -98,7 +110,10 @@ def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(tmp_path: 
         load_file(checkpoints.checkpoint_folder(tmp_path / name / "run", 2) / checkpoints.WEIGHTS)
         for name in ("whole", "parts")
     )
-    assert all(torch.equal(parts[name], value) for name, value in whole.items())
+    assert [name for name, value in whole.items() if not torch.equal(parts[name], value)] == []
+    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "2")) == 1
+    said = capsys.readouterr().err
+    assert "epoch_2 was saved by 2 processes and 1 process would go on with it; start as many, or begin another" in said
 
 
 @pytest.mark.slow

@@ -23,6 +23,15 @@ def test_an_update_without_a_single_value_moves_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
+def test_values_that_are_not_finite_move_nothing() -> None:
+    layer = PopArtLayer(gammas=2)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    values = torch.randn(3, 4, 1, 2, 1)
+    values[1, 2] = float("nan")
+    layer.update_stats(values, torch.ones_like(values, dtype=torch.bool))
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
 def test_switched_off_it_is_the_identity() -> None:
     layer, x = PopArtLayer(gammas=2, enabled=False), torch.randn(3, 4, 1, 2, 1)
     layer.update_stats(x, torch.ones_like(x, dtype=torch.bool))

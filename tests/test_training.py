@@ -76,7 +76,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
         torch.testing.assert_close(workers[key], value, rtol=0, atol=0, msg=key)
 
 
-def test_accumulated_batches_make_one_update(tmp_path: Path) -> None:
+def test_accumulated_batches_are_counted_as_one_update(tmp_path: Path) -> None:
     assert main(train_command(tmp_path, "--grad_accum", "3")) == 0
     meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path / "run", 1))
     assert (meta.updates, meta.draws) == (2, 12)

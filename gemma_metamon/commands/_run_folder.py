@@ -20,8 +20,13 @@ COMPARED = (
 """Settings that decide what is learnt. A run may go on with others; it is then not the run it would have been."""
 
 
-def check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIdentity") -> None:
-    """Raises ConfigError, or another with the mend, where the run cannot begin or go on as the flags say."""
+def check_run_folder(
+    args: argparse.Namespace, run_dir: Path, identity: "RunIdentity", processes: int | None = None
+) -> None:
+    """Raises ConfigError, or another with the mend, where the run cannot begin or go on as the flags say.
+
+    `processes` is how many train, once that is known.
+    """
     from gemma_metamon.training import checkpoints
 
     if args.init_from is not None:
@@ -42,6 +47,8 @@ def check_run_folder(args: argparse.Namespace, run_dir: Path, identity: "RunIden
     if args.epochs <= args.ckpt:
         raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
     checkpoints.require_resumable(folder)
+    if processes is not None:
+        checkpoints.require_processes(folder, processes)
     later = [epoch for epoch in there if epoch > args.ckpt]
     if later and not args.discard_later:
         raise ConfigError(

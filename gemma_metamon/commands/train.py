@@ -225,7 +225,8 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
             with run_folder.writing_in(run_dir):
                 make_folder(run_dir, "save_dir")
                 held.enter_context(run_folder.alone_in(run_dir))
-                check_run_folder(args, run_dir, plan.identity)  # again: another training may have ended just now
+                # again: another training may have ended just now, and the processes are known
+                check_run_folder(args, run_dir, plan.identity, state.num_processes)
                 take_over(args, run_dir, settings, config)
 
         processes.on_main_process(state, take_folder)

@@ -1,7 +1,7 @@
 """PopArt: running statistics of the returns, one pair per discount (arXiv 1809.04474)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from gemma_metamon.nets.checks import FLAG, check, number
 
@@ -58,19 +58,24 @@ class PopArtLayer(nn.Module):
     def update_stats(self, values: Tensor, counted: Tensor) -> None:
         """Move the statistics towards `values` (B, L, 1, G, 1) where `counted` (the same shape, bool) is True.
 
-        Where nothing is counted nothing moves (AMAGO's statistics become NaN there).
+        Processes that train together count their values together, so that each ends with the same statistics. Where
+        nothing is counted nothing moves (AMAGO's statistics become NaN there), nor does what is not finite count.
         """
         if not self.enabled:
             return
-        total = counted.sum((0, 1, 2))  # (G, 1)
+        values = torch.where(counted, values, 0.0)
+        sums = torch.stack([counted.to(values.dtype), values, values.square()]).sum((1, 2, 3))  # (3, G, 1)
+        sums = torch.where(sums.isfinite().all(), sums, 0.0)  # the update will be left out, in every process
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
+        total, value, square = sums  # (G, 1) each
         moved = total > 0
         self._t += moved
         # larger steps at first, so that the initial statistics are soon forgotten
         step = torch.where(moved, self.beta / (1.0 - (1.0 - self.beta) ** self._t), 0.0)
-        values = torch.where(counted, values, 0.0)
         old_mu, old_sigma = self.mu.clone(), self.sigma
-        self.mu.lerp_(values.sum((0, 1, 2)) / total.clamp(min=1), step)
-        self.nu.lerp_(values.square().sum((0, 1, 2)) / total.clamp(min=1), step)
+        self.mu.lerp_(value / total.clamp(min=1), step)
+        self.nu.lerp_(square / total.clamp(min=1), step)
         sigma = self.sigma
         self.w.mul_(old_sigma / sigma)
         self.b.copy_((old_sigma * self.b + old_mu - self.mu) / sigma)

@@ -338,6 +338,36 @@ def require_resumable(folder: Path) -> None:
         )
 
 
+def require_processes(folder: Path, processes: int) -> None:
+    """Raises CheckpointMismatchError where another number of processes saved the checkpoint than would go on with it.
+
+    Each process draws its own random numbers and goes on with the state that it saved; another number of processes
+    would have none, or another share of the battles. Raises DataError where the file is damaged.
+    """
+    require_resumable(folder)
+    try:
+        with safe_open(folder / TRAINING, "pt") as saved:
+            names = [key.removeprefix("random/") for key in saved.keys()]  # noqa: SIM118 no mapping
+    except (SafetensorError, OSError) as error:
+        raise damaged(folder / TRAINING, error) from error
+    saved_by = sum(name.startswith("cpu") for name in names)
+    if saved_by != processes:
+        run = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
+        raise CheckpointMismatchError(
+            f"{folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; start "
+            f"as many, or begin another run with its weights: --run_name another, and --init_from {run}"
+        )
+
+
+def random_state_name(kind: str, process: int) -> str:
+    """Under which the random state of a process is saved; `kind` is cpu or cuda."""
+    return kind if process == 0 else f"{kind}_of_process_{process}"
+
+
+def _counted(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"
+
+
 def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Restores the optimizer's moments; returns the random states by name. Raises DataError for what cannot be."""
     require_resumable(folder)

@@ -7,7 +7,7 @@ update without a finite loss and gradient ends with the clipping: `finite` says 
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +58,11 @@ class Trainer:
         run_dir: where checkpoints go.
         experiment: what gin set.
         dataset: the battles.
-        identity, config, settings: what checkpoints record of the run.
+        schedule: how long, in what portions, and the seed.
+        identity: what the weights mean something for; every checkpoint records it (`checkpoints.identify` makes it).
+        config: the resolved gin configuration as text; every checkpoint records it, to build the agent again from.
+        settings: what else checkpoints are to record of the run, as JSON; the command line puts its flags here.
         held_out: battles that are not trained on; the agreement with the first 256 is measured after each epoch.
-        tracker: receives the metrics (of the main process).
         dloader_workers: processes that read battles; 0 reads them here.
     """
 
@@ -73,8 +75,8 @@ class Trainer:
         schedule: Schedule,
         identity: RunIdentity,
         config: str,
-        settings: dict[str, Any],
-        held_out: Battles,
+        settings: Mapping[str, Any] | None = None,
+        held_out: Battles = (),
         dloader_workers: int = 0,
     ) -> None:
         self.run_dir = run_dir
@@ -83,7 +85,7 @@ class Trainer:
         self.schedule = schedule
         self.identity = identity
         self.config = config
-        self.settings = settings
+        self.settings = dict(settings or {})
         self.held_out = held_out[:MAX_HELD_OUT]
         self.dloader_workers = dloader_workers
         self.accelerator = Accelerator(
@@ -111,15 +113,19 @@ class Trainer:
         return self.accelerator.unwrap_model(self.agent)
 
     def resume(self, epoch: int) -> None:
-        """Goes on after a checkpoint: weights, optimizer, schedule, random states and the order of battles."""
+        """Goes on after a checkpoint: weights, optimizer, schedule, random states and the order of battles.
+
+        Raises CheckpointMismatchError where another number of processes saved it, or another kind of run.
+        """
         folder = checkpoints.find_checkpoint(self.run_dir, epoch)
         meta = checkpoints.read_meta(folder)
         meta.identity.require(self.identity, str(folder))
+        checkpoints.require_processes(folder, self.accelerator.num_processes)
         checkpoints.load_weights(self.bare_agent, folder)
         random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer)
-        cpu, cuda = (_random_state_name(kind, self.accelerator.process_index) for kind in ("cpu", "cuda"))
-        if cpu in random_states:  # a process that was not there before keeps the state it began with
-            torch.set_rng_state(random_states[cpu])
+        process = self.accelerator.process_index
+        torch.set_rng_state(random_states[checkpoints.random_state_name("cpu", process)])
+        cuda = checkpoints.random_state_name("cuda", process)
         if self.accelerator.device.type == "cuda" and cuda in random_states:
             torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
         self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
@@ -274,7 +280,6 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        words = self.dataset.view.vocabulary.words
         folder = checkpoints.save_checkpoint(
             self.run_dir,
             CheckpointMeta(
@@ -284,7 +289,7 @@ class Trainer:
                 updates=self.updates,
                 draws=self.draws,
                 settings=self.settings,
-                vocabulary=None if self.settings["tokenizer"] is None else list(words),
+                vocabulary=checkpoints.own_words(self.dataset.view.vocabulary),
             ),
             self.bare_agent,
             self.optimizer.optimizer,
@@ -298,11 +303,11 @@ class Trainer:
         if self.accelerator.device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
         every = [own] if self.accelerator.num_processes == 1 else gather_object([own])
-        return {_random_state_name(kind, i): state for i, states in enumerate(every) for kind, state in states.items()}
-
-
-def _random_state_name(kind: str, process: int) -> str:
-    return kind if process == 0 else f"{kind}_of_process_{process}"
+        return {
+            checkpoints.random_state_name(kind, i): state
+            for i, states in enumerate(every)
+            for kind, state in states.items()
+        }
 
 
 def _be_a_reader(_number: int) -> None:
