@@ -81,7 +81,12 @@ def test_an_interrupt_ends_the_step_that_is_worked_on(
     monkeypatch.setattr(_rounds, "_work_as_child", work)
     monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.5)
     before = signal.signal(signal.SIGUSR1, end)
-    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGUSR1]).start()
+
+    def interrupt_once_it_is_worked_on() -> None:
+        eventually(lambda: len(multiprocessing.active_children()) == 1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    threading.Thread(target=interrupt_once_it_is_worked_on).start()
     try:
         with pytest.raises(type(interrupt)):
             _rounds.run_command([], STEPS[0], tmp_path)

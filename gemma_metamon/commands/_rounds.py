@@ -141,16 +141,18 @@ def run_command(arguments: Sequence[str], step: Step, folder: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(
         target=_work_as_child, args=(list(arguments), folder / STEP_LOCK)
     )
-    process.start()
     try:
+        process.start()
         process.join()
     except TerminatedError:  # it came to us alone
-        process.terminate()
+        if process.pid is not None:
+            process.terminate()
         raise
     finally:  # ctrl-C in a terminal interrupts it, too; an interrupt that came to us alone must not wait for its end
         for harder in (process.terminate, process.kill):
-            process.join(STOP_TIMEOUT_S)
-            harder()
+            if process.pid is not None:  # it came before there was a process; one that begins then ends with us
+                process.join(STOP_TIMEOUT_S)
+                harder()
     if process.exitcode != 0:
         raise GemmaMetamonError(
             f"{step} ended with {process.exitcode}, see above; run the same command again to go on with it"
