@@ -74,9 +74,8 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from tqdm import tqdm
-
     from gemma_metamon.commands._players import checkpoint_folders
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.collect import collect
     from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.showdown.server import running_server
@@ -88,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     matchups = _draw_matchups(args)
     with ExitStack() as stack:
         websocket_url = args.server or stack.enter_context(running_server()).websocket_url
-        bar = stack.enter_context(tqdm(total=args.battles, unit="battle", desc=args.format))
+        bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
             collect(
                 matchups,

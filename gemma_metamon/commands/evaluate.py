@@ -107,9 +107,8 @@ def run(args: argparse.Namespace) -> int:
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from tqdm import tqdm
-
     from gemma_metamon.commands._players import checkpoint_folders, contestants
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.contestants import Outside
     from gemma_metamon.showdown.evaluate import evaluate, require_free
     from gemma_metamon.showdown.formats import find_teams
@@ -140,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)
     with ExitStack() as stack:
         websocket_url = args.server or stack.enter_context(running_server()).websocket_url
-        bar = stack.enter_context(tqdm(total=args.battles * len(pairs), unit="battle", desc=args.format))
+        bar = stack.enter_context(progress_bar(total=args.battles * len(pairs), unit="battle", desc=args.format))
         evaluation = asyncio.run(
             evaluate(
                 pairs,

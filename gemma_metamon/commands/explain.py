@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
     require_extra("report", "explain")
-    from tqdm import tqdm
 
     from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
     from gemma_metamon.errors import DataError
     from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
     from gemma_metamon.nets.acting import prepare_to_act
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.training import checkpoints
     from gemma_metamon.whole_files import written_whole
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         agent=f"{args.run_dir.resolve().name}, epoch {meta.epoch}",
         result=result_of(battle.states[-1]),
         setting=follower.setting(),
-        decisions=list(tqdm(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
+        decisions=list(progress_bar(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
     )
     with written_whole(page) as staged:
         staged.write_text(render_page(explanation), encoding="utf-8")

@@ -41,13 +41,13 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_extra("battle", "import-replays")
-    from tqdm import tqdm
 
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.replay_logs.importing import find_logs, import_replays
 
     logs = find_logs(args.logs)
     make_folder(args.out, "out")
-    with tqdm(total=len(logs), unit="log", desc="import") as bar:
+    with progress_bar(total=len(logs), unit="log", desc="import") as bar:
         imported = import_replays(logs, args.out, bar.update)
     print(_as_json(imported, args.out) if args.json else _as_text(imported, args.out))
     if not imported.files:

@@ -207,17 +207,16 @@ async def _play(
 ) -> int:
     import asyncio
 
-    from tqdm import tqdm
-
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.baselines import user_name
     from gemma_metamon.showdown.ladder import Ladder
     from gemma_metamon.showdown.patience import Patience
 
-    with tqdm(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
+    with progress_bar(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
 
         def show(row: dict[str, Any]) -> None:
-            bar.n = min(results.finished, args.battles)
-            bar.set_postfix_str(f"rating {row['rating_after'] or 'not told'}")
+            bar.set_postfix_str(f"rating {row['rating_after'] or 'not told'}", refresh=False)
+            bar.update(min(results.finished, args.battles) - bar.n)
             reason = f", {row['reason']}" if row["reason"] else ""
             bar.write(f"{row['battle']}: {row['result']} against {row['opponent']}{reason}", file=sys.stderr)
 

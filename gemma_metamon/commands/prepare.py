@@ -132,14 +132,13 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
 
 def _verify(root: Path) -> int:
     """The number of shards, all of which are what was written."""
-    from tqdm import tqdm
-
+    from gemma_metamon.progress import progress_bar
     from gemma_metamon.training.store import BattleStore
 
     store = BattleStore(root)
     complaints = [
         f"{shard} {complaint}"
-        for shard, complaint in tqdm(store.check_shards(), total=store.n_shards, desc="verifying", unit="shard")
+        for shard, complaint in progress_bar(store.check_shards(), total=store.n_shards, desc="verifying", unit="shard")
         if complaint is not None
     ]
     if complaints:

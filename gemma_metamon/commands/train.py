@@ -108,6 +108,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--log_interval", type=int, default=20, help="updates between logged means (default: %(default)s)"
     )
+    parser.add_argument("--verbose", action="store_true", help="print the resolved configuration, too")
     parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
     evaluation = parser.add_argument_group(
         "evaluation while training",
@@ -213,7 +214,6 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
     for flag, reason in UNUSED.items():
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
-    logger.info("%s", config)
     logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum))
     if plan.warning is not None and state.is_main_process:
         logger.warning("%s", plan.warning)
@@ -230,6 +230,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
                 take_over(args, run_dir, settings, config)
 
         processes.on_main_process(state, take_folder)
+        logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         dataset.preload()
         trainer = Trainer(
             run_dir=run_dir,

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tqdm import tqdm
-
 from gemma_metamon.battle.archives import find_archives, refuse_archives_in
 from gemma_metamon.battle.replays import find_battles, formats_of_files, refuse_logs_in
 from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.progress import progress_bar
 from gemma_metamon.training.archives import Listing, list_archive, read_archive
 from gemma_metamon.training.store import FormatPlan, hash_lines
 
@@ -136,7 +135,7 @@ def _list(archives: Sequence[Path], *, progress: bool) -> Listing:
         raise ConfigError(
             f"{path} and {others[0]} are archives of the same format; give --parsed_replay_dir one of them"
         )
-    with tqdm(
+    with progress_bar(
         desc=f"listing {path.name}",
         total=path.stat().st_size,
         unit="B",

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import PAD_VALUE, Batch
+from gemma_metamon.progress import progress_bar
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
 from gemma_metamon.training.store import StoredBattle, StoredBattles
@@ -198,7 +198,7 @@ class BattleDataset(Dataset[Window]):
                 files += source
         fits = len(files) <= self.cached_battles
         if fits:
-            for path in tqdm(files, desc="reading battles", unit="battle", disable=not files):
+            for path in progress_bar(files, desc="reading battles", unit="battle", disable=not files):
                 self._load_file(path)
         else:
             logger.info("%d battles: read as they are drawn (more than the %d kept)", len(files), self.cached_battles)

@@ -16,10 +16,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from gemma_metamon.battle.replays import read_battle
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.progress import progress_bar
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded
@@ -151,7 +151,7 @@ def _make_shards(
                 count(done[shard], damage, done_before=True)
     with (
         (root / SHARDS).open("a", encoding="utf-8") as records,
-        tqdm(
+        progress_bar(
             desc="preparing",
             unit="battle",
             total=sum(plan.battles for plan in plans.values()),

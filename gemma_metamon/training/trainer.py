@@ -19,11 +19,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.progress import progress_bar
 from gemma_metamon.training import checkpoints, run_folder
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
@@ -178,7 +178,7 @@ class Trainer:
         meter = Meter()
         self.agent.train()
         first = self.updates
-        with tqdm(
+        with progress_bar(
             total=schedule.steps_per_epoch,
             desc=f"epoch {self.epoch + 1}/{schedule.epochs}",
             unit="update",
@@ -199,7 +199,7 @@ class Trainer:
                 if self.updates % schedule.log_interval == 0 or done == schedule.steps_per_epoch:
                     metrics = meter.means(self.accelerator)
                     shown = {name: metrics[name] for name in ("loss/total", "grad_norm") if name in metrics}
-                    progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()})
+                    progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
                     if self.accelerator.is_main_process:
                         tracker.log(self.updates, metrics)
                 if on_update is not None:
