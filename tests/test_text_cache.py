@@ -165,5 +165,5 @@ def test_above_a_frozen_base_training_reads_each_text_once_and_learns_the_same(g
 
 
 def test_a_cache_of_negative_size_is_refused() -> None:
-    with pytest.raises(ConfigError, match="GemmaTstepEncoder.text_cache_mb = -1; it must be a whole number from 0"):
+    with pytest.raises(ConfigError, match=r"GemmaTstepEncoder.text_cache_mb = -1; it must be a whole number from 0"):
         build("turn", text_cache_mb=-1)

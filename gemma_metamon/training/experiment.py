@@ -13,6 +13,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_base import ActorCriticAgent
 from gemma_metamon.nets.checks import PART, SEQUENCE, SHARE, check, number, one_of, whole
 from gemma_metamon.nets.critics import NCriticsTwoHot
+from gemma_metamon.nets.lm_actor import LMActor, LMTrajEncoder, require_together
 from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.view import BattleView
@@ -44,7 +45,7 @@ class Experiment:
     Args:
         agent_type: builds the agent; MultiTaskAgent or Agent.
         tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder.
-        traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder.
+        traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder or LMTrajEncoder.
         max_seq_len: the most decisions of a training window, and of the memory when acting.
         learning_rate: of AdamW, after the warm-up.
         lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
@@ -63,7 +64,7 @@ class Experiment:
         self,
         agent_type: Callable[..., ActorCriticAgent] | None = None,
         tstep_encoder_type: Callable[..., GemmaTstepEncoder] | None = None,
-        traj_encoder_type: Callable[..., TformerTrajEncoder] | None = None,
+        traj_encoder_type: Callable[..., TformerTrajEncoder | LMTrajEncoder] | None = None,
         max_seq_len: int | None = None,
         learning_rate: float = 1e-4,
         lr_warmup_steps: int = 500,
@@ -116,6 +117,12 @@ class Experiment:
             # upstream's agents make these two by themselves; through gin, so that bindings reach them
             popart_type=configs.configurable("PopArtLayer"),
             multigammas_type=configs.configurable("Multigammas"),
+        )
+        require_together(
+            type(agent).__name__,
+            encoder=getattr(agent.tstep_encoder, "action_texts", None) is not None,
+            traj_encoder=isinstance(agent.traj_encoder, LMTrajEncoder),
+            actor=isinstance(agent.actor, LMActor),
         )
         require_size(agent)
         agent.require_observations(obs_spaces(view))
