@@ -198,6 +198,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         agents,
         critics,
         filters,
+        lm_actor,
         popart,
         traj_encoder,
         tstep_encoder,
@@ -224,5 +225,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         (EXPERIMENT, metamon, experiment.Experiment),
         ("GemmaTstepEncoder", "gemma_metamon.nets.tstep_encoder", tstep_encoder.GemmaTstepEncoder),
         ("WordTstepEncoder", "gemma_metamon.nets.word_encoder", word_encoder.build_word_encoder),
+        ("LMTrajEncoder", "gemma_metamon.nets.lm_actor", lm_actor.LMTrajEncoder),
+        ("LMActor", "gemma_metamon.nets.lm_actor", lm_actor.LMActor),
         ("best_attention", "gemma_metamon.configs", best_attention),
     ]

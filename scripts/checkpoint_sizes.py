@@ -40,10 +40,12 @@ def main() -> None:
         print(f"{name:44}" + "".join(f"{row[column]:16,.1f}" for column in COLUMNS))
 
 
-def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> dict[str, int]:
-    """Bytes of tensors for each of COLUMNS, with the default spaces and vocabulary."""
+def meta_agent(model_gin_config: str, overrides: Iterable[str] = ()) -> Any:
+    """The agent of a config as a GPU would have it, without weights, for the default spaces and vocabulary."""
     configs.load(model_gin_config, overrides=[*overrides])
-    if configs.bound_value("GemmaTstepEncoder", "pretrained"):
+    bound = {name: configs.bound_value("GemmaTstepEncoder", name) for name in ("pretrained", "use_lora")}
+    frozen = bound["use_lora"] or configs.bound_value("GemmaTstepEncoder", "freeze_base_model")
+    if bound["pretrained"] and frozen:  # there the frozen base is bfloat16; one that trains is float32
         configs.load(model_gin_config, overrides=["GemmaTstepEncoder.dtype = 'bfloat16'", *overrides])
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
     view = BattleView.from_names(
@@ -52,7 +54,12 @@ def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> di
         reward_function="DefaultShapedReward",
     )
     with torch.device("meta"):
-        agent: Any = experiment.build_agent(view)
+        return experiment.build_agent(view)
+
+
+def checkpoint_bytes(model_gin_config: str, overrides: Iterable[str] = ()) -> dict[str, int]:
+    """Bytes of tensors for each of COLUMNS, with the default spaces and vocabulary."""
+    agent = meta_agent(model_gin_config, overrides)
     trained = agent.trainable_parameters()
     weights = count_bytes(agent.state_dict().values())
     with_base = weights + frozen_base_bytes(agent.tstep_encoder)

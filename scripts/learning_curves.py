@@ -5,6 +5,7 @@
 
 granularity: whole turns against their entities. text: Gemma's subwords against one learned vector per word, read by the
 same layers. phrasing: "Great Tusk" against "greattusk". objective: imitation against binary_rl, at one learning rate.
+actor: an MLP against Gemma's language-model head, both over whole turns.
 
 A point is the share of held-out recorded actions that the agent would have chosen, too. Each run is a folder in --out;
 one that is whole is not trained again, one that was interrupted goes on, and sets share the runs that they have in
@@ -44,8 +45,10 @@ class Contender:
 
 
 ENTITY = Contender("entity")
+TURN = Contender("turn", model="gemma_tiny_multitaskagent.gin")
 SETS = {
-    "granularity": {"turn": Contender("turn", model="gemma_tiny_multitaskagent.gin"), "entity": ENTITY},
+    "granularity": {"turn": TURN, "entity": ENTITY},
+    "actor": {"mlp": TURN, "lm": Contender("lm_actor", model="gemma_tiny_lm_actor.gin")},
     "text": {"subwords": ENTITY, "words": Contender("words", model="gemma_tiny_words.gin")},
     "phrasing": {"natural": ENTITY, "raw": Contender("raw", overrides=("GemmaTstepEncoder.phrasing = 'raw'",))},
     "objective": {

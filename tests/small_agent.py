@@ -24,9 +24,11 @@ SMALL = [
 ]
 
 
-def train_command(save_dir: Path, *extra: str, run_name: str = "run", training: str = "binary_rl.gin") -> list[str]:
+def train_command(
+    save_dir: Path, *extra: str, run_name: str = "run", training: str = "binary_rl.gin", model: str = TINY
+) -> list[str]:
     """The arguments of `gemma-metamon train` for a run of seconds."""
-    command = ["train", "--run_name", run_name, "--save_dir", str(save_dir), "--model_gin_config", TINY]
+    command = ["train", "--run_name", run_name, "--save_dir", str(save_dir), "--model_gin_config", model]
     command += ["--train_gin_config", training, "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "gen9ou"]
     command += ["--batch_size_per_gpu", "2", "--steps_per_epoch", "2", "--epochs", "1", "--holdout_share", "0.2"]
     for override in SMALL:

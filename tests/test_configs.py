@@ -16,7 +16,7 @@ from gemma_metamon.text.view import BattleView
 
 MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
 TINY = "gemma_tiny_multitaskagent.gin"
-OURS = {"GemmaTstepEncoder", "WordTstepEncoder", "best_attention"}
+OURS = {"GemmaTstepEncoder", "WordTstepEncoder", "LMTrajEncoder", "LMActor", "best_attention"}
 
 
 def test_the_promised_configs_are_packaged() -> None:

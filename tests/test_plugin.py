@@ -16,12 +16,15 @@ from upstream_stand_ins import build_encoder, complaint_of, model_file, training
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.action_scores import N_SCORES
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.text.action_words import WORDS_NEEDED
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.architecture import describe_architecture
 from gemma_metamon.training.checkpoints import RunDescription, identify
 from gemma_metamon.upstream import metamon_process
 
+LM_WORDS = [word for word in dict.fromkeys(WORDS_NEEDED) if word not in upstream.DEFAULT_WORDS]
 MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
 
 
@@ -32,20 +35,43 @@ def parse_with_every_training(model: str) -> None:
     import gin
 
     upstream.install()
+    tokenizer = upstream.Tokenizer(upstream.word_ids((*upstream.DEFAULT_WORDS, *LM_WORDS)))
     for training in TRAININGS:
         gin.clear_config()
-        upstream.parse_as_metamon_does(model_file(model), training_file(training))
+        upstream.parse_as_metamon_does(model_file(model), training_file(training), tokenizer=tokenizer)
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
         with torch.device("meta"):
             assert isinstance(build_encoder(words=87), GemmaTstepEncoder)
-        attention = given["traj_encoder_type"]().given["attention_type"]
-        assert attention is sys.modules["amago.nets.transformer"].VanillaAttention
-        assert given["agent_type"]().given["actor_type"].__name__ == "MetamonMaskedActor"
+        agent = given["agent_type"]().given
+        if "lm_actor" in model:
+            trajectory = given["traj_encoder_type"](tstep_dim=64, max_seq_len=8).inner.given
+            assert trajectory["tstep_dim"] == 64 - N_SCORES
+            assert agent["actor_type"].__name__ == "LMActor"
+        else:
+            trajectory = given["traj_encoder_type"]().given
+            assert agent["actor_type"].__name__ == "MetamonMaskedActor"
+        assert trajectory["attention_type"] is sys.modules["amago.nets.transformer"].VanillaAttention
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_config_parses_with_every_training_config(model: str) -> None:
     upstream.run(parse_with_every_training, model)
+
+
+def complaint_of_half_an_lm_actor(tmp_path: Path) -> tuple[list[str], str]:
+    upstream.install()
+    half = tmp_path / "half.gin"
+    half.write_text("include 'gemma_tiny_lm_actor.gin'\nMultiTaskAgent.actor_type = @MetamonMaskedActor\n")
+    tokenizer = upstream.Tokenizer(upstream.word_ids((*upstream.DEFAULT_WORDS, *LM_WORDS)))
+    upstream.parse_as_metamon_does(model_file("gemma_tiny_multitaskagent.gin"), tokenizer=tokenizer, finalize=False)
+    upstream.parse_as_metamon_does(str(half), tokenizer=tokenizer)
+    return complaint_of(lambda: build_encoder(words=87))
+
+
+def test_half_a_language_model_actor_is_refused_there_too(tmp_path: Path) -> None:
+    kinds, complaint = upstream.run(complaint_of_half_an_lm_actor, tmp_path)
+    assert "ConfigError" in kinds
+    assert "MultiTaskAgent.actor_type is another" in complaint
 
 
 def parse_for_a_newer_amago(model: str) -> None:

@@ -97,6 +97,7 @@ def install(
         _module(METAMON_TO_AMAGO).MetamonAMAGOExperiment.edit_actor_mask = _edit_actor_mask
     transformer = _module("amago.nets.transformer")
     transformer.flash_attn = None
+    _module("amago.nets.traj_encoders").TrajEncoder = type("TrajEncoder", (), {"__init__": _take_sizes})  # nor this one
     transformer.VanillaAttention = type("VanillaAttention", (), {})  # gin does not know this one
     tokenizer = _module("metamon.tokenizer")
     tokenizer.PokemonTokenizer = Tokenizer
@@ -196,6 +197,10 @@ def _configurable(module: str, name: str, parameters: Sequence[str]) -> Any:
 
     __init__.__signature__ = inspect.Signature([inspect.Parameter(one, kind) for one in ("self", *parameters)])
     return gin.configurable(name, module=module)(type(name, (), {"__init__": __init__, "__module__": module}))
+
+
+def _take_sizes(self: Any, tstep_dim: int, max_seq_len: int) -> None:
+    self.tstep_dim, self.max_seq_len = tstep_dim, max_seq_len
 
 
 def _edit_actor_mask(self: Any, batch: Any, loss: Any, mask: Any) -> Any:

@@ -116,6 +116,17 @@ class SubwordLookup(nn.Module):
         slots[inside] = word_slots[:, None].expand_as(ids)[is_subword]
         return Texts(subwords, slots, lengths)
 
+    def inner(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Words that go on a text: ids (N, W) -> subwords (N, T), padding behind the last, and lengths (N,)."""
+        words = words.long()
+        ids, word_lengths = self.inner_ids[words], self.inner_lengths[words]  # (N, W, S), (N, W)
+        lengths = word_lengths.sum(1)
+        position = torch.arange(int(lengths.max()), device=ids.device)  # (T,)
+        subwords = ids.new_full((len(words), len(position)), self.pad_id)
+        is_subword = torch.arange(ids.shape[2], device=ids.device) < word_lengths[..., None]  # (N, W, S)
+        subwords[position < lengths[:, None]] = ids[is_subword]  # as in `forward`
+        return subwords, lengths
+
 
 def _with_empty_row(rows: Tensor) -> Tensor:
     return torch.cat([rows[:-1], torch.zeros_like(rows[:1]), rows[-1:]])

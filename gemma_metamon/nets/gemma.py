@@ -1,6 +1,7 @@
 """Gemma 3 as a reader of turns: the backbone without its head, trimmed, adapted or in 4 bits, as asked.
 
 The language-model head is never built: 262,144 logits per subword would cost more than all layers, for nothing.
+Where its word is asked for (`action_scores`), the few rows of the embedding that matter are the head.
 """
 
 from collections.abc import Sequence

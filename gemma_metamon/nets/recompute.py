@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Chunk = tuple[Tensor, ...]
+Chunk = tuple[Any, ...]
+"""Arguments, the first of them a tensor."""
 
 
 def recompute_chunks(function: Callable[..., Tensor], chunks: Sequence[Chunk], parameters: Sequence[Tensor]) -> Tensor:

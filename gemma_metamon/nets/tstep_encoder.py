@@ -5,7 +5,8 @@
 
 A text is a turn or, with granularity "entity", a part of one (see `entity_reader`). Each distinct text of a batch is
 read once, padded timesteps not at all, and what does not fit in memory is recomputed in the backward pass. No tokenizer
-and no loop over words: subword ids come from a table.
+and no loop over words: subword ids come from a table. With `action_scores` 13 entries more say what Gemma's
+language-model head would do, see `action_scores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.action_scores import N_SCORES, ActionTexts, Branches, score_actions
 from gemma_metamon.nets.agent_interface import HasShape
 from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.checks import FLAG, HEADS, TEXT, WIDTH, check, number, one_of, whole
@@ -53,6 +55,7 @@ _RULES = {
     "fusion_width": WIDTH.or_none(),
     "fusion_heads": HEADS,
     "text_cache_mb": whole(0, 1_000_000_000).saying("0 keeps nothing"),
+    "action_scores": FLAG,
 }
 
 
@@ -105,7 +108,11 @@ class GemmaTstepEncoder(nn.Module):
         fusion_width: its width, also of an entity's vector; None is Gemma's.
         fusion_heads: its attention heads, also the pooling heads that make an entity's vector.
         text_cache_mb: megabytes of what was made of texts that are kept, so that none is read twice while no weight
-            changes: when acting, or with freeze_base_model (then also in training). 0 keeps nothing.
+            changes: when acting, or with freeze_base_model (then also in training, but for action_scores). 0 keeps
+            nothing.
+        action_scores: append to each timestep how probable Gemma finds each action's words after the turn's, (B, L, 13)
+            logarithms, for LMTrajEncoder and LMActor. For granularity "turn": entities are read apart, and Gemma never
+            sees the turn that it would have to go on with.
 
     Raises:
         ConfigError: values that cannot work, before anything is loaded.
@@ -147,6 +154,7 @@ class GemmaTstepEncoder(nn.Module):
         fusion_width: int | None = None,
         fusion_heads: int = 8,
         text_cache_mb: int = 1024,
+        action_scores: bool = False,
     ) -> None:
         super().__init__()
         check("GemmaTstepEncoder", locals(), _RULES)
@@ -169,6 +177,8 @@ class GemmaTstepEncoder(nn.Module):
             freeze_base_model=freeze_base_model,
             use_4bit=use_4bit,
         )
+        if action_scores:
+            _check_scored(granularity, token_mask_aug=token_mask_aug)
         text_words, numbers = _width(obs_space, WORDS_KEY), _width(obs_space, NUMBERS_KEY)
         rl2_dim = _width({"rl2_space": rl2_space}, "rl2_space")
         slots = split_turn(find_space(text_words, observation_space)) if granularity == "entity" else None
@@ -193,6 +203,9 @@ class GemmaTstepEncoder(nn.Module):
             summary_tokens=summary_tokens,
             token_dim=text_emb_dim // summary_tokens,
         )
+        self.action_texts: ActionTexts | None = None
+        if action_scores:
+            self.action_texts = ActionTexts(find_space(text_words, observation_space), words, rl2_dim - 1)
         self.numbers = NumbersEncoder(numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
         self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
         self.masked_share = token_mask_share if token_mask_aug else 0.0
@@ -208,7 +221,7 @@ class GemmaTstepEncoder(nn.Module):
     @property
     def emb_dim(self) -> int:
         """Width of a timestep."""
-        return self.text_emb_dim + self.numerical_emb_dim
+        return self.text_emb_dim + self.numerical_emb_dim + (N_SCORES if self.action_texts is not None else 0)
 
     def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
         real = ~padded_timesteps(rl2s)  # (B, L)
@@ -221,13 +234,13 @@ class GemmaTstepEncoder(nn.Module):
         if log_dict is not None:
             log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
         numbers = self.numbers(obs[NUMBERS_KEY][real], rl2s[real])  # (R, numerical_emb_dim)
-        out[real] = torch.cat([self.encode_texts(distinct)[text_of], numbers], dim=-1).to(
-            out.dtype
-        )  # not so in autocast
+        texts = self.encode_texts(distinct)[text_of]
+        text, scores = texts[:, : self.text_emb_dim], texts[:, self.text_emb_dim :]
+        out[real] = torch.cat([text, numbers, scores], dim=-1).to(out.dtype)  # not so in autocast
         return out
 
     def encode_texts(self, words: Tensor) -> Tensor:
-        """Word ids of turns (N, W) -> (N, text_emb_dim)."""
+        """Word ids of turns (N, W) -> (N, text_emb_dim), or with action_scores (N, text_emb_dim + N_SCORES)."""
         if self.training and self.masked_share:
             masked = torch.rand(words.shape, device=words.device) < self.masked_share
             words = words.masked_fill(masked, UNKNOWN_ID)
@@ -240,10 +253,11 @@ class GemmaTstepEncoder(nn.Module):
         return summary
 
     def pool_texts(self, words: Tensor, pool: SummaryReadout) -> Tensor:
-        """Different texts (N, W) -> (N, pool.emb_dim); what was read under the same weights is not read again."""
-        if self.text_cache is None or (self.trains_backbone and (self.training or torch.is_grad_enabled())):
+        """Different texts (N, W) -> (N, pool.emb_dim), and scores; nothing is read twice under the same weights."""
+        pooled_once = self.trains_backbone or self.action_texts is not None
+        if self.text_cache is None or (pooled_once and (self.training or torch.is_grad_enabled())):
             return self._read_and_pool(words, pool)
-        if self.trains_backbone:
+        if pooled_once:
             weights = weights_of((self.backbone, pool))
             pooled = self.text_cache.read(words, weights, lambda unread: self._read_and_pool(unread, pool).unbind(0))
             return torch.stack(pooled)
@@ -265,14 +279,25 @@ class GemmaTstepEncoder(nn.Module):
         """Chunk by chunk; what neighbours have in common is read once."""
         texts, text_of = self.subwords(words).sorted_distinct()
         plan = self._memory_plan(words.device)
-        chunks = [pack(texts[chunk]) for chunk in plan_chunks(texts, plan.chunk_subwords)]
+        branches = self._branches(words, text_of, len(texts))
+        behind = None if branches is None else len(branches.cue) + branches.lengths.sum(1)
+        parts = plan_chunks(texts, plan.chunk_subwords, behind)
+        chunks = [pack(texts[part], None if branches is None else branches.of(part)) for part in parts]
         kept = plan.count_kept([len(packed.subwords) for packed in chunks])
 
-        def read_chunk(*packed: Tensor) -> Tensor:
+        def read_chunk(*chunk: Any) -> Tensor:
+            packed = PackedTexts(*chunk)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
-                states, slots = read_packed(self.backbone, PackedTexts(*packed))  # (n, t, hidden_size), (n, t)
-            pooled: Tensor = pool(states, slots)
-            return pooled
+                states, slots = read_packed(self.backbone, packed)  # (n, t, hidden_size), (n, the longest text)
+            T = slots.shape[1]
+            pooled: Tensor = pool(states[:, :T], slots)
+            if packed.branches is None:
+                return pooled
+            backbone: Any = self.backbone
+            embedding = backbone.embed_tokens.weight
+            return torch.cat(
+                [pooled, score_actions(states[:, T:], packed.branches, embedding, self.subwords.bos_id)], 1
+            )
 
         recomputed = []
         # first, so that backward comes to it last, when the activations that are kept have been let go
@@ -280,7 +305,16 @@ class GemmaTstepEncoder(nn.Module):
             trained = [p for part in (self.backbone, pool) for p in part.parameters() if p.requires_grad]
             recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained)]
         embs = [read_chunk(*packed) for packed in chunks[:kept]] + recomputed
-        return torch.cat(embs)[text_of]  # (N, pool.emb_dim)
+        return torch.cat(embs)[text_of]  # (N, pool.emb_dim), or with scores (N, pool.emb_dim + N_SCORES)
+
+    def _branches(self, words: Tensor, text_of: Tensor, n_texts: int) -> Branches | None:
+        """What follows each different text; words (N, W), and which text each is (N,)."""
+        if self.action_texts is None:
+            return None
+        # texts that are alike in subwords and slots have the same names in the same slots: any turn of a text will do
+        turn_of = text_of.new_zeros(n_texts).scatter_(0, text_of, torch.arange(len(words), device=words.device))
+        branches: Branches = self.action_texts(words[turn_of], self.subwords)
+        return branches
 
     def _memory_plan(self, device: torch.device) -> MemoryPlan:
         recomputes = self.gradient_checkpointing and self.trains_backbone and torch.is_grad_enabled()
@@ -330,6 +364,20 @@ def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: A
     for key, value in backbone.items():
         if _is_of_base(key.removeprefix(prefix)):
             state.setdefault(key, value)
+
+
+def _check_scored(granularity: str, *, token_mask_aug: bool) -> None:
+    off = "or set GemmaTstepEncoder.action_scores = False"
+    if granularity != "turn":
+        raise ConfigError(
+            f"GemmaTstepEncoder.action_scores = True scores what would follow a turn, but granularity {granularity!r} "
+            f"reads its parts one by one; set GemmaTstepEncoder.granularity = 'turn', {off}"
+        )
+    if token_mask_aug:
+        raise ConfigError(
+            "GemmaTstepEncoder.token_mask_aug = True hides words, and with them what the actions of action_scores are "
+            f"called; set token_mask_aug = False, {off}"
+        )
 
 
 def _width(spaces: Mapping[str, HasShape], name: str) -> int:

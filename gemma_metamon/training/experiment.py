@@ -11,8 +11,9 @@ from gemma_metamon import configs
 from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agent_base import ActorCriticAgent
-from gemma_metamon.nets.checks import PART, SEQUENCE, SHARE, check, number, one_of, whole
+from gemma_metamon.nets.checks import FLAG, PART, SEQUENCE, SHARE, check, number, one_of, whole
 from gemma_metamon.nets.critics import NCriticsTwoHot
+from gemma_metamon.nets.lm_actor import LMActor, LMTrajEncoder, require_together
 from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.view import BattleView
@@ -28,7 +29,8 @@ _RULES = {
     "l2_coeff": SHARE,
     "grad_clip": number(0, 1e6, above=True),
     "critic_loss_weight": number(0, 1e6).or_none(),
-    "mixed_precision": one_of("no", "bf16"),
+    "mixed_precision": one_of("no", "bf16").saying("in float16 Gemma 3 overflows"),
+    "tf32": FLAG,
 }
 
 
@@ -44,7 +46,7 @@ class Experiment:
     Args:
         agent_type: builds the agent; MultiTaskAgent or Agent.
         tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder.
-        traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder.
+        traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder or LMTrajEncoder.
         max_seq_len: the most decisions of a training window, and of the memory when acting.
         learning_rate: of AdamW, after the warm-up.
         lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
@@ -52,8 +54,11 @@ class Experiment:
         grad_clip: the largest norm of all gradients together.
         critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
             of that name, where AMAGO 3.3 has it.
-        mixed_precision: Accelerate's autocast for everything above the encoder ("no" or "bf16"); Gemma's own precision
-            is GemmaTstepEncoder.dtype.
+        mixed_precision: "bf16" lets Accelerate run matrix products in bfloat16 (autocast) while it trains, a float32
+            Gemma's too; weights, optimizer, returns and losses stay float32. Playing and the agreement with held-out
+            battles do not use it. In float16 Gemma 3 overflows.
+        tf32: on CUDA, multiply float32 matrices with ten bits of mantissa (TensorFloat-32), for the whole process;
+            elsewhere without effect.
 
     Raises:
         ConfigError: a part that no config sets, or a number out of its range.
@@ -63,7 +68,7 @@ class Experiment:
         self,
         agent_type: Callable[..., ActorCriticAgent] | None = None,
         tstep_encoder_type: Callable[..., GemmaTstepEncoder] | None = None,
-        traj_encoder_type: Callable[..., TformerTrajEncoder] | None = None,
+        traj_encoder_type: Callable[..., TformerTrajEncoder | LMTrajEncoder] | None = None,
         max_seq_len: int | None = None,
         learning_rate: float = 1e-4,
         lr_warmup_steps: int = 500,
@@ -71,6 +76,7 @@ class Experiment:
         grad_clip: float = 1.0,
         critic_loss_weight: float | None = None,
         mixed_precision: Literal["no", "bf16"] = "no",
+        tf32: bool = False,
     ) -> None:
         if agent_type is None or tstep_encoder_type is None or traj_encoder_type is None or max_seq_len is None:
             raise ConfigError(
@@ -88,6 +94,7 @@ class Experiment:
         self.grad_clip = grad_clip
         self.critic_loss_weight = critic_loss_weight
         self.mixed_precision = mixed_precision
+        self.tf32 = tf32
 
     def build_agent(self, view: BattleView) -> nn.Module:
         """The agent for what `view` shows, with the random or pretrained weights its config asks for.
@@ -117,6 +124,12 @@ class Experiment:
             popart_type=configs.configurable("PopArtLayer"),
             multigammas_type=configs.configurable("Multigammas"),
         )
+        require_together(
+            type(agent).__name__,
+            encoder=getattr(agent.tstep_encoder, "action_texts", None) is not None,
+            traj_encoder=isinstance(agent.traj_encoder, LMTrajEncoder),
+            actor=isinstance(agent.actor, LMActor),
+        )
         require_size(agent)
         agent.require_observations(obs_spaces(view))
         agents_own = configs.bindings_of(type(agent).__name__).get("critic_loss_weight")
@@ -131,6 +144,11 @@ class Experiment:
         """actor_loss + critic_loss_weight * critic_loss, scalars."""
         weight = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
         return actor_loss + weight * critic_loss
+
+    def describe_precision(self, device: str) -> str:
+        """What to add to a line on how Gemma reads; nothing where float32 is multiplied as float32."""
+        said = "; training multiplies in bfloat16 (autocast)" if self.mixed_precision == "bf16" else ""
+        return said + ("; float32 is multiplied as TF32" if self.tf32 and device == "cuda" else "")
 
     def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
         return torch.optim.AdamW(

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -88,19 +89,23 @@ class Trainer:
         self.settings = dict(settings or {})
         self.held_out = held_out[:MAX_HELD_OUT]
         self.dloader_workers = dloader_workers
+        # Accelerate keeps a process's first precision, and refuses another; a process may train twice
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             gradient_accumulation_steps=schedule.grad_accum,
             mixed_precision=experiment.mixed_precision,
             # il.gin trains no critic, so some parameters get no gradient
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        if experiment.tf32 and self.accelerator.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
         set_seed(schedule.seed, device_specific=True)
         agent = experiment.build_agent(dataset.view)
         optimizer = experiment.build_optimizer(agent)
         self.agent, self.optimizer = self.accelerator.prepare(agent, optimizer)
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
-            logger.info("%s", encoder.describe())
+            logger.info("%s%s", encoder.describe(), experiment.describe_precision(self.accelerator.device.type))
         self.guard = FiniteGuard(self.accelerator, self.bare_agent, experiment)
         self.epoch = 0
         self.updates = 0

@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook
 
 from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError, MissingDependencyError
+from gemma_metamon.nets.lm_actor import require_together
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.word_encoder import build_word_encoder
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -43,6 +44,7 @@ class UpstreamGemmaTstepEncoder(GemmaTstepEncoder):
         vocabulary, train_args = read_vocabulary(), read_train_args()
         read = {"vocabulary": vocabulary.words, "observation_space": getattr(train_args, "obs_space", None)}
         super().__init__(*args, **{**read, **options})
+        require_lm_parts(self)
         if train_args is not None:
             describe_run(self, vocabulary, train_args)
         explain_silence()
@@ -79,6 +81,10 @@ def register() -> None:
         UpstreamGemmaTstepEncoder, name="GemmaTstepEncoder", module="gemma_metamon.nets.tstep_encoder"
     )
     gin.external_configurable(build_word_encoder, name="WordTstepEncoder", module="gemma_metamon.nets.word_encoder")
+    from gemma_metamon.upstream import lm_actor
+
+    gin.external_configurable(lm_actor.LMTrajEncoder, name="LMTrajEncoder", module="gemma_metamon.nets.lm_actor")
+    gin.external_configurable(lm_actor.LMActor, name="LMActor", module="gemma_metamon.nets.lm_actor")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths()
     if not torch.cuda.is_available():
@@ -95,6 +101,27 @@ def _own_memory(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor |
     if buffer is None or not type(module).__module__.startswith("amago."):
         return buffer
     return buffer.clone(memory_format=torch.contiguous_format)
+
+
+def require_lm_parts(encoder: GemmaTstepEncoder) -> None:
+    """Raises ConfigError where some of the language-model actor's parts are bound without the others."""
+    agent = _bound_name("MetamonAMAGOExperiment.agent_type")
+    require_together(
+        agent,
+        encoder=encoder.action_texts is not None,
+        traj_encoder=_bound_name("MetamonAMAGOExperiment.traj_encoder_type") == "LMTrajEncoder",
+        actor=_bound_name(f"{agent}.actor_type") == "LMActor",
+    )
+
+
+def _bound_name(parameter: str) -> str:
+    """The class that is bound to a parameter, without its module; "Agent" where none is."""
+    import gin
+
+    try:
+        return str(gin.query_parameter(parameter).selector).rpartition(".")[2]
+    except (ValueError, AttributeError):  # not bound, or to something else than a reference
+        return "Agent"
 
 
 def read_train_args() -> argparse.Namespace | None:

@@ -1,0 +1,81 @@
+"""All of Gemma trained: no adapters, float32, in every checkpoint, resumed exactly, what it needs computed."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from small_agent import train_command
+
+from gemma_metamon import configs
+from gemma_metamon.commands import main
+from gemma_metamon.text.view import BattleView
+from gemma_metamon.training.architecture import describe_architecture
+from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent, read_weights
+
+FULL = "gemma_synthetic_multitaskagent_full.gin"
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+def view() -> BattleView:
+    return BattleView.from_names(
+        obs_space="TeamPreviewObservationSpace",
+        action_space="DefaultActionSpace",
+        reward_function="DefaultShapedReward",
+    )
+
+
+def test_all_of_the_reader_trains_in_float32() -> None:
+    configs.load(FULL, "binary_rl.gin")
+    counts = describe_architecture(view())["parameters"]["tstep_encoder"]
+    assert counts["total"] == counts["trainable"]
+    with torch.device("meta"):
+        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view())
+    assert {parameter.dtype for parameter in agent.parameters()} == {torch.float32}
+    assert not [name for name, _ in agent.named_parameters() if "lora_" in name]
+    assert len(configs.configurable(configs.EXPERIMENT)().build_optimizer(agent).param_groups) == 1
+
+
+@pytest.mark.parametrize("chunk", ["None", "64"])
+def test_it_recomputes_saves_gemma_and_resumes_exactly(chunk: str, tmp_path: Path) -> None:
+    """`64`: every chunk of activations is recomputed in the backward pass."""
+    small = ["GemmaTstepEncoder.pretrained = False", f"GemmaTstepEncoder.encoder_chunk_tokens = {chunk}"]
+    small += ["GemmaTstepEncoder.fusion_heads = 2"]
+    command = train_command(tmp_path, *(word for line in small for word in ("--gin_override", line)), model=FULL)
+    assert main([*command, "--epochs", "2"]) == 0
+    assert main([*command, "--run_name", "stopped"]) == 0
+    assert main([*command, "--run_name", "stopped", "--ckpt", "1", "--epochs", "2"]) == 0
+    (whole, _), (stopped, _) = (load_agent(checkpoint_folder(tmp_path / name, 2), "cpu") for name in ("run", "stopped"))
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(stopped.state_dict()[name], weight), name
+    first, last = (read_weights(checkpoint_folder(tmp_path / "run", epoch)) for epoch in (0, 2))
+    layers = [name for name in first if name.startswith("tstep_encoder.backbone.")]
+    assert layers
+    assert all(not torch.equal(first[name], last[name]) for name in layers if name.endswith("q_proj.weight"))
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_computed_memory_is_that_of_a_real_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
+    computed = script("training_memory").training_bytes("gemma_tiny_multitaskagent.gin")
+    configs.load("gemma_tiny_multitaskagent.gin")
+    experiment = configs.configurable(configs.EXPERIMENT)()
+    agent = experiment.build_agent(view())
+    optimizer = experiment.build_optimizer(agent)
+    for parameter in agent.trainable_parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moments = sum(t.nbytes for state in optimizer.state.values() for t in state.values() if t.ndim)
+    assert computed["moments"] == moments
+    assert computed["gradients"] == sum(p.grad.nbytes for p in agent.parameters() if p.grad is not None)
+    assert computed["weights"] == sum(t.nbytes for t in agent.state_dict().values())
