@@ -84,13 +84,16 @@ def launch(folder: Path, env: dict[str, str], *flags: str, kind: str = "h2h") ->
 def test_a_launchers_players_know_the_runs_and_find_their_checkpoints(tmp_path: Path, env: dict[str, str]) -> None:
     first, second = write_run(tmp_path / "first"), write_run(tmp_path / "second", epochs=(0, 6))
     flags = ["--model_name", "gemma_metamon:second", "--checkpoint", "6", "--out", str(tmp_path / "out.jsonl")]
-    done = launch(tmp_path, env, "--run_dir", "first", "second", *flags)
+    battles = ["--save_trajectories_to", "battles", "--save_trajectories_to=battles"]
+    done = launch(tmp_path, env, "--run_dir", "first", "second", *flags, *battles)
     assert done.returncode == 0, done.stderr
     assert "in the launcher's config the model_name is 'gemma_metamon:first' or 'gemma_metamon:second'" in done.stderr
     players = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     names = ["gemma_metamon:first", "gemma_metamon:second"]
     path = str(second / "ckpts" / "policy_weights" / "policy_epoch_6.pt")
-    assert players == [[names, 6, path, flags]] * 2
+    there = str(tmp_path / "battles")  # and not where the players run
+    given = [*flags, "--save_trajectories_to", there, f"--save_trajectories_to={there}"]
+    assert players == [[names, 6, path, given]] * 2
     assert {file.name for file in first.parent.iterdir()} == {"first", "second", "packages", "out.jsonl"}
 
 

@@ -97,6 +97,7 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
         metamon_evaluate.add_cli(parser)
         args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
+        require_backend(getattr(args, "battle_backend", None))
         warn_of_fight(args.gens)
         metamon_evaluate._run_default_evaluation(args)
 
@@ -148,6 +149,16 @@ def warn_of_fight(gens: Sequence[int]) -> None:
             "Pokémon is asleep, frozen or trapped; let it play on the simulator that its clone names: %s",
             tree.metamon,
             versions.OLDER_SHOWDOWN,
+        )
+
+
+def require_backend(name: str | None) -> None:
+    """Refuses metamon's `--battle_backend pokeagent` where its environments ask for a class that they do not import."""
+    if name == "pokeagent" and not hasattr(importlib.import_module("metamon.env.wrappers"), "PokeAgentPlayer"):
+        raise ConfigError(
+            f"{versions.find_installed('metamon')} offers --battle_backend pokeagent, but its environments end with "
+            "NameError: 'PokeAgentPlayer' is not imported in metamon/env/wrappers.py; leave the flag out, or use "
+            "--battle_backend metamon"
         )
 
 

@@ -33,6 +33,7 @@ LAUNCHERS: Final = {
     "ladder_self_play": ("metamon.rl.evaluate.ladder_self_play", "metamon.rl.self_play"),
 }
 """The program of each, under its names in the versions that have it."""
+_FOLDER_FLAG: Final = "--save_trajectories_to"
 _PATIENCE_S: Final = 20
 """For a launcher that was asked to end, and whatever it has started."""
 
@@ -68,7 +69,19 @@ def launch(kind: str, runs: Mapping[Path, int], passed: Sequence[str]) -> int:
         places = [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
         path = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
         env = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(places)}
-        return _run([sys.executable, "-m", program, *passed], env)
+        return _run([sys.executable, "-m", program, *_seen_from_here(passed)], env)
+
+
+def _seen_from_here(passed: Sequence[str]) -> list[str]:
+    """With the folder of the battles absolute: metamon 1.5.1's players run in its clone, and would leave them there."""
+    seen = list(passed)
+    for index, word in enumerate(seen):
+        flag, equals, value = word.partition("=")
+        if flag == _FOLDER_FLAG and equals:
+            seen[index] = f"{flag}={Path(value).expanduser().absolute()}"
+        elif flag == _FOLDER_FLAG and index + 1 < len(seen):
+            seen[index + 1] = str(Path(seen[index + 1]).expanduser().absolute())
+    return seen
 
 
 def find_launcher(kind: str) -> str:
