@@ -129,6 +129,26 @@ def test_a_launcher_that_is_ended_takes_its_players_with_it(tmp_path: Path, env:
     assert str(out) not in still
 
 
+def test_a_run_that_the_config_names_and_nobody_gave_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
+    write_run(tmp_path / "mine")
+    (tmp_path / "h2h.yaml").write_text(
+        "policies: {a: {model_name: 'gemma_metamon:mine'}, gemma_metamon:yours: {}}  # not gemma_metamon:theirs\n"
+    )
+    done = launch(tmp_path, env, "--run_dir", "mine", "--config", "h2h.yaml")
+    assert done.returncode == 1
+    assert "h2h.yaml names gemma_metamon:yours; the runs of --run_dir are gemma_metamon:mine" in done.stderr
+
+
+def test_a_launcher_that_reports_no_failure_and_has_no_result_is_not_believed(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    write_run(tmp_path / "mine")
+    flags = ["--model_name", "gemma_metamon:mine", "--checkpoint", "2", "--out", str(tmp_path / "out.jsonl")]
+    done = launch(tmp_path, env, "--run_dir", "mine", *flags, "--output_dir", "results")
+    assert done.returncode == 1
+    assert "no battle in results has a result, though metamon.rl.evaluate.h2h reports no failure" in done.stderr
+
+
 def test_a_launcher_that_a_metamon_lacks_is_refused_with_those_that_have_it(
     tmp_path: Path, env: dict[str, str]
 ) -> None:

@@ -440,17 +440,19 @@ def test_metamons_launchers_let_runs_play_each_other(
     command += ["--eval_type", kind, "--config", "config.yaml", "--gpus", "0", *flags]
     with (tmp_path / "output.txt").open("wb") as output:
         process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+    try:
         deadline = time.monotonic() + TIMEOUT_S
-        battles: list[Path] = []
-        while len(battles) < 2:  # a self-play launcher goes on until it is stopped
-            ended = process.poll() is not None
-            battles = [*(tmp_path / "out").rglob("*.csv" if kind != "ladder_self_play" else "*.json*")]
-            assert battles or not ended, (tmp_path / "output.txt").read_text()[-3000:]
+        pattern = "*.json*" if kind == "ladder_self_play" else "*.csv"
+        while len([*(tmp_path / "out").rglob(pattern)]) < 2:
+            assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]
             assert time.monotonic() < deadline, (tmp_path / "output.txt").read_text()[-3000:]
             time.sleep(0.2)
-        if kind == "ladder_self_play":
+        if kind == "ladder_self_play":  # goes on until it is stopped
             process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == (130 if kind == "ladder_self_play" else 0)
+    finally:
+        process.terminate()
+        process.wait()
     if kind != "ladder_self_play":
         (result,) = (tmp_path / "out" / "matchup_results.jsonl").read_text().splitlines()
         assert json.loads(result)["total_battles"] == 2

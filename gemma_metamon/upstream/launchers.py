@@ -7,11 +7,13 @@ the script. As a program:
     python -m gemma_metamon.upstream.launchers RUNS.json SCRIPT [ARGUMENT ...]
 """
 
+import argparse
 import contextlib
 import importlib.util
 import json
 import logging
 import os
+import re
 import runpy
 import shlex
 import signal
@@ -22,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
 from gemma_metamon.upstream import evaluation, versions
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ LAUNCHERS: Final = {
     "ladder_self_play": ("metamon.rl.evaluate.ladder_self_play", "metamon.rl.self_play"),
 }
 """The program of each, under its names in the versions that have it."""
+_RUN: Final = re.compile(r"""gemma_metamon:[^\s"'#,\[\]{}]*[^\s"'#,\[\]{}:]""")
+_COMMENT: Final = re.compile(r"(?:^|\s)#.*", re.MULTILINE)
+_RESULTS: Final = "matchup_results.jsonl"
 _FOLDER_FLAG: Final = "--save_trajectories_to"
 _PATIENCE_S: Final = 20
 """For a launcher that was asked to end, and whatever it has started."""
@@ -47,7 +52,9 @@ def launch(kind: str, runs: Mapping[Path, int], passed: Sequence[str]) -> int:
         passed: the launcher's own flags (--config, --gpus, --output_dir, ...).
 
     Raises:
-        ConfigError: this version of metamon has no such launcher, or two runs of one name.
+        ConfigError: this version of metamon has no such launcher, two runs of one name, or a run in the launcher's
+            config that is not among these.
+        MissingFileError: no result of any battle, where metamon reports no failure.
         What `evaluation.read_run` and `evaluation.import_evaluation` raise.
     """
     for run_dir in runs:
@@ -55,7 +62,8 @@ def launch(kind: str, runs: Mapping[Path, int], passed: Sequence[str]) -> int:
     names = [evaluation.model_name(run_dir) for run_dir in runs]
     if len({*names}) < len(names):
         raise ConfigError(f"two of the runs have one name, by which metamon would know both: {', '.join(names)}")
-    program = find_launcher(kind)
+    program, given = find_launcher(kind), _flags(passed)
+    _require_known_runs(Path(given.config), names)
     if any("gen1" in word for word in passed):
         evaluation.warn_of_fight([1])
     logger.info("in the launcher's config the model_name is %s", " or ".join(map(repr, names)))
@@ -69,7 +77,29 @@ def launch(kind: str, runs: Mapping[Path, int], passed: Sequence[str]) -> int:
         places = [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
         path = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
         env = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(places)}
-        return _run([sys.executable, "-m", program, *_seen_from_here(passed)], env)
+        status = _run([sys.executable, "-m", program, *_seen_from_here(passed)], env)
+    if status == 0 and given.output_dir and not given.dry_run and not (Path(given.output_dir) / _RESULTS).exists():
+        raise MissingFileError(
+            f"no battle in {given.output_dir} has a result, though {program} reports no failure; metamon shows only "
+            "the first words of its players' errors: --verbose shows all of them"
+        )
+    return status
+
+
+def _flags(passed: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default="")
+    parser.add_argument("--output_dir")
+    parser.add_argument("--dry_run", action="store_true")
+    return parser.parse_known_args(passed)[0]
+
+
+def _require_known_runs(config: Path, names: Sequence[str]) -> None:
+    """A player whose model is not known ends at once, and metamon does not show why."""
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""  # metamon says what is wrong with others
+    unknown = sorted({*_RUN.findall(_COMMENT.sub("", text))} - {*names})
+    if unknown:
+        raise ConfigError(f"{config} names {', '.join(unknown)}; the runs of --run_dir are {', '.join(names)}")
 
 
 def _seen_from_here(passed: Sequence[str]) -> list[str]:
