@@ -119,7 +119,7 @@ def make_five_updates(command: list[str], env: dict[str, str], output: Path, **o
         )
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while not re.search(r"\b[5-9]/25000", text := output.read_text(errors="replace")):
+        while not re.search(r"\b([5-9]|\d\d+)/(25|100)000\b", text := output.read_text(errors="replace")):
             assert process.poll() is None, text[-3000:]
             assert time.monotonic() < deadline, text[-3000:]
             time.sleep(0.2)
