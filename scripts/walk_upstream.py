@@ -83,7 +83,7 @@ def train(folder: Path, updates: int, batch_size: int, epochs: int, ckpt: int | 
     flags = ["--run_name", "run", "--save_dir", str(folder), "--epochs", str(epochs), "--dloader_workers", "0"]
     flags += ["--model_gin_config", str(model.absolute()), "--train_gin_config", str(training.absolute())]
     flags += ["--batch_size_per_gpu", str(batch_size), "--async_env_mp_context", "fork", "--eval_gens", *data]
-    return run_program("train", folder, {"flags": flags, "steps_per_epoch": updates, "ckpt": ckpt})
+    return run_program("train", folder, {"flags": flags, "steps_per_epoch": updates, "ckpt": ckpt, "describe": True})
 
 
 def there_and_back(folder: Path) -> Path:

@@ -242,7 +242,9 @@ def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> 
     with metamons_folder_as_it_was():
         make_five_updates(["bash", "-c", script], home_env, tmp_path / "output.txt", cwd=tmp_path / "metamon")
     run = Path(home_env["HOME"]) / DOCS_RUN
-    assert RunDescription.read(run / "ckpts" / interchange.DESCRIPTION).identity == checkpoints.identify(default_view())
+    description = RunDescription.read(run / "ckpts" / interchange.DESCRIPTION)
+    configs.load_text(description.config)
+    assert description.identity == checkpoints.identify(default_view())
 
 
 @pytest.mark.server
