@@ -244,7 +244,8 @@ def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> 
     run = Path(home_env["HOME"]) / DOCS_RUN
     description = RunDescription.read(run / "ckpts" / interchange.DESCRIPTION)
     configs.load_text(description.config)
-    assert description.identity == checkpoints.identify(default_view())
+    assert description.identity == checkpoints.identify(default_view(description.view().vocabulary))
+    assert configs.bound_value("GemmaTstepEncoder", "summary_tokens") == 12
 
 
 @pytest.mark.server
