@@ -1,11 +1,12 @@
 """What metamon and amago take, by name: `python scripts/build_signatures.py`, in an environment that has them.
 
 Writes tests/goldens/signatures/metamon-VERSION.json: the parameters of every gin configurable, the flags of training
-and evaluation, and the parameters of the functions that this package calls.
+and evaluation, its launchers, and the parameters of the functions that this package calls.
 """
 
 import argparse
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ import metamon.rl.train as train
 from metamon.rl import pretrained
 
 from gemma_metamon.upstream.evaluation import import_evaluation
+from gemma_metamon.upstream.launchers import LAUNCHERS
 
 SIGNATURES = Path(__file__).parent.parent / "tests" / "goldens" / "signatures"
 
@@ -49,6 +51,14 @@ def flags(add_cli: Any) -> dict[str, Any]:
     }
 
 
+def is_program(name: str) -> bool:
+    """Whether `python -m` would run it."""
+    try:
+        return importlib.util.find_spec(f"{name}.__main__") is not None
+    except ModuleNotFoundError:
+        return False
+
+
 if __name__ == "__main__":
     evaluation = import_evaluation()
     signature = {
@@ -58,6 +68,7 @@ if __name__ == "__main__":
         "train_flags": flags(train.add_cli),
         "evaluate_module": evaluation.__name__,
         "evaluate_flags": flags(evaluation.add_cli),
+        "launchers": [name for names in LAUNCHERS.values() for name in names if is_program(name)],
         "functions": {
             "create_offline_rl_trainer": parameters(train.create_offline_rl_trainer),
             "LocalPretrainedModel": parameters(pretrained.LocalPretrainedModel.__init__),

@@ -16,13 +16,19 @@ from typing import Any
 
 import torch
 
+from gemma_metamon.upstream import metamon_process
 from gemma_metamon.upstream.trial import build_trainer
 
 
-def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None) -> dict[str, Any]:
-    """Trains as metamon.rl.train does; returns each update's losses, and the optimizer's steps before and after."""
-    experiment, _ = build_trainer(flags, steps_per_epoch)
+def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None, *, describe: bool = False) -> dict[str, Any]:
+    """Trains as metamon.rl.train does; returns each update's losses, and the optimizer's steps before and after.
+
+    The plugin describes only runs of `python -m metamon.rl.train`; this one is described where it is asked for.
+    """
+    experiment, args = build_trainer(flags, steps_per_epoch)
     experiment.start()
+    if describe:
+        metamon_process.describe_run(experiment.policy.tstep_encoder, metamon_process.read_vocabulary(), args)
     if ckpt is not None:
         experiment.load_checkpoint(ckpt)
     steps_before = optimizer_steps(experiment)
@@ -100,8 +106,6 @@ def losses(
     from metamon import interface
     from metamon.rl import metamon_to_amago
     from metamon.tokenizer import PokemonTokenizer
-
-    from gemma_metamon.upstream import metamon_process
 
     if agents_mask(amago):
         # metamon 1.4.0 cannot train with this amago, but it does build its agent, and only that is asked here

@@ -104,17 +104,22 @@ def train_flags(save_dir: Path, model: str | None, *extra: str, epochs: int = 1)
 
 def start_training(flags: list[str], env: dict[str, str], output: Path) -> None:
     """Runs `python -m metamon.rl.train` until it has made five updates, and ends it."""
+    make_five_updates([sys.executable, "-m", "metamon.rl.train", *flags], env, output)
+
+
+def make_five_updates(command: list[str], env: dict[str, str], output: Path, **options: Any) -> None:
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "metamon.rl.train", *flags],
+            command,
             env=env,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # its environments are processes, too
+            **options,
         )
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while not re.search(r"\b[5-9]/25000", text := output.read_text(errors="replace")):
+        while not re.search(r"\b([5-9]|\d\d+)/(25|100)000\b", text := output.read_text(errors="replace")):
             assert process.poll() is None, text[-3000:]
             assert time.monotonic() < deadline, text[-3000:]
             time.sleep(0.2)
@@ -179,20 +184,94 @@ def test_metamons_command_line_trains_and_describes_its_run(save_dir: Path) -> N
     assert n_words == 2541  # metamon's DefaultObservationSpace-v1
 
 
-def test_metamon_knows_installed_configs_by_name(env: dict[str, str], tmp_path: Path) -> None:
+@contextlib.contextmanager
+def metamons_folder_as_it_was() -> Iterator[None]:
+    """After the block the folder of metamon's model configs holds what it held before."""
     folder = installed_configs.metamon_model_folder()
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     try:
-        assert main(["configs", "install"]) == 0
-        spaces = ["--obs_space", "OpponentMoveObservationSpace", "--reward_function", "BinaryReward"]
-        start_training(train_flags(tmp_path, TINY, *spaces), env, tmp_path / "output.txt")
+        yield
     finally:
         installed_configs.uninstall(folder)
         for path in before.keys() - set(folder.iterdir()):  # installed before this test, then
             path.write_bytes(before[path])
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_metamon_knows_installed_configs_by_name(env: dict[str, str], tmp_path: Path) -> None:
+    with metamons_folder_as_it_was():
+        assert main(["configs", "install"]) == 0
+        spaces = ["--obs_space", "OpponentMoveObservationSpace", "--reward_function", "BinaryReward"]
+        start_training(train_flags(tmp_path, TINY, *spaces), env, tmp_path / "output.txt")
     identity = RunDescription.read(tmp_path / "run" / "ckpts" / interchange.DESCRIPTION).identity
     assert (identity.obs_space, identity.reward_function) == ("OpponentMoveObservationSpace", "BinaryReward")
+
+
+# ---- what GEMMA_TRAINING.md shows
+
+
+DOCS_RUN = "metamon_checkpoints/gemma_synthetic_gen9ou_v1"
+
+
+def docs_block(after: str) -> list[str]:
+    """The commands of the first block after these words, each on one line."""
+    text = (Path(__file__).parent.parent / "GEMMA_TRAINING.md").read_text(encoding="utf-8")
+    block = text.split(after, 1)[1].split("```bash\n", 1)[1].split("\n```", 1)[0]
+    return re.sub(r"\s*\\\n\s*", " ", block).splitlines()
+
+
+@pytest.fixture
+def home_env(env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A home of its own with the data where the docs have it, and the commands of this environment."""
+    home = tmp_path / "home"
+    shutil.copytree(BATTLES / "gen9ou", home / "metamon_data" / "parsed-replays" / "gen9ou")
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**env, "HOME": str(home), "XDG_CACHE_HOME": cache, "PATH": path}
+
+
+def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> None:
+    """All of it that comes after the installation, with the tiny config in the flagship's place."""
+    block = docs_block(f"**metamon {TREE.metamon} (")
+    assert block[: len(TREE.install_commands())] == TREE.install_commands()
+    first = next(i for i, line in enumerate(block) if line.startswith("gemma-metamon configs install"))
+    script = "\n".join(["set -eu", *block[first:]])
+    assert script.count("gemma_synthetic_multitaskagent.gin") == 1
+    script = script.replace("gemma_synthetic_multitaskagent.gin", TINY)
+    (tmp_path / "metamon").mkdir()
+    with metamons_folder_as_it_was():
+        make_five_updates(["bash", "-c", script], home_env, tmp_path / "output.txt", cwd=tmp_path / "metamon")
+    run = Path(home_env["HOME"]) / DOCS_RUN
+    description = RunDescription.read(run / "ckpts" / interchange.DESCRIPTION)
+    configs.load_text(description.config)
+    assert description.identity == checkpoints.identify(default_view(description.view().vocabulary))
+    assert configs.bound_value("GemmaTstepEncoder", "summary_tokens") == 12
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("showdown", "trained")
+def test_the_docs_own_block_evaluates(home_env: dict[str, str], save_dir: Path, tmp_path: Path) -> None:
+    """With the checkpoint of a short run, and few battles."""
+    start, evaluate = docs_block("metamon's own evaluation, of such a run or of an exported one")
+    assert start == f"gemma-metamon showdown start --port {SHOWDOWN_PORT}"  # as the fixture has done
+    shutil.copytree(save_dir / "run", Path(home_env["HOME"]) / DOCS_RUN)
+    for word, other in (("--ckpt 40", "--ckpt 2"), ("--total_battles 100", "--total_battles 6")):
+        assert evaluate.count(word) == 1
+        evaluate = evaluate.replace(word, other)
+    with (tmp_path / "output.txt").open("wb") as output:
+        done = subprocess.run(
+            ["bash", "-c", evaluate],
+            env=home_env,
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=2 * TIMEOUT_S,
+            check=False,
+        )
+    printed = (tmp_path / "output.txt").read_text()
+    assert done.returncode == 0, printed[-3000:]
+    results = json.loads(printed[printed.rindex("\n{\n") :])
+    assert any(name.startswith("Average Win Rate in gen9ou_vs_") for name in results)
 
 
 def test_three_epochs_have_finite_losses_and_save_every_second(trained: dict[str, Any]) -> None:
@@ -296,7 +375,8 @@ def test_metamon_evaluates_a_run(
     origin: str, save_dir: Path, exported_run: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
     run_dir = exported_run if origin == "exported" else save_dir / "run"
-    flags = ["--run_dir", str(run_dir), "--eval_type", "heuristic", "--gens", "1", "--formats", "ou"]
+    battle_format = "gen1ou" if TREE.knows_fight else "gen9ou"
+    flags = ["--run_dir", str(run_dir), "--eval_type", "heuristic", "--gens", battle_format[3], "--formats", "ou"]
     flags += [
         "--total_battles",
         "10",
@@ -309,11 +389,76 @@ def test_metamon_evaluates_a_run(
     assert run_program("evaluate", tmp_path, env, flags=flags, baselines=baselines) == 0
     output = (tmp_path / "output.txt").read_text()
     results = json.loads(output[output.rindex("\n{\n") :])
-    win_rates = [results[f"Average Win Rate in gen1ou_vs_{name}"] for name in baselines]
+    win_rates = [results[f"Average Win Rate in {battle_format}_vs_{name}"] for name in baselines]
     assert all(0 <= rate <= 1 for rate in win_rates)
-    battles = [*(tmp_path / "battles" / "gen1ou").iterdir()]
+    battles = [*(tmp_path / "battles" / battle_format).iterdir()]
     assert len(battles) >= 10
     assert len(encode_battle(battles[0], default_view()).rewards) > 0
+
+
+MODEL = "gemma_metamon:run"
+PLAYER = {"team_set": "competitive", "battle_backend": "metamon"}
+LAUNCHES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "h2h": (
+        {
+            "battle_format": "gen9ou",
+            "battles_per_matchup": 2,
+            "defaults": PLAYER,
+            "policies": {
+                "first": {"model_name": MODEL},
+                "second": {"model_name": MODEL, "checkpoint": 2, "temperature": 0.5},
+            },
+        },
+        ["--output_dir", "out"],
+    ),
+    "sweep": (
+        {
+            "battle_format": "gen9ou",
+            "battles_per_matchup": 2,
+            "defaults": PLAYER,
+            "opponent": {"model_name": MODEL},
+            "sweep": {"model_name": MODEL, "temperatures": [0.5]},
+        },
+        ["--output_dir", "out"],
+    ),
+    "ladder_self_play": (
+        {
+            "defaults": {**PLAYER, "checkpoints": [None], "temperatures": [1.0], "num_agents": 2},
+            "agents": {"OurRun": {"model_name": MODEL}},
+        },
+        ["--format", "gen9ou", "--n_challenges", "2", "--restart_delay", "600", "--save_trajectories_to", "out"],
+    ),
+}
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("showdown", "trained")
+@pytest.mark.parametrize("kind", TREE.launchers)
+def test_metamons_launchers_let_runs_play_each_other(
+    kind: str, save_dir: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    config, flags = LAUNCHES[kind]
+    (tmp_path / "config.yaml").write_text(json.dumps(config))  # YAML, too
+    command = [sys.executable, "-m", "gemma_metamon", "metamon-evaluate", "--run_dir", str(save_dir / "run")]
+    command += ["--eval_type", kind, "--config", "config.yaml", "--gpus", "0", *flags]
+    with (tmp_path / "output.txt").open("wb") as output:
+        process = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        pattern = "*.json*" if kind == "ladder_self_play" else "*.csv"
+        while len([*(tmp_path / "out").rglob(pattern)]) < 2:
+            assert process.poll() is None, (tmp_path / "output.txt").read_text()[-3000:]
+            assert time.monotonic() < deadline, (tmp_path / "output.txt").read_text()[-3000:]
+            time.sleep(0.2)
+        if kind == "ladder_self_play":  # goes on until it is stopped
+            process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == (130 if kind == "ladder_self_play" else 0)
+    finally:
+        process.terminate()
+        process.wait()
+    if kind != "ladder_self_play":
+        (result,) = (tmp_path / "out" / "matchup_results.jsonl").read_text().splitlines()
+        assert json.loads(result)["total_battles"] == 2
 
 
 @pytest.mark.usefixtures("trained")

@@ -99,6 +99,32 @@ def test_metamon_1_6_evaluates_from_a_package_and_gets_its_new_flags(run_dir: Pa
     assert (asked["role"], asked["checkpoints"], asked["emb_dim"]) == ("acceptor", [4], 192 + 32)
 
 
+def evaluate_with_backend(folder: Path, there: bool, arguments: list[str]) -> tuple[int, str]:
+    import contextlib
+    import io
+
+    os.environ["METAMON_CACHE_DIR"] = str(folder)
+    upstream.install("3.4.0", "1.6.0", masked_in="agent")
+    upstream.install_evaluation("metamon.rl.evaluate.__main__")
+    if there:
+        sys.modules["metamon.env.wrappers"].PokeAgentPlayer = object  # type: ignore[attr-defined]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return main(arguments), said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("backend", "there", "status"), [("pokeagent", False, 1), ("pokeagent", True, 0), ("metamon", False, 0)]
+)
+def test_a_backend_that_metamon_offers_and_lacks_is_refused(
+    backend: str, there: bool, status: int, run_dir: Path
+) -> None:
+    """1.6.0 lists `pokeagent`, whose class its environments do not import; 1.5.1 has it."""
+    arguments = command(run_dir, *HEURISTIC, "--battle_backend", backend)
+    found, said = upstream.run(evaluate_with_backend, run_dir.parent, there, arguments)
+    assert found == status
+    assert ("'PokeAgentPlayer' is not imported in metamon/env/wrappers.py" in said) == (status == 1)
+
+
 def warnings_of_gens(gens: list[int], metamon: str) -> list[str]:
     from gemma_metamon.upstream.evaluation import warn_of_fight
 

@@ -240,7 +240,7 @@ def install_evaluation(module: str = "metamon.rl.evaluate") -> list[dict[str, An
         parser.add_argument("--gens", type=int, nargs="+", default=[1])
         parser.add_argument("--formats", nargs="+", default=["ou"])
         parser.add_argument("--total_battles", type=int, default=10)
-        for flag in ("--username", "--opponent_username", "--role"):
+        for flag in ("--username", "--opponent_username", "--role", "--battle_backend"):
             parser.add_argument(flag)
 
     def evaluate(args: argparse.Namespace) -> None:
@@ -249,6 +249,7 @@ def install_evaluation(module: str = "metamon.rl.evaluate") -> list[dict[str, An
         parse_as_metamon_does(*files, tokenizer=given["tokenizer"], bound=TOKENIZERS[:1], finalize=False)
         evaluated.append({**given, **vars(args), "emb_dim": build_encoder().emb_dim})
 
+    _module("metamon.env.wrappers")
     pretrained, script = _module("metamon.rl.pretrained"), _module(module)
     pretrained.LocalPretrainedModel, pretrained.pretrained_model = LocalPretrainedModel, pretrained_model
     script.add_cli, script._run_default_evaluation = add_cli, evaluate

@@ -19,7 +19,7 @@ from gemma_metamon.gin_statements import require_saved_imports
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription
 from gemma_metamon.upstream import versions
-from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of
+from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of, policy_path
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +97,7 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
         parser = argparse.ArgumentParser(prog="gemma-metamon metamon-evaluate --run_dir ... --ckpt ...")
         metamon_evaluate.add_cli(parser)
         args = parser.parse_args(["--agent", name, "--checkpoints", str(epoch), *passed])
+        require_backend(getattr(args, "battle_backend", None))
         warn_of_fight(args.gens)
         metamon_evaluate._run_default_evaluation(args)
 
@@ -128,6 +129,11 @@ def registered(run_dir: Path, epoch: int) -> Iterator[tuple[Any, str]]:
             ) from error
 
 
+def model_name(run_dir: Path) -> str:
+    """By which metamon knows a registered run, as one of its models."""
+    return f"gemma_metamon:{run_dir.absolute().name}"
+
+
 def config_for_metamon(config: str) -> str:
     """A resolved configuration as a config that metamon parses, without what some amagos do not have."""
     text = _NOT_UPSTREAM.sub("", config)
@@ -143,6 +149,16 @@ def warn_of_fight(gens: Sequence[int]) -> None:
             "Pokémon is asleep, frozen or trapped; let it play on the simulator that its clone names: %s",
             tree.metamon,
             versions.OLDER_SHOWDOWN,
+        )
+
+
+def require_backend(name: str | None) -> None:
+    """Refuses metamon's `--battle_backend pokeagent` where its environments ask for a class that they do not import."""
+    if name == "pokeagent" and not hasattr(importlib.import_module("metamon.env.wrappers"), "PokeAgentPlayer"):
+        raise ConfigError(
+            f"{versions.find_installed('metamon')} offers --battle_backend pokeagent, but its environments end with "
+            "NameError: 'PokeAgentPlayer' is not imported in metamon/env/wrappers.py; leave the flag out, or use "
+            "--battle_backend metamon"
         )
 
 
@@ -194,7 +210,7 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
     # without `description.view()`: metamon may know spaces that we do not
     identity, words = description.identity, description.vocabulary or Vocabulary.default().words
     run_dir = run_dir.absolute()
-    name = f"gemma_metamon:{run_dir.name}"
+    name = model_name(run_dir)
 
     @pretrained.pretrained_model(name)  # type: ignore[untyped-decorator, unused-ignore]
     class Run(pretrained.LocalPretrainedModel):  # type: ignore[misc, unused-ignore]
@@ -210,5 +226,9 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
                 reward_function=get_reward_function(identity.reward_function),
                 tokenizer=PokemonTokenizer().load_tokens({word: i for i, word in enumerate(words)}),
             )
+
+        def get_path_to_checkpoint(self, checkpoint: int) -> str:
+            # a launcher's config may name any; of one that is not there, metamon would say less, and nothing of 0
+            return str(policy_path(run_dir.parent, run_dir.name, choose_epoch(run_dir, checkpoint)))
 
     return name

@@ -35,6 +35,7 @@ class Tree:
         tried: the amagos that this package has run it with; an amago's own name for its version, as it was run.
         tried_as: how, where that takes more than a version.
         dataset_file: its train script takes `--dataset_config FILE.yaml`, and no folders and formats.
+        launchers: of its evaluation, which let models play each other: `--eval_type` of `metamon-evaluate`.
         knows_fight: its battles know the "Fight" button that Showdown has in gen 1 since 2026.
     """
 
@@ -48,6 +49,7 @@ class Tree:
     tried: tuple[str, ...]
     tried_as: str
     dataset_file: bool = False
+    launchers: tuple[str, ...] = ()
     knows_fight: bool = False
 
     def takes(self, amago: str) -> bool:
@@ -104,6 +106,7 @@ TREES: Final = (
         tried=(),
         tried_as="amago 3.3.0 (48eea05) that was made to call itself 3.4.0; with 3.4.0 itself it was not tried",
         dataset_file=True,
+        launchers=("h2h", "sweep", "ladder_self_play"),
         knows_fight=True,
     ),
     Tree(
@@ -116,6 +119,7 @@ TREES: Final = (
         poke_env_checkout="3b11ebf",
         tried=("3.1.2",),
         tried_as="amago 3.1.2 (1e3bfed)",
+        launchers=("ladder_self_play",),
     ),
     Tree(
         metamon="1.4.0",
