@@ -1,6 +1,7 @@
 """Filters that look at a whole batch: what they pass over, where their weights lie, what one remembers of battles."""
 
 import copy
+import re
 from bisect import bisect_left
 from collections import deque
 from typing import Any
@@ -20,6 +21,7 @@ from gemma_metamon.nets.batch_filters import (
     ISAdvantageFilter,
     z_scores,
 )
+from gemma_metamon.training.tensor_files import unfit_memory
 
 BATTLES = {"seq_p_low": 0.2, "seq_p_full": 0.7}
 SEEDS = st.integers(0, 2**31 - 1)
@@ -215,3 +217,19 @@ def test_a_batch_says_itself_what_is_real_and_recorded() -> None:
 def test_values_that_cannot_work_are_refused_by_name(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         ISAdvantageFilter(**options)
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        ({"seen": torch.tensor(-1)}, "the filter's seen is -1"),
+        ({"calls": torch.zeros(2, dtype=torch.int64)}, r"the filter's calls is torch.int64 of shape \[2\]"),
+        ({"recent": torch.zeros(10_000, dtype=torch.float64)}, "the filter's recent is torch.float64"),
+        ({"recent": torch.zeros(10)}, None),  # another size, which is no damage
+        ({}, None),
+    ],
+)
+def test_a_memory_that_cannot_be_one_is_named(harm: dict[str, Tensor], complaint: str | None) -> None:
+    own = dict(ISAdvantageFilter(**BATTLES).named_buffers())
+    found = unfit_memory({**own, **harm}, own)
+    assert found is None if complaint is None else re.match(complaint, found or "")

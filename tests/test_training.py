@@ -83,10 +83,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, training: s
 
 
 def test_a_run_logs_what_its_filter_does_and_forgets_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    weigh = [
-        word for name, n in WEIGH_BATTLES.items() for word in ("--gin_override", f"ISAdvantageFilter.{name} = {n}")
-    ]
-    command = train_command(tmp_path, "--log_interval", "1", *weigh, training="alakazam3_isfilter.gin")
+    command = train_command(tmp_path, "--log_interval", "1", *WEIGH_BATTLES, training="alakazam3_isfilter.gin")
     assert main(command) == 0
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [line for line in metrics if "loss/total" in line]
@@ -103,6 +100,17 @@ def test_a_run_logs_what_its_filter_does_and_forgets_nothing(tmp_path: Path, cap
     assert "has no memory" not in caplog.text
     memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 2) / checkpoints.TRAINING)
     assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (8, 4)
+
+    # it travels without its memory, which upstream's files do not hold, and comes back
+    export, run = ["export", "--to", "amago", "--out", str(tmp_path / "amago")], ["--run_dir", str(tmp_path / "run")]
+    assert main([*export, *run]) == 0
+    (file,) = (tmp_path / "amago").rglob("policy_epoch_2.pt")
+    back = ["--save_dir", str(tmp_path), "--run_name", "back"]
+    assert main(["import", "--from", "amago", str(file), *back]) == 0
+    ours, theirs = (checkpoints.find_checkpoint(tmp_path / name, 2) for name in ("run", "back"))
+    assert checkpoints.read_meta(ours).config == checkpoints.read_meta(theirs).config
+    loaded = checkpoints.read_weights(theirs)
+    assert all(torch.equal(loaded[key], value) for key, value in checkpoints.read_weights(ours).items())
 
     larger = ["--epochs", "3", "--ckpt", "2", "--gin_override", "ISAdvantageFilter.seq_buffer_size = 7"]
     assert main([*command, *larger]) == 0
