@@ -5,6 +5,7 @@ and evaluation, its launchers, and the parameters of the functions that this pac
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -19,6 +20,9 @@ from metamon.rl import pretrained
 
 from gemma_metamon.upstream.evaluation import import_evaluation
 from gemma_metamon.upstream.launchers import LAUNCHERS
+
+with contextlib.suppress(ModuleNotFoundError):  # since 1.6.0
+    import metamon.rl.custom_agent
 
 SIGNATURES = Path(__file__).parent.parent / "tests" / "goldens" / "signatures"
 

@@ -127,7 +127,7 @@ class Trainer:
         meta.identity.require(self.identity, str(folder))
         checkpoints.require_processes(folder, self.accelerator.num_processes)
         checkpoints.load_weights(self.bare_agent, folder)
-        random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer)
+        random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index
         torch.set_rng_state(random_states[checkpoints.random_state_name("cpu", process)])
         cuda = checkpoints.random_state_name("cuda", process)
