@@ -30,6 +30,7 @@ def test_the_promised_configs_are_packaged() -> None:
         "gemma_tiny_multitaskagent.gin",
     }
     assert set(TRAININGS) >= {"il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "quick.gin"}
+    assert "binary_rl_critic_warmup.gin" in TRAININGS
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -54,7 +54,9 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert caplog.text.count("beyond the critics' bins") == 1
 
 
-@pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin"])
+@pytest.mark.parametrize(
+    "training", ["il.gin", "binary_rl.gin", "binary_rl_critic_warmup.gin", "exp_rl.gin", "binary_maxq_rl.gin"]
+)
 @pytest.mark.parametrize("agent", ["Agent", "MultiTaskAgent"])
 def test_every_training_config_trains_either_agent(agent: str, training: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.gin"

@@ -63,7 +63,8 @@ class ActorCriticAgent(nn.Module):
         num_critics_td: how many of the C, drawn at random with replacement, make a TD target: their mean, or with the
             online term their minimum.
         online_coeff: weight of the term that raises the critics' value of the policy's own actions.
-        offline_coeff: weight of filtered behaviour cloning.
+        offline_coeff: weight of filtered behaviour cloning. With both weights 0 the critics learn alone, on the states
+            of a policy that is frozen: see `trains_critics_alone`.
         gamma: the discount that acts.
         reward_multiplier: scale of rewards, in the losses only.
         tau: share of the online networks that the targets take over per update.
@@ -173,10 +174,26 @@ class ActorCriticAgent(nn.Module):
         """Whether anything that the actor learns from needs a critic."""
         return not self.fake_filter or self.online_coeff > 0
 
+    @property
+    def trains_critics_alone(self) -> bool:
+        """Whether the actor learns from nothing, so that the critics come to judge one policy that stays as it is.
+
+        The states that they read stay, too: encoders and actor get no gradient, are not the optimizer's, and are in
+        eval mode, without dropout and with the sigmas of their layers at rest. The slow actor moves on to the actor.
+        """
+        return self.online_coeff == 0 and self.offline_coeff == 0
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
-        parts = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
+        parts = [self.critics] if self.trains_critics_alone else [*self._policy_parts(), self.critics]
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> "ActorCriticAgent":
+        super().train(mode)
+        if self.trains_critics_alone:
+            for part in self._policy_parts():
+                part.eval()
+        return self
 
     @torch.no_grad()
     def update_targets(self) -> None:
@@ -198,10 +215,11 @@ class ActorCriticAgent(nn.Module):
             draws: the random draws; torch's own by default.
         """
         draws = Draws() if draws is None else draws
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
         actor_obs = self._actor_obs(batch.obs)
-        policy = self._policy(self.actor, state, actor_obs)  # (B, T, G, A)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trains_critics_alone):
+            tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+            state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+            policy = self._policy(self.actor, state, actor_obs)  # (B, T, G, A)
         # a padded action becomes all ones; what is computed there counts nowhere
         actions = batch.actions.clamp(0.0, 1.0)  # (B, L, A)
         counted = countable_actions(batch)[..., None, None]  # (B, L, 1, 1)
@@ -303,6 +321,10 @@ class ActorCriticAgent(nn.Module):
 
     def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head)
+
+    def _policy_parts(self) -> list[nn.Module]:
+        """What makes a decision of an observation."""
+        return [self.tstep_encoder, self.traj_encoder, self.actor]
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
         policy: ActionDistribution = actor(state, actor_obs)

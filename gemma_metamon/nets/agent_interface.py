@@ -44,7 +44,8 @@ class AgentLosses(NamedTuple):
     """What one batch gives to learn from; the total is actor_loss + critic_loss_weight * critic_loss.
 
     Attributes:
-        actor_loss: scalar, the mean over the actions that count and over discounts.
+        actor_loss: scalar, the mean over the actions that count and over discounts; 0 without a gradient where the
+            critics learn alone.
         critic_loss: scalar, the same, over critics too; 0 without a gradient where no critic is needed.
         stats: detached scalars to log.
     """
@@ -65,10 +66,6 @@ def check_options(owner: str, given: Mapping[str, Any]) -> None:
         ConfigError: names the value and what it should be.
     """
     check(owner, given, _RULES)
-    _require(
-        given["online_coeff"] > 0 or given["offline_coeff"] > 0,
-        "online_coeff and offline_coeff are both 0: the actor would learn from nothing",
-    )
     _require(
         not given["fake_filter"] or given["offline_coeff"] > 0,
         "fake_filter is True, which imitates every action, but offline_coeff, the weight of imitation, is 0; "

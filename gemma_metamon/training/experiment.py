@@ -125,12 +125,20 @@ class Experiment:
                 f"MetamonAMAGOExperiment.critic_loss_weight is {self.critic_loss_weight}, but "
                 f"{type(agent).__name__}.critic_loss_weight is {agents_own}; set one of them"
             )
+        if agent.trains_critics_alone and self._critic_weight(agent) == 0:
+            raise ConfigError(
+                f"{type(agent).__name__}.online_coeff, offline_coeff and critic_loss_weight are all 0: nothing would "
+                "be learned; set one of them"
+            )
         return agent
+
+    def _critic_weight(self, agent: Any) -> float:
+        weight: float = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
+        return weight
 
     def total_loss(self, agent: Any, actor_loss: Tensor, critic_loss: Tensor) -> Tensor:
         """actor_loss + critic_loss_weight * critic_loss, scalars."""
-        weight = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
-        return actor_loss + weight * critic_loss
+        return actor_loss + self._critic_weight(agent) * critic_loss
 
     def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
         return torch.optim.AdamW(

@@ -99,6 +99,8 @@ class Trainer:
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
             logger.info("%s", encoder.describe())
+        if self.accelerator.is_main_process and self.bare_agent.trains_critics_alone:
+            logger.info("online_coeff and offline_coeff are 0: the critics train alone, encoders and actor are frozen")
         self.guard = FiniteGuard(self.accelerator, self.bare_agent, experiment)
         self.epoch = 0
         self.updates = 0
@@ -170,6 +172,7 @@ class Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
         )
         meter = Meter()
+        self._forget_texts()
         self.agent.train()
         first = self.updates
         with tqdm(
@@ -199,6 +202,15 @@ class Trainer:
                 if on_update is not None:
                     on_update()
         self.draws += n_draws
+
+    def _forget_texts(self) -> None:
+        """What frozen encoders keep of texts depends in its last bits on the batch that a text was first read in.
+
+        A run that goes on after an epoch has read none, so one that never stopped begins the epoch as it does.
+        """
+        for module in self.bare_agent.modules():
+            if isinstance(module, GemmaTstepEncoder) and module.text_cache is not None:
+                module.text_cache.clear()
 
     def _learn(self, batch: Batch, meter: Meter) -> None:
         with self.accelerator.accumulate(self.agent):

@@ -22,7 +22,7 @@ from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.word_encoder import build_word_encoder
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
-from gemma_metamon.upstream import versions
+from gemma_metamon.upstream import critic_warmup, versions
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def register() -> None:
     gin.external_configurable(build_word_encoder, name="WordTstepEncoder", module="gemma_metamon.nets.word_encoder")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths()
+    critic_warmup.freeze_policies()
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
