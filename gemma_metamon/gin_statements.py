@@ -166,7 +166,8 @@ class Reader:
         selector = reference.config_key[1]
         if selector not in self._targets:
             raise ConfigError(f"{binding}: there is no such thing as {quote(reference)} here")
-        if reference.evaluate and inspect.signature(self._targets[selector]).parameters:
+        parameters = inspect.signature(self._targets[selector]).parameters.values()
+        if reference.evaluate and any(parameter.default is inspect.Parameter.empty for parameter in parameters):
             raise ConfigError(
                 f"{binding}: {reference} would be made before what it is for is there; write it without ()"
             )
@@ -174,8 +175,12 @@ class Reader:
     def _expected(self, hint: Any) -> str:
         import gin
 
-        references = {name: gin.config.ConfigurableReference(selector, False) for selector, name in self._names.items()}
-        fitting = [f"@{name}" for name, reference in references.items() if fits(reference, hint)]
+        fitting = [
+            f"@{name}{'()' if made else ''}"
+            for selector, name in self._names.items()
+            for made in ((False, True) if inspect.isclass(self._targets[selector]) else (False,))
+            if fits(gin.config.ConfigurableReference(selector, made), hint)
+        ]
         return " or ".join(fitting) or type_name(hint)
 
     def _refuse_loops(self, made_of: Mapping[str, set[str]]) -> None:

@@ -145,7 +145,7 @@ def fits(value: Any, hint: Any) -> bool:
 def _reference_fits(reference: Any, hint: Any) -> bool:
     made = hints_of(reference.configurable.wrapped).get("return", Any)
     if reference.evaluate:  # what is passed is not the reference but what it makes
-        return hint is made
+        return hint is made or (inspect.isclass(hint) and inspect.isclass(made) and issubclass(made, hint))
     if typing.get_origin(hint) is not collections.abc.Callable:
         return False
     wanted = typing.get_args(hint)[-1]

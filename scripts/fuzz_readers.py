@@ -219,7 +219,7 @@ class CheckpointReader:
             checkpoints.load_weights(self.agent, self.harmed)
             yield from (value.float() for value in self.agent.state_dict().values())
         else:
-            checkpoints.load_training_state(self.harmed, self.optimizer)
+            checkpoints.load_training_state(self.harmed, self.optimizer, self.agent)
             moments = self.optimizer.state_dict()["state"].values()
             yield from (value for state in moments for value in state.values())
 

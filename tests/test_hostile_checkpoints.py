@@ -134,7 +134,7 @@ def load_both(folder: Path) -> None:
     """Loads a checkpoint to play, and to resume."""
     agent, _ = checkpoints.load_agent(folder, "cpu")
     experiment: Any = configs.configurable(configs.EXPERIMENT)()
-    checkpoints.load_training_state(folder, experiment.build_optimizer(agent))
+    checkpoints.load_training_state(folder, experiment.build_optimizer(agent), agent)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

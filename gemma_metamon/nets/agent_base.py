@@ -15,6 +15,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, ActorHead, avoidable_actions
 from gemma_metamon.nets.agent_interface import AgentLosses, HasN, HasShape, Multigammas, check_options
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.batch_filters import AboutBatch, BatchFilter, Weighed
 from gemma_metamon.nets.checks import quote
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
@@ -29,7 +30,8 @@ class CriticView(NamedTuple):
 
     Attributes:
         loss: (B, L, C, G, 1).
-        value: (B, L, G, 1), the critics' mean in their own scale, without gradient.
+        value: (B, L, G, 1), or (B, T, G, 1) where the last state is judged with the last action again; the critics'
+            mean in their own scale, without gradient.
     """
 
     loss: Tensor
@@ -72,7 +74,7 @@ class ActorCriticAgent(nn.Module):
             they exist all the same, so that checkpoints fit.
         num_actions_for_value_in_critic_loss: K of the TD target.
         num_actions_for_value_in_actor_loss: K of the advantage and of the online term.
-        fbc_filter_func: advantages -> weights of behaviour cloning.
+        fbc_filter_func: advantages -> weights of behaviour cloning, or a BatchFilter.
         popart: keep statistics of the returns and normalise by them.
         use_target_actor: take the TD target's actions from the slow actor.
         use_multigamma: learn for the discounts of Multigammas too.
@@ -111,7 +113,7 @@ class ActorCriticAgent(nn.Module):
         fake_filter: bool,
         num_actions_for_value_in_critic_loss: int,
         num_actions_for_value_in_actor_loss: int,
-        fbc_filter_func: Callable[..., Tensor],
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter,
         popart: bool,
         use_target_actor: bool,
         use_multigamma: bool,
@@ -144,7 +146,8 @@ class ActorCriticAgent(nn.Module):
         self.critic_loss_weight = critic_loss_weight
         self.n_step = n_step
         self.amago_version = amago_version
-        old_leaky_filter = amago_version == "3.1" and "add_binary" in inspect.signature(fbc_filter_func).parameters
+        parameters = () if isinstance(fbc_filter_func, BatchFilter) else inspect.signature(fbc_filter_func).parameters
+        old_leaky_filter = amago_version == "3.1" and "add_binary" in parameters
         self._filter_options = {"add_binary": False} if old_leaky_filter else {}
 
         gammas = [*(multigammas_type().discrete if use_multigamma else []), gamma]
@@ -185,7 +188,9 @@ class ActorCriticAgent(nn.Module):
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
-        parts = [self.critics] if self.trains_critics_alone else [*self._policy_parts(), self.critics]
+        # checkpoints number the optimizer's moments in this order
+        every = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
+        parts = (self.critics,) if self.trains_critics_alone else every
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> "ActorCriticAgent":
@@ -194,6 +199,11 @@ class ActorCriticAgent(nn.Module):
             for part in self._policy_parts():
                 part.eval()
         return self
+
+    def filter_memory(self) -> dict[str, Tensor]:
+        """What the filter remembers of earlier batches, by name; nothing for most filters, and in no state_dict."""
+        filter_ = self.fbc_filter_func
+        return dict(filter_.named_buffers()) if isinstance(filter_, BatchFilter) else {}
 
     @torch.no_grad()
     def update_targets(self) -> None:
@@ -230,14 +240,17 @@ class ActorCriticAgent(nn.Module):
             td_target = self._td_target(batch, state, actor_obs, policy, draws)
             critic = self._critic_view(state, actions, td_target)
             stats["td_target_mean"] = masked_mean(td_target[:, :, 0], counted)
-            stats["q_mean"] = masked_mean(self._in_returns(critic.value), counted)
+            stats["q_mean"] = masked_mean(self._in_returns(critic.value)[:, : actions.shape[1]], counted)
 
         actor_loss = torch.zeros_like(policy.logits[:, :-1, :, :1])  # (B, L, G, 1)
         if self.offline_coeff > 0:
             weights = torch.ones_like(actor_loss)
             if critic is not None and not self.fake_filter:
-                advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1)
-                weights = self.fbc_filter_func(advantage, **self._filter_options).float()
+                advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1) or (B, T, G, 1)
+                weights, filter_stats = self._weigh(advantage, batch)
+                # a last state is there for a filter that looks at all: nothing was chosen in it
+                weights, advantage = weights[:, : actions.shape[1]], advantage[:, : actions.shape[1]]
+                stats |= filter_stats
                 stats["advantage_mean"] = masked_mean(advantage, counted)
                 stats["filter_mean"] = masked_mean(weights, counted)
                 stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
@@ -310,13 +323,15 @@ class ActorCriticAgent(nn.Module):
                 f"set {type(self).__name__}.critic_type = @actor_critic.{self.critics_class.__name__}"
             )
 
-    def _try_filter(self, fbc_filter_func: Callable[..., Tensor]) -> None:
+    def _try_filter(self, fbc_filter_func: Callable[..., Tensor] | BatchFilter) -> None:
         """So that its values are checked now, and not in the first update."""
+        if isinstance(fbc_filter_func, BatchFilter):  # has checked them when it was made
+            return
         weights: object = fbc_filter_func(torch.zeros(1, 1))
         if not isinstance(weights, Tensor):
             raise ConfigError(
                 f"{type(self).__name__}.fbc_filter_func makes {type(weights).__name__} of advantages, not weights; "
-                "set it to @binary_filter, @exp_filter or @leaky_relu_filter"
+                "set it to @binary_filter, @exp_filter or @leaky_relu_filter, or to a filter that is made, with ()"
             )
 
     def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
@@ -340,7 +355,7 @@ class ActorCriticAgent(nn.Module):
     def _advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        """How much better the recorded action is than the policy, (B, L, G, 1) without gradient."""
+        """How much better the recorded action is than the policy, as many as `critic.value` has, without gradient."""
         raise NotImplementedError
 
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
@@ -350,6 +365,15 @@ class ActorCriticAgent(nn.Module):
     def _in_returns(self, value: Tensor) -> Tensor:
         """Values (..., G, 1) in the critics' own scale as returns."""
         return value
+
+    def _weigh(self, advantage: Tensor, batch: Batch) -> Weighed:
+        if isinstance(self.fbc_filter_func, BatchFilter):
+            weighed: Weighed = self.fbc_filter_func(advantage, self._about(batch))
+            return weighed
+        return Weighed(self.fbc_filter_func(advantage, **self._filter_options).float(), {})
+
+    def _about(self, batch: Batch) -> AboutBatch:
+        return AboutBatch.of(batch)
 
     def _actor_obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         self.require_observations(obs)

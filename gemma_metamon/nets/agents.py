@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead
 from gemma_metamon.nets.agent_base import ActorCriticAgent, CriticView
 from gemma_metamon.nets.agent_interface import HasN, HasShape, Multigammas
+from gemma_metamon.nets.batch_filters import BatchFilter
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
@@ -59,7 +60,7 @@ class MultiTaskAgent(ActorCriticAgent):
         fake_filter: bool = False,
         num_actions_for_value_in_critic_loss: int = 1,
         num_actions_for_value_in_actor_loss: int = 3,
-        fbc_filter_func: Callable[..., Tensor] = binary_filter,
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter = binary_filter,
         popart: bool = True,
         use_target_actor: bool = True,
         use_multigamma: bool = True,
@@ -90,21 +91,21 @@ class MultiTaskAgent(ActorCriticAgent):
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         G = len(self.gammas)
-        shown = self._recorded_actions(actions)[None, :, :, None].expand(1, -1, -1, G, -1)  # (1, B, L, G, A)
-        log_probs = self.critics(state[:, :-1], shown)[0]  # (B, L, C, G, bins)
+        shown = self._recorded_actions(_and_again(actions))[None, :, :, None].expand(1, -1, -1, G, -1)
+        log_probs = self.critics(state, shown)[0]  # (B, T, C, G, bins)
         labels = self.critics.labels(td_target)  # (B, L, 1, G, bins)
-        loss = -(labels * log_probs).sum(-1, keepdim=True)  # (B, L, C, G, 1)
+        loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
         return CriticView(loss, self.critics.values(log_probs.detach()).mean(2))
 
     @torch.no_grad()
     def _advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        shares = self._action_shares(policy, self.num_actions_for_value_in_actor_loss, draws)[:, :-1]  # (B, L, G, A)
-        advantage = critic.value - self.critics.mean_value(state[:, :-1], *_every_action(shares)).mean(2)
+        shares = self._action_shares(policy, self.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
+        advantage = critic.value - self.critics.mean_value(state, *_every_action(shares)).mean(2)  # (B, T, G, 1)
         if self.amago_version == "3.1" and self.value_estimate == "sampled":
             # where every sample is the recorded action the two values are one: rounding must not choose the sign
-            repeated = (shares == actions[:, :, None]).all(-1, keepdim=True)  # (B, L, G, 1)
+            repeated = (shares == _and_again(actions)[:, :, None]).all(-1, keepdim=True)  # (B, T, G, 1)
             advantage = advantage.masked_fill(repeated, 0.0)
         return advantage
 
@@ -163,7 +164,7 @@ class Agent(ActorCriticAgent):
         fake_filter: bool = False,
         num_actions_for_value_in_critic_loss: int = 1,
         num_actions_for_value_in_actor_loss: int = 1,
-        fbc_filter_func: Callable[..., Tensor] = binary_filter,
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter = binary_filter,
         popart: bool = True,
         use_target_actor: bool = True,
         use_multigamma: bool = True,
@@ -214,6 +215,11 @@ class Agent(ActorCriticAgent):
 def _arguments(scope: Mapping[str, Any], besides: Iterable[str] = ()) -> dict[str, Any]:
     """The arguments that an `__init__` was called with, to pass them on."""
     return {name: value for name, value in scope.items() if name not in ("self", "__class__", *besides)}
+
+
+def _and_again(actions: Tensor) -> Tensor:
+    """Actions (B, L, A) and the last once more, (B, T, A): what a filter hears of the last state, as in AMAGO."""
+    return torch.cat((actions, actions[:, -1:]), dim=1)
 
 
 def _every_action(shares: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,21 +11,21 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.checks import FLAG, check, number
 
 _ADVANTAGE = number(-1e9, 1e9)
-_WEIGHT = number(0, 1e9)
+WEIGHT = number(0, 1e9)
 _EXP_RULES = {
     "beta": number(0, 1e6),
     "clip_adv_low": _ADVANTAGE.or_none(),
     "clip_adv_high": _ADVANTAGE.or_none(),
-    "clip_weights_low": _WEIGHT.or_none(),
-    "clip_weights_high": _WEIGHT.or_none(),
+    "clip_weights_low": WEIGHT.or_none(),
+    "clip_weights_high": WEIGHT.or_none(),
 }
 _LEAKY_RELU_RULES = {
     "beta": number(1e-6, 1e6),
     "tau": _ADVANTAGE,
     "neg_slope": number(0, 1e6),
     "target_f0": number(-1e6, 1e6),
-    "clip_weights_low": _WEIGHT.or_none(),
-    "clip_weights_high": _WEIGHT.or_none(),
+    "clip_weights_low": WEIGHT.or_none(),
+    "clip_weights_high": WEIGHT.or_none(),
     "add_binary": FLAG,
 }
 
@@ -46,9 +46,9 @@ def exp_filter(
 ) -> Tensor:
     """exp(beta * advantage), advantage and weight each clipped where a bound is given."""
     check("exp_filter", locals(), _EXP_RULES)
-    _require_order("exp_filter", clip_adv_low=clip_adv_low, clip_adv_high=clip_adv_high)
-    _require_order("exp_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
-    return _clip(torch.exp(beta * _clip(adv, clip_adv_low, clip_adv_high)), clip_weights_low, clip_weights_high)
+    require_order("exp_filter", clip_adv_low=clip_adv_low, clip_adv_high=clip_adv_high)
+    require_order("exp_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
+    return clip(torch.exp(beta * clip(adv, clip_adv_low, clip_adv_high)), clip_weights_low, clip_weights_high)
 
 
 def leaky_relu_filter(
@@ -67,17 +67,19 @@ def leaky_relu_filter(
     AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
     """
     check("leaky_relu_filter", locals(), _LEAKY_RELU_RULES)
-    _require_order("leaky_relu_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
+    require_order("leaky_relu_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
     ramp = target_f0 + neg_slope * tau / beta + F.leaky_relu((adv - tau) / beta, neg_slope)
-    weights = _clip(ramp, clip_weights_low, clip_weights_high)
+    weights = clip(ramp, clip_weights_low, clip_weights_high)
     return weights + binary_filter(adv) if add_binary else weights
 
 
-def _clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
+def clip(x: Tensor, low: float | None, high: float | None) -> Tensor:
+    """Within the bounds that are given."""
     return x if low is None and high is None else x.clamp(low, high)
 
 
-def _require_order(owner: str, **bounds: float | None) -> None:
+def require_order(owner: str, **bounds: float | None) -> None:
+    """Raise ConfigError where the first of two bounds is above the second."""
     (low_name, low), (high_name, high) = bounds.items()
     if low is not None and high is not None and low > high:
         raise ConfigError(f"{owner}.{low_name} ({low}) must not be above {high_name} ({high})")

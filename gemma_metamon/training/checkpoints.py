@@ -2,13 +2,14 @@
 
     <save_dir>/<run_name>/ckpts/epoch_<N>/
         weights.safetensors     all that was trained or cannot be rebuilt; a pretrained frozen base is left out
-        training.safetensors    optimizer moments and random states, for resuming
+        training.safetensors    optimizer moments, random states and what a filter remembers, for resuming
         checkpoint.json         observation space, phrasing, config, ... and how far training was
 
 A folder is written under another name and renamed when whole, so a half-written one is never read. Nothing is pickled.
 """
 
 import json
+import logging
 import re
 import typing
 from collections.abc import Mapping
@@ -28,8 +29,17 @@ from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object,
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.tensor_files import damaged, fits_type, read_tensors, unfit_moments, unfit_random_states
+from gemma_metamon.training.tensor_files import (
+    damaged,
+    fits_type,
+    read_tensors,
+    unfit_memory,
+    unfit_moments,
+    unfit_random_states,
+)
 from gemma_metamon.whole_files import as_os_error, written_whole
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 MAX_EPOCH, MAX_COUNT = 10**9, 2**53
@@ -291,7 +301,7 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
 def save_checkpoint(
     run_dir: Path,
     meta: CheckpointMeta,
-    agent: nn.Module,
+    agent: Any,
     optimizer: torch.optim.Optimizer | None = None,
     random_states: dict[str, Tensor] | None = None,
 ) -> Path:
@@ -304,6 +314,7 @@ def save_checkpoint(
     training = {f"random/{name}": state for name, state in (random_states or {}).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    training |= {f"filter/{name}": value for name, value in agent.filter_memory().items()}
     return write_checkpoint(run_dir, meta, agent.state_dict(), training)
 
 
@@ -338,8 +349,13 @@ def require_resumable(folder: Path) -> None:
         )
 
 
-def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Restores the optimizer's moments; returns the random states by name. Raises DataError for what cannot be."""
+def load_training_state(folder: Path, optimizer: torch.optim.Optimizer, agent: Any) -> dict[str, Tensor]:
+    """Restores the optimizer's moments and what the filter remembers; returns the random states by name.
+
+    A filter of which the checkpoint knows nothing (the run had another, or of another size) begins without memory.
+
+    Raises DataError for what cannot be restored.
+    """
     require_resumable(folder)
     tensors = read_tensors(folder / TRAINING)
     state: dict[int, dict[str, Tensor]] = {}
@@ -347,7 +363,14 @@ def load_training_state(folder: Path, optimizer: torch.optim.Optimizer) -> dict[
         if match := _MOMENT.fullmatch(key):
             state.setdefault(int(match["index"]), {})[match["name"]] = value
     random_states = {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
-    if complaint := unfit_moments(state, optimizer) or unfit_random_states(random_states):
+    memory = {name: tensors[key] for name in agent.filter_memory() if (key := f"filter/{name}") in tensors}
+    complaint = unfit_moments(state, optimizer) or unfit_random_states(random_states)
+    if complaint := complaint or unfit_memory(memory, agent.filter_memory()):
         raise damaged(folder / TRAINING, complaint)
+    if any(name not in memory or memory[name].shape != own.shape for name, own in agent.filter_memory().items()):
+        logger.warning("%s has no memory that fits this run's filter, which begins without one", folder / TRAINING)
+    else:
+        for name, own in agent.filter_memory().items():
+            own.copy_(memory[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return random_states

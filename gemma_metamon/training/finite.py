@@ -35,8 +35,9 @@ class FiniteGuard:
         self._agent = agent
         self._experiment = experiment
         saved = agent.state_dict().keys()
-        # a forward pass in training moves them: PopArt's statistics, the directions of the sigmas
+        # a forward pass in training moves them: PopArt's statistics, the directions of the sigmas, a filter's memory
         self._moving = [buffer for name, buffer in agent.named_buffers() if name in saved]
+        self._moving += agent.filter_memory().values()
         self._before: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._learnt: Batch | None = None

@@ -75,6 +75,17 @@ def unfit_moments(state: Mapping[int, Mapping[str, Tensor]], optimizer: torch.op
     return None
 
 
+def unfit_memory(saved: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """What a filter could not go on with. Another size is for the caller to judge: it is no damage."""
+    for name, value in saved.items():
+        own = wanted[name]
+        if value.dtype != own.dtype or value.ndim != own.ndim:
+            return f"the filter's {name} is {value.dtype} of shape {[*value.shape]}"
+        if not own.is_floating_point() and bool((value < 0).any()):
+            return f"the filter's {name} is {int(value.min())}"
+    return None
+
+
 def unfit_random_states(random_states: Mapping[str, Tensor]) -> str | None:
     """Why random numbers cannot go on from these: the processor's, and those of other processes and devices."""
     if "cpu" not in random_states:

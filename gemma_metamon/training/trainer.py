@@ -118,7 +118,7 @@ class Trainer:
         meta = checkpoints.read_meta(folder)
         meta.identity.require(self.identity, str(folder))
         checkpoints.load_weights(self.bare_agent, folder)
-        random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer)
+        random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer, self.bare_agent)
         cpu, cuda = (_random_state_name(kind, self.accelerator.process_index) for kind in ("cpu", "cuda"))
         if cpu in random_states:  # a process that was not there before keeps the state it began with
             torch.set_rng_state(random_states[cpu])
