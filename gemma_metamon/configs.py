@@ -23,6 +23,7 @@ from gemma_metamon.nets.checks import quote
 Kind = Literal["models", "training"]
 KINDS: tuple[Kind, ...] = ("models", "training")
 EXPERIMENT = "MetamonAMAGOExperiment"
+Owner = Literal["agent", "experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class ResolvedConfig:
 
     Attributes:
         text: all bindings as a .gin text that loads again, sorted by name; references by name.
-        bindings: "Name.parameter" -> value as gin would print it.
+        bindings: "Name.parameter" -> value as gin would print it, what a macro stands for in its place.
     """
 
     text: str
@@ -39,10 +40,24 @@ class ResolvedConfig:
 
 
 def config_folder(kind: Kind) -> Path:
-    """The packaged configs: inside the package in a wheel, beside it in a checkout."""
+    return _packaged() / kind
+
+
+def include_folders(loss_of: Owner) -> list[Path]:
+    """Where `include` finds the packaged configs, and the parts that several have in common.
+
+    Args:
+        loss_of: what has the parameter critic_loss_weight; it moved from AMAGO's experiment to its agent.
+    """
+    parts = _packaged() / "parts"
+    return [*map(config_folder, KINDS), parts, parts / f"loss_of_{loss_of}"]
+
+
+def _packaged() -> Path:
+    """Inside the package in a wheel, beside it in a checkout."""
     package = Path(__file__).parent
     inside = package / "gin_configs"
-    return (inside if inside.is_dir() else package.parent / "gin_configs") / kind
+    return inside if inside.is_dir() else package.parent / "gin_configs"
 
 
 def list_configs(kind: Kind) -> list[str]:
@@ -98,7 +113,7 @@ def _begin() -> Reader:
 
     register()
     gin.clear_config()
-    return Reader(_registered, [config_folder(kind) for kind in KINDS])
+    return Reader(_registered, include_folders("experiment"))
 
 
 def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
@@ -109,7 +124,7 @@ def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
     reader.check()
     bindings = {
         # sorted as in gin's own text, so that a text and what it loads to have the same bindings
-        f"{name}.{parameter}": pprint.pformat(value, width=sys.maxsize)
+        f"{name}.{parameter}": pprint.pformat(_followed(value), width=sys.maxsize)
         for name, (selector, _) in sorted(_registered.items())
         for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items())
     }
@@ -127,7 +142,7 @@ def register() -> None:
         _registered[name] = (f"{module}.{name}", target)
 
 
-def add_search_paths() -> None:
+def add_search_paths(loss_of: Owner) -> None:
     """Lets gin itself find the packaged configs for `include 'gemma_….gin'`, from anywhere. Safe to call again.
 
     For a metamon process; here `Reader` looks for them.
@@ -135,8 +150,7 @@ def add_search_paths() -> None:
     import gin
 
     logging.getLogger().addFilter(_is_no_search)
-    for kind in KINDS:
-        folder = str(config_folder(kind))
+    for folder in map(str, include_folders(loss_of)):
         if folder not in _search_paths:
             gin.add_config_file_search_path(folder)
             _search_paths.add(folder)

@@ -5,6 +5,7 @@ and evaluation, and the parameters of the functions that this package calls.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import inspect
 import json
@@ -17,6 +18,9 @@ import metamon.rl.train as train
 from metamon.rl import pretrained
 
 from gemma_metamon.upstream.evaluation import import_evaluation
+
+with contextlib.suppress(ModuleNotFoundError):  # since 1.6.0
+    import metamon.rl.custom_agent
 
 SIGNATURES = Path(__file__).parent.parent / "tests" / "goldens" / "signatures"
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,21 @@ def test_a_config_for_metamon_lacks_only_what_some_amagos_do_not_have(width: int
     assert ("value_estimate = \\\n" in text) == (width == 20)
     assert configs.load_text(config_for_metamon(text)).bindings == bindings
     assert configs.load_text(config_for_metamon(text.rstrip("\n"))).bindings == bindings
+
+
+@pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])
+@pytest.mark.parametrize("training", ["alakazam_bnorm_beta3_hlgauss.gin", "alakazam3_isfilter.gin"])
+def test_a_config_for_metamon_names_nothing_of_learning_that_an_older_one_has_not(training: str, width: int) -> None:
+    bindings = dict(configs.load(TINY, training).bindings)
+    text = config_for_metamon(gin.config_str(max_line_length=width))
+    assert re.search(r"^[^#]*(Filter\b|label_type)", text, re.MULTILINE) is None
+    lost = bindings.keys() - configs.load_text(text).bindings.keys()
+    assert {name for name in lost if "Filter." not in name} == {
+        "Agent.fbc_filter_func",
+        "MultiTaskAgent.fbc_filter_func",
+        "MetamonAMAGOExperiment.critic_loss_weight",
+        *(["NCriticsTwoHot.label_type"] if "hlgauss" in training else []),
+    }
 
 
 def test_a_config_for_metamon_imports_the_plugin_once() -> None:

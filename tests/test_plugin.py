@@ -12,6 +12,7 @@ import pytest
 import torch
 import upstream_stand_ins as upstream
 from small_agent import TINY
+from test_configs import SINCE_160
 from upstream_stand_ins import build_encoder, complaint_of, model_file, training_file
 
 from gemma_metamon import configs
@@ -28,14 +29,28 @@ MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("traini
 # ---- names and parameters
 
 
-def parse_with_every_training(model: str) -> None:
+TREES = {"1.4.0": ("3.1.1", "experiment"), "1.5.1": ("3.1.2", "experiment"), "1.6.0": ("3.3.0", "agent")}
+"""Version of metamon -> that of amago, and what has critic_loss_weight and masks missing actions."""
+
+
+def install_tree(metamon: str) -> str:
+    amago, place = TREES[metamon]
+    upstream.install(amago, metamon, masked_in=place)
+    # 3.3.0 with 1.6.0 is refused: it must call itself 3.4.0
+    sys.modules["amago"].__version__ = "3.4.0" if metamon == "1.6.0" else amago
+    return place
+
+
+def parse_with_every_training(model: str, metamon: str) -> None:
     import gin
 
-    upstream.install()
-    for training in TRAININGS:
+    place = install_tree(metamon)
+    for training in TRAININGS if metamon == "1.6.0" else sorted({*TRAININGS} - SINCE_160):
         gin.clear_config()
         upstream.parse_as_metamon_does(model_file(model), training_file(training))
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
+        weight = (given["agent_type"]().given if place == "agent" else given)["critic_loss_weight"]
+        assert weight in (10.0, 12.5, 13.5)
         with torch.device("meta"):
             assert isinstance(build_encoder(words=87), GemmaTstepEncoder)
         attention = given["traj_encoder_type"]().given["attention_type"]
@@ -44,18 +59,32 @@ def parse_with_every_training(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_config_parses_with_every_training_config(model: str) -> None:
-    upstream.run(parse_with_every_training, model)
+@pytest.mark.parametrize("metamon", ["1.4.0", "1.6.0"])
+def test_a_model_config_parses_with_every_training_config(model: str, metamon: str) -> None:
+    """By their paths, each as it is; the weight of the critics' loss arrives where that tree has it."""
+    upstream.run(parse_with_every_training, model, metamon)
 
 
-def parse_for_a_newer_amago(model: str) -> None:
-    upstream.install("3.3.0", "1.5.0", masked_in="agent")
-    upstream.parse_as_metamon_does(model_file(model))
+def build_late_filters(metamon: str) -> list[tuple[list[str], str]]:
+    import gin
+
+    install_tree(metamon)
+    complaints = []
+    for training in ("alakazam_bnorm_beta3.gin", "alakazam3_isfilter.gin"):
+        gin.clear_config()
+        upstream.parse_as_metamon_does(model_file(), training_file(training))
+        given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
+        complaints.append(complaint_of(given["agent_type"]))
+    return complaints
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_model_config_parses_with_amago_3_3_0_too(model: str) -> None:
-    upstream.run(parse_for_a_newer_amago, model)
+def test_filters_that_an_older_metamon_has_not_are_refused_and_a_newer_ones_own_are_taken() -> None:
+    (kinds, said), (other_kinds, other) = upstream.run(build_late_filters, "1.5.1")
+    assert "ConfigError" in kinds
+    assert "ConfigError" in other_kinds
+    assert "metamon 1.5.1 has no BatchNormalizedExpFilter; use metamon 1.6.0, another training config, or" in said
+    assert "metamon 1.5.1 has no ISAdvantageFilter" in other
+    assert upstream.run(build_late_filters, "1.6.0") == [([], "")] * 2
 
 
 def parse_in_turn(*files: str) -> list[tuple[list[str], str]]:

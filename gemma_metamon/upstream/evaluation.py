@@ -30,10 +30,13 @@ OURS: Final = ("--agent", "--checkpoints")
 # of torch's error for weights that do not fit, and of metamon 1.6.0's
 _DO_NOT_FIT: Final = ("loading state_dict", "Checkpoint is missing", "Checkpoint has", "Shape mismatch for")
 PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
-# parameters that upstream's agents do not have, or have in another place since 3.3 (critic_loss_weight); they concern
-# learning alone (gin may put a value on a new line)
+# parameters that not all of upstream's versions have, or not in this place; they concern learning alone (gin may put a
+# value on a new line)
 _NOT_UPSTREAM: Final = re.compile(
-    r"^\S*\.(?:value_estimate|amago_version|critic_loss_weight) = (?:\\\n)?.*\n?", re.MULTILINE
+    r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter)\.\w+ = (?:\\\n)?"
+    r"|\.(?:value_estimate|amago_version|critic_loss_weight|label_type|sigma|init_value) = (?:\\\n)?"
+    r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",
+    re.MULTILINE,
 )
 
 

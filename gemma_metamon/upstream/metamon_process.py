@@ -5,10 +5,13 @@ Importing amago and metamon registers their own classes with gin; ours join them
 
 import argparse
 import functools
+import importlib.util
+import inspect
 import logging
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -31,6 +34,11 @@ _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
+LATE_FILTERS: Final = {
+    "BatchNormalizedExpFilter": "metamon.rl.metamon_to_amago",
+    "ISAdvantageFilter": "metamon.rl.custom_agent",
+}
+"""Filters that metamon has since 1.6.0, and where; importing the module makes gin know them."""
 SLOW_WIDTH: Final = 512
 """Of a trajectory transformer that amago is silent over for long."""
 DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
@@ -80,12 +88,29 @@ def register() -> None:
     )
     gin.external_configurable(build_word_encoder, name="WordTstepEncoder", module="gemma_metamon.nets.word_encoder")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
-    configs.add_search_paths()
+    configs.add_search_paths("agent" if "critic_loss_weight" in gin_parameters(amago.agent.Agent) else "experiment")
+    for name, module in LATE_FILTERS.items():
+        if importlib.util.find_spec(module) is None or not hasattr(importlib.import_module(module), name):
+            gin.external_configurable(_refused(name, metamon.__version__), name=name, module=module)
     critic_warmup.freeze_policies()
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
         register_module_buffer_registration_hook(_own_memory)  # type: ignore[arg-type]  # torch's lacks the result
+
+
+def gin_parameters(configurable: Any) -> Mapping[str, inspect.Parameter]:
+    """Of a class of upstream's that gin knows, whatever gin has made of it."""
+    return inspect.signature(configurable.__init__).parameters
+
+
+def _refused(name: str, version: str) -> Callable[..., Any]:
+    def refuse(**options: Any) -> None:
+        raise ConfigError(
+            f"metamon {version} has no {name}; use metamon 1.6.0, another training config, or `gemma-metamon train`"
+        )
+
+    return refuse
 
 
 def _own_memory(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor | None:
