@@ -21,6 +21,7 @@ SINCE_160 = {
     "alakazam_bnorm_beta3.gin",
     "alakazam_bnorm_beta3_hlgauss.gin",
     "alakazam_bnorm_beta3_hlgauss_vanilla.gin",
+    "finetune.gin",
     "grouped_v2_large_isfilter.gin",
 }
 """Of what only metamon 1.6.0 and amago 3.3 have."""

@@ -26,7 +26,8 @@ NCritics.d_hidden = 16
 
 def agent_with(*, reward_multiplier: float = 10.0, uses_critics: bool = True) -> SimpleNamespace:
     critics = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1100, max_return=1100, use_symlog=False)
-    return SimpleNamespace(critics=critics, uses_critics=uses_critics, reward_multiplier=reward_multiplier)
+    options = {"uses_critics": uses_critics, "reward_multiplier": reward_multiplier}
+    return SimpleNamespace(critics=critics, options_of="MultiTaskAgent", **options)
 
 
 def test_a_win_beyond_the_bins_is_warned_of_with_numbers_and_mend() -> None:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.batch import Batch, padded_timesteps
+from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.training import checkpoints, run_folder
 from gemma_metamon.training.agreement import measure_agreement
@@ -105,7 +106,7 @@ class Trainer:
         self.epoch = 0
         self.updates = 0
         self.draws = 0
-        self._resumed = False
+        self._resumed = self._began_with_weights = False
 
     @property
     def bare_agent(self) -> Any:
@@ -129,7 +130,8 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
-        checkpoints.load_weights(self.bare_agent, folder)
+        checkpoints.load_weights(self.bare_agent, folder, as_start=True)
+        self._began_with_weights = True
 
     def train(
         self,
@@ -146,6 +148,7 @@ class Trainer:
         checkpoints before are whole.
         """
         if not self._resumed:
+            self._warn_of_new_weights()
             self._save()
         for _ in range(self.epoch, self.schedule.epochs):
             with _reader_failures(self.run_dir):
@@ -157,6 +160,14 @@ class Trainer:
             self._save()
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
+
+    def _warn_of_new_weights(self) -> None:
+        if self._began_with_weights or not self.accelerator.is_main_process:
+            return
+        if isinstance(self.bare_agent, MetamonFinetuneAgent):
+            logger.warning("nothing was learnt before that this fine-tuning could keep; --init_from RUN gives a run")
+        elif self.bare_agent.trains_critics_alone:
+            logger.warning("the critics come to judge a policy that has learnt nothing; --init_from RUN gives one")
 
     def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes

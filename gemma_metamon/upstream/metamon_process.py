@@ -34,11 +34,12 @@ _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
-LATE_FILTERS: Final = {
+LATE_PARTS: Final = {
     "BatchNormalizedExpFilter": "metamon.rl.metamon_to_amago",
     "ISAdvantageFilter": "metamon.rl.custom_agent",
+    "MetamonFinetuneAgent": "metamon.rl.custom_agent",
 }
-"""Filters that metamon has since 1.6.0, and where; importing the module makes gin know them."""
+"""Filters and agents that metamon has since 1.6.0, and where; importing the module makes gin know them."""
 SLOW_WIDTH: Final = 512
 """Of a trajectory transformer that amago is silent over for long."""
 DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
@@ -89,7 +90,7 @@ def register() -> None:
     gin.external_configurable(build_word_encoder, name="WordTstepEncoder", module="gemma_metamon.nets.word_encoder")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths("agent" if "critic_loss_weight" in gin_parameters(amago.agent.Agent) else "experiment")
-    for name, module in LATE_FILTERS.items():
+    for name, module in LATE_PARTS.items():
         if importlib.util.find_spec(module) is None or not hasattr(importlib.import_module(module), name):
             gin.external_configurable(_refused(name, metamon.__version__), name=name, module=module)
     critic_warmup.freeze_policies()
