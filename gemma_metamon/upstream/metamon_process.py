@@ -124,8 +124,18 @@ def _own_memory(module: nn.Module, name: str, buffer: Tensor | None) -> Tensor |
     return buffer.clone(memory_format=torch.contiguous_format)
 
 
+def describe_runs_by(args: argparse.Namespace) -> None:
+    """Has the run of this process described (see `describe_run`) where it is no `python -m metamon.rl.train`."""
+    _announced.append(args)
+
+
+_announced: list[argparse.Namespace] = []
+
+
 def read_train_args() -> argparse.Namespace | None:
-    """The arguments of `python -m metamon.rl.train`; None in another program."""
+    """The arguments of `python -m metamon.rl.train`, or those announced; None in another program."""
+    if _announced:
+        return _announced[-1]
     main = sys.modules["__main__"]
     if getattr(getattr(main, "__spec__", None), "name", None) != "metamon.rl.train":
         return None
