@@ -1,10 +1,11 @@
-"""Learning curves of two agents at equal data: the same battles in the same order, compared seed by seed.
+"""Learning curves of agents at equal data: the same battles in the same order, two of them compared seed by seed.
 
     python scripts/learning_curves.py --contenders granularity --out curves
     python scripts/learning_curves.py --contenders objective --battles 200 --out curves    # and games at the end
 
 granularity: whole turns against their entities. text: Gemma's subwords against one learned vector per word, read by the
 same layers. phrasing: "Great Tusk" against "greattusk". objective: imitation against binary_rl, at one learning rate.
+training: six training configs at one learning rate and warm-up, in a table of a row each.
 
 A point is the share of held-out recorded actions that the agent would have chosen, too. Each run is a folder in --out;
 one that is whole is not trained again, one that was interrupted goes on, and sets share the runs that they have in
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.training import checkpoints
 
 OPPONENT = "MaxBasePowerPlayer"
@@ -44,13 +46,27 @@ class Contender:
 
 
 ENTITY = Contender("entity")
+BINARY_RL = Contender("binary_rl", training="binary_rl.gin", overrides=QUICK_RATE)
 SETS = {
     "granularity": {"turn": Contender("turn", model="gemma_tiny_multitaskagent.gin"), "entity": ENTITY},
     "text": {"subwords": ENTITY, "words": Contender("words", model="gemma_tiny_words.gin")},
     "phrasing": {"natural": ENTITY, "raw": Contender("raw", overrides=("GemmaTstepEncoder.phrasing = 'raw'",))},
     "objective": {
         "il": ENTITY,
-        "binary_rl": Contender("binary_rl", training="binary_rl.gin", overrides=QUICK_RATE),
+        "binary_rl": BINARY_RL,
+    },
+    "training": {
+        "il": ENTITY,
+        "binary_rl": BINARY_RL,
+        "exp_rl": Contender("exp_rl", training="exp_rl.gin", overrides=QUICK_RATE),
+        "kakuna": Contender("kakuna", training="kakuna.gin", overrides=QUICK_RATE),
+        "alakazam_bnorm_beta3": Contender("bnorm", training="alakazam_bnorm_beta3.gin", overrides=QUICK_RATE),
+        # 100,000 batches until battles are weighed in full are for longer runs
+        "alakazam3_isfilter": Contender(
+            "isfilter",
+            training="alakazam3_isfilter.gin",
+            overrides=(*QUICK_RATE, "ISAdvantageFilter.seq_floor_warmup_steps = 100"),
+        ),
     },
 }
 
@@ -107,7 +123,7 @@ def main() -> None:
     text = json.dumps(report, default=str)
     (args.out / f"{args.contenders}.json").write_text(text + "\n", encoding="utf-8")
     draw(measured, args, args.out / f"{args.contenders}.png")
-    print(text if args.json else as_table(measured, args))
+    print(text if args.json else (as_table if len(measured) == 2 else as_rows)(measured, args))
 
 
 # ---- runs
@@ -269,6 +285,29 @@ def as_table(measured: dict[str, Measured], args: argparse.Namespace) -> str:
     ratios = Spread.of([b / a for a, b in zip(one.timesteps_per_s, other.timesteps_per_s, strict=True)])
     faster = spread_text(ratios, "{:.2f}".format)
     lines.append(f"| timesteps per second | {speeds[0]} | {speeds[1]} | {faster} times |")
+    return "\n".join(lines)
+
+
+def as_rows(measured: dict[str, Measured], args: argparse.Namespace) -> str:
+    """A row per contender: its agreement at the end, and what it won of the battles of all seeds together."""
+    seeds = ", ".join(map(str, args.seeds))
+    won = f" won of {args.battles * len(args.seeds)} against {OPPONENT} (95 %) | of each seed |" if args.battles else ""
+    lines = [
+        f"Agreement with held-out recorded actions of {args.format} after {args.updates} updates of {args.batch_size} "
+        f"battles, mean (lowest to highest of seeds {seeds})",
+        "",
+        f"| | agreement | mean of the curve |{won}",
+        "|---" * (5 if won else 3) + "|",
+    ]
+    for label, side in measured.items():
+        shown = [[run[-1] for run in side.agreement], [statistics.mean(run) for run in side.agreement]]
+        cells = [label, *(spread_text(Spread.of(values), percent) for values in shown)]
+        if won:
+            battles = args.battles * len(args.seeds)
+            low, high = wilson_interval(round(sum(side.win_rate) * args.battles), battles)
+            cells += [f"{percent(statistics.mean(side.win_rate))} ({percent(low)} to {percent(high)})"]
+            cells += [", ".join(map(percent, side.win_rate))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -23,18 +23,22 @@ from golden_modules import (
     compare_popart,
     compare_traj_encoder,
 )
+from golden_trainings import compare_batch_filters, compare_hlgauss, compare_training
 
 COMPARERS = {
     "acting": compare_acting,
     "actor": compare_actor,
     "agent": compare_agent,
+    "batch_filters": compare_batch_filters,
     "critic": compare_critic,
     "filters": compare_filters,
     "finetune": compare_finetune,
+    "hlgauss": compare_hlgauss,
     "misc": compare_misc,
     "nstep": compare_nstep,
     "optimizer": compare_optimizer,
     "popart": compare_popart,
+    "trainings": compare_training,
     "traj_encoder": compare_traj_encoder,
 }
 EXACT = 0.0
@@ -43,6 +47,11 @@ TOLERANCES = (
     ("traj_encoder/*", 2e-5),
     ("actor/*", 2e-5),
     ("filters/*", 2e-5),
+    ("batch_filters/*", 2e-5),
+    ("hlgauss/*", 2e-5),
+    ("trainings/*/mid/*", 2e-4),
+    ("trainings/*/grads/*", 1e-4),
+    ("trainings/*", 2e-5),
     ("misc/*/outputs/learning_rate*", 1e-9),  # the rates themselves are near 1e-4
     ("misc/*", 2e-5),
     ("nstep/*", 2e-5),

@@ -85,14 +85,19 @@ def test_two_processes_leave_out_the_same_updates_and_log_means_of_both(tmp_path
 
 
 @pytest.mark.slow
-def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("training", ["binary_rl.gin", "alakazam3_isfilter.gin"])
+def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(tmp_path: Path, training: str) -> None:
     dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
+    if "isfilter" in training:
+        for name, value in {"seq_warmup": 0, "seq_buffer_size": 5, "seq_floor_warmup_steps": 9}.items():
+            dropout += ["--gin_override", f"ISAdvantageFilter.{name} = {value}"]
     for name, *flags in (
         ("whole", "--epochs", "2"),
         ("parts", "--epochs", "1"),
         ("parts", "--epochs", "2", "--ckpt", "1"),
     ):
-        done = launch("-m", "gemma_metamon", *train_command(tmp_path / name, *dropout, *flags))
+        command = train_command(tmp_path / name, *dropout, *flags, training=training)
+        done = launch("-m", "gemma_metamon", *command)
         assert done.returncode == 0, done.stderr[-3000:]
     whole, parts = (
         load_file(checkpoints.checkpoint_folder(tmp_path / name / "run", 2) / checkpoints.WEIGHTS)

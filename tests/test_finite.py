@@ -75,6 +75,23 @@ def test_a_bad_update_leaves_no_trace(dataset: BattleDataset, what: str, monkeyp
     assert guard.weights_are_sound()
 
 
+def test_a_bad_update_leaves_a_filters_memory_as_it_was(dataset: BattleDataset) -> None:
+    configs.load(TINY, "alakazam3_isfilter.gin", SMALL)
+    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    agent = experiment.build_agent(dataset.view).train()
+    guard = FiniteGuard(Accelerator(cpu=True), agent, experiment)
+    batch = collate([dataset[0], dataset[1]])
+    for gradient, seen in ((1.0, 2), (float("nan"), 2), (1.0, 4)):
+        guard.begin()
+        guard.add(agent(batch).actor_loss)
+        before = {name: value.clone() for name, value in agent.filter_memory().items()}
+        guard.accept(torch.tensor(gradient), batch)
+        assert int(agent.filter_memory()["seen"]) == seen
+        assert int(before["seen"]) == (4 if gradient != gradient else seen)
+    assert guard.weights_are_sound()  # which looks at a batch, and counts none
+    assert int(agent.filter_memory()["seen"]) == 4
+
+
 def test_the_battles_of_a_bad_update_are_named_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

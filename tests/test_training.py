@@ -27,7 +27,12 @@ def weights(save_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
     return loaded
 
 
-@pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "quick.gin"])
+TRAININGS = ["il.gin", "quick.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "kakuna.gin"]
+TRAININGS += ["alakazam_bnorm_beta3_hlgauss_vanilla.gin", "grouped_v2_large_isfilter.gin"]
+"""One of each kind; the others differ from these in numbers."""
+
+
+@pytest.mark.parametrize("training", TRAININGS)
 def test_every_training_config_changes_what_it_should(tmp_path: Path, training: str) -> None:
     # the first update has learning rate 0, and the targets follow an update later
     assert main(train_command(tmp_path, "--steps_per_epoch", "3", training=training)) == 0
@@ -57,15 +62,61 @@ def test_a_run_writes_its_config_its_metrics_and_whole_checkpoints(
     assert sum("held_out/agreement" in line for line in metrics) == 2
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path) -> None:
+# so that battles have weights of their own from the first update on
+WEIGH_BATTLES = [
+    word
+    for line in ("seq_warmup = 0", "seq_buffer_size = 5", "seq_floor_warmup_steps = 9")
+    for word in ("--gin_override", f"ISAdvantageFilter.{line}")
+]
+
+
+@pytest.mark.parametrize("training", ["binary_rl.gin", "alakazam3_isfilter.gin"])
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, training: str) -> None:
     dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
-    assert main(train_command(tmp_path / "whole", *dropout, "--epochs", "3")) == 0
-    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "1")) == 0
-    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "1")) == 0
+    dropout += WEIGH_BATTLES if "isfilter" in training else []
+    for folder, *flags in (("whole", "3"), ("parts", "1"), ("parts", "3", "--ckpt", "1")):
+        assert main(train_command(tmp_path / folder, *dropout, "--epochs", *flags, training=training)) == 0
     whole, parts = weights(tmp_path / "whole", 3), weights(tmp_path / "parts", 3)
     assert whole.keys() == parts.keys()
     for key, value in whole.items():
         torch.testing.assert_close(parts[key], value, rtol=0, atol=0, msg=key)
+
+
+def test_a_run_logs_what_its_filter_does_and_forgets_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    command = train_command(tmp_path, "--log_interval", "1", *WEIGH_BATTLES, training="alakazam3_isfilter.gin")
+    assert main(command) == 0
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = [line for line in metrics if "loss/total" in line]
+    assert [line["battles_remembered"] for line in logged] == [2, 4]
+    assert [line["battle_weight_floor"] for line in logged] == pytest.approx([0.9, 0.8])
+    for line in logged:
+        assert line["battle_weight_floor"] <= line["battle_weight_min"] <= line["battle_weight_mean"] <= 1
+        assert 0 <= line["battle_percentile_mean"] <= 1
+    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.TRAINING)
+    assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (4, 2)
+    assert memory["filter/recent"].count_nonzero() == 4
+
+    assert main([*command, "--epochs", "2", "--ckpt", "1"]) == 0
+    assert "has no memory" not in caplog.text
+    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 2) / checkpoints.TRAINING)
+    assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (8, 4)
+
+    # it travels without its memory, which upstream's files do not hold, and comes back
+    export, run = ["export", "--to", "amago", "--out", str(tmp_path / "amago")], ["--run_dir", str(tmp_path / "run")]
+    assert main([*export, *run]) == 0
+    (file,) = (tmp_path / "amago").rglob("policy_epoch_2.pt")
+    back = ["--save_dir", str(tmp_path), "--run_name", "back"]
+    assert main(["import", "--from", "amago", str(file), *back]) == 0
+    ours, theirs = (checkpoints.find_checkpoint(tmp_path / name, 2) for name in ("run", "back"))
+    assert checkpoints.read_meta(ours).config == checkpoints.read_meta(theirs).config
+    loaded = checkpoints.read_weights(theirs)
+    assert all(torch.equal(loaded[key], value) for key, value in checkpoints.read_weights(ours).items())
+
+    larger = ["--epochs", "3", "--ckpt", "2", "--gin_override", "ISAdvantageFilter.seq_buffer_size = 7"]
+    assert main([*command, *larger]) == 0
+    assert "has no memory that fits this run's filter, which begins without one" in caplog.text
+    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 3) / checkpoints.TRAINING)
+    assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (4, 2)
 
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:
