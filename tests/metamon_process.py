@@ -20,12 +20,16 @@ from gemma_metamon.upstream.trial import build_trainer
 
 
 def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None) -> dict[str, Any]:
-    """Trains as metamon.rl.train does; returns each update's losses, and the optimizer's steps before and after."""
+    """Trains as metamon.rl.train does.
+
+    Returns each update's losses, the optimizer's steps before and after, and the parts of the agent that changed.
+    """
     experiment, _ = build_trainer(flags, steps_per_epoch)
     experiment.start()
     if ckpt is not None:
         experiment.load_checkpoint(ckpt)
     steps_before = optimizer_steps(experiment)
+    before = {key: value.clone() for key, value in experiment.policy.state_dict().items()}
     losses: list[tuple[float, float]] = []
     train_step = experiment.train_step
 
@@ -37,7 +41,12 @@ def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None) -> di
     experiment.train_step = watched_train_step
     experiment.learn()
     close_envs(experiment)
-    return {"losses": losses, "steps": [steps_before, optimizer_steps(experiment)]}
+    after = experiment.policy.state_dict()
+    return {
+        "losses": losses,
+        "steps": [steps_before, optimizer_steps(experiment)],
+        "changed": sorted({key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}),
+    }
 
 
 def optimizer_steps(experiment: Any) -> int:

@@ -70,7 +70,7 @@ def test_three_stages_hand_their_weights_on_and_the_second_leaves_the_policy_as_
 
 
 def test_critics_alone_learn_and_their_run_resumes_exactly(tmp_path: Path) -> None:
-    command = ["--steps_per_epoch", "20", "--batch_size_per_gpu", "8", "--log_interval", "5"]
+    command = ["--steps_per_epoch", "12", "--batch_size_per_gpu", "8", "--log_interval", "3"]
     command += ["--gin_override", "MetamonAMAGOExperiment.learning_rate = 3e-3"]
 
     def train(where: str, *more: str) -> None:

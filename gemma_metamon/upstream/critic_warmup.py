@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.utils.hooks import RemovableHandle
 
 from gemma_metamon.errors import ConfigError
 
@@ -20,9 +21,9 @@ LAST_PART = "target_actor"
 POLICY = ("tstep_encoder", "traj_encoder", "actor")
 
 
-def freeze_policies() -> None:
-    """From now on, in every agent of amago's whose critics are to learn alone, the policy stays as it is."""
-    register_module_module_registration_hook(_after_last_part)
+def freeze_policies() -> RemovableHandle:
+    """In every agent of amago's whose critics are to learn alone, the policy stays as it is; until it is removed."""
+    return register_module_module_registration_hook(_after_last_part)
 
 
 def _after_last_part(agent: Any, name: str, _part: nn.Module | None) -> None:
