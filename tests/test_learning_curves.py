@@ -153,3 +153,17 @@ def test_wrong_numbers_are_refused(
         run(tmp_path / "out", "text", *wrong)
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_many_contenders_have_a_row_each_with_the_interval_of_all_their_battles(script: Any) -> None:
+    args = Namespace(format="gen1ou", updates=20, every=10, batch_size=8, seeds=[0, 1], battles=50)
+    sides = [script.Measured(agreement=[[0.2, 0.4], [0.4, 0.6]], timesteps_per_s=[], win_rate=[0.2, 0.4])] * 3
+    *_, row = script.as_rows(dict(zip("abc", sides, strict=True)), args).splitlines()
+    assert row == ("| c | 50.0% (40.0% to 60.0%) | 40.0% (30.0% to 50.0%) | 30.0% (21.9% to 39.6%) | 20.0%, 40.0% |")
+    quiet = script.as_rows(dict(zip("abc", sides, strict=True)), Namespace(**{**vars(args), "battles": 0}))
+    assert quiet.splitlines()[-1] == "| c | 50.0% (40.0% to 60.0%) | 40.0% (30.0% to 50.0%) |"
+
+
+def test_each_training_contender_is_a_packaged_config(script: Any) -> None:
+    for contender in script.SETS["training"].values():
+        configs.load(contender.model, contender.training, contender.overrides)

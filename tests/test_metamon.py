@@ -203,6 +203,18 @@ def test_three_epochs_have_finite_losses_and_save_every_second(trained: dict[str
     assert {path.name for path in saved.iterdir()} == {"policy_epoch_0.pt", "policy_epoch_2.pt"}
 
 
+@pytest.mark.parametrize("training", ["kakuna.gin", "alakazam3_isfilter.gin"])
+def test_a_packaged_training_config_is_taken_by_its_path(training: str, env: dict[str, str], tmp_path: Path) -> None:
+    if "isfilter" in training and TREE.metamon < "1.6":
+        pytest.skip("metamon has this filter since 1.6.0")
+    (tmp_path / "save").mkdir()
+    flags = train_flags(tmp_path / "save", tiny_path())
+    flags[flags.index("--train_gin_config") + 1] = str(configs.find_config(training, "training").resolve())
+    seen = run_program("train", tmp_path, env, flags=flags, steps_per_epoch=2)
+    assert len(seen["losses"]) == 2
+    assert all(math.isfinite(loss) for losses in seen["losses"] for loss in losses)
+
+
 def test_a_run_resumes_with_its_optimizer(trained: dict[str, Any], env: dict[str, str], tmp_path: Path) -> None:
     save_dir = shutil.copytree(trained["save_dir"], tmp_path / "saved")
     flags = train_flags(save_dir, tiny_path(), epochs=5)
