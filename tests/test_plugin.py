@@ -51,7 +51,9 @@ def parse_packaged_configs(metamon: str) -> None:
         gin.clear_config()
         upstream.parse_as_metamon_does(model_file(model), training_file(training))
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
-        agent = given["agent_type"]().given
+        # upstream's agent of finetune.gin calls this one, which a stand-in does not
+        parent = sys.modules["amago.agent"].MultiTaskAgent if training == "finetune.gin" else None
+        agent = (parent or given["agent_type"])().given
         assert (agent if place == "agent" else given)["critic_loss_weight"] in (10.0, 12.5, 13.5)
         assert agent["actor_type"].__name__ == "MetamonMaskedActor"
         attention = given["traj_encoder_type"]().given["attention_type"]
@@ -67,12 +69,12 @@ def test_every_packaged_config_parses_in_every_tree(metamon: str) -> None:
     upstream.run(parse_packaged_configs, metamon)
 
 
-def build_late_filters(metamon: str) -> list[tuple[list[str], str]]:
+def build_late_parts(metamon: str) -> list[tuple[list[str], str]]:
     import gin
 
     install_tree(metamon)
     complaints = []
-    for training in ("alakazam_bnorm_beta3.gin", "alakazam3_isfilter.gin"):
+    for training in ("alakazam_bnorm_beta3.gin", "alakazam3_isfilter.gin", "finetune.gin"):
         gin.clear_config()
         upstream.parse_as_metamon_does(model_file(), training_file(training))
         given = sys.modules[upstream.METAMON_TO_AMAGO].MetamonAMAGOExperiment().given
@@ -80,13 +82,13 @@ def build_late_filters(metamon: str) -> list[tuple[list[str], str]]:
     return complaints
 
 
-def test_filters_that_an_older_metamon_has_not_are_refused_and_a_newer_ones_own_are_taken() -> None:
-    (kinds, said), (other_kinds, other) = upstream.run(build_late_filters, "1.5.1")
-    assert "ConfigError" in kinds
-    assert "ConfigError" in other_kinds
+def test_parts_that_an_older_metamon_has_not_are_refused_and_a_newer_ones_own_are_taken() -> None:
+    (kinds, said), (other_kinds, other), (agent_kinds, agent) = upstream.run(build_late_parts, "1.5.1")
+    assert all("ConfigError" in found for found in (kinds, other_kinds, agent_kinds))
     assert "metamon 1.5.1 has no BatchNormalizedExpFilter; use metamon 1.6.0, another training config, or" in said
     assert "metamon 1.5.1 has no ISAdvantageFilter" in other
-    assert upstream.run(build_late_filters, "1.6.0") == [([], "")] * 2
+    assert "metamon 1.5.1 has no MetamonFinetuneAgent" in agent
+    assert upstream.run(build_late_parts, "1.6.0") == [([], "")] * 3
 
 
 def parse_in_turn(*files: str) -> list[tuple[list[str], str]]:
