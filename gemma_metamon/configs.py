@@ -186,6 +186,22 @@ def bindings_of(name: str) -> dict[str, Any]:
     return {parameter: _followed(value) for parameter, value in bindings.items()}
 
 
+def inherited_bindings(made: Any) -> dict[str, Any]:
+    """What gin has bound for the configurable classes that this one extends, with references made.
+
+    Upstream's classes call their parents, to whom gin gives what is bound; to ours it is given by whoever makes them.
+    """
+    import gin
+
+    if not inspect.isclass(made):
+        return {}
+    found: dict[str, Any] = {}
+    for name, (selector, target) in _registered.items():
+        if name != made.__name__ and inspect.isclass(target) and issubclass(made, target):
+            found |= gin.get_bindings(selector)
+    return found
+
+
 def _followed(value: Any) -> Any:
     """What a macro stands for; loading has seen to it that this ends."""
     import gin
@@ -213,6 +229,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
         batch_filters,
         critics,
         filters,
+        finetune_agent,
         lm_actor,
         popart,
         traj_encoder,
@@ -225,6 +242,7 @@ def _embedded_configurables() -> list[tuple[str, str, Callable[..., Any]]]:
     return [
         ("MultiTaskAgent", agent, agents.MultiTaskAgent),
         ("Agent", agent, agents.Agent),
+        ("MetamonFinetuneAgent", "metamon.rl.custom_agent", finetune_agent.MetamonFinetuneAgent),
         ("Multigammas", agent, agent_interface.Multigammas),
         ("binary_filter", agent, filters.binary_filter),
         ("exp_filter", agent, filters.exp_filter),

@@ -158,6 +158,7 @@ FILTERS = {
 def build_agent(config: Mapping[str, Any], **options: Any) -> Any:
     """The goldens' small agent; `config` is that of its params file."""
     agent_type, critic_type = AGENTS[config["kind"]]
+    agent_type = options.pop("agent_type", agent_type)
     actions = config["actions"]
     return agent_type(
         obs_space={"numbers": SimpleNamespace(shape=(config["numbers"],))},

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from amago_goldens import Golden
 from golden_agents import compare_acting, compare_agent, compare_optimizer, compare_state_dict_keys
+from golden_finetune import compare_finetune
 from golden_modules import (
     compare_actor,
     compare_critic,
@@ -31,6 +32,7 @@ COMPARERS = {
     "batch_filters": compare_batch_filters,
     "critic": compare_critic,
     "filters": compare_filters,
+    "finetune": compare_finetune,
     "hlgauss": compare_hlgauss,
     "misc": compare_misc,
     "nstep": compare_nstep,
@@ -70,6 +72,9 @@ TOLERANCES = (
     ("agent/*/grad*", 2e-4),
     ("agent/*/after/popart*", 6e-5),
     ("agent/*/after/*", 2e-5),
+    ("finetune/*/advantage", 2e-4),
+    ("finetune/*/filter", 2e-4),
+    ("finetune/*", 2e-5),
     ("optimizer/*/steps/lr*", 1e-9),
     ("optimizer/*/steps/grad*", 2e-4),
     ("optimizer/*/steps/*", 1e-4),

@@ -21,9 +21,10 @@ from gemma_metamon.upstream.trial import build_trainer
 
 
 def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None, *, describe: bool = False) -> dict[str, Any]:
-    """Trains as metamon.rl.train does; returns each update's losses, and the optimizer's steps before and after.
+    """Trains as metamon.rl.train does.
 
     The plugin describes only runs of `python -m metamon.rl.train`; this one is described where it is asked for.
+    Returns each update's losses, the optimizer's steps before and after, and the parts of the agent that changed.
     """
     experiment, args = build_trainer(flags, steps_per_epoch)
     experiment.start()
@@ -32,6 +33,7 @@ def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None, *, de
     if ckpt is not None:
         experiment.load_checkpoint(ckpt)
     steps_before = optimizer_steps(experiment)
+    before = {key: value.clone() for key, value in experiment.policy.state_dict().items()}
     losses: list[tuple[float, float]] = []
     train_step = experiment.train_step
 
@@ -43,7 +45,12 @@ def train(flags: list[str], steps_per_epoch: int, ckpt: int | None = None, *, de
     experiment.train_step = watched_train_step
     experiment.learn()
     close_envs(experiment)
-    return {"losses": losses, "steps": [steps_before, optimizer_steps(experiment)]}
+    after = experiment.policy.state_dict()
+    return {
+        "losses": losses,
+        "steps": [steps_before, optimizer_steps(experiment)],
+        "changed": sorted({key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}),
+    }
 
 
 def optimizer_steps(experiment: Any) -> int:

@@ -21,6 +21,7 @@ SINCE_160 = {
     "alakazam_bnorm_beta3.gin",
     "alakazam_bnorm_beta3_hlgauss.gin",
     "alakazam_bnorm_beta3_hlgauss_vanilla.gin",
+    "finetune.gin",
     "grouped_v2_large_isfilter.gin",
 }
 """Of what only metamon 1.6.0 and amago 3.3 have."""
@@ -42,6 +43,7 @@ def test_the_promised_configs_are_packaged() -> None:
         "gemma_tiny_multitaskagent.gin",
     }
     assert set(TRAININGS) >= {"il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin", "quick.gin"}
+    assert "binary_rl_critic_warmup.gin" in TRAININGS
     assert set(TRAININGS) >= {"kakuna.gin", "alakazam3.gin", "grouped_v2_large_isfilter.gin", *SINCE_160}
 
 

@@ -26,7 +26,8 @@ NCritics.d_hidden = 16
 
 def agent_with(*, reward_multiplier: float = 10.0, uses_critics: bool = True) -> SimpleNamespace:
     critics = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1100, max_return=1100, use_symlog=False)
-    return SimpleNamespace(critics=critics, uses_critics=uses_critics, reward_multiplier=reward_multiplier)
+    options = {"uses_critics": uses_critics, "reward_multiplier": reward_multiplier}
+    return SimpleNamespace(critics=critics, options_of="MultiTaskAgent", **options)
 
 
 def test_a_win_beyond_the_bins_is_warned_of_with_numbers_and_mend() -> None:
@@ -54,7 +55,9 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert caplog.text.count("beyond the critics' bins") == 1
 
 
-@pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "exp_rl.gin", "binary_maxq_rl.gin"])
+@pytest.mark.parametrize(
+    "training", ["il.gin", "binary_rl.gin", "binary_rl_critic_warmup.gin", "exp_rl.gin", "binary_maxq_rl.gin"]
+)
 @pytest.mark.parametrize("agent", ["Agent", "MultiTaskAgent"])
 def test_every_training_config_trains_either_agent(agent: str, training: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.gin"

@@ -13,6 +13,7 @@ from gemma_metamon.nets.agents import MultiTaskAgent
 from gemma_metamon.nets.batch import PAD_VALUE, Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.draws import Draws
 
+POLICY = ("tstep_encoder", "traj_encoder", "actor")
 HOME = "amago-3.1.1/agent/multitask_seed0"
 
 
@@ -219,7 +220,6 @@ def test_imitation_learns_a_fixed_rule() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"offline_coeff": 0.0}, "both 0"),
         ({"online_coeff": -1.0}, r"MultiTaskAgent\.online_coeff = -1\.0; it must be"),
         ({"gamma": 1.5}, r"gamma = 1\.5; it must be a number of at least 0 and at most 1"),
         ({"n_step": 0}, "n_step = 0; it must be"),
@@ -230,6 +230,26 @@ def test_imitation_learns_a_fixed_rule() -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         new_agent(**options)
+
+
+@pytest.mark.parametrize("kind", ["multitask_seed0", "agent_seed0"])
+def test_critics_alone_leave_the_policy_and_its_states_as_they_are(kind: str) -> None:
+    setting, batch = "binary_rl", golden_batch(folder=kind)
+    agent, ordinary = (load_agent(setting, folder=kind, **options) for options in ({"offline_coeff": 0.0}, {}))
+    policy = {key: value.clone() for key, value in agent.state_dict().items() if key.split(".")[0] in POLICY}
+    ordinary.traj_encoder.eval()  # whose sigmas move in training mode
+    losses, expected = (one(batch, recorded_draws(setting, folder=kind)) for one in (agent, ordinary))
+    assert losses.critic_loss == expected.critic_loss
+    assert losses.actor_loss == 0
+    (losses.actor_loss + 10 * losses.critic_loss).backward()
+    received = {name.split(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None}
+    assert received == {"critics"}
+    assert {id(p) for p in agent.trainable_parameters()} == {id(p) for p in agent.critics.parameters()}
+    agent.update_targets()
+    after = agent.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in policy.items())
+    assert agent.training
+    assert not agent.traj_encoder.training
 
 
 def test_an_observation_that_is_not_there_is_named() -> None:

@@ -34,10 +34,16 @@ COMMANDS = (
     "import",
     "import-replays",
     "metamon-evaluate",
+    "metamon-finetune",
     "upstream",
 )
 # where the command's name cannot name a module
-_MODULES = {"import": "import_checkpoint", "import-replays": "import_replays", "metamon-evaluate": "metamon_evaluate"}
+_MODULES = {
+    "import": "import_checkpoint",
+    "import-replays": "import_replays",
+    "metamon-evaluate": "metamon_evaluate",
+    "metamon-finetune": "metamon_finetune",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,36 +6,34 @@ No optimizer here: `forward` gives losses, `update_targets` moves the slow copie
 import copy
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, ActorHead, avoidable_actions
-from gemma_metamon.nets.agent_interface import AgentLosses, HasN, HasShape, Multigammas, check_options
+from gemma_metamon.nets.agent_interface import (
+    AgentLosses,
+    CriticView,
+    HasN,
+    HasShape,
+    Multigammas,
+    check_critic_type,
+    check_options,
+    policy_stats,
+    try_filter,
+)
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.batch_filters import AboutBatch, BatchFilter, Weighed
 from gemma_metamon.nets.checks import quote
+from gemma_metamon.nets.copies import plain_state
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.kv_cache import KVCache
 from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.popart import PopArtLayer
 from gemma_metamon.nets.returns import nstep_return
-
-
-class CriticView(NamedTuple):
-    """What the critics say of the recorded actions.
-
-    Attributes:
-        loss: (B, L, C, G, 1).
-        value: (B, L, G, 1), or (B, T, G, 1) where the last state is judged with the last action again; the critics'
-            mean in their own scale, without gradient.
-    """
-
-    loss: Tensor
-    value: Tensor
 
 
 class ActorCriticAgent(nn.Module):
@@ -65,7 +63,8 @@ class ActorCriticAgent(nn.Module):
         num_critics_td: how many of the C, drawn at random with replacement, make a TD target: their mean, or with the
             online term their minimum.
         online_coeff: weight of the term that raises the critics' value of the policy's own actions.
-        offline_coeff: weight of filtered behaviour cloning.
+        offline_coeff: weight of filtered behaviour cloning. With both weights 0 the critics learn alone, on the states
+            of a policy that is frozen: see `trains_critics_alone`.
         gamma: the discount that acts.
         reward_multiplier: scale of rewards, in the losses only.
         tau: share of the online networks that the targets take over per update.
@@ -93,6 +92,8 @@ class ActorCriticAgent(nn.Module):
     gammas: Tensor
     critics_class: type[NCritics] | type[NCriticsTwoHot]
     """What critic_type must make."""
+    options_of: ClassVar[str]
+    """Under which name gin binds the options."""
 
     def __init__(
         self,
@@ -126,9 +127,9 @@ class ActorCriticAgent(nn.Module):
         multigammas_type: Callable[[], Multigammas],
     ) -> None:
         super().__init__()
-        check_options(type(self).__name__, locals())
-        self._check_critic_type(critic_type)
-        self._try_filter(fbc_filter_func)
+        check_options(self.options_of, locals())
+        check_critic_type(self.options_of, critic_type, self.critics_class)
+        try_filter(self.options_of, fbc_filter_func)
         self.max_seq_len = max_seq_len
         self.num_critics = num_critics
         self.num_critics_td = num_critics_td
@@ -176,15 +177,40 @@ class ActorCriticAgent(nn.Module):
         """Whether anything that the actor learns from needs a critic."""
         return not self.fake_filter or self.online_coeff > 0
 
+    @property
+    def trains_critics_alone(self) -> bool:
+        """Whether the actor learns from nothing, so that the critics come to judge one policy that stays as it is.
+
+        The states that they read stay, too: encoders and actor get no gradient, are not the optimizer's, and are in
+        eval mode, without dropout and with the sigmas of their layers at rest. The slow actor moves on to the actor.
+        """
+        return self.online_coeff == 0 and self.offline_coeff == 0
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
-        parts = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
+        # checkpoints number the optimizer's moments in this order
+        every = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
+        parts = (self.critics,) if self.trains_critics_alone else every
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> "ActorCriticAgent":
+        super().train(mode)
+        if self.trains_critics_alone:
+            for part in self._policy_parts():
+                part.eval()
+        return self
 
     def filter_memory(self) -> dict[str, Tensor]:
         """What the filter remembers of earlier batches, by name; nothing for most filters, and in no state_dict."""
         filter_ = self.fbc_filter_func
         return dict(filter_.named_buffers()) if isinstance(filter_, BatchFilter) else {}
+
+    def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state that this agent begins with where it begins with what another run has saved."""
+        return plain_state(saved)
+
+    def keep_what_acts(self) -> None:
+        """Give up what is there for learning alone: `tstep_encoder`, `traj_encoder`, `actor` are now those that act."""
 
     @torch.no_grad()
     def update_targets(self) -> None:
@@ -205,11 +231,14 @@ class ActorCriticAgent(nn.Module):
             batch: see Batch; L + 1 may be anything, usually max_seq_len + 1.
             draws: the random draws; torch's own by default.
         """
-        draws = Draws() if draws is None else draws
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+        return self._losses(batch, self._about(batch), Draws() if draws is None else draws)
+
+    def _losses(self, batch: Batch, about: AboutBatch, draws: Draws) -> AgentLosses:
         actor_obs = self._actor_obs(batch.obs)
-        policy = self._policy(self.actor, state, actor_obs)  # (B, T, G, A)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trains_critics_alone):
+            tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+            state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+            policy = self._policy(self.actor, state, actor_obs)  # (B, T, G, A)
         # a padded action becomes all ones; what is computed there counts nowhere
         actions = batch.actions.clamp(0.0, 1.0)  # (B, L, A)
         counted = countable_actions(batch)[..., None, None]  # (B, L, 1, 1)
@@ -227,7 +256,7 @@ class ActorCriticAgent(nn.Module):
             weights = torch.ones_like(actor_loss)
             if critic is not None and not self.fake_filter:
                 advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1) or (B, T, G, 1)
-                weights, filter_stats = self._weigh(advantage, batch)
+                weights, filter_stats = self._weigh(advantage, about)
                 # a last state is there for a filter that looks at all: nothing was chosen in it
                 weights, advantage = weights[:, : actions.shape[1]], advantage[:, : actions.shape[1]]
                 stats |= filter_stats
@@ -242,15 +271,16 @@ class ActorCriticAgent(nn.Module):
 
         actor_loss = masked_mean(actor_loss, counted)
         critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
-        stats |= _policy_stats(policy, actions, counted)
+        stats |= policy_stats(policy, actions, counted)
         return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
 
     @torch.no_grad()
     def action_probs(self, batch: Batch) -> Tensor:
         """The policy (B, T, A) of the discount that acts, over whole trajectories; illegal actions are masked."""
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
-        policy: ActionDistribution = self.actor(state, self._actor_obs(batch.obs))
+        tstep_encoder, traj_encoder, actor = self._acting_parts()
+        tsteps = tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+        state = traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+        policy: ActionDistribution = actor(state, self._actor_obs(batch.obs))
         return policy.probs[:, :, -1]
 
     @torch.no_grad()
@@ -283,39 +313,28 @@ class ActorCriticAgent(nn.Module):
         """
         if temperature <= 0:
             raise ConfigError(f"temperature ({temperature}) must be positive; for the best action use sample=False")
-        tsteps = self.tstep_encoder(obs, rl2s)  # (n, 1, tstep_dim)
-        state = cast("Any", self.traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)  # (n, state_dim)
-        policy: ActionDistribution = self.actor(state[:, None], self._actor_obs(obs))
+        tstep_encoder, traj_encoder, actor = self._acting_parts()
+        tsteps = tstep_encoder(obs, rl2s)  # (n, 1, tstep_dim)
+        state = cast("Any", traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)  # (n, state_dim)
+        policy: ActionDistribution = actor(state[:, None], self._actor_obs(obs))
         logits = policy.logits[:, 0, -1] / temperature  # (n, A)
-        illegal_actions = obs.get("illegal_actions")
-        if illegal_actions is not None:
-            logits = logits.masked_fill(avoidable_actions(illegal_actions[:, 0]), -torch.inf)
+        if "illegal_actions" in obs:
+            logits = logits.masked_fill(avoidable_actions(obs["illegal_actions"][:, 0]), -torch.inf)
         probs = logits.softmax(-1)
         if sample:
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
 
-    def _check_critic_type(self, critic_type: Callable[..., NCritics | NCriticsTwoHot]) -> None:
-        made = getattr(critic_type, "func", critic_type)  # of a functools.partial
-        if inspect.isclass(made) and not issubclass(made, self.critics_class):
-            raise ConfigError(
-                f"critic_type is {made.__name__}, but {type(self).__name__} learns with {self.critics_class.__name__}; "
-                f"set {type(self).__name__}.critic_type = @actor_critic.{self.critics_class.__name__}"
-            )
-
-    def _try_filter(self, fbc_filter_func: Callable[..., Tensor] | BatchFilter) -> None:
-        """So that its values are checked now, and not in the first update."""
-        if isinstance(fbc_filter_func, BatchFilter):  # has checked them when it was made
-            return
-        weights: object = fbc_filter_func(torch.zeros(1, 1))
-        if not isinstance(weights, Tensor):
-            raise ConfigError(
-                f"{type(self).__name__}.fbc_filter_func makes {type(weights).__name__} of advantages, not weights; "
-                "set it to @binary_filter, @exp_filter or @leaky_relu_filter, or to a filter that is made, with ()"
-            )
-
     def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
         return critic_type(**head)
+
+    def _policy_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """What learns to make a decision of an observation: timesteps, trajectory, actor."""
+        return self.tstep_encoder, self.traj_encoder, self.actor
+
+    def _acting_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """What makes the decisions of `act` and `action_probs`."""
+        return self._policy_parts()
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
         policy: ActionDistribution = actor(state, actor_obs)
@@ -342,9 +361,9 @@ class ActorCriticAgent(nn.Module):
         """Values (..., G, 1) in the critics' own scale as returns."""
         return value
 
-    def _weigh(self, advantage: Tensor, batch: Batch) -> Weighed:
+    def _weigh(self, advantage: Tensor, about: AboutBatch) -> Weighed:
         if isinstance(self.fbc_filter_func, BatchFilter):
-            weighed: Weighed = self.fbc_filter_func(advantage, self._about(batch))
+            weighed: Weighed = self.fbc_filter_func(advantage, about)
             return weighed
         return Weighed(self.fbc_filter_func(advantage, **self._filter_options).float(), {})
 
@@ -360,7 +379,7 @@ class ActorCriticAgent(nn.Module):
         missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
         if missing:
             raise ConfigError(
-                f"{type(self).__name__}.pass_obs_keys_to_actor names {quote(', '.join(missing))}, but the observations "
+                f"{self.options_of}.pass_obs_keys_to_actor names {quote(', '.join(missing))}, but the observations "
                 f"are {', '.join(there)}"
             )
 
@@ -392,14 +411,3 @@ class ActorCriticAgent(nn.Module):
     def _recorded_actions(self, actions: Tensor) -> Tensor:
         """As the critics are shown them."""
         return actions if self.amago_version == "3.1" else self.actor.policy_dist.clip(actions)
-
-
-@torch.no_grad()
-def _policy_stats(policy: ActionDistribution, actions: Tensor, counted: Tensor) -> dict[str, Tensor]:
-    """Of the discount that acts."""
-    agrees = policy.probs[:, :-1, -1].argmax(-1) == actions.argmax(-1)  # (B, L)
-    return {
-        "policy_entropy": masked_mean(policy.entropy()[:, :-1, -1], counted[..., 0, 0]),
-        "action_accuracy": masked_mean(agrees.float(), counted[..., 0, 0]),
-        "counted_share": counted.float().mean(),
-    }

@@ -1,13 +1,18 @@
-"""What an agent is built from, what it gives back, and which options cannot work."""
+"""What an agent is built from, what it gives back and says of itself, and which options cannot work."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, get_args
 
+import torch
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.actors import ActionDistribution
+from gemma_metamon.nets.batch_filters import BatchFilter
 from gemma_metamon.nets.checks import FLAG, PART, SHARE, TEXT, check, each, number, one_of, whole
 from gemma_metamon.nets.critics import AmagoVersion
+from gemma_metamon.nets.layers import masked_mean
 
 
 class HasShape(Protocol):
@@ -44,7 +49,8 @@ class AgentLosses(NamedTuple):
     """What one batch gives to learn from; the total is actor_loss + critic_loss_weight * critic_loss.
 
     Attributes:
-        actor_loss: scalar, the mean over the actions that count and over discounts.
+        actor_loss: scalar, the mean over the actions that count and over discounts; 0 without a gradient where the
+            critics learn alone.
         critic_loss: scalar, the same, over critics too; 0 without a gradient where no critic is needed.
         stats: detached scalars to log.
     """
@@ -52,6 +58,19 @@ class AgentLosses(NamedTuple):
     actor_loss: Tensor
     critic_loss: Tensor
     stats: dict[str, Tensor]
+
+
+class CriticView(NamedTuple):
+    """What the critics say of the recorded actions.
+
+    Attributes:
+        loss: (B, L, C, G, 1).
+        value: (B, L, G, 1), or (B, T, G, 1) where the last state is judged with the last action again; the critics'
+            mean in their own scale, without gradient.
+    """
+
+    loss: Tensor
+    value: Tensor
 
 
 def check_options(owner: str, given: Mapping[str, Any]) -> None:
@@ -66,10 +85,6 @@ def check_options(owner: str, given: Mapping[str, Any]) -> None:
     """
     check(owner, given, _RULES)
     _require(
-        given["online_coeff"] > 0 or given["offline_coeff"] > 0,
-        "online_coeff and offline_coeff are both 0: the actor would learn from nothing",
-    )
-    _require(
         not given["fake_filter"] or given["offline_coeff"] > 0,
         "fake_filter is True, which imitates every action, but offline_coeff, the weight of imitation, is 0; "
         "set one of them otherwise",
@@ -82,6 +97,39 @@ def check_options(owner: str, given: Mapping[str, Any]) -> None:
         given["amago_version"] != "3.1" or given["n_step"] == 1,
         f'n_step ({given["n_step"]}) must be 1 with amago_version "3.1", which has no longer targets',
     )
+
+
+def check_critic_type(owner: str, critic_type: Callable[..., Any], wanted: type) -> None:
+    """Raises ConfigError for critics that this agent does not learn with."""
+    made = getattr(critic_type, "func", critic_type)  # of a functools.partial
+    if inspect.isclass(made) and not issubclass(made, wanted):
+        raise ConfigError(
+            f"critic_type is {made.__name__}, but {owner} learns with {wanted.__name__}; "
+            f"set {owner}.critic_type = @actor_critic.{wanted.__name__}"
+        )
+
+
+def try_filter(owner: str, fbc_filter_func: Callable[..., Tensor] | BatchFilter) -> None:
+    """So that its values are checked now, and not in the first update. Raises ConfigError for what is no filter."""
+    if isinstance(fbc_filter_func, BatchFilter):  # has checked them when it was made
+        return
+    weights: object = fbc_filter_func(torch.zeros(1, 1))
+    if not isinstance(weights, Tensor):
+        raise ConfigError(
+            f"{owner}.fbc_filter_func makes {type(weights).__name__} of advantages, not weights; "
+            "set it to @binary_filter, @exp_filter or @leaky_relu_filter, or to a filter that is made, with ()"
+        )
+
+
+@torch.no_grad()
+def policy_stats(policy: ActionDistribution, actions: Tensor, counted: Tensor) -> dict[str, Tensor]:
+    """Of the discount that acts. policy (B, T, G, A), actions (B, L, A), counted (B, L, 1, 1) bool -> scalars."""
+    agrees = policy.probs[:, :-1, -1].argmax(-1) == actions.argmax(-1)  # (B, L)
+    return {
+        "policy_entropy": masked_mean(policy.entropy()[:, :-1, -1], counted[..., 0, 0]),
+        "action_accuracy": masked_mean(agrees.float(), counted[..., 0, 0]),
+        "counted_share": counted.float().mean(),
+    }
 
 
 _RULES = {

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.nets.actors import ActionDistribution, Actor, ActorHead
-from gemma_metamon.nets.agent_base import ActorCriticAgent, CriticView
-from gemma_metamon.nets.agent_interface import HasN, HasShape, Multigammas
+from gemma_metamon.nets.agent_base import ActorCriticAgent
+from gemma_metamon.nets.agent_interface import CriticView, HasN, HasShape, Multigammas
 from gemma_metamon.nets.batch_filters import BatchFilter
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
@@ -38,6 +38,7 @@ class MultiTaskAgent(ActorCriticAgent):
     """
 
     critics_class = NCriticsTwoHot
+    options_of = "MultiTaskAgent"
     critics: NCriticsTwoHot
     target_critics: NCriticsTwoHot
     maximized_critics: NCriticsTwoHot
@@ -144,6 +145,7 @@ class Agent(ActorCriticAgent):
     """
 
     critics_class = NCritics
+    options_of = "Agent"
     critics: NCritics
 
     def __init__(

@@ -56,15 +56,19 @@ class SigmaReparam(nn.Linear):
     def _move_and_scale(self) -> Tensor:
         """The weight's factor gamma / sigma, (1,), after a step of power iteration in training."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            u, v, weight = self.u, self.v, self.weight.to(self.u.dtype)
-            if self.training:
-                with torch.no_grad():
-                    u = F.normalize(weight @ v, dim=0)
-                    v = F.normalize(weight.T @ u, dim=0)
-                    self.u.copy_(u)
-                    self.v.copy_(v)
-            scale: Tensor = self.gamma / (u @ weight @ v)
+            u, v = self.iterate() if self.training else (self.u, self.v)
+            scale: Tensor = self.gamma / (u @ self.weight.to(u.dtype) @ v)
             return scale
+
+    @torch.no_grad()
+    def iterate(self) -> tuple[Tensor, Tensor]:
+        """One step of power iteration: u and v come nearer to the weight's first singular vectors."""
+        weight = self.weight.to(self.u.dtype)
+        u = F.normalize(weight @ self.v, dim=0)
+        v = F.normalize(weight.T @ u, dim=0)
+        self.u.copy_(u)
+        self.v.copy_(v)
+        return u, v
 
     def _settled_scale(self) -> Tensor:
         """The same when acting, where it stays: a step then goes through the weights once, not twice."""

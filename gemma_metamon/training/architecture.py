@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gemma_metamon import configs
+from gemma_metamon.nets.copies import COPIES
 from gemma_metamon.nets.critics import NCriticsTwoHot
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.experiment import Experiment
@@ -27,13 +28,14 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
     """Widths, layers and parameter counts of the agent that the loaded gin configuration builds for `view`.
 
     The agent is made on torch's meta device: no memory, no download. A frozen or target parameter counts in `total`
-    and not in `trainable`.
+    and not in `trainable`; what copies share is in the `total` of each of them, and once in that of the whole.
     """
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
     with torch.device("meta"):
         agent: Any = experiment.build_agent(view)
     trained = {id(parameter) for parameter in agent.trainable_parameters()}
-    parameters = {part: count_parameters(getattr(agent, part), trained) for part in PARTS}
+    parts = [part for part in (*PARTS, *COPIES) if hasattr(agent, part)]
+    parameters = {part: count_parameters(getattr(agent, part), trained) for part in parts}
     parameters["whole"] = count_parameters(agent, trained)
     encoder = agent.tstep_encoder
     return {

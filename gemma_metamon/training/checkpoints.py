@@ -201,7 +201,9 @@ def read_meta(folder: Path) -> CheckpointMeta:
 
 
 def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, CheckpointMeta]:
-    """The agent of a checkpoint, built from the configuration in it and in eval mode. Loads that into gin.
+    """The agent of a checkpoint as it acts, built from the configuration in it and in eval mode. Loads that into gin.
+
+    Copies that are there for learning alone are given up.
 
     Args:
         folder: of `find_checkpoint`.
@@ -217,8 +219,9 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
     configs.load_text(meta.config)
     view = meta.view()
     meta.identity.require(identify(view), str(folder))
-    agent: nn.Module = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    agent: Any = configs.configurable(configs.EXPERIMENT)().build_agent(view)
     load_weights(agent, folder)
+    agent.keep_what_acts()
     return agent.to(chosen).eval(), meta
 
 
@@ -235,9 +238,14 @@ def usable_device(name: str | None) -> torch.device:
     return device
 
 
-def load_weights(agent: nn.Module, folder: Path) -> None:
-    """Raises CheckpointMismatchError naming the entries that do not fit, DataError where the file is damaged."""
+def load_weights(agent: Any, folder: Path, *, as_start: bool = False) -> None:
+    """Into an agent as the checkpoint's own, or into one that is to begin with them (see its `starting_state`).
+
+    Raises CheckpointMismatchError naming the entries that do not fit, DataError where the file is damaged.
+    """
     saved, wanted = read_weights(folder), agent.state_dict()
+    if as_start:
+        saved = agent.starting_state(saved)
     mend = "load it with the config it was trained with (saved in its checkpoint.json)"
     require_same_entries(saved, wanted, str(folder), mend)
     for key, tensor in wanted.items():
@@ -333,8 +341,14 @@ def write_checkpoint(
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    # a file holds no tensor twice: what copies share (see nets.copies) is written for each of them
+    written: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for key, value in tensors.items():
+        written[key] = value.clone() if value.data_ptr() in places else value.contiguous()
+        places.add(value.data_ptr())
     try:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+        save_file(written, path)
     except SafetensorError as error:  # its own name for a full disk, among others
         raise as_os_error(error, path) from error
 

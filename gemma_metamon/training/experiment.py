@@ -112,6 +112,7 @@ class Experiment:
     def _build_parts(self, view: BattleView) -> ActorCriticAgent:
         n_actions = view.action_space.n
         agent: ActorCriticAgent = self.agent_type(
+            **configs.inherited_bindings(self.agent_type),
             obs_space=obs_spaces(view),
             rl2_space=Space((1 + n_actions,)),
             action_space=view.action_space,
@@ -132,18 +133,26 @@ class Experiment:
         )
         require_size(agent)
         agent.require_observations(obs_spaces(view))
-        agents_own = configs.bindings_of(type(agent).__name__).get("critic_loss_weight")
+        agents_own = configs.bindings_of(agent.options_of).get("critic_loss_weight")
         if agents_own is not None and self.critic_loss_weight not in (None, agents_own):
             raise ConfigError(
                 f"MetamonAMAGOExperiment.critic_loss_weight is {self.critic_loss_weight}, but "
-                f"{type(agent).__name__}.critic_loss_weight is {agents_own}; set one of them"
+                f"{agent.options_of}.critic_loss_weight is {agents_own}; set one of them"
+            )
+        if agent.trains_critics_alone and self._critic_weight(agent) == 0:
+            raise ConfigError(
+                f"{agent.options_of}.online_coeff, offline_coeff and critic_loss_weight are all 0: nothing would "
+                "be learned; set one of them"
             )
         return agent
 
+    def _critic_weight(self, agent: Any) -> float:
+        weight: float = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
+        return weight
+
     def total_loss(self, agent: Any, actor_loss: Tensor, critic_loss: Tensor) -> Tensor:
         """actor_loss + critic_loss_weight * critic_loss, scalars."""
-        weight = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
-        return actor_loss + weight * critic_loss
+        return actor_loss + self._critic_weight(agent) * critic_loss
 
     def describe_precision(self, device: str) -> str:
         """What to add to a line on how Gemma reads; nothing where float32 is multiplied as float32."""
@@ -191,6 +200,6 @@ def returns_beyond_bins(agent: Any, reward_function: RewardFunction) -> str | No
         f"{reward_function.name} pays {' and '.join(beyond)}, beyond the critics' bins of {bins.min_return:g} to "
         f"{bins.max_return:g}: critics cannot tell such returns apart. Widen them "
         f"(actor_critic.NCriticsTwoHot.min_return = {-1.1 * farthest * multiplier:g}, max_return = "
-        f"{1.1 * farthest * multiplier:g}), or set {type(agent).__name__}.reward_multiplier = "
+        f"{1.1 * farthest * multiplier:g}), or set {agent.options_of}.reward_multiplier = "
         f"{nearest_bound / (1.1 * farthest):.3g}"
     )

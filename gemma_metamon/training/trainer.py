@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.batch import Batch, padded_timesteps
+from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.training import checkpoints, run_folder
@@ -106,11 +107,13 @@ class Trainer:
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
             logger.info("%s%s", encoder.describe(), experiment.describe_precision(self.accelerator.device.type))
+        if self.accelerator.is_main_process and self.bare_agent.trains_critics_alone:
+            logger.info("online_coeff and offline_coeff are 0: the critics train alone, encoders and actor are frozen")
         self.guard = FiniteGuard(self.accelerator, self.bare_agent, experiment)
         self.epoch = 0
         self.updates = 0
         self.draws = 0
-        self._resumed = False
+        self._resumed = self._began_with_weights = False
 
     @property
     def bare_agent(self) -> Any:
@@ -138,7 +141,8 @@ class Trainer:
 
     def start_from(self, folder: Path) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
-        checkpoints.load_weights(self.bare_agent, folder)
+        checkpoints.load_weights(self.bare_agent, folder, as_start=True)
+        self._began_with_weights = True
 
     def train(
         self,
@@ -155,6 +159,7 @@ class Trainer:
         checkpoints before are whole.
         """
         if not self._resumed:
+            self._warn_of_new_weights()
             self._save()
         for _ in range(self.epoch, self.schedule.epochs):
             with _reader_failures(self.run_dir):
@@ -166,6 +171,14 @@ class Trainer:
             self._save()
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
+
+    def _warn_of_new_weights(self) -> None:
+        if self._began_with_weights or not self.accelerator.is_main_process:
+            return
+        if isinstance(self.bare_agent, MetamonFinetuneAgent):
+            logger.warning("nothing was learnt before that this fine-tuning could keep; --init_from RUN gives a run")
+        elif self.bare_agent.trains_critics_alone:
+            logger.warning("the critics come to judge a policy that has learnt nothing; --init_from RUN gives one")
 
     def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes
@@ -181,6 +194,7 @@ class Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
         )
         meter = Meter()
+        self._forget_texts()
         self.agent.train()
         first = self.updates
         with progress_bar(
@@ -210,6 +224,15 @@ class Trainer:
                 if on_update is not None:
                     on_update()
         self.draws += n_draws
+
+    def _forget_texts(self) -> None:
+        """What frozen encoders keep of texts depends in its last bits on the batch that a text was first read in.
+
+        A run that goes on after an epoch has read none, so one that never stopped begins the epoch as it does.
+        """
+        for module in self.bare_agent.modules():
+            if isinstance(module, GemmaTstepEncoder) and module.text_cache is not None:
+                module.text_cache.clear()
 
     def _learn(self, batch: Batch, meter: Meter) -> None:
         with self.accelerator.accumulate(self.agent):

@@ -106,8 +106,10 @@ def evaluate(run_dir: Path, epoch: int, passed: list[str]) -> None:
 
 
 @contextmanager
-def registered(run_dir: Path, epoch: int) -> Iterator[tuple[Any, str]]:
+def registered(run_dir: Path, epoch: int, *, also: str = "") -> Iterator[tuple[Any, str]]:
     """The evaluation module of metamon, and the name under which it knows the run for the length of the block.
+
+    `also` is bound besides what the run's configuration binds, or in its place.
 
     Raises as `evaluate`.
     """
@@ -118,7 +120,7 @@ def registered(run_dir: Path, epoch: int) -> Iterator[tuple[Any, str]]:
         config, nothing = Path(folder) / "run.gin", Path(folder) / "nothing.gin"
         # first, so that a binding of the run's own comes later and wins
         space = f"{PLUGIN}GemmaTstepEncoder.observation_space = {description.identity.obs_space!r}\n"
-        config.write_text(space + config_for_metamon(description.config), encoding="utf-8")
+        config.write_text(f"{space}{config_for_metamon(description.config)}\n{also}", encoding="utf-8")
         nothing.touch()
         try:
             yield metamon_evaluate, _register(run_dir, epoch, description, config, nothing)

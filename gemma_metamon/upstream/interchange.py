@@ -27,7 +27,7 @@ from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.training.tensor_files import TYPES, require_finite
 from gemma_metamon.whole_files import written_whole
 
-# An entry's first name, in our agents and in AMAGO's. Ours were named after AMAGO's, and so was all below them.
+# An entry's first name, in our agents and in AMAGO's (or metamon's). All below it is named after AMAGO's.
 PARTS: Final = {
     "tstep_encoder": "tstep_encoder",
     "traj_encoder": "traj_encoder",
@@ -37,6 +37,15 @@ PARTS: Final = {
     "maximized_critics": "maximized_critics",
     "actor": "actor",
     "target_actor": "target_actor",
+    # of the agent that fine-tunes
+    "slow_tstep_encoder": "_tortoise_tstep_encoder",
+    "slow_traj_encoder": "_tortoise_traj_encoder",
+    "slow_actor": "_tortoise_actor",
+    "slow_critics": "_tortoise_critics",
+    "frozen_tstep_encoder": "_base_tstep_encoder",
+    "frozen_traj_encoder": "_base_traj_encoder",
+    "frozen_actor": "_base_actor",
+    "data_actor": "_bc_actor",
 }
 
 DESCRIPTION: Final = "gemma_metamon.json"

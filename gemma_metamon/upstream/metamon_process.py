@@ -26,7 +26,7 @@ from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.word_encoder import build_word_encoder
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
-from gemma_metamon.upstream import versions
+from gemma_metamon.upstream import critic_warmup, versions
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,12 @@ _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n
 
 # metamon's train script binds its tokenizer to its own encoders, one or both of these
 TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
-LATE_FILTERS: Final = {
+LATE_PARTS: Final = {
     "BatchNormalizedExpFilter": "metamon.rl.metamon_to_amago",
     "ISAdvantageFilter": "metamon.rl.custom_agent",
+    "MetamonFinetuneAgent": "metamon.rl.custom_agent",
 }
-"""Filters that metamon has since 1.6.0, and where; importing the module makes gin know them."""
+"""Filters and agents that metamon has since 1.6.0, and where; importing the module makes gin know them."""
 SLOW_WIDTH: Final = 512
 """Of a trajectory transformer that amago is silent over for long."""
 DEFAULT_TOKENIZER: Final = "DefaultObservationSpace-v1"
@@ -95,9 +96,10 @@ def register() -> None:
     gin.external_configurable(lm_actor.LMActor, name="LMActor", module="gemma_metamon.nets.lm_actor")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
     configs.add_search_paths("agent" if "critic_loss_weight" in gin_parameters(amago.agent.Agent) else "experiment")
-    for name, module in LATE_FILTERS.items():
+    for name, module in LATE_PARTS.items():
         if importlib.util.find_spec(module) is None or not hasattr(importlib.import_module(module), name):
             gin.external_configurable(_refused(name, metamon.__version__), name=name, module=module)
+    critic_warmup.freeze_policies()
     if not torch.cuda.is_available():
         # amago's compiled functions fail on some CPU builds of torch, and are no faster there
         torch.compiler.set_stance("force_eager")
@@ -149,8 +151,18 @@ def _bound_name(parameter: str) -> str:
         return "Agent"
 
 
+def describe_runs_by(args: argparse.Namespace) -> None:
+    """Has the run of this process described (see `describe_run`) where it is no `python -m metamon.rl.train`."""
+    _announced.append(args)
+
+
+_announced: list[argparse.Namespace] = []
+
+
 def read_train_args() -> argparse.Namespace | None:
-    """The arguments of `python -m metamon.rl.train`; None in another program."""
+    """The arguments of `python -m metamon.rl.train`, or those announced; None in another program."""
+    if _announced:
+        return _announced[-1]
     main = sys.modules["__main__"]
     if getattr(getattr(main, "__spec__", None), "name", None) != "metamon.rl.train":
         return None
