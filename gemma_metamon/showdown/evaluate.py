@@ -7,7 +7,11 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
         battles_per_pair    as asked for
         unfinished          null, or one sentence: why fewer were played
         contestants         in the order of the command line, each
-            name, kind          kind is "checkpoint", "scripted" or "outside"
+            name, kind          kind is "checkpoint", "ensemble", "scripted" or "outside"
+            policy              null, or of a checkpoint or an ensemble how it decides:
+                sampled             true: its actions were drawn, false: the most probable ones
+                combined            "mean" or "vote"; null of one checkpoint
+                members             each {"name": "first@2", "temperature": ..., "weight": ...}
             battles, wins, losses, ties, win_rate, interval_95 ([low, high]; win_rate is null of no battles)
             mean_turns          null of no battles
             choices, refused    sent to the server, and those of them that it refused
@@ -44,6 +48,7 @@ from gemma_metamon.extras import require_extra
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
 from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, legs_of
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
+from gemma_metamon.showdown.players import BatchedPolicy
 from gemma_metamon.showdown.ratings import Rating, rate
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.whole_files import append_whole, written_whole
@@ -99,6 +104,7 @@ class Evaluation:
                 {
                     "name": who.name,
                     "kind": _kind(who),
+                    "policy": None if isinstance(who, Outside) or who.policy is None else who.policy.as_dict(),
                     **tally.as_dict(),
                     "rating": self.ratings[who.name].as_dict() if who.name in self.ratings else None,
                 }
@@ -114,7 +120,9 @@ class Evaluation:
 def _kind(who: Contestant | Outside) -> str:
     if isinstance(who, Outside):
         return "outside"
-    return "scripted" if who.policy is None else "checkpoint"
+    if who.policy is None:
+        return "scripted"
+    return "checkpoint" if isinstance(who.policy, BatchedPolicy) else "ensemble"
 
 
 async def evaluate(
