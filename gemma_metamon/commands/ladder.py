@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,7 +243,7 @@ async def _play(
             Ladder(other.build, **common, username=user_name(other.name), battles=None, seed=args.seed + i)
             for i, other in enumerate(sparring, 1)
         ]
-        _on_signals(ladder, asyncio.get_running_loop())
+        status = _on_signals(ladder, asyncio.get_running_loop())
         tasks = [asyncio.create_task(one.run()) for one in (ladder, *others)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # a sparring partner ends first by an error
@@ -256,10 +256,13 @@ async def _play(
         task.result()
     summary = tasks[0].result()
     print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
-    return 0 if ladder.stops < 2 else 130
+    return status()
 
 
-def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
+def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> Callable[[], int]:
+    """What tells the exit status when all is over: 143 after SIGTERM, 130 after a second Ctrl-C, as shells count."""
+    told_to_end: list[bool] = []
+
     def interrupt(*_: Any) -> None:
         ladder.stop()
         if ladder.stops == 1:
@@ -267,6 +270,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
             print(f"finishing {n} battle{'s' * (n != 1)}; ctrl-C again stops at once", file=sys.stderr)
 
     def terminate(*_: Any) -> None:
+        told_to_end.append(True)
         ladder.stop()
         ladder.stop()
         print("told to end: stopping at once", file=sys.stderr)
@@ -276,6 +280,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
             loop.add_signal_handler(which, act)
         except NotImplementedError:  # on Windows
             signal.signal(which, lambda *_, act=act: loop.call_soon_threadsafe(act))
+    return lambda: 143 if told_to_end else 130 if ladder.stops > 1 else 0
 
 
 def _report(summary: "Summary", results: Any) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.actors import ActionDistribution, ActorHead, avoidable_actions
 from gemma_metamon.nets.agent_interface import AgentLosses, HasN, HasShape, Multigammas, check_options
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
-from gemma_metamon.nets.checks import quote
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
 from gemma_metamon.nets.kv_cache import KVCache
 from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.popart import PopArtLayer
 from gemma_metamon.nets.returns import nstep_return
+from gemma_metamon.strict_json import shown
 
 
 class CriticView(NamedTuple):
@@ -338,7 +338,7 @@ class ActorCriticAgent(nn.Module):
         missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
         if missing:
             raise ConfigError(
-                f"{type(self).__name__}.pass_obs_keys_to_actor names {quote(', '.join(missing))}, but the observations "
+                f"{type(self).__name__}.pass_obs_keys_to_actor names {shown(', '.join(missing))}, but the observations "
                 f"are {', '.join(there)}"
             )
 

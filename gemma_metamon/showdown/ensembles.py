@@ -19,8 +19,8 @@ from torch import Tensor
 from gemma_metamon.battle.observations import OpponentMemory
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.combining import count_votes, elect, mean_policy, tempered
 from gemma_metamon.showdown.battle_memory import BattleMemory
+from gemma_metamon.showdown.combining import count_votes, elect, mean_policy, tempered
 from gemma_metamon.text.view import BattleView
 
 
