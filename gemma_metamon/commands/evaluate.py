@@ -265,6 +265,9 @@ def as_table(report: dict[str, Any]) -> str:
         lines.append(
             f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policies' time"
         )
+    for row in report["pairs"]:
+        for reason, count in row["set_aside"].items():
+            lines.append(f"{count} not counted, {row['player']} against {row['opponent']}: poke-env: {reason}")
     if report["unknown_words"]:
         lines.append(f"words that the agent does not know, and how often it met them: {report['unknown_words']}")
     return "\n".join(lines)

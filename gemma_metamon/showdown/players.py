@@ -9,6 +9,7 @@ from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.door import given_up
 from gemma_metamon.showdown.ensembles import BattleSession, EnsemblePolicy, Member
 from gemma_metamon.showdown.live_state import battle_state
 from gemma_metamon.showdown.orders import action_to_order, legal_actions
@@ -81,6 +82,7 @@ class PolicyPlayer(Player):
         session = self._sessions.pop(battle.battle_tag, None)
         if session is None:
             return
-        if self.observer is not None and isinstance(battle, Battle):
+        followed = given_up(self, battle.battle_tag) is None
+        if self.observer is not None and isinstance(battle, Battle) and followed:
             self.policy.aside(self.observer.on_end, self, battle, battle_state(battle, session.messages))
         self.policy.close_session(session)
