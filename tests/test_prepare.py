@@ -197,7 +197,7 @@ def test_damage_is_told_by_kind_with_an_example_each(
         (folder / "gen1ou" / f"{i:04d}.json.lz4").write_text("no battle")
     for i in range(12, 15):
         (folder / "gen1ou" / f"{i:04d}.json.lz4").write_bytes(lz4.frame.compress(b"[]" * i))
-    assert main(command(folder, tmp_path / "store", "--max_set_aside", "0.6")) == 0
+    assert main(command(folder, tmp_path / "store", "--max_set_aside", "0.9")) == 0
     first, second, *kinds = capsys.readouterr().out.splitlines()
     assert first.startswith("15 battles of 30 files (0 were there before), ")
     assert second == f"15 files set aside, all with their reasons in {tmp_path / 'store' / 'set_aside.jsonl'}:"

@@ -65,7 +65,7 @@ class _Watch:
         ends = [line for line in lines if line == "|tie" or line.startswith(("|win|", "|tie|"))]
         try:
             if begins:
-                self.door.given_up[tag] = on_one_line(f"{type(error).__name__}: {error}")
+                self.door.given_up[tag] = on_one_line(f"{type(error).__name__}: {error}")[:100]
                 await self.player.ps_client.send_message("/forfeit", tag)
             if ends and not battle.finished:  # it stood behind what could not be followed
                 await self._receive(f">{tag}\n{ends[0]}")
