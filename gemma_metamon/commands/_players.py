@@ -62,7 +62,6 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
     Raises:
         ConfigError: a name that is neither a scripted player nor a folder, or a text that says nothing.
         MissingFileError: a folder without checkpoints, or without that one.
-        DataError: a checkpoint whose description is damaged.
     """
     return [_find_player(text, epoch) for text in texts]
 
@@ -81,7 +80,7 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
     from gemma_metamon.showdown.baselines import PLAYERS, player_class
-    from gemma_metamon.training.checkpoints import find_checkpoint, read_meta
+    from gemma_metamon.training.checkpoints import find_checkpoint
 
     if ensemble is not None and member.text in PLAYERS:
         raise ConfigError(
@@ -99,7 +98,6 @@ def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | No
         if ensemble is None:
             raise
         raise MissingFileError(f"member {member.text} of {ensemble.text}: {error}") from None
-    read_meta(folder)
     return FoundMember(folder=folder, temperature=member.temperature, weight=member.weight)
 
 
