@@ -18,7 +18,7 @@ from typing import Any, Literal
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.gin_statements import Reader, Source, is_file
 from gemma_metamon.gin_values import macro_name
-from gemma_metamon.nets.checks import quote
+from gemma_metamon.strict_json import shown
 
 Kind = Literal["models", "training"]
 KINDS: tuple[Kind, ...] = ("models", "training")
@@ -75,7 +75,7 @@ def find_config(name: str, kind: Kind) -> Path:
     known = list_configs(kind)
     near = [other for other in known if other.startswith(Path(name).stem)]
     near = near or difflib.get_close_matches(name[:100], known, n=2, cutoff=0.5) or known
-    raise MissingFileError(f"no {kind.removesuffix('s')} config {quote(name)}; did you mean {' or '.join(near)}?")
+    raise MissingFileError(f"no {kind.removesuffix('s')} config {shown(name)}; did you mean {' or '.join(near)}?")
 
 
 def describe(path: Path) -> str:
@@ -120,7 +120,7 @@ def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
     import gin
 
     for override in overrides:
-        reader.read_text(override, Source("override", quote(override)))
+        reader.read_text(override, Source("override", shown(override)))
     reader.check()
     bindings = {
         # sorted as in gin's own text, so that a text and what it loads to have the same bindings

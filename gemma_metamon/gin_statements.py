@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.gin_values import Macros, fits, hints_of, references_in, require_plain, type_name
-from gemma_metamon.nets.checks import quote
+from gemma_metamon.strict_json import shown
 
 PLUGIN: Final = "gemma_metamon.upstream.plugin"
 MOST_CHARACTERS: Final = 100_000
@@ -91,7 +91,7 @@ class Reader:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MOST_CHARACTERS + 1)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{quote(str(path))} cannot be read as a .gin file ({_reason(error)})") from error
+            raise ConfigError(f"{shown(str(path))} cannot be read as a .gin file ({_reason(error)})") from error
         self.read_text(text, Source("file", str(path)), (*including, path.resolve()))
 
     def read_text(self, text: str, source: Source, including: tuple[Path, ...] = ()) -> None:
@@ -122,7 +122,8 @@ class Reader:
             resolved = macros.resolve(value)
             if selector == "gin.macro":
                 continue
-            binding = f"{f'{scope}/' if scope else ''}{self._names[selector]}.{parameter} = {quote(resolved)}"
+            name = f"{f'{scope}/' if scope else ''}{self._names[selector]}.{parameter}"
+            binding = f"{name} = {shown(resolved, none='None')}"
             for reference in references_in(resolved):
                 self._check_reference(reference, binding)
                 made_of.setdefault(selector, set()).add(reference.config_key[1])
@@ -165,7 +166,7 @@ class Reader:
     def _check_reference(self, reference: Any, binding: str) -> None:
         selector = reference.config_key[1]
         if selector not in self._targets:
-            raise ConfigError(f"{binding}: there is no such thing as {quote(reference)} here")
+            raise ConfigError(f"{binding}: there is no such thing as {shown(reference)} here")
         parameters = inspect.signature(self._targets[selector]).parameters.values()
         if reference.evaluate and any(parameter.default is inspect.Parameter.empty for parameter in parameters):
             raise ConfigError(
@@ -201,7 +202,7 @@ class Reader:
             path = folder / filename
             if is_file(path):
                 return path
-        raise MissingFileError(f"{source.name} includes {quote(filename)}, and there is no such file")
+        raise MissingFileError(f"{source.name} includes {shown(filename)}, and there is no such file")
 
 
 def is_file(path: Path) -> bool:
@@ -249,7 +250,7 @@ def _unreadable(error: Exception, text: str, source: Source, line: int | None = 
     lines = text.split("\n")
     place = source.name
     if source.kind != "override" and line is not None and 0 < line <= len(lines):
-        place += f", line {line} ({quote(lines[line - 1].strip())})"
+        place += f", line {line} ({shown(lines[line - 1].strip())})"
     return ConfigError(f"gin cannot read {place}: {_reason(error)}")
 
 
@@ -275,7 +276,7 @@ def _check_import(statement: Any, source: Source, folders: Sequence[Path] = ()) 
     if source.kind == "saved":
         if module != PLUGIN:
             raise ConfigError(
-                f"{source.name} would run {quote(written)}; what is saved with a run may import {PLUGIN} alone, "
+                f"{source.name} would run {shown(written)}; what is saved with a run may import {PLUGIN} alone, "
                 "so nothing of it was loaded (see SECURITY.md)"
             )
     elif root in _UPSTREAM:
@@ -288,7 +289,7 @@ def _check_import(statement: Any, source: Source, folders: Sequence[Path] = ()) 
         )
     elif root != "gemma_metamon":
         raise ConfigError(
-            f"{source.name} would run {quote(written)}; a .gin file may import gemma_metamon, amago and metamon alone; "
+            f"{source.name} would run {shown(written)}; a .gin file may import gemma_metamon, amago and metamon alone; "
             "delete the line (see SECURITY.md)"
         )
     elif not _is_module(module):

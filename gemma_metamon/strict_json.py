@@ -19,6 +19,9 @@ from gemma_metamon.errors import DataError, MissingFileError
 MAX_BYTES: Final = 256 * 2**20
 """More than any file of ours but battles, which have a bound of their own, and tensors."""
 
+MAX_SHOWN: Final = 80
+"""Characters of a value that a message quotes."""
+
 Built = TypeVar("Built")
 
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -151,21 +154,36 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def shown(value: object) -> str:
-    """A value as a message quotes it: None as null, and nothing longer than a line."""
-    return "null" if value is None else _SHORT.repr(value)
+def shown(value: object, *, none: str = "null") -> str:
+    """A value as a message quotes it: in one line, cut where it is long; `none` is what None is called there."""
+    try:
+        text = none if value is None else _SHORT.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    text = text if text.isprintable() else " ".join(text.split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def on_one_line(text: object) -> str:
     """What a file or another library says, as a part of a sentence: its controls as escapes, its middle left out."""
     line = str(text)
     line = line if len(line) <= 300 else f"{line[:200]} ... {line[-90:]}"
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+    return _escaped(line)
 
 
-def shown_path(path: Path) -> str:
-    """A path as a message names it: a byte that is not UTF-8, or a control, as its escape."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(path))
+def shown_path(path: Path | str | bytes) -> str:
+    """A path as a message names it: what no terminal shows as its escape, a byte that is no UTF-8 as a byte."""
+    return _escaped(path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else str(path))
+
+
+def _escaped(text: str) -> str:
+    return "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _finite(text: str) -> float:

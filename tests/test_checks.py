@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets import actors, agent_interface, agents, critics, filters, gemma, popart, traj_encoder
 from gemma_metamon.nets import tstep_encoder as encoders
-from gemma_metamon.nets.checks import FLAG, TEXT, Rule, check, each, number, one_of, quote, whole
+from gemma_metamon.nets.checks import FLAG, TEXT, Rule, check, each, number, one_of, whole
+from gemma_metamon.strict_json import shown
 from gemma_metamon.training import experiment
 
 
@@ -62,7 +63,7 @@ def test_a_refusal_is_one_short_line_whatever_the_value(value: Any) -> None:
     assert str(error.value).endswith("; it must be a whole number from 1 to 4")
     assert len(str(error.value)) < 200
     assert str(error.value).isprintable()
-    assert len(quote(value)) <= 83
+    assert len(shown(value)) <= 80
 
 
 TABLES: list[tuple[Callable[..., Any], dict[str, Rule]]] = [

@@ -8,7 +8,7 @@ from poke_env.player import RandomPlayer
 from small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._players import contestants
+from gemma_metamon.commands._players import contestants, find_players
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.showdown.contestants import Contestant, scripted
 
@@ -21,7 +21,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(*specs: str) -> list[Contestant]:
-    return contestants(specs, device="cpu", sample=True, temperature=1.0, max_battles=4, seed=0)
+    return contestants(find_players(specs), device="cpu", sample=True, temperature=1.0, max_battles=4, seed=0)
 
 
 def test_a_scripted_player_is_its_class() -> None:

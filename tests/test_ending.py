@@ -28,7 +28,7 @@ COMMANDS = {
 ENDS = {
     "collect": (signal.SIGINT, "gemma-metamon collect: interrupted", 130),
     "evaluate": (signal.SIGTERM, "gemma-metamon evaluate: ended by SIGTERM", 143),
-    "ladder": (signal.SIGTERM, "told to end: stopping at once", 130),
+    "ladder": (signal.SIGTERM, "told to end: stopping at once", 143),
     "improve": (signal.SIGTERM, "gemma-metamon improve: ended by SIGTERM", 143),
 }
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from small_agent import TINY, train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._file_errors import explain_os_error, printable
+from gemma_metamon.commands._file_errors import explain_os_error
 from gemma_metamon.showdown.ladder_results import BattleLog, Results
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import VARIABLE
 from gemma_metamon.whole_files import append_whole
 
@@ -248,9 +249,9 @@ def test_an_error_of_our_own_keeps_its_traceback() -> None:
 @settings(deadline=None)
 @given(st.text() | st.binary())
 def test_whatever_a_name_holds_can_be_printed(name: str | bytes) -> None:
-    shown = printable(name)
-    assert shown.isprintable()
-    shown.encode("utf-8")
+    said = shown_path(name)
+    assert said.isprintable()
+    said.encode("utf-8")
 
 
 # --- what is added to a file ---------------------------------------------------------------------------------------

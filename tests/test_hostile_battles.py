@@ -165,13 +165,25 @@ def test_whatever_stands_anywhere_the_battle_is_refused_or_finite(
         (b"", "not a whole lz4 frame"),
         (lz4.frame.compress(b"{}")[:-4], "not a whole lz4 frame"),
         (lz4.frame.compress(b"{}") + b"more", "4 bytes follow its end"),
+        (lz4.frame.compress(b"{}") * 2 + b"x", "1 bytes follow its end"),
+        (lz4.frame.compress(b"{}") + lz4.frame.compress(b"{}")[:-5], "not a whole lz4 frame: it is cut off"),
+        (lz4.frame.compress(b"") * 101, "holds more than 100 lz4 frames"),
         (lz4.frame.compress(b" " * (MAX_FILE_BYTES + 1)), f"more than {MAX_FILE_BYTES} bytes when decompressed"),
         (
             bytes.fromhex("04224d186840") + struct.pack("<Q", 2**62) + bytes.fromhex("0a0d0000807b"),
             "not a whole lz4 frame",
         ),
     ],
-    ids=["empty", "cut off", "more behind it", "too large", "claims 2**62 bytes"],
+    ids=[
+        "empty",
+        "cut off",
+        "more behind",
+        "more behind two",
+        "cut off second",
+        "many",
+        "too large",
+        "claims 2**62 bytes",
+    ],
 )
 def test_a_frame_is_taken_by_what_it_holds_not_by_what_it_claims(
     content: bytes, complaint: str, tmp_path: Path
@@ -180,6 +192,14 @@ def test_a_frame_is_taken_by_what_it_holds_not_by_what_it_claims(
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"x\.json\.lz4: .*{complaint}"):
         load_battle(path)
+
+
+def test_several_frames_are_read_one_after_the_other(tmp_path: Path) -> None:
+    content = json.dumps(short_battle()).encode()
+    (tmp_path / "one.json.lz4").write_bytes(lz4.frame.compress(content))
+    cuts = [content[:100], b"", content[100:200], content[200:]]
+    (tmp_path / "four.json.lz4").write_bytes(b"".join(map(lz4.frame.compress, cuts)))
+    assert load_battle(tmp_path / "four.json.lz4") == load_battle(tmp_path / "one.json.lz4")
 
 
 def test_a_frame_whose_header_lies_about_its_size_takes_no_more_memory_than_it_holds(tmp_path: Path) -> None:
@@ -255,7 +275,7 @@ def test_hostile_battles_keep_their_rows_in_a_store_with_their_reasons(
     complaints = {name: write_hostile(folder, name) for name in HOSTILE}
     odd = Path(os.fsdecode(os.fsencode(folder / "gen1ou") + b"/\xff.json"))
     odd.write_bytes(json.dumps(short_battle()).encode())
-    complaints["\\udcff.json"] = "its name is not UTF-8"
+    complaints["\\xff.json"] = "its name is not UTF-8"
     out = tmp_path / "store"
     command = ["prepare", "--parsed_replay_dir", str(folder), "--out", str(out), "--workers", "1", "--verify"]
     assert main([*command, "--max_set_aside", "0.9"]) == 0

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import pytest
 from filelock import FileLock
 from small_agent import BATTLES
@@ -65,7 +66,7 @@ def test_people_get_sentences(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     out = tmp_path / "store"
     assert main(command(BATTLES, out, "--formats", "gen9ou", "--tokenizer", str(words), "--verify")) == 0
     battles, unknown, verified = capsys.readouterr().out.splitlines()
-    assert battles.startswith("4 battles (0 were there before, 0 set aside as damaged), 108 timesteps, 2 shards, ")
+    assert battles.startswith("4 battles of 4 files (0 were there before), 108 timesteps, 2 shards, ")
     assert "words were in no vocabulary; the most frequent: [('<blank>'" in unknown
     assert verified == "2 shards have the checksums they were written with"
 
@@ -177,11 +178,44 @@ def test_damaged_battles_are_set_aside_with_their_reasons(
         caplog.clear()
         assert main(command(folder, tmp_path / "store", "--json", "--shard_battles", "10")) == 0
         printed = report(capsys)
-        assert (printed["battles"], printed["set_aside"], printed["done_before"]) == (24, 1, done_before)
+        assert (printed["battles"], printed["files"], printed["done_before"]) == (23, 24, done_before)
         assert "set aside: 0007.json.lz4: not a whole lz4 frame" in caplog.text
+        (kind,) = printed["set_aside_kinds"]
+        assert kind["files"] == printed["set_aside"] == 1
+        (line,) = Path(printed["set_aside_list"]).read_text().splitlines()
+        assert json.loads(line) == {"file": str(folder / "gen1ou" / "0007.json.lz4"), "reason": kind["example"]}
     battles = BattleStore(tmp_path / "store").battles(["gen1ou"])
     assert [(path.name, "lz4 frame" in reason) for path, reason in battles.damaged()] == [("0007.json.lz4", True)]
     assert [i for i, battle in enumerate(battles) if battle.damage is not None] == [7]
+
+
+def test_damage_is_told_by_kind_with_an_example_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copies(tmp_path / "folder", 30)
+    for i in range(12):
+        (folder / "gen1ou" / f"{i:04d}.json.lz4").write_text("no battle")
+    for i in range(12, 15):
+        (folder / "gen1ou" / f"{i:04d}.json.lz4").write_bytes(lz4.frame.compress(b"[]" * i))
+    assert main(command(folder, tmp_path / "store", "--max_set_aside", "0.9")) == 0
+    first, second, *kinds = capsys.readouterr().out.splitlines()
+    assert first.startswith("15 battles of 30 files (0 were there before), ")
+    assert second == f"15 files set aside, all with their reasons in {tmp_path / 'store' / 'set_aside.jsonl'}:"
+    assert [line.split()[:3] for line in kinds] == [["12", "as", "0000.json.lz4:"], ["3", "as", "0012.json.lz4:"]]
+    assert caplog.text.count("set aside: ") == 2
+    assert len((tmp_path / "store" / "set_aside.jsonl").read_text().splitlines()) == 15
+
+
+def test_a_battle_in_the_folder_of_another_format_is_set_aside(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = copies(tmp_path / "folder", 24)
+    stray = find_battles(BATTLES, ["gen9ou"])[0]
+    (folder / "gen1ou" / "0003.json.lz4").write_bytes(stray.read_bytes())
+    assert main(command(folder, tmp_path / "store", "--json")) == 0
+    printed = report(capsys)
+    assert (printed["battles"], printed["set_aside"]) == (23, 1)
+    assert printed["set_aside_kinds"][0]["example"] == (
+        "0003.json.lz4: is a battle of gen9ou, among those of gen1ou; move it, or leave it out"
+    )
 
 
 def test_too_many_damaged_battles_stop_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -217,7 +217,7 @@ def test_a_battle_file_outside_utf8_is_named(command: str, tmp_path: Path, capsy
         arguments = ["prepare", "--parsed_replay_dir", str(folder), "--out", str(tmp_path / "store"), "--workers", "1"]
     assert main(arguments) == 1
     said = last_sentence(capsys)
-    assert "\\udcff.json.lz4" in said
+    assert "\\xff.json.lz4" in said
     assert "not UTF-8" in said
 
 

@@ -129,7 +129,16 @@ def test_acting_sees_changed_weights_at_once() -> None:
 
 def test_attention_type_has_no_effect() -> None:
     seq, times = timesteps(3)
-    torch.testing.assert_close(build(attention_type=object)(seq, times), build()(seq, times), rtol=0, atol=0)
+    amagos = type("VanillaAttention", (), {})
+    torch.testing.assert_close(build(attention_type=amagos)(seq, times), build()(seq, times), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [object, "VanillaAttention", 7, type("SlidingWindowFlexAttention", (), {})])
+def test_attention_that_is_none_of_amagos_or_forgets_is_refused(kind: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"TformerTrajEncoder\.attention_type = .*; it must be None or one of AMAGO's"
+    ):
+        build(attention_type=kind)
 
 
 def test_full_size_is_described_without_memory() -> None:

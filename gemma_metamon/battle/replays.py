@@ -1,8 +1,8 @@
 """Recorded battles on disk: metamon's parsed replays, one player's view of one battle per file.
 
-`<root>/<format>/<name>.json.lz4` (an lz4 frame of UTF-8 JSON) or `.json`, holding {"states": [...], "actions": [...]},
-as many of one as of the other. The last action is -1 and belongs to the terminal state; -1 elsewhere is a choice that
-was not revealed.
+`<root>/<format>/<name>.json.lz4` (an lz4 frame of UTF-8 JSON, or several) or `.json`, holding {"states": [...],
+"actions": [...]}, as many of one as of the other. The last action is -1 and belongs to the terminal state; -1 elsewhere
+is a choice that was not revealed.
 """
 
 import json
@@ -26,6 +26,8 @@ N_RECORDED_ACTIONS = 13
 MAX_FILE_BYTES = 32 * 2**20
 """Of a battle's JSON. A decision takes some 5 KB, and Showdown ends a battle after 1,000 turns: a third of this."""
 MAX_STATES = 5000
+MAX_FRAMES = 100
+_LZ4_MAGIC = b"\x04\x22\x4d\x18"
 SUFFIXES = (".json.lz4", ".json")
 IMPORT_HINT = "make battles of it with: gemma-metamon import-replays FILE --out DIR"
 _SHOWDOWN = f"this is a Showdown replay; {IMPORT_HINT}"
@@ -181,19 +183,29 @@ def read_battle(name: str, content: bytes) -> RecordedBattle:
 
 
 def decompress(content: bytes) -> bytes:
-    """What an lz4 frame holds, whatever its header claims. Raises DataError unless it is one whole, bounded frame."""
-    decompressor = lz4.frame.LZ4FrameDecompressor()
-    try:
-        data: bytes = decompressor.decompress(content, max_length=MAX_FILE_BYTES + 1)
-    except (RuntimeError, ValueError) as error:  # a frame that is damaged, or none
-        raise DataError(f"not a whole lz4 frame: {error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise DataError(f"holds more than {MAX_FILE_BYTES} bytes when decompressed")
-    if not decompressor.eof:
-        raise DataError("not a whole lz4 frame: it is cut off")
-    if decompressor.unused_data:
-        raise DataError(f"not a whole lz4 frame: {len(decompressor.unused_data)} bytes follow its end")
-    return data
+    """What one lz4 frame holds, or several one after the other, whatever their headers claim.
+
+    Raises DataError unless all are whole and bounded, and nothing else is there.
+    """
+    parts: list[bytes] = []
+    left, room = content, MAX_FILE_BYTES
+    while left or not parts:
+        if len(parts) == MAX_FRAMES:
+            raise DataError(f"holds more than {MAX_FRAMES} lz4 frames")
+        if parts and left[:4] != _LZ4_MAGIC:
+            raise DataError(f"not a whole lz4 frame: {len(left)} bytes follow its end")
+        decompressor = lz4.frame.LZ4FrameDecompressor()
+        try:
+            part: bytes = decompressor.decompress(left, max_length=room + 1)
+        except (RuntimeError, ValueError) as error:  # a frame that is damaged, or none
+            raise DataError(f"not a whole lz4 frame: {error}") from error
+        if len(part) > room:
+            raise DataError(f"holds more than {MAX_FILE_BYTES} bytes when decompressed")
+        if not decompressor.eof:
+            raise DataError("not a whole lz4 frame: it is cut off")
+        parts.append(part)
+        left, room = decompressor.unused_data or b"", room - len(part)
+    return b"".join(parts)
 
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:

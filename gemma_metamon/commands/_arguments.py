@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from gemma_metamon.commands._file_errors import printable
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def check_texts(arguments: Sequence[str]) -> None:
         if not value:
             raise ConfigError(f"{flag or 'an argument '}'' is empty; give a value, or leave it out")
         if "\0" in value:
-            raise ConfigError(f"{flag}{printable(value)} holds a zero byte; name another folder or file")
+            raise ConfigError(f"{flag}{shown_path(value)} holds a zero byte; name another folder or file")
         if any("\ud800" <= char <= "\udfff" for char in value):
-            raise ConfigError(f"{flag}{printable(value)} is not UTF-8; name another folder or file")
+            raise ConfigError(f"{flag}{shown_path(value)} is not UTF-8; name another folder or file")
         if not argument.startswith("--") or equals:
             flag = ""  # that was its value
 
@@ -133,7 +133,7 @@ def check_paths(args: argparse.Namespace) -> None:
     for values in vars(args).values():
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, Path) and not str(value).isprintable():
-                raise ConfigError(f"{printable(value)}: a file or folder of such a name is neither read nor made")
+                raise ConfigError(f"{shown_path(value)}: a file or folder of such a name is neither read nor made")
 
 
 SPACES = {

@@ -172,14 +172,13 @@ def check_evaluation(args: argparse.Namespace) -> None:
     if not args.eval_gens:
         return
     require_extra("battle", "--eval_gens")
-    from gemma_metamon.showdown.baselines import player_class
+    from gemma_metamon.commands._players import find_players
     from gemma_metamon.showdown.installation import find_node
     from gemma_metamon.showdown.teams import load_teams
     from gemma_metamon.training.checkpoints import usable_device
 
     usable_device(args.eval_device)
-    for opponent in args.eval_opponents:
-        player_class(opponent)
+    find_players(args.eval_opponents)
     for battle_format in _eval_formats(args):
         load_teams(battle_format)
     find_node()

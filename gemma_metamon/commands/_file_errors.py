@@ -5,6 +5,8 @@ Commands look beforehand whether they can write where they are told to. But a di
 
 import errno
 
+from gemma_metamon.strict_json import shown_path
+
 _ROOM = "make room there, or name a place that has some, and run the command again"
 _LEAVE = "name another place, or get leave for this one"
 _MENDS = {
@@ -30,7 +32,7 @@ def explain_os_error(error: OSError) -> str | None:
     """None of an error that is no matter of files, or of one that a user's files cannot cause: that is our own."""
     if error.errno not in _BY_NUMBER:
         return None
-    where = "" if error.filename is None else f"{printable(error.filename)}: "
+    where = "" if error.filename is None else f"{shown_path(error.filename)}: "
     said = error.strerror or str(error)
     return f"{where}{said[0].lower()}{said[1:]}; {_BY_NUMBER[error.errno]}"
 
@@ -40,16 +42,4 @@ def explain_unicode_error(error: UnicodeEncodeError) -> str | None:
     wrong = error.object[error.start : error.end]
     if not any("\ud800" <= char <= "\udfff" for char in wrong):
         return None
-    return f"{printable(error.object)[:200]} holds bytes that are no UTF-8; rename the file or folder"
-
-
-def printable(name: object) -> str:
-    """A path or a text with what no terminal shows written as escapes, and bytes that are no UTF-8 as bytes."""
-    text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode("ascii")
+    return f"{shown_path(error.object)[:200]} holds bytes that are no UTF-8; rename the file or folder"

@@ -66,18 +66,18 @@ class Rounds:
 
         The folder's name is the agents', and that of their run beside the other folders: "/" has none.
         """
-        from gemma_metamon.commands._players import checkpoint_folders
+        from gemma_metamon.commands._players import find_players
 
         if not self.run_dir.name:
             raise ConfigError(f"--out {self.out} has no name to call the agents by; name a folder in it")
         if self.run_dir.name in (BATTLES, STORES, EVALUATIONS):
             raise ConfigError(f"--out {self.out}: no agent can be called {self.run_dir.name!r}; choose another name")
-        checkpoint_folders(self.args.opponents)
-        for spec, folder in checkpoint_folders(self.args.eval_opponents).items():
-            if folder.parent.parent.resolve().name == self.run_dir.name:
+        find_players(self.args.opponents)
+        for player in find_players(self.args.eval_opponents):
+            if not player.ensemble and any(run.resolve().name == self.run_dir.name for run in player.run_dirs):
                 raise ConfigError(
-                    f"--eval_opponents {spec} and the agents of this run would both be called {self.run_dir.name!r}; "
-                    "choose another name for --out"
+                    f"--eval_opponents {player.text} and the agents of this run would both be called "
+                    f"{self.run_dir.name!r}; choose another name for --out"
                 )
 
     def check_folder(self, journal: Journal) -> None:

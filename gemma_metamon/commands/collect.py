@@ -17,13 +17,15 @@ from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.commands._players import FoundPlayer
     from gemma_metamon.showdown.collect import Collection, Matchup
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
   gemma-metamon collect --format gen1ou --battles 200 --out battles --players runs/first@2 \\
       --opponents runs/first@1 runs/first@2 SimpleHeuristicsPlayer
-A player is a scripted one by its class name, or a run folder with or without the epoch of its checkpoint.
+A player is a scripted one by its class name, a run folder with or without the epoch of its checkpoint (runs/first@2)
+and a temperature of its own (runs/first@2@T0.8), or "ensemble(runs/first@1, runs/first@2)"; see `evaluate`.
 Without --opponents both sides of each battle are drawn among --players (a player also meets itself), and both views are
 written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
@@ -51,7 +53,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--temperature",
         type=float,
         default=1.0,
-        help="of the checkpoints' draws; 0 takes the most probable action (default: %(default)s)",
+        help="of the draws of checkpoints without @T; 0 takes everybody's most probable action (default: %(default)s)",
     )
     parser.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
     parser.add_argument("--seed", type=int, default=0, help="of pairings, teams and draws (default: %(default)s)")
@@ -74,17 +76,17 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from gemma_metamon.commands._players import checkpoint_folders
+    from gemma_metamon.commands._players import find_players
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.collect import collect
     from gemma_metamon.showdown.formats import find_teams
     from gemma_metamon.showdown.server import running_server
     from gemma_metamon.upstream.datasets import write_beside
 
-    checkpoint_folders([*args.players, *(args.opponents or ())])  # looks at all names
+    everyone = find_players([*args.players, *(args.opponents or ())])
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups = _draw_matchups(args)
+    matchups = _draw_matchups(args, everyone)
     with ExitStack() as stack:
         websocket_url = args.server or stack.enter_context(running_server()).websocket_url
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
@@ -108,12 +110,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw_matchups(args: argparse.Namespace) -> "list[Matchup]":
+def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "list[Matchup]":
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.collect import draw_matchups
 
     everyone = contestants(
-        [*args.players, *(args.opponents or ())],
+        named,
         device=args.device,
         sample=args.temperature > 0,
         temperature=args.temperature or 1.0,

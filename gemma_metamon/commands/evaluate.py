@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.commands._players import FoundPlayer
     from gemma_metamon.showdown.contestants import Contestant, Outside
 
 DEFAULT_OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")
@@ -33,7 +33,13 @@ EXAMPLE = """examples:
   gemma-metamon evaluate --run_dir runs/first --format gen1ou --opponents RandomPlayer --battles 100 --json
   gemma-metamon evaluate --players runs/first@1 runs/first@2 SimpleHeuristicsPlayer --round_robin --out league
   gemma-metamon evaluate --run_dir runs/first --opponents user:TheirBot --server ws://localhost:8000/showdown/websocket
+  gemma-metamon evaluate --players "ensemble(runs/first@5, runs/first@7@T0.8, runs/second)" --opponents runs/first@7
 
+@T0.8 is a checkpoint's temperature, in place of --temperature. An ensemble averages its members' probabilities and
+takes the most probable action, or draws one with --sample; in ensemble(vote: ...) each member names an action so, and
+most votes win. A member that is written as runs/first*2 counts twice. Alone and without --sample, a checkpoint takes
+its most probable action whatever its temperature. What is the name of a folder is that folder; in an ensemble, one with
+a comma in its name stands between quotes.
 Each drawn pair of teams is played twice, with sides and teams exchanged; the draws follow --seed, the dice do not."""
 
 
@@ -52,7 +58,8 @@ def add_parser(subparsers: "Subparsers") -> None:
         nargs="+",
         required=True,
         metavar="PLAYER",
-        help="runs of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), or scripted players by name",
+        help="runs of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), scripted players by name, or "
+        '"ensemble(RUN, RUN@EPOCH@T0.8)" of runs',
     )
     who.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
     who.add_argument(
@@ -64,7 +71,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     who.add_argument("--round_robin", action="store_true", help="everybody meets everybody; adds Elo and GXE")
     who.add_argument("--sample", action="store_true", help="checkpoints draw actions; otherwise the most probable")
-    who.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
+    who.add_argument("--temperature", type=float, default=1.0, help="of checkpoints without @T (default: %(default)s)")
     who.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
     who.add_argument(
         "--dtype",
@@ -107,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from gemma_metamon.commands._players import checkpoint_folders, contestants
+    from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.contestants import Outside
     from gemma_metamon.showdown.evaluate import evaluate, require_free
@@ -117,16 +124,16 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         require_free(args.out)
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
-    specs = [_with_epoch(spec, args.ckpt) for spec in (*args.players, *opponents) if not spec.startswith(OUTSIDE)]
-    folders = checkpoint_folders(specs)
-    if args.watch is not None and not folders:
-        raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one")
-    _check_pairs([folders.get(spec, spec) for spec in specs], len(args.players), round_robin=args.round_robin)
+    named = [text for text in (*args.players, *opponents) if not text.startswith(OUTSIDE)]
+    players = find_players(named, args.ckpt)
+    if args.watch is not None and not any(len(player.members) == 1 for player in players):
+        raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one that plays alone")
+    _check_pairs(players, len(args.players), round_robin=args.round_robin)
     args.format, teams = find_teams(args.format, args.team_dir)
     if args.out is not None:
         make_folder(args.out, "out")
     found = contestants(
-        specs,
+        players,
         device=args.device,
         dtype=args.dtype,
         sample=args.sample,
@@ -160,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         from gemma_metamon.reports.evaluation import write_report
 
-        runs = dict.fromkeys(folder.parent.parent for folder in folders.values())
+        runs = dict.fromkeys(run_dir for player in players for run_dir in player.run_dirs)
         curves = [run for run in runs if (run / "metrics.jsonl").is_file()]
         print(f"wrote {write_report(args.out, run_dirs=curves)}", file=sys.stderr)
     if evaluation.unfinished is not None:
@@ -193,21 +200,15 @@ def _check_outside(args: argparse.Namespace, outside: "Sequence[str]") -> None:
         raise ConfigError(f"--username {args.username} is one name, for one player against one user:NAME")
 
 
-def _check_pairs(who: "Sequence[Path | str]", n_players: int, *, round_robin: bool) -> None:
-    """Raises ConfigError where somebody would meet nobody, or itself. Each is a checkpoint's folder, or a name."""
+def _check_pairs(who: "Sequence[FoundPlayer]", n_players: int, *, round_robin: bool) -> None:
+    """Raises ConfigError where somebody would meet nobody, or itself."""
     if round_robin:
         if len(set(who)) < 2:
             raise ConfigError("a round robin needs two players or more; name them with --players or --opponents")
         return
     for player in who[:n_players]:
         if player in who[n_players:]:
-            raise ConfigError(f"{player} would meet itself; name somebody else as its opponent")
-
-
-def _with_epoch(spec: str, epoch: int | None) -> str:
-    from gemma_metamon.showdown.baselines import PLAYERS
-
-    return spec if epoch is None or spec in PLAYERS or re.search(r"@\d+$", spec) else f"{spec}@{epoch}"
+            raise ConfigError(f"{player.text} would meet itself; name somebody else as its opponent")
 
 
 def _pairs(
@@ -226,7 +227,7 @@ def _of_policies(found: "list[Contestant]") -> dict[str, Any]:
     policies = list({id(c.policy): c.policy for c in found if c.policy is not None}.values())
     busy_s = sum(policy.busy_s for policy in policies)
     decisions = sum(policy.decisions for policy in policies)
-    unknown = sum((policy.view.vocabulary.unknown_counts for policy in policies), Counter[str]())
+    unknown = sum((policy.unknown_words for policy in policies), Counter[str]())
     return {
         "decisions": decisions,
         "decisions_per_s": decisions / busy_s if busy_s else 0.0,
@@ -263,6 +264,9 @@ def as_table(report: dict[str, Any]) -> str:
         lines.append(
             f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policies' time"
         )
+    for row in report["pairs"]:
+        for reason, count in row["set_aside"].items():
+            lines.append(f"{count} not counted, {row['player']} against {row['opponent']}: poke-env: {reason}")
     if report["unknown_words"]:
         lines.append(f"words that the agent does not know, and how often it met them: {report['unknown_words']}")
     return "\n".join(lines)

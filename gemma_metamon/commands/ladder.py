@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from gemma_metamon.commands._arguments import (
     require_above_zero,
     require_at_least_one,
 )
-from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ EXAMPLE = """examples:
       --player SimpleHeuristicsPlayer --sparring RandomPlayer MaxBasePowerPlayer
   gemma-metamon ladder --server pokeagent --username PAC-Anna --password_file ~/.showdown --format gen1ou --battles 100
       --run_dir runs/first
+  gemma-metamon ladder --server local --username Anna --player "ensemble(runs/first@5, runs/first@7@T0.8)"
+How players are written is told by `gemma-metamon evaluate --help`.
 The password comes from the variable SHOWDOWN_PASSWORD or from --password_file, never from an argument. Ctrl-C: no new
 battles, those in play are finished; twice: stop at once. The same command again goes on counting where it stopped."""
 
@@ -61,9 +63,14 @@ def add_parser(subparsers: "Subparsers") -> None:
         action="store_true",
         help="the administrators of the public main server have allowed this bot; without that they lock such accounts",
     )
-    parser.add_argument("--run_dir", type=Path, help="a run of `train`: the agent that plays")
-    parser.add_argument("--ckpt", type=int, help="the epoch of its checkpoint (default: the last)")
-    parser.add_argument("--player", help="in place of an agent: a scripted player, such as SimpleHeuristicsPlayer")
+    parser.add_argument("--run_dir", help="who plays: a run of `train` (save_dir/run_name, or save_dir/run_name@EPOCH)")
+    parser.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
+    parser.add_argument(
+        "--player",
+        "--players",
+        dest="player",
+        help='or another player: a scripted one such as SimpleHeuristicsPlayer, or "ensemble(RUN, RUN@EPOCH@T0.8)"',
+    )
     parser.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
     parser.add_argument("--battles", type=int, default=10, help="stop after so many (default: %(default)s)")
     parser.add_argument(
@@ -79,7 +86,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--sparring", nargs="+", default=[], metavar="PLAYER", help="local: scripted players to meet on the ladder"
     )
     parser.add_argument("--sample", action="store_true", help="draw actions; otherwise the most probable is taken")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of --sample (default: %(default)s)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of runs without @T (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
     parser.add_argument("--seed", type=int, default=0, help="of teams and draws (default: %(default)s)")
     add_watch_argument(parser)
@@ -99,21 +106,20 @@ def run(args: argparse.Namespace) -> int:
     require_at_least_one(args, "battles", "concurrency")
     require_above_zero(args, "decision_s", "temperature")
     if (args.player is None) == (args.run_dir is None):
-        raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player)")
-    if args.run_dir is not None and not args.run_dir.is_dir():
-        raise MissingFileError(f"--run_dir {args.run_dir}: no such folder")
-    if args.watch is not None and args.run_dir is None:
-        raise ConfigError("--watch shows what an agent thinks; it goes with --run_dir")
+        raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player, or an ensemble)")
     require_extra("battle", "ladder")
     require_extra("report", "ladder")
     import asyncio
 
-    from gemma_metamon.commands._players import checkpoint_folders, contestants
+    from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
     from gemma_metamon.showdown.contestants import scripted
     from gemma_metamon.showdown.ladder_results import Results
 
+    (player,) = players = find_players([args.player or args.run_dir], args.ckpt)
+    if args.watch is not None and len(player.members) != 1:
+        raise ConfigError(f"--watch shows what a checkpoint thinks, and {player.text} is not one that plays alone")
     password = accounts.read_password(args.password_file)
     server = None
     if args.server == "local":
@@ -132,8 +138,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--sparring is for --server local; {args.server} has players of its own")
     sparring = [scripted(name) for name in args.sparring]
     args.teams = _teams(args)
-    spec = args.player or (str(args.run_dir) if args.ckpt is None else f"{args.run_dir}@{args.ckpt}")
-    checkpoint_folders([spec])  # looks whether it is there
     out = args.out or Path("ladder") / f"{args.username}-{args.format}"
     make_folder(out, "out")
     results = Results(out, page=replay_page)
@@ -141,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         logger.info("%s has %d battles already, which count among --battles %d", out, results.finished, args.battles)
     try:
         (contestant,) = contestants(
-            [spec],
+            players,
             device=args.device,
             sample=args.sample,
             temperature=args.temperature,
@@ -225,6 +229,7 @@ async def _play(
             contestant.build,
             **common,
             username=args.username,
+            label=contestant.name,
             password=password,
             battles=args.battles,
             concurrency=args.concurrency,
@@ -237,7 +242,7 @@ async def _play(
             Ladder(other.build, **common, username=user_name(other.name), battles=None, seed=args.seed + i)
             for i, other in enumerate(sparring, 1)
         ]
-        _on_signals(ladder, asyncio.get_running_loop())
+        status = _on_signals(ladder, asyncio.get_running_loop())
         tasks = [asyncio.create_task(one.run()) for one in (ladder, *others)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)  # a sparring partner ends first by an error
@@ -250,10 +255,13 @@ async def _play(
         task.result()
     summary = tasks[0].result()
     print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
-    return 0 if ladder.stops < 2 else 130
+    return status()
 
 
-def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
+def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> Callable[[], int]:
+    """What tells the exit status when all is over: 143 after SIGTERM, 130 after a second Ctrl-C, as shells count."""
+    told_to_end: list[bool] = []
+
     def interrupt(*_: Any) -> None:
         ladder.stop()
         if ladder.stops == 1:
@@ -261,6 +269,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
             print(f"finishing {n} battle{'s' * (n != 1)}; ctrl-C again stops at once", file=sys.stderr)
 
     def terminate(*_: Any) -> None:
+        told_to_end.append(True)
         ladder.stop()
         ladder.stop()
         print("told to end: stopping at once", file=sys.stderr)
@@ -270,6 +279,7 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> None:
             loop.add_signal_handler(which, act)
         except NotImplementedError:  # on Windows
             signal.signal(which, lambda *_, act=act: loop.call_soon_threadsafe(act))
+    return lambda: 143 if told_to_end else 130 if ladder.stops > 1 else 0
 
 
 def _report(summary: "Summary", results: Any) -> dict[str, Any]:

@@ -78,9 +78,12 @@ def _as_text(report: dict[str, Any]) -> str:
     lines = []
     if "battles" in report:
         lines.append(
-            "{battles} battles ({done_before} were there before, {set_aside} set aside as damaged), "
-            "{timesteps} timesteps, {shards} shards, {size_bytes} bytes in {out}".format(**report)
+            "{battles} battles of {files} files ({done_before} were there before), {timesteps} timesteps, "
+            "{shards} shards, {size_bytes} bytes in {out}".format(**report)
         )
+        if report["set_aside"]:
+            lines.append("{set_aside} files set aside, all with their reasons in {set_aside_list}:".format(**report))
+            lines += [f"{kind['files']:>7} as {kind['example']}" for kind in report["set_aside_kinds"]]
         if report["unknown_words"]:
             lines.append(
                 "{unknown_words} words were in no vocabulary; the most frequent: {most_frequent}".format(**report)
@@ -95,6 +98,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.training.battle_sources import list_sources
     from gemma_metamon.training.encoding import SetAside
     from gemma_metamon.training.preparing import prepare
+    from gemma_metamon.training.store import SET_ASIDE, is_store
 
     view = BattleView.from_names(
         obs_space=args.obs_space,
@@ -108,19 +112,28 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
             f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"
         )
     set_aside = SetAside(args.max_set_aside)
-    prepared = prepare(
-        args.parsed_replay_dir,
-        formats,
-        view,
-        args.out,
-        set_aside=set_aside,
-        workers=args.workers,
-        shard_battles=args.shard_battles,
-        progress=True,
-    )
+    try:
+        prepared = prepare(
+            args.parsed_replay_dir,
+            formats,
+            view,
+            args.out,
+            set_aside=set_aside,
+            workers=args.workers,
+            shard_battles=args.shard_battles,
+            progress=True,
+        )
+    finally:
+        if is_store(args.out):
+            set_aside.write(args.out / SET_ASIDE)
     return {
-        "battles": prepared.battles,
+        "files": prepared.battles,
+        "battles": prepared.battles - len(set_aside.reasons),
         "set_aside": len(set_aside.reasons),
+        "set_aside_kinds": [
+            {"files": count, "example": set_aside.examples[kind]} for kind, count in set_aside.kinds.most_common()
+        ],
+        "set_aside_list": str(args.out / SET_ASIDE) if set_aside.reasons else None,
         "done_before": prepared.done_before,
         "timesteps": prepared.timesteps,
         "shards": prepared.shards,

@@ -124,7 +124,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--eval_opponents",
         nargs="+",
         default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
-        help="scripted players (default: %(default)s)",
+        help="as of `evaluate` (default: %(default)s)",
     )
     evaluation.add_argument("--eval_battles", type=int, default=50, help="per opponent (default: %(default)s)")
     evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")

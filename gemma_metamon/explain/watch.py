@@ -45,7 +45,7 @@ class Watcher:
             if self._watched is None and key not in self._begun:
                 policy = player.policy
                 self._watched, self._decisions, self._sections = key, [], []
-                self._follower = Follower(policy.agent, policy.view, temperature=policy.temperature)
+                self._follower = Follower(policy.agent, policy.view, temperature=policy.temperature or 1.0)
             self._begun.add(key)
             if key == self._watched and self._follower is not None:
                 self._decisions.append(self._follower.follow(state, legal, action))

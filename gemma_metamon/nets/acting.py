@@ -3,6 +3,7 @@
 A decision goes through all weights for a few rows, so that it costs what reading the weights costs.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -54,3 +55,44 @@ def merge_adapters(backbone: nn.Module) -> None:
             base.weight.addmm_(up, down, alpha=adapted.scaling[adapter])
         parent, _, child = name.rpartition(".")
         setattr(backbone.get_submodule(parent), child, base)
+
+
+def share_texts(agents: Sequence[Any]) -> None:
+    """Give agents whose Gemmas are equal one Gemma, and one memory of texts, so that each text is read once for all.
+
+    So it is with checkpoints over one frozen base, or with equal adapters; what is above Gemma stays each agent's own.
+    The agents must be made ready to act before, must not train any more, and must not act in two threads at once.
+    """
+    readers: list[Any] = []  # encoders, each with a Gemma of its own
+    for encoder in dict.fromkeys(agent.tstep_encoder for agent in agents):
+        if getattr(encoder, "backbone", None) is None:
+            continue
+        same = next((reader for reader in readers if _read_alike(reader, encoder)), None)
+        if same is None:
+            readers.append(encoder)
+            continue
+        encoder.backbone = same.backbone
+        if same.text_cache is not None and encoder.text_cache is not None:
+            encoder.text_cache = same.text_cache
+            # what is remembered must be Gemma's states, and not what one encoder's readout made of them
+            same.trains_backbone = encoder.trains_backbone = False
+
+
+def _read_alike(encoder: Any, other: Any) -> bool:
+    """Whether the same word ids give the same states."""
+    both = (encoder, other)
+    if len({(each.subword_hash, each.subwords.compact) for each in both}) > 1:
+        return False
+    lookup, other_lookup = (dict(each.subwords.named_buffers()) for each in both)
+    if not all(torch.equal(lookup[name], other_lookup[name]) for name in lookup):
+        return False
+    if len({(each.options.use_4bit, each.options.lora_r, each.options.lora_alpha) for each in both}) > 1:
+        return False
+    if encoder.backbone.config.to_dict() != other.backbone.config.to_dict():
+        return False
+    weights, others = encoder.backbone.state_dict(), other.backbone.state_dict()
+    return weights.keys() == others.keys() and all(_equal(weights[name], others[name]) for name in weights)
+
+
+def _equal(weight: Any, other: Any) -> bool:
+    return bool(weight.dtype == other.dtype and weight.shape == other.shape and torch.equal(weight, other))

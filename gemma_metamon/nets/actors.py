@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, quote, whole
+from gemma_metamon.nets.checks import DROPOUT, FLAG, LAYERS, WIDTH, check, whole
 from gemma_metamon.nets.layers import ACTIVATION, MLP, NORMALIZATION, Normalization, activation_function
+from gemma_metamon.strict_json import shown
 
 # torch clamps probabilities to this distance from 0 and 1 before it takes logarithms; the recorded numbers carry it
 _EPS = torch.finfo(torch.float32).eps
@@ -102,7 +103,7 @@ class ActorHead(nn.Module):
         check(type(self).__name__, locals(), {"mask_illegal_actions": FLAG})
         if continuous_dist_type is not None:
             raise ConfigError(
-                f"{type(self).__name__}.continuous_dist_type = {quote(continuous_dist_type)} has no use: "
+                f"{type(self).__name__}.continuous_dist_type = {shown(continuous_dist_type, none='None')} has no use: "
                 "the actions are discrete"
             )
         self.state_dim = state_dim

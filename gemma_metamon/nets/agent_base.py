@@ -26,7 +26,6 @@ from gemma_metamon.nets.agent_interface import (
 )
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.batch_filters import AboutBatch, BatchFilter, Weighed
-from gemma_metamon.nets.checks import quote
 from gemma_metamon.nets.copies import plain_state
 from gemma_metamon.nets.critics import AmagoVersion, NCritics, NCriticsTwoHot
 from gemma_metamon.nets.draws import Draws
@@ -34,6 +33,7 @@ from gemma_metamon.nets.kv_cache import KVCache
 from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.popart import PopArtLayer
 from gemma_metamon.nets.returns import nstep_return
+from gemma_metamon.strict_json import shown
 
 
 class ActorCriticAgent(nn.Module):
@@ -379,7 +379,7 @@ class ActorCriticAgent(nn.Module):
         missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
         if missing:
             raise ConfigError(
-                f"{self.options_of}.pass_obs_keys_to_actor names {quote(', '.join(missing))}, but the observations "
+                f"{self.options_of}.pass_obs_keys_to_actor names {shown(', '.join(missing))}, but the observations "
                 f"are {', '.join(there)}"
             )
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from gemma_metamon.errors import ConfigError
-
-QUOTED_CHARACTERS: Final = 80
+from gemma_metamon.strict_json import shown
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def check(owner: str, given: Mapping[str, Any], rules: Mapping[str, Rule]) -> No
     """
     for name, rule in rules.items():
         if not rule.holds(given[name]):
-            raise ConfigError(f"{owner}.{name} = {quote(given[name])}; it must be {rule.wanted}")
+            raise ConfigError(f"{owner}.{name} = {shown(given[name], none='None')}; it must be {rule.wanted}")
 
 
 def whole(low: int, high: int) -> Rule:
@@ -95,14 +94,3 @@ HEADS: Final = whole(1, 1024)
 SEQUENCE: Final = whole(1, 10_000)
 SHARE: Final = number(0, 1)
 DROPOUT: Final = number(0, 1, below=True)
-
-
-def quote(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
-    if isinstance(value, str):  # a long one is cut first: its repr could be four times as long
-        value = value[: QUOTED_CHARACTERS + 1]
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= QUOTED_CHARACTERS else f"{text[:QUOTED_CHARACTERS]}..."

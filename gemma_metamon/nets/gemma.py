@@ -24,12 +24,12 @@ from gemma_metamon.nets.checks import (
     each,
     number,
     one_of,
-    quote,
     whole,
 )
 from gemma_metamon.nets.dropout import AdapterDropout
 from gemma_metamon.nets.four_bit import quantise_linears, require_bitsandbytes
 from gemma_metamon.nets.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
+from gemma_metamon.strict_json import shown
 
 GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
     "vocab_size": 262_144,
@@ -207,7 +207,7 @@ def _check_fields(fields: dict[str, Any]) -> None:
     owner = "GemmaTstepEncoder.backbone_config"
     unknown = [field for field in fields if field not in _BACKBONE_RULES]
     if unknown:
-        raise ConfigError(f"{owner} has no field {quote(unknown[0])}; its fields are {', '.join(_BACKBONE_RULES)}")
+        raise ConfigError(f"{owner} has no field {shown(unknown[0])}; its fields are {', '.join(_BACKBONE_RULES)}")
     check(owner, fields, {field: rule for field, rule in _BACKBONE_RULES.items() if field in fields})
     sizes = {**GEMMA_3_270M_CONFIG, **fields}
     heads, shared, layers = (sizes[f"num_{name}"] for name in ("attention_heads", "key_value_heads", "hidden_layers"))

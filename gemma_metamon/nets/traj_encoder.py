@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.checks import DROPOUT, FLAG, HEADS, LAYERS, SEQUENCE, WIDTH, check, one_of, whole
+from gemma_metamon.nets.checks import DROPOUT, FLAG, HEADS, LAYERS, SEQUENCE, WIDTH, Rule, check, one_of, whole
 from gemma_metamon.nets.kv_cache import CacheSlots, KVCache
 from gemma_metamon.nets.layers import ACTIVATION, NORMALIZATION, Normalization, activation_function
 
@@ -278,8 +278,9 @@ class TformerTrajEncoder(nn.Module):
         sigma_reparam: SigmaReparam in place of plain linear layers.
         normformer_norms: two more normalisations per layer.
         head_scaling: a learned factor per head.
-        attention_type: accepted because upstream's configs bind it, and without effect: attention is torch's
-            scaled_dot_product_attention, which picks the fastest kernel itself.
+        attention_type: accepted because upstream's configs bind it, and without effect: None, or one of AMAGO's
+            classes that attend to the whole past. Attention is torch's scaled_dot_product_attention, which picks the
+            fastest kernel itself.
         max_time_idx: number of learnable positions.
     """
 
@@ -366,6 +367,7 @@ class TformerTrajEncoder(nn.Module):
         return out[:, 0]
 
 
+_WHOLE_PAST = ("VanillaAttention", "FlashAttention", "VanillaFlexAttention")
 _RULES = {
     "max_seq_len": SEQUENCE,
     "d_model": WIDTH,
@@ -382,6 +384,10 @@ _RULES = {
     "sigma_reparam": FLAG,
     "normformer_norms": FLAG,
     "head_scaling": FLAG,
+    "attention_type": Rule(
+        f"None or one of AMAGO's {', '.join(_WHOLE_PAST)}; @best_attention() is right everywhere",
+        lambda kind: kind is None or (isinstance(kind, type) and kind.__name__ in _WHOLE_PAST),
+    ),
     "max_time_idx": whole(1, 1_000_000).or_none(),
 }
 

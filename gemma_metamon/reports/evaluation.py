@@ -138,9 +138,10 @@ def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:
 def _rates_by_player(
     evaluation: dict[str, Any], pairs: Sequence[dict[str, Any]]
 ) -> dict[str, dict[str, charts.Estimate]]:
-    """For each checkpoint, or for all where none plays: its rates against those it met, in the order of contestants."""
+    """For each that learned, or for all where none did: its rates against those it met, in the order of contestants."""
     names = [row["name"] for row in evaluation["contestants"]]
-    players = [row["name"] for row in evaluation["contestants"] if row["kind"] == "checkpoint"] or names
+    learned = ("checkpoint", "ensemble")
+    players = [row["name"] for row in evaluation["contestants"] if row["kind"] in learned] or names
     rates: dict[str, dict[str, charts.Estimate]] = {}
     for player in players:
         for opponent in names:

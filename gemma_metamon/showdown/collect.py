@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from poke_env.battle import Battle
+from poke_env.player import Player
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
+from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.baselines import connection, user_name
 from gemma_metamon.showdown.contestants import Contestant
-from gemma_metamon.showdown.door import open_door
+from gemma_metamon.showdown.door import given_up, open_door
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.recording import MAX_TURNS, Recorder
 from gemma_metamon.showdown.teams import SeededTeambuilder
@@ -110,7 +112,8 @@ async def collect(
     """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
     No `teams` are for a format that gives them out. Raises ServerError where the server refuses a team or falls silent;
-    what has been written by then stays.
+    what has been written by then stays. So it does where poke-env can follow none of the battles; single ones are set
+    aside.
     `on_battle` is called after each battle.
     """
     collection = Collection()
@@ -137,7 +140,7 @@ async def collect(
             if matchup.record_opponent:
                 sides.append((opponent, " vs ".join(reversed(names)), None))
             for side, label, counts in sides:
-                writer = _Writer(collection, out / battle_format, run, label, counts)
+                writer = _Writer(collection, out / battle_format, run, label, (player, opponent), counts)
                 open_door(side)
                 Recorder(writer.write, max_turns=max_turns).attach(side)
             try:
@@ -146,6 +149,8 @@ async def collect(
                 await disconnect(player, opponent)
                 collection.battles += player.n_finished_battles
                 collection.seconds = time.monotonic() - started
+    if not collection.files and (lost := [reason for reason in collection.set_aside if reason.startswith("poke-env")]):
+        raise ServerError(f"not one battle of {battle_format} could be recorded: {lost[0]}; play another format")
     return collection
 
 
@@ -155,11 +160,16 @@ class _Writer:
     folder: Path
     run: str
     label: str
+    players: tuple[Player, Player]
     on_battle: Callable[[], Any] | None
 
     def write(self, battle: Battle, record: RecordedBattle | None) -> None:
         if self.on_battle is not None:
             self.on_battle()
+        reasons = [given_up(player, battle.battle_tag) for player in self.players]
+        if any(reasons):
+            self.collection.set_aside[f"poke-env cannot follow it ({next(filter(None, reasons))})"] += 1
+            return
         if record is None:
             self.collection.set_aside["ended before this side chose anything"] += 1
             return

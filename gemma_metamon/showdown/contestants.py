@@ -1,7 +1,7 @@
 """Who can be put into a match: a name for the tables, and how to make a player of it for one connection.
 
-A contestant is made once and gives any number of players. All players of one checkpoint ask the same BatchedPolicy, so
-that its battles are decided together, whoever they are fought against.
+A contestant is made once and gives any number of players. All players of one checkpoint, or of one ensemble, ask the
+same policy, so that its battles are decided together, whoever they are fought against.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from functools import partial
 from poke_env.player import Player
 
 from gemma_metamon.showdown.baselines import player_class
-from gemma_metamon.showdown.players import BatchedPolicy, Observer, PolicyPlayer
+from gemma_metamon.showdown.ensembles import EnsemblePolicy
+from gemma_metamon.showdown.players import Observer, PolicyPlayer
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,14 @@ class Contestant:
     """One who plays.
 
     Attributes:
-        name: its label in tables: "SimpleHeuristicsPlayer", "first@2".
+        name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (baselines.connection).
-        policy: of a checkpoint; two contestants of one checkpoint share it. None of a scripted player.
+        policy: of a checkpoint or an ensemble; None of a scripted player.
     """
 
     name: str
     build: Callable[..., Player]
-    policy: BatchedPolicy | None = None
+    policy: EnsemblePolicy | None = None
 
 
 def scripted(name: str) -> Contestant:
@@ -34,8 +35,8 @@ def scripted(name: str) -> Contestant:
     return Contestant(name, player_class(name))
 
 
-def learned(name: str, policy: BatchedPolicy, observer: Observer | None = None) -> Contestant:
-    """A checkpoint under a name for the tables; the observer is told of its decisions."""
+def learned(name: str, policy: EnsemblePolicy, observer: Observer | None = None) -> Contestant:
+    """A checkpoint or an ensemble under a name for the tables; the observer is told of its decisions."""
     return Contestant(name, partial(PolicyPlayer, policy, observer=observer), policy)
 
 

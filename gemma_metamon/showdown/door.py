@@ -25,15 +25,23 @@ def open_door(player: Player) -> "Door":
     return door
 
 
+def given_up(player: Player, battle_tag: str) -> str | None:
+    """Why poke-env could not follow this battle of the player's, so that it was given up; None of all others."""
+    door: Door | None = vars(player).get("_door")
+    return None if door is None else door.given_up.get(battle_tag)
+
+
 class Door:
     """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
 
     `failure` is what the player raised last in place of a choice, and is raised on where the choice is awaited.
+    `given_up` are the battles that poke-env could not follow, with the reason (see play.py).
     Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
     """
 
     def __init__(self, player: Player) -> None:
         self.failure: Exception | None = None
+        self.given_up: dict[str, str] = {}
         self._battles: dict[str, _Asked] = {}
         self._choose: Any = player.choose_move
         self._preview: Any = player.teampreview

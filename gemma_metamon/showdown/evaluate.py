@@ -6,8 +6,13 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
         format, seed, seconds
         battles_per_pair    as asked for
         unfinished          null, or one sentence: why fewer were played
+        set_aside           battles that were played and are counted nowhere, because poke-env could not follow them
         contestants         in the order of the command line, each
-            name, kind          kind is "checkpoint", "scripted" or "outside"
+            name, kind          kind is "checkpoint", "ensemble", "scripted" or "outside"
+            policy              null, or of a checkpoint or an ensemble how it decides:
+                sampled             true: its actions were drawn, false: the most probable ones
+                combined            "mean" or "vote"; null of one checkpoint
+                members             each {"name": "first@2", "temperature": ..., "weight": ...}
             battles, wins, losses, ties, win_rate, interval_95 ([low, high]; win_rate is null of no battles)
             mean_turns          null of no battles
             choices, refused    sent to the server, and those of them that it refused
@@ -16,6 +21,7 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
             rating              null, or in a round robin {"elo", "interval_95": [low, high], "deviation", "gxe"}
         pairs               each who met whom, from the first one's side:
             player, opponent, and every field of a contestant from battles to latency_ms
+            set_aside               of its battles: reason -> how many
     battles.jsonl       one object per battle, written when it ends:
         battle              its tag, "battle-gen1ou-12"
         player, opponent    labels; the order of `pairs`
@@ -32,6 +38,7 @@ What an evaluation leaves in its folder (all names are contestants' labels, all 
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +51,7 @@ from gemma_metamon.extras import require_extra
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
 from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, legs_of
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
+from gemma_metamon.showdown.players import BatchedPolicy
 from gemma_metamon.showdown.ratings import Rating, rate
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.whole_files import append_whole, written_whole
@@ -67,6 +75,11 @@ class Evaluation:
     @property
     def battles(self) -> int:
         return sum(pair.players.battles for pair in self.pairs)
+
+    @property
+    def set_aside(self) -> Counter[str]:
+        """Battles that are not counted, by their reason."""
+        return sum((pair.set_aside for pair in self.pairs), Counter[str]())
 
     def contestants(self) -> list[tuple[Contestant | Outside, Tally]]:
         """Everybody with all of their battles: the players in their order, then who is only an opponent."""
@@ -95,17 +108,24 @@ class Evaluation:
             "seconds": round(self.seconds, 2),
             "battles_per_pair": self.battles_per_pair,
             "unfinished": self.unfinished,
+            "set_aside": self.set_aside.total(),
             "contestants": [
                 {
                     "name": who.name,
                     "kind": _kind(who),
+                    "policy": None if isinstance(who, Outside) or who.policy is None else who.policy.as_dict(),
                     **tally.as_dict(),
                     "rating": self.ratings[who.name].as_dict() if who.name in self.ratings else None,
                 }
                 for who, tally in self.contestants()
             ],
             "pairs": [
-                {"player": pair.player.name, "opponent": pair.opponent.name, **pair.players.as_dict()}
+                {
+                    "player": pair.player.name,
+                    "opponent": pair.opponent.name,
+                    **pair.players.as_dict(),
+                    "set_aside": dict(pair.set_aside.most_common()),
+                }
                 for pair in self.pairs
             ],
         }
@@ -114,7 +134,9 @@ class Evaluation:
 def _kind(who: Contestant | Outside) -> str:
     if isinstance(who, Outside):
         return "outside"
-    return "scripted" if who.policy is None else "checkpoint"
+    if who.policy is None:
+        return "scripted"
+    return "checkpoint" if isinstance(who.policy, BatchedPolicy) else "ensemble"
 
 
 async def evaluate(
@@ -155,7 +177,7 @@ async def evaluate(
     Raises:
         ConfigError: a contestant would meet itself, or `out` holds an evaluation already.
         MissingDependencyError: `rated`, and the extra `report` is not installed.
-        ServerError: not one battle could be played.
+        ServerError: not one battle could be played, or followed by poke-env.
     """
     if rated:
         require_extra("report", "a rating")
@@ -179,13 +201,15 @@ async def evaluate(
         concurrency=concurrency // legs_at_once,
         timeout_s=timeout_s,
         on_battle=ended,
+        on_set_aside=on_battle or (lambda: None),
     )
     started = time.monotonic()
     try:
         await table.play_all(legs, legs_at_once)
     finally:
         evaluation.seconds = time.monotonic() - started
-        if evaluation.battles < n_battles * len(pairs):
+        set_aside = evaluation.set_aside
+        if evaluation.battles + set_aside.total() < n_battles * len(pairs):
             evaluation.unfinished = str(table.failures[0]) if table.failures else "interrupted"
         if rated and evaluation.battles:
             evaluation.rate()
@@ -193,6 +217,11 @@ async def evaluate(
             journal.finish(evaluation)
     if table.failures and not evaluation.battles:
         raise table.failures[0]
+    if set_aside and not evaluation.battles:
+        raise ServerError(
+            f"poke-env can follow none of {set_aside.total()} battles of {battle_format} "
+            f"({set_aside.most_common(1)[0][0]}); play another format"
+        )
     return evaluation
 
 

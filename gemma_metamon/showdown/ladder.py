@@ -61,6 +61,7 @@ class Ladder:
         build: makes the player, called with poke-env's connection arguments.
         server: where.
         username: who.
+        label: who plays under that name, for the battles' lines.
         password: None where names are free.
         battle_format: e.g. "gen1ou".
         teams: packed teams to draw from; none for formats that give out their own.
@@ -81,6 +82,7 @@ class Ladder:
         battle_format: str,
         teams: list[str],
         battles: int | None,
+        label: str | None = None,
         password: Secret | None = None,
         concurrency: int = 1,
         results: Results | None = None,
@@ -94,6 +96,7 @@ class Ladder:
         self.stops = 0
         self._server = server
         self._username = username
+        self._label = label
         self._goal = battles
         self._concurrency = concurrency
         self._results = results
@@ -357,7 +360,7 @@ class Ladder:
         if self._connection.logged_in:
             self._queue(f"/leave {battle.tag}")
         result = battle.result()
-        row = battle.row(result, reason)
+        row = {"player": self._label, **battle.row(result, reason)}
         self.summary.results[result] += 1
         self.summary.decisions += battle.decisions.count
         self.summary.fallbacks += row["fallbacks"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +14,7 @@ from poke_env.teambuilder import Teambuilder
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.showdown.baselines import connection, user_name
 from gemma_metamon.showdown.contestants import Contestant, Outside
+from gemma_metamon.showdown.door import given_up
 from gemma_metamon.showdown.play import disconnect, play_outside, play_pair
 from gemma_metamon.showdown.tallies import ChoiceMeter, Choices, Tally
 
@@ -25,6 +27,8 @@ class PairResult:
     opponent: Contestant | Outside
     players: Tally = field(default_factory=Tally)
     opponents: Tally = field(default_factory=Tally)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    """Why battles are not counted, and how many: poke-env could not follow them."""
 
     def __post_init__(self) -> None:
         if self.player.name == self.opponent.name:
@@ -98,7 +102,8 @@ class Table:
         websocket_url: of the server.
         concurrency: battles of one leg at a time.
         timeout_s: silence after which a leg is given up.
-        on_battle: called after each battle.
+        on_battle: called after each battle that counts.
+        on_set_aside: called after each that does not.
         failures: why legs were given up.
     """
 
@@ -108,6 +113,7 @@ class Table:
     concurrency: int
     timeout_s: float
     on_battle: Callable[[Ended], None]
+    on_set_aside: Callable[[], None]
     failures: list[ServerError] = field(default_factory=list)
 
     async def play_all(self, legs: Sequence[Leg], at_once: int) -> None:
@@ -131,7 +137,7 @@ class Table:
         player_teams = [leg.teams(draw)[0] for draw in draws]
         if isinstance(opponent, Outside):
             player = self._join(result.player, player_teams, opponent.own_name)
-            self._count(leg, player, None)
+            self._count(leg, player, None, None)
             try:
                 await play_outside(player, opponent.name, len(draws), accept=opponent.accept, timeout_s=self.timeout_s)
             finally:
@@ -139,7 +145,7 @@ class Table:
             return
         player = self._join(result.player, player_teams)
         other = self._join(opponent, [leg.teams(draw)[1] for draw in draws])
-        self._count(leg, player, ChoiceMeter(other))
+        self._count(leg, player, other, ChoiceMeter(other))
         first, second = (other, player) if leg.swapped else (player, other)
         try:
             await play_pair(first, second, len(draws), timeout_s=self.timeout_s)
@@ -157,7 +163,7 @@ class Table:
             )
         )
 
-    def _count(self, leg: Leg, player: Player, others: ChoiceMeter | None) -> None:
+    def _count(self, leg: Leg, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:
         """From now on, the player's battles are counted when they end."""
         meter, finished = ChoiceMeter(player), player._battle_finished_callback
 
@@ -165,6 +171,11 @@ class Table:
             finished(battle)
             tag = battle.battle_tag
             choices = meter.take(tag), others.take(tag) if others else Choices()
+            reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
+            if reason is not None:
+                leg.result.set_aside[reason] += 1
+                self.on_set_aside()
+                return
             won, lost = int(bool(battle.won)), int(bool(battle.lost))
             ends = {"ties": 1 - won - lost, "turns": battle.turn}
             leg.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))

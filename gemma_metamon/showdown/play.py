@@ -1,6 +1,8 @@
 """Battles on a server, watched: a refused team, format or name, a lost connection or silence is an error.
 
-poke-env alone waits for ever for a battle that cannot start: the server says why by a popup, and no more.
+poke-env alone waits for ever for a battle that cannot start: the server says why by a popup, and no more. A battle that
+it cannot follow, for a Pokémon or a move that it does not know, is given up and noted at the player's door; the others
+go on.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from poke_env.player import Player
 from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.door import open_door
 from gemma_metamon.showdown.progress import count_progress
+from gemma_metamon.strict_json import on_one_line
 
 SILENCE_TIMEOUT_S = 60.0
 LOGIN_TIMEOUT_S = 90.0
@@ -45,10 +48,30 @@ class _Watch:
         try:
             await self._receive(message)
         except Exception as error:  # noqa: BLE001 whatever it is, `check` raises it where the battles are awaited
-            if not message.startswith("|challstr|"):  # a slow login, which has a deadline of its own
+            # a slow login has a deadline of its own
+            if not message.startswith("|challstr|") and not await self._give_up(message, error):
                 self.failure = (message.split("\n")[0].removeprefix(">"), error)
         if leads_on:  # a decision may have taken its time
             self.heard_at = time.monotonic()
+
+    async def _give_up(self, message: str, error: Exception) -> bool:
+        """Ends the battle of a message that poke-env cannot follow. False where something else has failed."""
+        tag, *lines = message.removeprefix(">").split("\n")
+        battle = self.player.battles.get(tag)
+        begins = tag not in self.door.given_up
+        own = error is self.door.failure or isinstance(error, (GemmaMetamonError, OSError))
+        if battle is None or (begins and (own or battle.finished)):
+            return False
+        ends = [line for line in lines if line == "|tie" or line.startswith(("|win|", "|tie|"))]
+        try:
+            if begins:
+                self.door.given_up[tag] = on_one_line(f"{type(error).__name__}: {error}")[:100]
+                await self.player.ps_client.send_message("/forfeit", tag)
+            if ends and not battle.finished:  # it stood behind what could not be followed
+                await self._receive(f">{tag}\n{ends[0]}")
+        except Exception:  # noqa: BLE001 whatever it is, the first error is told
+            return False
+        return True
 
     def stop(self) -> None:
         self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
@@ -99,7 +122,7 @@ async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout
     """Plays n_battles between two players of one server, as many at a time as they were made for.
 
     The first player challenges: it has the simulator's first seat. Results are in the players' own counts
-    (`n_won_battles`, ...), also those from before an error.
+    (`n_won_battles`, ...), also those from before an error, and those of battles that `door.given_up` knows.
 
     Raises ServerError where a name, a format or a team is refused (with the server's words), a player fails or loses
     its connection, or nothing is heard for timeout_s; the battles still going on are then given up.

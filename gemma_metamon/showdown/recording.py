@@ -11,6 +11,7 @@ from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.showdown.battle_memory import BattleMemory
+from gemma_metamon.showdown.door import given_up
 from gemma_metamon.showdown.live_state import battle_state
 from gemma_metamon.showdown.orders import order_to_action
 
@@ -30,7 +31,8 @@ class Recorder:
     """Writes down what a player sees and chooses.
 
     Args:
-        on_battle: called at the end of each battle with it and its record, or with None where no choice was made.
+        on_battle: called at the end of each battle with it and its record, or with None where no choice was made, or
+            where poke-env could not follow the battle.
         max_turns: battles that get this far are cut off: the player gives up, and the record says neither won nor lost.
     """
 
@@ -64,7 +66,11 @@ class Recorder:
 
         def battle_finished(battle: AbstractBattle) -> None:
             try:
-                self._finish(battle)
+                if given_up(player, battle.battle_tag) is None:
+                    self._finish(battle)
+                else:  # what is held of it may be anything
+                    self._recordings.pop(battle.battle_tag, None)
+                    self._on_battle(battle, None)  # type: ignore[arg-type]
             finally:
                 finished(battle)
 

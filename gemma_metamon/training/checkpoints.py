@@ -215,14 +215,27 @@ def load_agent(folder: Path, device: str | None = None) -> tuple[nn.Module, Chec
         CheckpointMismatchError: one that this version of the package would read differently.
     """
     chosen = usable_device(device)
+    agent, meta = _build_agent(folder)
+    load_weights(agent, folder)
+    agent.keep_what_acts()
+    return agent.to(chosen).eval(), meta
+
+
+def require_loadable(folder: Path) -> None:
+    """Looks at all of a checkpoint but its numbers, in no time. Raises as load_agent does, and loads the same gin."""
+    with torch.device("meta"):
+        agent, _ = _build_agent(folder)
+    require_fit(agent, folder)
+
+
+def _build_agent(folder: Path) -> tuple[Any, CheckpointMeta]:
+    """As the checkpoint says, without its weights."""
     meta = read_meta(folder)
     configs.load_text(meta.config)
     view = meta.view()
     meta.identity.require(identify(view), str(folder))
     agent: Any = configs.configurable(configs.EXPERIMENT)().build_agent(view)
-    load_weights(agent, folder)
-    agent.keep_what_acts()
-    return agent.to(chosen).eval(), meta
+    return agent, meta
 
 
 def usable_device(name: str | None) -> torch.device:

@@ -7,6 +7,8 @@ import functools
 import hashlib
 import json
 import logging
+import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +20,11 @@ from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.text.view import BattleView
+from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
+_FORMAT = re.compile(r"gen[0-9]+[a-z0-9]+")
+_NAME_OR_NUMBER = re.compile(r"'[^']*'|\"[^\"]*\"|-?[0-9][0-9.]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,19 @@ class EncodedBattle:
 
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the file is damaged."""
-    return encode_recorded(load_battle(path), view)
+    """Raises DataError where the file is damaged, or lies in the folder of another format."""
+    battle = load_battle(path)
+    require_format(battle, path.name, path.parent.name)
+    return encode_recorded(battle, view)
+
+
+def require_format(battle: RecordedBattle, name: str, folder: str) -> None:
+    """Raises DataError, naming the file, for a battle that lies in a folder named like another format than its own."""
+    found = battle.states[0].format
+    if _FORMAT.fullmatch(folder) and found != folder:
+        raise DataError(
+            f"{shown_path(name)}: is a battle of {found}, among those of {folder}; move it, or leave it out"
+        )
 
 
 def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
@@ -101,22 +117,39 @@ class SetAside:
     """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
 
     `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
-    `record` is a JSON lines file that they are added to, unless it has them.
+    `record` is a JSON lines file that they are added to, unless it has them. The first of each kind of reason is
+    logged: thousands of files are mostly bad in one way.
     """
 
     max_share: float
     record: Path | None = None
     reasons: dict[Path, str] = field(default_factory=dict)
     met: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How many files there are of each kind of reason: a reason without names and numbers."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first reason of each kind."""
 
     def add(self, path: Path, reason: str) -> None:
         self.reasons[path] = reason
-        logger.warning("set aside: %s", reason)
-        line = json.dumps({"file": shown_path(path), "reason": reason})
+        kind = _NAME_OR_NUMBER.sub("...", reason.removeprefix(f"{shown_path(path.name)}: ").split(": ")[-1])
+        self.kinds[kind] += 1
+        if kind not in self.examples:
+            self.examples[kind] = reason
+            logger.warning("set aside: %s", reason)
+        line = _as_line(path, reason)
         if self.record is not None and line not in self._recorded:
             # appended, because every loader process has a list of its own
             with self.record.open("a", encoding="utf-8") as record:
                 record.write(f"{line}\n")
+
+    def write(self, path: Path) -> None:
+        """All files with their reasons, as JSON lines; no file where there are none."""
+        if not self.reasons:
+            path.unlink(missing_ok=True)
+            return
+        with written_whole(path) as staged:
+            staged.write_text("".join(f"{_as_line(*entry)}\n" for entry in self.reasons.items()), encoding="utf-8")
 
     @functools.cached_property
     def _recorded(self) -> set[str]:
@@ -133,6 +166,10 @@ class SetAside:
                 f"{bad} of {self.met} battle files are damaged: {bad / self.met:.0%}, and --max_set_aside allows "
                 f"{self.max_share:.0%}; the first: {next(iter(self.reasons.values()))}"
             )
+
+
+def _as_line(path: Path, reason: str) -> str:
+    return json.dumps({"file": shown_path(path), "reason": reason})
 
 
 def is_held_out(path: Path, share: float) -> bool:

@@ -22,7 +22,7 @@ from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.training.battle_sources import BattleSource, ShardTask, find_sources
-from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded
+from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
 from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
 from gemma_metamon.training.store import (
     SHARDS,
@@ -237,6 +237,13 @@ def _end_after(sentinel: int) -> None:
     os._exit(1)
 
 
+def _encode_member(name: str, content: bytes, battle_format: str, view: BattleView) -> EncodedBattle:
+    """A battle of an archive of that format."""
+    battle = read_battle(name, content)
+    require_format(battle, name, battle_format)
+    return encode_recorded(battle, view)
+
+
 def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Path, str]]:
     """Encodes and writes a shard; returns its record, and why each damaged file was set aside."""
     view.vocabulary.unknown_counts.clear()
@@ -249,7 +256,7 @@ def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Pat
             battles.append(
                 encode_battle(task.where / name, view)
                 if content is None
-                else encode_recorded(read_battle(name, content), view)
+                else _encode_member(name, content, Path(task.shard).parent.name, view)
             )
         except (DataError, OSError) as error:
             battles.append(str(error))

@@ -41,6 +41,7 @@ from gemma_metamon.training.shards import ArrayPlace, Shard, ShardForm, ShardRec
 from gemma_metamon.whole_files import written_whole
 
 STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
+SET_ASIDE = "set_aside.jsonl"
 LAYOUT = 1
 MAX_SHARDS = 1_000_000
 """Of a format: some 500 million battles. A plan of more is no plan."""
