@@ -22,6 +22,7 @@ from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
 from gemma_metamon.nets.entity_reader import EntityReader, check_fusion
 from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
 from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.nets.observation_keys import ObservationKeys
 from gemma_metamon.nets.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
@@ -32,7 +33,6 @@ from gemma_metamon.text.slots import find_space, split_turn
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
 
-WORDS_KEY, NUMBERS_KEY = "text_tokens", "numbers"
 MASKED_WORDS_SHARE = 0.15
 _RULES = {
     "granularity": one_of("turn", "entity"),
@@ -61,12 +61,13 @@ class GemmaTstepEncoder(nn.Module):
 
     Shapes: obs["text_tokens"] (B, L, W) word ids, -1 the unknown word; obs["numbers"] (B, L, N); rl2s (B, L, 1 + A)
     -> (B, L, emb_dim) float32, zeros on padded timesteps. B battles, L timesteps, W words, N numbers, A actions.
+    Of metamon's grouped space the words and the numbers come in eight arrays each, see `ObservationKeys`.
 
     Adapters, readout and the numbers' MLP are always float32. With LoRA the adapters and what is above them train; with
     freeze_base_model alone, only what is above Gemma; with neither, Gemma's own weights too.
 
     Args:
-        obs_space: holds the shapes of "text_tokens" and "numbers".
+        obs_space: holds the shapes of "text_tokens" and "numbers" or of metamon's groups, and nothing else of a turn.
         rl2_space: has shape (1 + A,).
         model_name: hub name or local folder of a Gemma 3 text model.
         pretrained: False makes random weights of `backbone_config`; nothing is downloaded.
@@ -169,9 +170,10 @@ class GemmaTstepEncoder(nn.Module):
             freeze_base_model=freeze_base_model,
             use_4bit=use_4bit,
         )
-        text_words, numbers = _width(obs_space, WORDS_KEY), _width(obs_space, NUMBERS_KEY)
-        rl2_dim = _width({"rl2_space": rl2_space}, "rl2_space")
-        slots = split_turn(find_space(text_words, observation_space)) if granularity == "entity" else None
+        self.observation_keys = keys = ObservationKeys.find(obs_space)
+        if not rl2_space.shape:
+            raise ConfigError("rl2_space is no vector; it holds the previous reward and action")
+        slots = split_turn(find_space(keys.n_words, observation_space)) if granularity == "entity" else None
 
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
@@ -181,7 +183,7 @@ class GemmaTstepEncoder(nn.Module):
         use_packed_attention(self.backbone)
         config: Any = self.backbone.config
         self.entities: EntityReader | None = None
-        read_width, read_slots = config.hidden_size, text_words
+        read_width, read_slots = config.hidden_size, keys.n_words
         if slots is not None:
             read_width, read_slots = fusion_width or config.hidden_size, len(slots)
             self.entities = EntityReader(
@@ -193,7 +195,9 @@ class GemmaTstepEncoder(nn.Module):
             summary_tokens=summary_tokens,
             token_dim=text_emb_dim // summary_tokens,
         )
-        self.numbers = NumbersEncoder(numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
+        self.numbers = NumbersEncoder(
+            keys.n_numbers, rl2_space.shape[-1], extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim
+        )
         self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
         self.masked_share = token_mask_share if token_mask_aug else 0.0
         self.gradient_checkpointing = gradient_checkpointing
@@ -213,17 +217,15 @@ class GemmaTstepEncoder(nn.Module):
     def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
         real = ~padded_timesteps(rl2s)  # (B, L)
         out = torch.zeros(*real.shape, self.emb_dim, device=rl2s.device)
-        words = obs[WORDS_KEY][real]  # (R, W), R real timesteps
+        words, numbers = self.observation_keys.read(obs, real)  # (R, W), (R, N), R real timesteps
         if len(words) == 0:
             return out
         # distinct (N, W), N distinct texts; text_of (R,), the text of each timestep
         distinct, text_of = torch.unique(words, dim=0, return_inverse=True)
         if log_dict is not None:
             log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
-        numbers = self.numbers(obs[NUMBERS_KEY][real], rl2s[real])  # (R, numerical_emb_dim)
-        out[real] = torch.cat([self.encode_texts(distinct)[text_of], numbers], dim=-1).to(
-            out.dtype
-        )  # not so in autocast
+        extra = self.numbers(numbers, rl2s[real])  # (R, numerical_emb_dim)
+        out[real] = torch.cat([self.encode_texts(distinct)[text_of], extra], dim=-1).to(out.dtype)  # not so in autocast
         return out
 
     def encode_texts(self, words: Tensor) -> Tensor:
@@ -330,12 +332,3 @@ def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: A
     for key, value in backbone.items():
         if _is_of_base(key.removeprefix(prefix)):
             state.setdefault(key, value)
-
-
-def _width(spaces: Mapping[str, HasShape], name: str) -> int:
-    space = spaces.get(name)  # not `name in spaces`: gymnasium's Dict then asks whether the name is a sample of it
-    if space is None or not space.shape:
-        raise ConfigError(
-            f"{name!r} is no vector; the encoder reads the observations {WORDS_KEY!r} and {NUMBERS_KEY!r}"
-        )
-    return int(space.shape[-1])
