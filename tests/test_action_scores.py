@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
-from gemma_metamon.battle.observations import BLANK, OBSERVATION_SPACES
+from gemma_metamon.battle.observation_space import BLANK
+from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.action_scores import N_SCORES, NO_SUCH_ACTION, Branches, score_actions

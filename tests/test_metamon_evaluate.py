@@ -18,6 +18,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.checkpoints import RunDescription, identify
+from gemma_metamon.upstream import evaluation
 from gemma_metamon.upstream.evaluation import config_for_metamon
 
 NOT_UPSTREAMS = ["MultiTaskAgent.value_estimate = 'exact'", "MultiTaskAgent.amago_version = '3.1'"]
@@ -159,6 +160,27 @@ def test_a_space_that_only_metamon_knows_is_evaluated_too(run_dir: Path) -> None
     path.write_text(path.read_text().replace("ExpandedObservationSpace", "NewerObservationSpace"))
     asked = upstream.run(evaluate, run_dir.parent, "--run_dir", "mine", *HEURISTIC)
     assert asked["observation_space"] == "NewerObservationSpace"
+
+
+def complaint_of_an_older_metamon(folder: Path, *arguments: str) -> tuple[list[str], str]:
+    os.environ["METAMON_CACHE_DIR"] = str(folder)
+    upstream.install()
+    upstream.install_evaluation()
+
+    def get_observation_space(name: str) -> None:
+        raise ValueError(f"Unknown observation space '{name}' (available: ['DefaultObservationSpace'])")
+
+    sys.modules["metamon.interface"].get_observation_space = get_observation_space  # type: ignore[attr-defined]
+    return upstream.complaint_of(evaluation.evaluate, folder / "mine", 2, list(arguments))
+
+
+def test_a_space_that_the_installed_metamon_does_not_have_is_refused_by_name(run_dir: Path) -> None:
+    path = description_of(run_dir)
+    path.write_text(path.read_text().replace("ExpandedObservationSpace", "GroupedObservationSpace"))
+    kinds, said = upstream.run(complaint_of_an_older_metamon, run_dir.parent, *HEURISTIC)
+    assert "ConfigError" in kinds
+    assert "Unknown observation space 'GroupedObservationSpace' (available: " in said
+    assert "on the metamon that trained it, or here with `gemma-metamon import`" in said
 
 
 @pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])

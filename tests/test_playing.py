@@ -73,6 +73,32 @@ def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, bat
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(
+    ("space", "granularity"), [("GroupedObservationSpace", "entity"), ("PAC-OpponentMoveObservationSpace", "turn")]
+)
+def test_an_agent_of_a_newer_space_trains_and_plays(space: str, granularity: str, tmp_path: Path) -> None:
+    overrides = ["--obs_space", space, "--gin_override", f"GemmaTstepEncoder.granularity = '{granularity}'"]
+    assert main(train_command(tmp_path, *overrides)) == 0
+    policy = load_policy(tmp_path / "run", sample=True)
+    assert policy.view.obs_space.name == space
+    with running_server() as server:
+        result = asyncio.run(
+            play_match(
+                functools.partial(PolicyPlayer, policy),
+                "RandomPlayer",
+                2,
+                battle_format="gen9ou",
+                teams=load_teams("gen9ou"),
+                websocket_url=server.websocket_url,
+                concurrency=2,
+            )
+        )
+    assert result.battles == 2
+    assert policy.decisions > 10
+    assert not policy.view.vocabulary.unknown_counts
+
+
+@pytest.mark.server
 @pytest.mark.slow
 def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
     policy = load_policy(run_dir, max_battles=64, sample=True)

@@ -65,6 +65,51 @@ def test_the_encoder_reads_the_words_of_metamons_tokenizer_whatever_their_ids(
     assert upstream.run(read_words, bound, without, locked, 0) < 1e-5
 
 
+GROUPED = "MetamonGroupedTstepEncoderV2.tokenizer"
+
+
+def words_bound_by_160(bound: tuple[str, ...], argv: list[str] | None = None) -> tuple[tuple[str, ...], list[str]]:
+    from gemma_metamon.upstream import metamon_process
+
+    upstream.install("3.4.0", "1.6.0", masked_in="agent")
+    if argv is not None:
+        upstream.install_train_script("metamon.rl.train", argv)
+    tokenizer = upstream.Tokenizer(upstream.word_ids(["surf", "rest"]))
+    upstream.parse_as_metamon_does(model_file(), tokenizer=tokenizer, bound=bound)
+    return metamon_process.read_vocabulary().words, sys.modules["metamon.tokenizer"].asked
+
+
+@pytest.mark.parametrize("bound", [(GROUPED,), (*upstream.TOKENIZERS, GROUPED)], ids=["alone", "with the others"])
+def test_the_tokenizer_of_metamons_grouped_encoder_is_read(bound: tuple[str, ...]) -> None:
+    assert upstream.run(words_bound_by_160, bound) == (("surf", "rest"), [])
+
+
+def test_where_none_is_bound_the_train_scripts_tokenizer_is_read() -> None:
+    argv = ["--run_name", "r", "--save_dir", "s", "--model_gin_config", "m", "--train_gin_config", "t"]
+    for flags, wanted in (([], "DefaultObservationSpace-v1"), (["--tokenizer", "allreplays-v3"], "allreplays-v3")):
+        words, asked = upstream.run(words_bound_by_160, (), [*argv, *flags])
+        assert (words, set(asked)) == (upstream.DEFAULT_WORDS, {wanted})
+
+
+def complaint_about_two_word_lists() -> tuple[list[str], str]:
+    import gin
+
+    from gemma_metamon.upstream import metamon_process
+
+    upstream.install("3.4.0", "1.6.0", masked_in="agent")
+    upstream.parse_as_metamon_does(model_file(), finalize=False)
+    gin.bind_parameter(GROUPED, upstream.Tokenizer(upstream.word_ids(["surf", "rest"])))
+    return complaint_of(metamon_process.read_vocabulary)
+
+
+def test_two_word_lists_at_once_are_refused_by_the_names_that_they_are_bound_to() -> None:
+    """The first one bound would have been read, whichever the observations came in."""
+    kinds, said = upstream.run(complaint_about_two_word_lists)
+    assert "ConfigError" in kinds
+    assert "MetamonTstepEncoder.tokenizer (4 words)" in said
+    assert f"{GROUPED} (2 words) are different word lists" in said
+
+
 def words_without_a_binding() -> tuple[tuple[str, ...], list[str]]:
     from gemma_metamon.upstream import metamon_process
 

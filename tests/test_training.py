@@ -175,6 +175,15 @@ REFUSALS = {
     "a seed": (["--seed", "-1"], "--seed -1; it must be within 0 to 4294967295"),
     "no folder to save in": (["--save_dir", __file__], "run cannot be made (Not a directory); name another folder"),
     "a word list": (["--tokenizer", "words.json"], "no word list words.json"),
+    "no word list of metamon's": (
+        ["--tokenizer", "MyOwn-v2"],
+        "unknown word list MyOwn-v2; give a JSON file of words, or leave --tokenizer out: the packaged words then "
+        "stand in for metamon's (allreplays-v1, allreplays-v2, allreplays-v3, DefaultObservationSpace-v0, Default",
+    ),
+    "a class of metamon's": (
+        ["--obs_space", "PACExpandedObservationSpace"],
+        "unknown observation space 'PACExpandedObservationSpace'; did you mean PAC-ExpandedObservationSpace?",
+    ),
     "no weights": (
         [
             "--gin_override",

@@ -173,6 +173,7 @@ def _add_train_cli(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--obs_space", default="TeamPreviewObservationSpace")
     parser.add_argument("--action_space", default="DefaultActionSpace")
     parser.add_argument("--reward_function", default="DefaultShapedReward")
+    parser.add_argument("--tokenizer", default="DefaultObservationSpace-v1")
 
 
 def _module(name: str) -> Any:

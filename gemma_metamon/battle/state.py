@@ -15,6 +15,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from gemma_metamon.battle.words import move_word, species_word
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown
 
@@ -92,8 +93,8 @@ class PokemonState:
 
     @property
     def known_moves(self) -> list[MoveState]:
-        """The first four moves of the file, in the order of the action space (by name, bytewise)."""
-        return sorted(self.moves[:MAX_MOVES], key=lambda move: move.name)
+        """The first four moves of the file, in the order of the action space (by `move_word`, bytewise)."""
+        return sorted(self.moves[:MAX_MOVES], key=lambda move: move_word(move.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,8 @@ class BattleState:
 
     @property
     def switches(self) -> list[PokemonState]:
-        """The Pokémon that may be switched in, in the order of the action space (by name, bytewise)."""
-        return sorted(self.available_switches, key=lambda pokemon: pokemon.name)[:MAX_SWITCHES]
+        """The Pokémon that may be switched in, in the order of the action space (by `species_word`, bytewise)."""
+        return sorted(self.available_switches, key=lambda pokemon: species_word(pokemon.name))[:MAX_SWITCHES]
 
 
 class _Check(NamedTuple):

@@ -137,11 +137,19 @@ def check_paths(args: argparse.Namespace) -> None:
 
 
 SPACES = {
-    "obs_space": ("TeamPreviewObservationSpace", "what the agent sees"),
-    "action_space": ("DefaultActionSpace", "what it may do"),
-    "reward_function": ("DefaultShapedReward", "what it is paid for"),
+    "obs_space": (
+        "TeamPreviewObservationSpace",
+        "what the agent sees: DefaultObservationSpace, ExpandedObservationSpace, TeamPreviewObservationSpace, "
+        "OpponentMoveObservationSpace, GroupedObservationSpace, PAC-ExpandedObservationSpace, "
+        "PAC-TeamPreviewObservationSpace or PAC-OpponentMoveObservationSpace",
+    ),
+    "action_space": ("DefaultActionSpace", "what it may do: DefaultActionSpace or MinimalActionSpace"),
+    "reward_function": (
+        "DefaultShapedReward",
+        "what it is paid for: DefaultShapedReward, AggressiveShapedReward or BinaryReward",
+    ),
 }
-"""Flag -> default and meaning."""
+"""Flag -> default and meaning, with the names of the registries (tests/test_spaces.py), which would be slow to load."""
 
 
 def add_space_arguments(parser: "argparse._ActionsContainer", *, instead: str | None = None) -> None:
@@ -165,17 +173,25 @@ def add_tokenizer_argument(parser: "argparse._ActionsContainer") -> None:
 
 
 def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
-    """Of --tokenizer. The name of one of metamon's word lists, which are not ours, is put back to None."""
-    from gemma_metamon.text.vocabulary import Vocabulary
+    """Of --tokenizer. The name of one of metamon's word lists, which are not ours, is put back to None.
+
+    Raises ConfigError for another name, and as `Vocabulary.from_file` does.
+    """
+    from gemma_metamon.text.vocabulary import METAMON_WORD_LISTS, Vocabulary
 
     if args.tokenizer is None:
         return Vocabulary.default()
     path = Path(args.tokenizer)
-    if not path.is_file() and path.suffix != ".json":
-        logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
-        args.tokenizer = None
-        return Vocabulary.default()
-    return Vocabulary.from_file(path)
+    if path.is_file() or path.suffix == ".json":
+        return Vocabulary.from_file(path)
+    if args.tokenizer not in METAMON_WORD_LISTS:
+        raise ConfigError(
+            f"unknown word list {shown_path(args.tokenizer)}; give a JSON file of words, or leave --tokenizer out: the "
+            f"packaged words then stand in for metamon's ({', '.join(METAMON_WORD_LISTS)})"
+        )
+    logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
+    args.tokenizer = None
+    return Vocabulary.default()
 
 
 def add_watch_argument(parser: "argparse._ActionsContainer") -> None:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.battle.observations import BLANK, ObservationSpace
+from gemma_metamon.battle.observation_space import BLANK, ObservationSpace
 from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup

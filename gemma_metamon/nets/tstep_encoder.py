@@ -24,6 +24,7 @@ from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
 from gemma_metamon.nets.entity_reader import EntityReader, check_fusion
 from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
 from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.nets.observation_keys import ObservationKeys
 from gemma_metamon.nets.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.readout import SummaryReadout
 from gemma_metamon.nets.recompute import recompute_chunks
@@ -34,7 +35,6 @@ from gemma_metamon.text.slots import find_space, split_turn
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import UNKNOWN_ID, Vocabulary
 
-WORDS_KEY, NUMBERS_KEY = "text_tokens", "numbers"
 MASKED_WORDS_SHARE = 0.15
 _RULES = {
     "granularity": one_of("turn", "entity"),
@@ -64,12 +64,13 @@ class GemmaTstepEncoder(nn.Module):
 
     Shapes: obs["text_tokens"] (B, L, W) word ids, -1 the unknown word; obs["numbers"] (B, L, N); rl2s (B, L, 1 + A)
     -> (B, L, emb_dim) float32, zeros on padded timesteps. B battles, L timesteps, W words, N numbers, A actions.
+    Of metamon's grouped space the words and the numbers come in eight arrays each, see `ObservationKeys`.
 
     Adapters, readout and the numbers' MLP are always float32. With LoRA the adapters and what is above them train; with
     freeze_base_model alone, only what is above Gemma; with neither, Gemma's own weights too.
 
     Args:
-        obs_space: holds the shapes of "text_tokens" and "numbers".
+        obs_space: holds the shapes of "text_tokens" and "numbers" or of metamon's groups, and nothing else of a turn.
         rl2_space: has shape (1 + A,).
         model_name: hub name or local folder of a Gemma 3 text model.
         pretrained: False makes random weights of `backbone_config`; nothing is downloaded.
@@ -179,9 +180,11 @@ class GemmaTstepEncoder(nn.Module):
         )
         if action_scores:
             _check_scored(granularity, token_mask_aug=token_mask_aug)
-        text_words, numbers = _width(obs_space, WORDS_KEY), _width(obs_space, NUMBERS_KEY)
-        rl2_dim = _width({"rl2_space": rl2_space}, "rl2_space")
-        slots = split_turn(find_space(text_words, observation_space)) if granularity == "entity" else None
+        self.observation_keys = keys = ObservationKeys.find(obs_space)
+        if not rl2_space.shape:
+            raise ConfigError("rl2_space is no vector; it holds the previous reward and action")
+        rl2_dim = rl2_space.shape[-1]
+        slots = split_turn(find_space(keys.n_words, observation_space)) if granularity == "entity" else None
 
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
@@ -191,7 +194,7 @@ class GemmaTstepEncoder(nn.Module):
         use_packed_attention(self.backbone)
         config: Any = self.backbone.config
         self.entities: EntityReader | None = None
-        read_width, read_slots = config.hidden_size, text_words
+        read_width, read_slots = config.hidden_size, keys.n_words
         if slots is not None:
             read_width, read_slots = fusion_width or config.hidden_size, len(slots)
             self.entities = EntityReader(
@@ -205,8 +208,8 @@ class GemmaTstepEncoder(nn.Module):
         )
         self.action_texts: ActionTexts | None = None
         if action_scores:
-            self.action_texts = ActionTexts(find_space(text_words, observation_space), words, rl2_dim - 1)
-        self.numbers = NumbersEncoder(numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
+            self.action_texts = ActionTexts(find_space(keys.n_words, observation_space), words, rl2_dim - 1)
+        self.numbers = NumbersEncoder(keys.n_numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
         self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
         self.masked_share = token_mask_share if token_mask_aug else 0.0
         self.gradient_checkpointing = gradient_checkpointing
@@ -226,17 +229,17 @@ class GemmaTstepEncoder(nn.Module):
     def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
         real = ~padded_timesteps(rl2s)  # (B, L)
         out = torch.zeros(*real.shape, self.emb_dim, device=rl2s.device)
-        words = obs[WORDS_KEY][real]  # (R, W), R real timesteps
+        words, numbers = self.observation_keys.read(obs, real)  # (R, W), (R, N), R real timesteps
         if len(words) == 0:
             return out
         # distinct (N, W), N distinct texts; text_of (R,), the text of each timestep
         distinct, text_of = torch.unique(words, dim=0, return_inverse=True)
         if log_dict is not None:
             log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
-        numbers = self.numbers(obs[NUMBERS_KEY][real], rl2s[real])  # (R, numerical_emb_dim)
+        extra = self.numbers(numbers, rl2s[real])  # (R, numerical_emb_dim)
         texts = self.encode_texts(distinct)[text_of]
         text, scores = texts[:, : self.text_emb_dim], texts[:, self.text_emb_dim :]
-        out[real] = torch.cat([text, numbers, scores], dim=-1).to(out.dtype)  # not so in autocast
+        out[real] = torch.cat([text, extra, scores], dim=-1).to(out.dtype)  # not so in autocast
         return out
 
     def encode_texts(self, words: Tensor) -> Tensor:
@@ -378,12 +381,3 @@ def _check_scored(granularity: str, *, token_mask_aug: bool) -> None:
             "GemmaTstepEncoder.token_mask_aug = True hides words, and with them what the actions of action_scores are "
             f"called; set token_mask_aug = False, {off}"
         )
-
-
-def _width(spaces: Mapping[str, HasShape], name: str) -> int:
-    space = spaces.get(name)  # not `name in spaces`: gymnasium's Dict then asks whether the name is a sample of it
-    if space is None or not space.shape:
-        raise ConfigError(
-            f"{name!r} is no vector; the encoder reads the observations {WORDS_KEY!r} and {NUMBERS_KEY!r}"
-        )
-    return int(space.shape[-1])

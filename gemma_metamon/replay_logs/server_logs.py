@@ -6,10 +6,10 @@ from typing import Any
 
 from poke_env.battle import Move
 
+from gemma_metamon.battle.words import species_word
 from gemma_metamon.replay_logs.choices import Choice
 from gemma_metamon.replay_logs.knowledge import Member, Team
 from gemma_metamon.replay_logs.lines import SIDES
-from gemma_metamon.showdown.live_state import species_word
 
 # the simulator writes down other inputs of a side, too
 _NO_CHOICE = ("team ", "undo", "chat ")

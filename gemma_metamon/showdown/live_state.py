@@ -11,6 +11,7 @@ from typing import Any
 from poke_env.battle import Battle, Move, Pokemon, PokemonType
 
 from gemma_metamon.battle.state import MAX_MOVES, TEAM_SIZE, BattleState, MoveState, PokemonState
+from gemma_metamon.battle.words import letters, move_word, species_word
 from gemma_metamon.errors import DataError
 from gemma_metamon.showdown.battle_memory import BattleMemory
 
@@ -38,7 +39,7 @@ def battle_state(battle: Battle, memory: BattleMemory) -> BattleState:
         opponents_remaining=TEAM_SIZE - sum(p.fainted for p in battle.opponent_team.values()),
         player_conditions=_latest(battle.side_conditions, "noconditions"),
         opponent_conditions=_latest(battle.opponent_side_conditions, "noconditions"),
-        weather=next((_letters(weather.name) for weather in battle.weather), "noweather"),
+        weather=next((letters(weather.name) for weather in battle.weather), "noweather"),
         battle_field=_latest(battle.fields, "nofield"),
         forced_switch=bool(battle.force_switch),
         battle_won=bool(battle.won),
@@ -62,8 +63,8 @@ def _pokemon_state(key: str, pokemon: Pokemon, memory: BattleMemory) -> PokemonS
         item=_item(pokemon.item),
         ability=_ability(key, pokemon, memory),
         lvl=pokemon.level,
-        status="nostatus" if pokemon.status is None else _letters(pokemon.status.name),
-        effect=_letters(memory.effect(key) or "noeffect"),
+        status="nostatus" if pokemon.status is None else letters(pokemon.status.name),
+        effect=letters(memory.effect(key) or "noeffect"),
         moves=tuple(_move_state(move) for move in list(pokemon.moves.values())[:MAX_MOVES]),
         atk_boost=boosts["atk"],
         spa_boost=boosts["spa"],
@@ -78,7 +79,7 @@ def _pokemon_state(key: str, pokemon: Pokemon, memory: BattleMemory) -> PokemonS
         base_spd=base["spd"],
         base_spe=base["spe"],
         base_hp=base["hp"],
-        tera_type="notype" if pokemon.tera_type is None else _letters(pokemon.tera_type.name),
+        tera_type="notype" if pokemon.tera_type is None else letters(pokemon.tera_type.name),
         base_species=species_word(pokemon.base_species),
     )
 
@@ -88,7 +89,7 @@ def _active(team: dict[str, Pokemon]) -> tuple[str, Pokemon | None]:
 
 
 def _type_words(types: list[PokemonType]) -> list[str]:
-    words = [_letters(type_.name) for type_ in types]
+    words = [letters(type_.name) for type_ in types]
     return words + ["notype"] * (2 - len(words))
 
 
@@ -96,7 +97,7 @@ def _item(item: str | None) -> str:
     """An item seen to go is `unknownitem` again, as in metamon's recordings; only the request's "" says `noitem`."""
     if item is None or item == "unknown_item":
         return "unknownitem"
-    return _letters(item) or "noitem"
+    return letters(item) or "noitem"
 
 
 def _ability(key: str, pokemon: Pokemon, memory: BattleMemory) -> str:
@@ -105,12 +106,12 @@ def _ability(key: str, pokemon: Pokemon, memory: BattleMemory) -> str:
     ability = pokemon.ability or memory.revealed_abilities.get(key)
     if ability is None:
         return "unknownability"
-    return _letters(ability) or "noability"
+    return letters(ability) or "noability"
 
 
 def _latest(turns: Mapping[Any, int], nothing: str) -> str:
     """The name with the largest turn (or layers, for what is stacked); the first of equals."""
-    return _letters(max(turns, key=lambda key: turns[key]).name) if turns else nothing
+    return letters(max(turns, key=lambda key: turns[key]).name) if turns else nothing
 
 
 def _previous_move(key: str, pokemon: Pokemon, memory: BattleMemory) -> MoveState:
@@ -132,28 +133,10 @@ def _move_facts(move_id: str, gen: int, base_power: int, max_pp: int) -> tuple[s
     move = Move(move_id, gen=gen)
     return (
         move_word(move_id),
-        _letters(move.type.name),
-        _letters(move.category.name),
+        letters(move.type.name),
+        letters(move.category.name),
         base_power,
         float(move.accuracy),
         move.priority,
         max_pp,
     )
-
-
-def move_word(move_id: str) -> str:
-    """Hidden Power is one word whatever its type; Vice Grip has two spellings."""
-    name = _letters(move_id)
-    if name.startswith("hiddenpower"):
-        return "hiddenpower"
-    return "visegrip" if name == "vicegrip" else name
-
-
-@lru_cache(maxsize=8192)
-def _letters(name: str) -> str:
-    return "".join(char for char in name if char.isalpha()).lower()
-
-
-@lru_cache(maxsize=8192)
-def species_word(name: str) -> str:
-    return "".join(char for char in name if char.isalnum()).lower()

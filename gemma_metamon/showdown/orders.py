@@ -14,7 +14,8 @@ from poke_env.player import BattleOrder, Player, SingleBattleOrder
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.replays import MISSING_ACTION, N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES
-from gemma_metamon.showdown.live_state import is_candidate, move_word, species_word
+from gemma_metamon.battle.words import move_word, species_word
+from gemma_metamon.showdown.live_state import is_candidate
 
 _CHOOSE = "/choose "
 _MOVE_OPTIONS = {"mega", "megax", "megay", "zmove", "ultra", "dynamax", "max", "terastallize", "terastal"}

@@ -10,7 +10,7 @@ The names are the turn's own words: an action is called what stands in its slot.
 from dataclasses import dataclass
 from typing import Final
 
-from gemma_metamon.battle.observations import BLANK, ObservationSpace
+from gemma_metamon.battle.observation_space import BLANK, ObservationSpace
 from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES
 from gemma_metamon.text.slots import split_turn
 
@@ -33,9 +33,14 @@ class ActionWords:
 
 def name_actions(space: ObservationSpace) -> tuple[ActionWords, ...]:
     """The 13 actions in their order; where the slot that names one is blank, there is no such action."""
-    starts = {slot.name: slot.start for slot in split_turn(space)}
-    moves = [starts[f"move {number}"] + 1 for number in range(1, MAX_MOVES + 1)]  # behind the slot's tag
-    switches = [starts[f"bench {number}"] + 1 for number in range(1, MAX_SWITCHES + 1)]
+    slots = {slot.name: slot for slot in split_turn(space)}
+    bench = [slots[f"bench {number}"].start for number in range(1, MAX_SWITCHES + 1)]
+    if "move 1" in slots:  # behind a tag, as every name of a line
+        moves = [slots[f"move {number}"].start + 1 for number in range(1, MAX_MOVES + 1)]
+        switches = [start + 1 for start in bench]
+    else:  # a group ends with its Pokémon's moves and begins with its name
+        end = slots["player"].stop
+        moves, switches = [*range(end - MAX_MOVES, end)], bench
     return (
         *(ActionWords(MOVE_TAGS, name) for name in moves),
         *(ActionWords(SWITCH_TAGS, name) for name in switches),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from gemma_metamon.battle.observations import OBSERVATION_SPACES, ObservationSpace, get_observation_space
-from gemma_metamon.battle.state import MAX_MOVES, MAX_SWITCHES, TEAM_SIZE
 from gemma_metamon.errors import ConfigError
 
 PARAMETER: Final = "GemmaTstepEncoder.observation_space"
@@ -25,23 +24,9 @@ class Slot:
 
 
 def split_turn(space: ObservationSpace) -> tuple[Slot, ...]:
-    """The slots of a turn, in the order of its words: 15 in the default space, up to 21."""
-    active = 9 if space.expanded else 8  # the tag, name, item, ability, two types, effect, status; tera type
-    move = 3 if space.opponent_moves else 4  # the tag, name, type; category
-    bench = 10 if space.expanded else 9  # the tag, name, item, ability, <moveset>, four moves; tera type
-    lengths = {"format": 2, "player": active}  # with the format: whether a switch is forced
-    lengths |= {f"move {index}": move for index in range(1, MAX_MOVES + 1)}
-    lengths |= {f"bench {index}": bench for index in range(1, MAX_SWITCHES + 1)}
-    lengths["opponent"] = active
-    if space.opponent_moves:
-        lengths |= {f"opponent's move {index}": 1 for index in range(1, MAX_MOVES + 1)}
-    lengths |= {"conditions": 4, "player's last move": 2, "opponent's last move": 2}
-    if space.expanded:
-        lengths["revealed"] = TEAM_SIZE
-    if space.team_preview:
-        lengths["preview"] = TEAM_SIZE
+    """The slots of a turn, in the order of its words."""
     slots, start = [], 0
-    for name, length in lengths.items():
+    for name, length in space.entities.items():
         slots.append(Slot(name, start, start + length))
         start += length
     return tuple(slots)
@@ -63,7 +48,11 @@ def find_space(n_words: int, name: str | None) -> ObservationSpace:
                 f"{name} has {space.n_words} words, but the observations have {n_words}; correct {PARAMETER}"
             )
         return space
-    fitting = [space for space in OBSERVATION_SPACES.values() if space.n_words == n_words]
+    alike: dict[tuple[Slot, ...], ObservationSpace] = {}  # those that hide tera types are split as those that do not
+    for space in OBSERVATION_SPACES.values():
+        if space.n_words == n_words:
+            alike.setdefault(split_turn(space), space)
+    fitting = list(alike.values())
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:

@@ -25,6 +25,14 @@ from gemma_metamon.strict_json import read_json, shown
 MAX_WORDS = 1_000_000
 UNKNOWN_ID = -1
 UNKNOWN_WORD = "unknown"
+METAMON_WORD_LISTS = (
+    "allreplays-v1",
+    "allreplays-v2",
+    "allreplays-v3",
+    "DefaultObservationSpace-v0",
+    "DefaultObservationSpace-v1",
+)
+"""metamon's names of its own, which come with it; the subword table has the words of each."""
 
 
 @cache

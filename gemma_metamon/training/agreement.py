@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemma_metamon.battle.observations import BLANK
+from gemma_metamon.battle.observation_space import BLANK
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.text.view import BattleView

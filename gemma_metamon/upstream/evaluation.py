@@ -214,6 +214,17 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
 
     # without `description.view()`: metamon may know spaces that we do not
     identity, words = description.identity, description.vocabulary or Vocabulary.default().words
+    try:
+        spaces = {
+            "observation_space": get_observation_space(identity.obs_space),
+            "action_space": get_action_space(identity.action_space),
+            "reward_function": get_reward_function(identity.reward_function),
+        }
+    except ValueError as error:  # says which, and those that there are
+        raise ConfigError(
+            f"the metamon that is installed cannot show this run what it was trained on: {error}; evaluate it on the "
+            "metamon that trained it, or here with `gemma-metamon import` and `gemma-metamon evaluate`"
+        ) from error
     run_dir = run_dir.absolute()
     name = model_name(run_dir)
 
@@ -226,9 +237,7 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
                 model_gin_config=str(config),
                 train_gin_config=str(nothing),
                 default_checkpoint=epoch,
-                observation_space=get_observation_space(identity.obs_space),
-                action_space=get_action_space(identity.action_space),
-                reward_function=get_reward_function(identity.reward_function),
+                **spaces,
                 tokenizer=PokemonTokenizer().load_tokens({word: i for i, word in enumerate(words)}),
             )
 

@@ -33,8 +33,12 @@ logger = logging.getLogger(__name__)
 
 _UPSTREAM_IMPORTS: Final = re.compile(r"^(?:import|from) (?:amago|metamon)\b.*\n", re.MULTILINE)
 
-# metamon's train script binds its tokenizer to its own encoders, one or both of these
-TOKENIZER_BINDINGS: Final = ("MetamonTstepEncoder.tokenizer", "MetamonPerceiverTstepEncoder.tokenizer")
+# metamon's train script binds its tokenizer to its own encoders, to one or more of these
+TOKENIZER_BINDINGS: Final = (
+    "MetamonTstepEncoder.tokenizer",
+    "MetamonPerceiverTstepEncoder.tokenizer",
+    "MetamonGroupedTstepEncoderV2.tokenizer",
+)
 LATE_PARTS: Final = {
     "BatchNormalizedExpFilter": "metamon.rl.metamon_to_amago",
     "ISAdvantageFilter": "metamon.rl.custom_agent",
@@ -226,18 +230,29 @@ def best_attention() -> Any:
 
 
 def read_vocabulary() -> Vocabulary:
-    """The words of the PokemonTokenizer that metamon's train script has bound, or of metamon's default one."""
+    """The words of the PokemonTokenizer that metamon has bound; where it bound none, of `--tokenizer` or its default.
+
+    Raises ConfigError for encoders bound to different words, of which only one can be meant, and as
+    `Vocabulary.from_tokenizer` does.
+    """
     import gin
 
+    bound: dict[str, Vocabulary] = {}
     for binding in TOKENIZER_BINDINGS:
         try:
             tokenizer = gin.query_parameter(binding)
         except ValueError:  # not bound, or no such class in this version of metamon
             continue
-        return Vocabulary.from_tokenizer(tokenizer)
+        bound[binding] = Vocabulary.from_tokenizer(tokenizer)
+    if len({vocabulary.words for vocabulary in bound.values()}) > 1:
+        listed = ", ".join(f"{binding} ({len(vocabulary)} words)" for binding, vocabulary in bound.items())
+        raise ConfigError(f"{listed} are different word lists, and the observations come in one; bind the same to each")
+    if bound:
+        return next(iter(bound.values()))
     from metamon.tokenizer import get_tokenizer
 
-    return Vocabulary.from_tokenizer(get_tokenizer(DEFAULT_TOKENIZER))
+    name = getattr(read_train_args(), "tokenizer", DEFAULT_TOKENIZER)
+    return Vocabulary.from_tokenizer(get_tokenizer(name))
 
 
 def check_versions(amago: Any, metamon: Any, metamon_to_amago: Any) -> None:
