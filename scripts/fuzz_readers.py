@@ -170,7 +170,7 @@ class CheckpointReader:
         import torch
 
         from gemma_metamon import configs
-        from gemma_metamon.training import checkpoints
+        from gemma_metamon.training import checkpoints, resuming
 
         torch.set_num_threads(1)
         resolved, view = (
@@ -194,7 +194,12 @@ class CheckpointReader:
             settings={"epochs": 1, "formats": ["gen1ou"]},
         )
         random_states = {"cpu": torch.get_rng_state()}
-        self.whole = checkpoints.save_checkpoint(folder / "run", meta, self.agent, self.optimizer, random_states)
+        self.whole = checkpoints.write_checkpoint(
+            folder / "run",
+            meta,
+            self.agent.state_dict(),
+            resuming.training_state(self.optimizer, self.agent, random_states),
+        )
         self.harmed = folder / "epoch_1"
 
     def harm(self, rng: random.Random) -> None:
@@ -208,7 +213,7 @@ class CheckpointReader:
         (self.harmed / self.name).write_bytes(mutate(rng, content))
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.training import checkpoints
+        from gemma_metamon.training import checkpoints, resuming
 
         if self.name == checkpoints.META:
             meta = checkpoints.read_meta(self.harmed)
@@ -219,7 +224,7 @@ class CheckpointReader:
             checkpoints.load_weights(self.agent, self.harmed)
             yield from (value.float() for value in self.agent.state_dict().values())
         else:
-            checkpoints.load_training_state(self.harmed, self.optimizer, self.agent)
+            resuming.load_training_state(self.harmed, self.optimizer, self.agent)
             moments = self.optimizer.state_dict()["state"].values()
             yield from (value for state in moments for value in state.values())
 

@@ -18,7 +18,7 @@ from gemma_metamon import configs
 from gemma_metamon.commands import main
 from gemma_metamon.errors import CheckpointMismatchError, DataError, GemmaMetamonError
 from gemma_metamon.text.vocabulary import MAX_WORDS, Vocabulary
-from gemma_metamon.training import checkpoints
+from gemma_metamon.training import checkpoints, resuming
 from gemma_metamon.training.checkpoints import META, TRAINING, WEIGHTS
 from gemma_metamon.upstream.interchange import read_policy
 
@@ -134,7 +134,7 @@ def load_both(folder: Path) -> None:
     """Loads a checkpoint to play, and to resume."""
     agent, _ = checkpoints.load_agent(folder, "cpu")
     experiment: Any = configs.configurable(configs.EXPERIMENT)()
-    checkpoints.load_training_state(folder, experiment.build_optimizer(agent), agent)
+    resuming.load_training_state(folder, experiment.build_optimizer(agent), agent)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -233,7 +233,7 @@ def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
     for seed in range(2):  # the scales' text has not the same length each time
         torch.manual_seed(seed)
         agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
-        folders.append(checkpoints.save_checkpoint(tmp_path / f"run{seed}", meta, agent))
+        folders.append(checkpoints.write_checkpoint(tmp_path / f"run{seed}", meta, agent.state_dict()))
     for seed, folder in enumerate(folders):
         exported = interchange.export_policy(folder, f"run{seed}", tmp_path / "out")
         assert main(import_command(exported, tmp_path / str(seed))) == 0

@@ -13,7 +13,7 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.errors import CheckpointMismatchError
 from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
+from gemma_metamon.training import checkpoints, resuming
 from gemma_metamon.training.dataset import BattleDataset, collate
 from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.training.tracking import Tracker
@@ -95,6 +95,6 @@ def test_an_update_of_two_batches_has_the_mean_of_their_gradients(
 def test_another_number_of_processes_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(train_command(tmp_path)) == 0
     folder = checkpoints.checkpoint_folder(tmp_path / "run", 1)
-    checkpoints.require_processes(folder, 1)
+    resuming.require_processes(folder, 1)
     with pytest.raises(CheckpointMismatchError, match=r"saved by 1 process and 2 processes would go on .*--init_from"):
-        checkpoints.require_processes(folder, 2)
+        resuming.require_processes(folder, 2)

@@ -27,7 +27,7 @@ def check_run_folder(
 
     `processes` is how many train, once that is known.
     """
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.training import checkpoints, resuming
 
     if args.init_from is not None:
         if args.ckpt is not None:
@@ -46,9 +46,9 @@ def check_run_folder(
     checkpoints.read_meta(folder).identity.require(identity, str(folder))
     if args.epochs <= args.ckpt:
         raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
-    checkpoints.require_resumable(folder)
+    resuming.require_resumable(folder)
     if processes is not None:
-        checkpoints.require_processes(folder, processes)
+        resuming.require_processes(folder, processes)
     later = [epoch for epoch in there if epoch > args.ckpt]
     if later and not args.discard_later:
         raise ConfigError(

@@ -33,9 +33,6 @@ from gemma_metamon.training.tensor_files import (
     damaged,
     fits_type,
     read_tensors,
-    unfit_memory,
-    unfit_moments,
-    unfit_random_states,
 )
 from gemma_metamon.whole_files import as_os_error, written_whole
 
@@ -45,7 +42,6 @@ WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkp
 MAX_EPOCH, MAX_COUNT = 10**9, 2**53
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
 _FOLDER = re.compile(r"epoch_([0-9]{1,9})")
-_MOMENT = re.compile(r"optimizer/(?P<index>\d{1,9})/(?P<name>\w+)")
 _WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>[0-9]{1,9})")
 
 # How to ask for what a checkpoint was made with; the keys are RunIdentity's fields.
@@ -319,30 +315,17 @@ def require_same_entries(saved: Mapping[str, Tensor], wanted: Mapping[str, Tenso
         )
 
 
-def save_checkpoint(
-    run_dir: Path,
-    meta: CheckpointMeta,
-    agent: Any,
-    optimizer: torch.optim.Optimizer | None = None,
-    random_states: dict[str, Tensor] | None = None,
-) -> Path:
-    """Writes `epoch_<N>` whole or not at all. Without an optimizer the checkpoint plays but does not resume.
-
-    Raises OSError where it cannot be written.
-    """
-    if optimizer is None:
-        return write_checkpoint(run_dir, meta, agent.state_dict())
-    training = {f"random/{name}": state for name, state in (random_states or {}).items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    training |= {f"filter/{name}": value for name, value in agent.filter_memory().items()}
-    return write_checkpoint(run_dir, meta, agent.state_dict(), training)
-
-
 def write_checkpoint(
     run_dir: Path, meta: CheckpointMeta, weights: Mapping[str, Tensor], training: Mapping[str, Tensor] | None = None
 ) -> Path:
-    """`save_checkpoint` for an agent's state that is at hand without the agent."""
+    """Writes `epoch_<N>` whole or not at all. Raises OSError where it cannot be written.
+
+    Args:
+        run_dir: of the run.
+        meta: how it was made, and how far training was.
+        weights: the agent's state.
+        training: of `resuming.training_state`; without it the checkpoint plays but does not resume.
+    """
     folder = checkpoint_folder(run_dir, meta.epoch)
     with written_whole(folder) as staged:
         staged.mkdir()
@@ -364,70 +347,3 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(written, path)
     except SafetensorError as error:  # its own name for a full disk, among others
         raise as_os_error(error, path) from error
-
-
-def require_resumable(folder: Path) -> None:
-    """Raises MissingFileError for a checkpoint that brings no optimizer state: an imported one, or an older 0."""
-    if not (folder / TRAINING).is_file():
-        run = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
-        raise MissingFileError(
-            f"{folder} cannot be resumed: it has no {TRAINING} (an imported one brings no optimizer state); "
-            f"begin another run with its weights: --run_name another, and --init_from {run}"
-        )
-
-
-def require_processes(folder: Path, processes: int) -> None:
-    """Raises CheckpointMismatchError where another number of processes saved the checkpoint than would go on with it.
-
-    Each process draws its own random numbers and goes on with the state that it saved; another number of processes
-    would have none, or another share of the battles. Raises DataError where the file is damaged.
-    """
-    require_resumable(folder)
-    try:
-        with safe_open(folder / TRAINING, "pt") as saved:
-            names = [key.removeprefix("random/") for key in saved.keys()]  # noqa: SIM118 no mapping
-    except (SafetensorError, OSError) as error:
-        raise damaged(folder / TRAINING, error) from error
-    saved_by = sum(name.startswith("cpu") for name in names)
-    if saved_by != processes:
-        run = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
-        raise CheckpointMismatchError(
-            f"{folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; start "
-            f"as many, or begin another run with its weights: --run_name another, and --init_from {run}"
-        )
-
-
-def random_state_name(kind: str, process: int) -> str:
-    """Under which the random state of a process is saved; `kind` is cpu or cuda."""
-    return kind if process == 0 else f"{kind}_of_process_{process}"
-
-
-def _counted(processes: int) -> str:
-    return "1 process" if processes == 1 else f"{processes} processes"
-
-
-def load_training_state(folder: Path, optimizer: torch.optim.Optimizer, agent: Any) -> dict[str, Tensor]:
-    """Restores the optimizer's moments and what the filter remembers; returns the random states by name.
-
-    A filter of which the checkpoint knows nothing (the run had another, or of another size) begins without memory.
-
-    Raises DataError for what cannot be restored.
-    """
-    require_resumable(folder)
-    tensors = read_tensors(folder / TRAINING)
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if match := _MOMENT.fullmatch(key):
-            state.setdefault(int(match["index"]), {})[match["name"]] = value
-    random_states = {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
-    memory = {name: tensors[key] for name in agent.filter_memory() if (key := f"filter/{name}") in tensors}
-    complaint = unfit_moments(state, optimizer) or unfit_random_states(random_states)
-    if complaint := complaint or unfit_memory(memory, agent.filter_memory()):
-        raise damaged(folder / TRAINING, complaint)
-    if any(name not in memory or memory[name].shape != own.shape for name, own in agent.filter_memory().items()):
-        logger.warning("%s has no memory that fits this run's filter, which begins without one", folder / TRAINING)
-    else:
-        for name, own in agent.filter_memory().items():
-            own.copy_(memory[name])
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return random_states

@@ -26,7 +26,7 @@ from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.training import checkpoints, run_folder
+from gemma_metamon.training import checkpoints, resuming, run_folder
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
 from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
@@ -128,12 +128,12 @@ class Trainer:
         folder = checkpoints.find_checkpoint(self.run_dir, epoch)
         meta = checkpoints.read_meta(folder)
         meta.identity.require(self.identity, str(folder))
-        checkpoints.require_processes(folder, self.accelerator.num_processes)
+        resuming.require_processes(folder, self.accelerator.num_processes)
         checkpoints.load_weights(self.bare_agent, folder)
-        random_states = checkpoints.load_training_state(folder, self.optimizer.optimizer, self.bare_agent)
+        random_states = resuming.load_training_state(folder, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index
-        torch.set_rng_state(random_states[checkpoints.random_state_name("cpu", process)])
-        cuda = checkpoints.random_state_name("cuda", process)
+        torch.set_rng_state(random_states[resuming.random_state_name("cpu", process)])
+        cuda = resuming.random_state_name("cuda", process)
         if self.accelerator.device.type == "cuda" and cuda in random_states:
             torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
         self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
@@ -308,7 +308,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        folder = checkpoints.save_checkpoint(
+        folder = checkpoints.write_checkpoint(
             self.run_dir,
             CheckpointMeta(
                 identity=self.identity,
@@ -319,9 +319,8 @@ class Trainer:
                 settings=self.settings,
                 vocabulary=checkpoints.own_words(self.dataset.view.vocabulary),
             ),
-            self.bare_agent,
-            self.optimizer.optimizer,
-            random_states,
+            self.bare_agent.state_dict(),
+            resuming.training_state(self.optimizer.optimizer, self.bare_agent, random_states),
         )
         logger.info("saved %s", folder)
 
@@ -332,7 +331,7 @@ class Trainer:
             own["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
         every = [own] if self.accelerator.num_processes == 1 else gather_object([own])
         return {
-            checkpoints.random_state_name(kind, i): state
+            resuming.random_state_name(kind, i): state
             for i, states in enumerate(every)
             for kind, state in states.items()
         }
