@@ -1,6 +1,6 @@
 """Run as a program, where metamon and amago are: they train, compute losses and evaluate with our encoder in them.
 
-    python tests/metamon_process.py train|configs|losses|evaluate SPEC.json
+    python tests/metamon_process.py train|configs|losses|encode|evaluate SPEC.json
 
 SPEC.json holds the arguments of that function; what it returns goes to result.json beside it. A process of its own,
 because amago's names in gin and the embedded ones exclude each other. Nothing of upstream's is changed, but where a
@@ -178,6 +178,35 @@ def read_batch(path: Path) -> Any:
     return Batch(obs=obs, **arrays)
 
 
+def encode(config: str, policy: str, battle: str, words: list[str], obs_space: str, action_space: str) -> list[Any]:
+    """What the encoder of a policy makes of each state of a recorded battle (T, emb_dim), as metamon shows it."""
+    import amago
+    import lz4.frame
+    import numpy as np
+    from metamon import interface
+    from metamon.rl import metamon_to_amago
+    from metamon.tokenizer import PokemonTokenizer
+
+    tokenizer = PokemonTokenizer().load_tokens({word: i for i, word in enumerate(words)})
+    space = interface.TokenizedObservationSpace(interface.get_observation_space(obs_space), tokenizer)
+    amago.cli_utils.use_config({"MetamonTstepEncoder.tokenizer": tokenizer}, [config], finalize=False)
+    save_dir = str(Path(policy).parent / "unused")
+    spaces = (space, interface.get_action_space(action_space))
+    experiment = metamon_to_amago.make_placeholder_experiment(save_dir, "encode", False, *spaces)
+    experiment.start()
+    experiment.policy.load_state_dict(torch.load(policy, weights_only=True), strict=True)
+    encoder = experiment.policy.tstep_encoder.eval()
+    states = json.loads(lz4.frame.decompress(Path(battle).read_bytes()))["states"]
+    space.reset()
+    shown = [space.state_to_obs(interface.UniversalState.from_dict(state)) for state in states]
+    obs = {key: torch.from_numpy(np.stack([one[key] for one in shown]))[None] for key in shown[0]}  # (1, T, ...)
+    with torch.no_grad():
+        encoded = encoder(obs, torch.zeros(1, len(states), 1 + spaces[1].gym_space.n))
+    close_envs(experiment)
+    made: list[Any] = encoded[0].tolist()
+    return made
+
+
 def evaluate(flags: list[str], baselines: list[str]) -> int:
     """`gemma-metamon metamon-evaluate` against these of metamon's baselines, for which it has no flag."""
     from gemma_metamon.commands import main
@@ -189,6 +218,7 @@ def evaluate(flags: list[str], baselines: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    program, spec = {"train": train, "configs": configs, "losses": losses, "evaluate": evaluate}, Path(sys.argv[2])
-    result = program[sys.argv[1]](**json.loads(spec.read_text()))
+    programs = {"train": train, "configs": configs, "losses": losses, "encode": encode, "evaluate": evaluate}
+    spec = Path(sys.argv[2])
+    result = programs[sys.argv[1]](**json.loads(spec.read_text()))
     spec.with_name("result.json").write_text(json.dumps(result))

@@ -142,3 +142,9 @@ def test_a_pac_space_hides_the_players_own_tera_types_and_nothing_else(name: str
     assert differing <= set(own)
     assert len(differing) >= 5  # no recorded Pokémon with a tera type stands last on the bench
     assert len(shown) > 1  # the opponent's own
+
+
+def test_the_documentation_lists_every_space_with_its_sizes() -> None:
+    text = (GOLDENS.parents[1] / "GEMMA_TRAINING.md").read_text(encoding="utf-8")
+    for space in OBSERVATION_SPACES.values():
+        assert f"| {space.name} | {space.n_words} | {space.n_numbers} | {len(split_turn(space))} |" in text
