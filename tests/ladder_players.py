@@ -15,11 +15,11 @@ from gemma_metamon.showdown.accounts import LadderServer
 from gemma_metamon.showdown.baselines import player_class
 from gemma_metamon.showdown.ladder import Ladder, Summary
 from gemma_metamon.showdown.ladder_results import Results
-from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 FOUR = ("RandomPlayer", "NoSwitchRandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
-QUICK = Patience(
+QUICK = LadderTimeouts(
     login_s=30.0,
     ping_s=10.0,
     first_pause_s=0.1,
@@ -51,7 +51,7 @@ def ladder(
         battle_format=battle_format,
         battles=battles,
         results=None if folder is None else Results(folder),
-        **{"patience": QUICK, "teams": load_teams(battle_format), **options},
+        **{"timeouts": QUICK, "teams": load_teams(battle_format), **options},
     )
 
 

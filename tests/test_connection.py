@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.accounts import LadderServer
 from gemma_metamon.showdown.connection import Connection
-from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 
 class Nobody:
@@ -21,7 +21,7 @@ class Nobody:
         return lambda *_: None
 
 
-async def times_of_connections(seconds: float, greeting: str, **patience: float) -> tuple[list[float], list[Any]]:
+async def times_of_connections(seconds: float, greeting: str, **timeouts: float) -> tuple[list[float], list[Any]]:
     """A stand-in for a server that lets us in and throws us out: the real one has no reason to."""
     met: list[float] = []
 
@@ -32,7 +32,7 @@ async def times_of_connections(seconds: float, greeting: str, **patience: float)
     async with serve(throw_out, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         where = LadderServer(name="here", websocket_url=f"ws://127.0.0.1:{port}/")
-        connection = Connection(where, "Anna", None, Nobody(), Patience(**patience))
+        connection = Connection(where, "Anna", None, Nobody(), LadderTimeouts(**timeouts))
         return met, await asyncio.gather(asyncio.wait_for(connection.run(), seconds), return_exceptions=True)
 
 
@@ -50,8 +50,8 @@ def test_a_connection_that_stays_away_is_given_up() -> None:
         async with serve(lambda websocket: websocket.send("|updateuser| Anna|1|1|{}"), "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             where = LadderServer(name="here", websocket_url=f"ws://127.0.0.1:{port}/")
-            patience = Patience(first_pause_s=0.05, longest_pause_s=0.1, give_up_s=0.5)
-            running = asyncio.create_task(Connection(where, "Anna", None, Nobody(), patience).run())
+            timeouts = LadderTimeouts(first_pause_s=0.05, longest_pause_s=0.1, give_up_s=0.5)
+            running = asyncio.create_task(Connection(where, "Anna", None, Nobody(), timeouts).run())
             await asyncio.sleep(0.2)
         await running
 
@@ -64,7 +64,7 @@ def test_a_server_that_lets_nobody_in_is_one_sentence() -> None:
         async with serve(lambda websocket: websocket.wait_closed(), "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             where = LadderServer(name="here", websocket_url=f"ws://127.0.0.1:{port}/")
-            await Connection(where, "Anna", None, Nobody(), Patience(login_s=0.2)).run()
+            await Connection(where, "Anna", None, Nobody(), LadderTimeouts(login_s=0.2)).run()
 
     with pytest.raises(ServerError, match=r"cannot be reached: it let nobody in within 0\.2 s"):
         asyncio.run(asyncio.wait_for(silence(), 20))

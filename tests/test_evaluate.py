@@ -23,8 +23,8 @@ from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.showdown.baselines import connection
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
 from gemma_metamon.showdown.evaluate import Evaluation, evaluate, play_match
-from gemma_metamon.showdown.legs import draw_teams
 from gemma_metamon.showdown.play import disconnect
+from gemma_metamon.showdown.seatings import draw_teams
 from gemma_metamon.showdown.server import Server
 from gemma_metamon.showdown.tallies import Choices, Tally
 from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams

@@ -387,6 +387,6 @@ def test_a_battle_that_is_not_there_is_named(run_dir: Path, capsys: pytest.Captu
 
 def test_a_policy_says_what_went_wrong_aside(view: BattleView, caplog: pytest.LogCaptureFixture) -> None:
     policy = BatchedPolicy(build_agent(view), view, max_battles=1)
-    policy.aside(functools.partial(int, "x"))
+    policy.run_in_policy_thread(functools.partial(int, "x"))
     policy._worker.shutdown(wait=True)
     assert "invalid literal" in caplog.text

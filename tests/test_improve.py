@@ -25,8 +25,8 @@ from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.showdown.baselines import user_name
 from gemma_metamon.showdown.contestants import Contestant
 from gemma_metamon.showdown.evaluate import Evaluation
-from gemma_metamon.showdown.legs import PairResult
 from gemma_metamon.showdown.ratings import rate
+from gemma_metamon.showdown.seatings import PairResult
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.training import checkpoints
 

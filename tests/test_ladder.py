@@ -30,14 +30,14 @@ from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.ladder import GONE
 from gemma_metamon.showdown.ladder_results import FINISHED, STOPPED, Results
-from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.server import Server, running_server
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 pytestmark = pytest.mark.server
 
 
-def quick(**changes: float) -> Patience:
-    return Patience(**{**QUICK.__dict__, **changes})
+def quick(**changes: float) -> LadderTimeouts:
+    return LadderTimeouts(**{**QUICK.__dict__, **changes})
 
 
 def check_agreement(folders: list[Path]) -> Counter[str]:
@@ -158,7 +158,7 @@ def test_a_battle_whose_beginning_was_lost_is_found(server: Server, tmp_path: Pa
         async with Proxy(server.websocket_url, faults) as proxy:
             unlucky = ladder("MaxBasePowerPlayer", proxy.url, battles=1, folder=folders[0])
             other = ladder(
-                "RandomPlayer", server.websocket_url, battles=1, folder=folders[1], patience=quick(stall_s=60)
+                "RandomPlayer", server.websocket_url, battles=1, folder=folders[1], timeouts=quick(stall_s=60)
             )
             return await play([unlucky, other])
 
@@ -263,8 +263,8 @@ def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> 
 @pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
 def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path: Path, build: type, why: str) -> None:
     async def one_battle() -> None:
-        patience = quick(decision_s=0.05)
-        silent = ladder(build, server.websocket_url, battles=1, folder=tmp_path / "slow", patience=patience)
+        timeouts = quick(decision_s=0.05)
+        silent = ladder(build, server.websocket_url, battles=1, folder=tmp_path / "slow", timeouts=timeouts)
         await play([silent], [ladder("MaxBasePowerPlayer", server.websocket_url)])
 
     Hanging.released.clear()
@@ -322,9 +322,9 @@ def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, 
             server.websocket_url,
             battles=1,
             folder=tmp_path / "waiting",
-            patience=quick(stall_s=0.5, forfeit_s=3.0),
+            timeouts=quick(stall_s=0.5, forfeit_s=3.0),
         )
-        absent = ladder(Dreaming, server.websocket_url, patience=quick(decision_s=3600.0, stall_s=3600.0))
+        absent = ladder(Dreaming, server.websocket_url, timeouts=quick(decision_s=3600.0, stall_s=3600.0))
         await play([waiting], [absent])
 
     asyncio.run(asyncio.wait_for(one_battle(), 60))

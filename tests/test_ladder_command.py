@@ -38,7 +38,7 @@ def test_an_unknown_format_is_refused_by_the_servers_list(server: Server) -> Non
         battle_format="gen1o",
         teams=[],
         battles=1,
-        patience=QUICK,
+        timeouts=QUICK,
     )
     with pytest.raises(ServerError, match=r"the simulator has no ladder for 'gen1o', but \d+ others; did you mean"):
         asyncio.run(asyncio.wait_for(one.run(), 30))

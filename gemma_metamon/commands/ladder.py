@@ -214,7 +214,7 @@ async def _play(
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.baselines import user_name
     from gemma_metamon.showdown.ladder import Ladder
-    from gemma_metamon.showdown.patience import Patience
+    from gemma_metamon.showdown.timeouts import LadderTimeouts
 
     with progress_bar(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
 
@@ -234,7 +234,7 @@ async def _play(
             battles=args.battles,
             concurrency=args.concurrency,
             results=results,
-            patience=Patience(decision_s=args.decision_s),
+            timeouts=LadderTimeouts(decision_s=args.decision_s),
             seed=args.seed,
             on_row=show,
         )

@@ -126,37 +126,44 @@ class NCriticsTwoHot(nn.Module):
         return self._log_probs(self.net(state, self.gamma_feature, action.clamp(-0.999, 0.999)))
 
     def mean_value(self, state: Tensor, action: Tensor, weights: Tensor, critics: Tensor | None = None) -> Tensor:
-        """The mean return over K actions, without computing what nobody asks for.
+        """The mean return over K actions; what has no weight is not computed.
 
         Args:
             state: (B, T, state_dim).
             action: (K, B, T, G, A).
             weights: (K, B, T, G), each action's share of the mean; where it is 0 the action is not looked at, and the
                 weight has no gradient.
-            critics: (B, T, n, G, 1) long, indices of the critics that are asked; all C when not given.
+            critics: (B, T, n, G, 1) long, indices of the critics to evaluate; all C when not given.
 
         Returns:
             (B, T, C, G, 1), or (B, T, n, G, 1) of the critics given.
         """
         K, B, T, G, A = action.shape
         C, N = self.num_critics, B * T * G
-        # a question is one action in one state under one discount; each critic answers those that it is asked
-        asked = weights.reshape(1, K, N) != 0
-        if critics is not None:
-            asked = asked & F.one_hot(critics[..., 0], C).amax(2).bool().reshape(N, C).T[:, None]  # (C, K, N)
-        asked = asked.flatten(1).int()
-        most = int(asked.sum(1).max())  # the one time that a GPU is waited for
-        # (C, most); critics with fewer get others besides, which count nowhere
-        questions = asked.argsort(dim=1, descending=True, stable=True)[:, :most].expand(C, -1)
+        queries = self._select_queries(weights, critics)  # (C, Q)
         share, each = self.net.state_share(state), torch.arange(C, device=state.device)[:, None]  # (C, B * T, H)
         inputs = with_discount(self.gamma_feature, action.clamp(-0.999, 0.999)).reshape(K * N, 1 + A)
-        answers = [
+        values = [
             self.values(self._log_probs(self.net.answer(share[each, part % N // G], inputs[part])))[..., 0]
-            for part in torch.split(questions, N, dim=1)  # as many at a time as one action has in all states
+            for part in torch.split(queries, N, dim=1)  # as many at a time as one action has in all states
         ]
-        value = torch.zeros(C, K * N, device=state.device).scatter(1, questions, torch.cat(answers, dim=1))
+        value = torch.zeros(C, K * N, device=state.device).scatter(1, queries, torch.cat(values, dim=1))
         value = (value.view(C, K, B, T, G, 1) * weights[..., None]).sum(1).permute(1, 2, 0, 3, 4)  # (B, T, C, G, 1)
         return value if critics is None else value.take_along_dim(critics, dim=2)
+
+    def _select_queries(self, weights: Tensor, critics: Tensor | None) -> Tensor:
+        """What each critic is evaluated on, (C, Q): indices of one action in one state under one discount.
+
+        Of K * B * T * G such queries, those with a weight above 0 and, where `critics` is given, of a critic in it. A
+        critic with fewer than Q of them is evaluated on others besides, which do not count.
+        """
+        K, N, C = len(weights), weights[0].numel(), self.num_critics
+        needed = weights.reshape(1, K, N) != 0
+        if critics is not None:
+            needed = needed & F.one_hot(critics[..., 0], C).amax(2).bool().reshape(N, C).T[:, None]  # (C, K, N)
+        needed = needed.flatten(1).int()
+        most = int(needed.sum(1).max())  # the one time that a GPU is waited for
+        return needed.argsort(dim=1, descending=True, stable=True)[:, :most].expand(C, -1)
 
     def _log_probs(self, outputs: Tensor) -> Tensor:
         outputs = outputs.float()

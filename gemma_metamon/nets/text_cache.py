@@ -1,4 +1,4 @@
-"""What was made of texts that were read before, so that nothing is read twice while no weight changes."""
+"""An LRU cache of text embeddings, cleared when a weight changes: no text is read twice while none does."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence

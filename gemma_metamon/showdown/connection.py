@@ -1,4 +1,4 @@
-"""A line to a Showdown server that is kept up: it logs in, and when it is cut, it comes back.
+"""A WebSocket connection to a Showdown server that logs in, and reconnects when it is cut.
 
 poke-env's own client ends with its connection, and logs what proves the name; this one does neither.
 """
@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.accounts import LadderServer, LoginRefusedError, Secret, prove_name, to_id
-from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 logger = logging.getLogger(__name__)
 # websockets logs every frame at DEBUG, the one with the login server's assertion, too
@@ -44,7 +44,7 @@ class Connection:
     """One user on one server, for as long as `run` runs."""
 
     def __init__(
-        self, server: LadderServer, username: str, password: Secret | None, listener: Listener, patience: Patience
+        self, server: LadderServer, username: str, password: Secret | None, listener: Listener, timeouts: LadderTimeouts
     ) -> None:
         self.server = server
         self.username = username
@@ -52,7 +52,7 @@ class Connection:
         self.cuts = 0
         self._password = password
         self._listener = listener
-        self._patience = patience
+        self._timeouts = timeouts
         self._websocket: ClientConnection | None = None
         self._sending = asyncio.Lock()
         self._sent_at = 0.0
@@ -67,7 +67,7 @@ class Connection:
         Raises ServerError where the first attempt fails, where the name or the password is refused, or where there has
         been no connection for `give_up_s`.
         """
-        pause_s = self._patience.first_pause_s
+        pause_s = self._timeouts.first_pause_s
         last_up = time.monotonic()
         while True:
             began = time.monotonic()
@@ -75,20 +75,20 @@ class Connection:
             if self.logged_in:
                 self.cuts += 1
                 last_up, self.logged_in = time.monotonic(), False
-                if last_up - began > self._patience.longest_pause_s:  # else it may throw us out again and again
-                    pause_s = self._patience.first_pause_s
+                if last_up - began > self._timeouts.longest_pause_s:  # else it may throw us out again and again
+                    pause_s = self._timeouts.first_pause_s
                 self._listener.on_cut()
             if self._refused is not None and (not self._ever_logged_in or isinstance(self._refused, LoginRefusedError)):
                 raise self._refused
             if not self._ever_logged_in:
                 raise ServerError(f"the server {self.server.websocket_url} cannot be reached: {trouble}")
-            if time.monotonic() - last_up > self._patience.give_up_s:
+            if time.monotonic() - last_up > self._timeouts.give_up_s:
                 raise ServerError(
-                    f"no connection to {self.server.websocket_url} for {self._patience.give_up_s:g} s: {trouble}"
+                    f"no connection to {self.server.websocket_url} for {self._timeouts.give_up_s:g} s: {trouble}"
                 )
             logger.info("the connection is gone (%s); trying again in %.1f s", trouble, pause_s)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # or all who were cut come back at once
-            pause_s = min(2 * pause_s, self._patience.longest_pause_s)
+            pause_s = min(2 * pause_s, self._timeouts.longest_pause_s)
 
     async def send(self, message: str, room: str = "") -> bool:
         """Whether it went out; what does not is not kept for later."""
@@ -110,9 +110,9 @@ class Connection:
         try:
             async with connect(
                 self.server.websocket_url,
-                open_timeout=self._patience.connect_s,
-                ping_interval=self._patience.ping_s,
-                ping_timeout=self._patience.ping_s,
+                open_timeout=self._timeouts.connect_s,
+                ping_interval=self._timeouts.ping_s,
+                ping_timeout=self._timeouts.ping_s,
                 close_timeout=1,
                 max_size=MAX_MESSAGE_BYTES,
                 max_queue=None,
@@ -121,7 +121,7 @@ class Connection:
                 proxy=True if self.server.login_url else None,
             ) as websocket:
                 self._websocket = websocket
-                late = asyncio.get_running_loop().call_later(self._patience.login_s, self._check_login, websocket)
+                late = asyncio.get_running_loop().call_later(self._timeouts.login_s, self._check_login, websocket)
                 try:
                     async for message in websocket:
                         self._receive(message if isinstance(message, str) else message.decode("utf-8", "replace"))
@@ -130,7 +130,7 @@ class Connection:
                 return f"closed by the server, {websocket.close_code}"
         except (OSError, WebSocketException, ValueError) as error:
             if self._late:
-                return f"it let nobody in within {self._patience.login_s:g} s"
+                return f"it let nobody in within {self._timeouts.login_s:g} s"
             return str(error) or type(error).__name__
         finally:
             self._websocket = None

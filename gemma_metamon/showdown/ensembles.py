@@ -210,7 +210,7 @@ class EnsemblePolicy:
         session.time_idx += 1
         return action
 
-    def aside(self, function: Callable[..., None], *arguments: Any) -> None:
+    def run_in_policy_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         """Runs this in the policy's thread, after what waits there, so that nothing else uses the agents meanwhile.
 
         Nobody waits for it; what it raises is logged.

@@ -49,15 +49,15 @@ from poke_env.player import Player
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
-from gemma_metamon.showdown.legs import Ended, PairResult, Table, draw_teams, legs_of
 from gemma_metamon.showdown.play import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.players import BatchedPolicy
 from gemma_metamon.showdown.ratings import Rating, rate
+from gemma_metamon.showdown.seatings import Ended, PairResult, Table, draw_teams, seatings_of
 from gemma_metamon.showdown.tallies import Tally
 from gemma_metamon.whole_files import append_whole, written_whole
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
-_LEGS_AT_ONCE = 4
+_SEATINGS_AT_ONCE = 4
 
 
 @dataclass(kw_only=True)
@@ -184,8 +184,8 @@ async def evaluate(
     results = [PairResult(player=player, opponent=opponent) for player, opponent in pairs]
     evaluation = Evaluation(battle_format=battle_format, battles_per_pair=n_battles, seed=seed, pairs=results)
     draws = draw_teams(len(teams), n_battles, seed)
-    legs = [leg for result in results for leg in legs_of(result, draws, n_battles)]
-    legs_at_once = min(len(legs), concurrency, _LEGS_AT_ONCE)
+    seatings = [seating for result in results for seating in seatings_of(result, draws, n_battles)]
+    seatings_at_once = min(len(seatings), concurrency, _SEATINGS_AT_ONCE)
     journal = None if out is None else _Journal(out, teams_given_out=not teams)
 
     def ended(battle: Ended) -> None:
@@ -198,14 +198,14 @@ async def evaluate(
         battle_format=battle_format,
         teams=teams,
         websocket_url=websocket_url,
-        concurrency=concurrency // legs_at_once,
+        concurrency=concurrency // seatings_at_once,
         timeout_s=timeout_s,
         on_battle=ended,
         on_set_aside=on_battle or (lambda: None),
     )
     started = time.monotonic()
     try:
-        await table.play_all(legs, legs_at_once)
+        await table.play_all(seatings, seatings_at_once)
     finally:
         evaluation.seconds = time.monotonic() - started
         set_aside = evaluation.set_aside
@@ -274,12 +274,12 @@ class _Journal:
         self._teams_given_out = teams_given_out
 
     def write(self, ended: Ended) -> None:
-        battle, pair, choices = ended.battle, ended.leg.result, ended.choices
+        battle, pair, choices = ended.battle, ended.seating.result, ended.choices
         log = f"{LOGS}/{battle.battle_tag}.log"
         messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
         with written_whole(self._folder / log) as staged:
             staged.write_text(messages, encoding="utf-8")
-        ours, theirs = (None, None) if self._teams_given_out else ended.leg.teams(ended.draw)
+        ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)
         entry = {
             "battle": battle.battle_tag,
             "player": pair.player.name,

@@ -1,4 +1,4 @@
-"""Ladder play that does not fall over: searches, plays, comes back after a cut, and writes down every battle.
+"""Ladder play that survives disconnects and restarts: it searches, plays, and writes down every battle.
 
 The player (poke-env's, or an agent's) only decides: it has no connection. Messages come over a `Connection` and go to
 the `LadderBattle` that they belong to; a tick several times a second does whatever has become due.
@@ -26,9 +26,9 @@ from gemma_metamon.showdown.connection import Connection
 from gemma_metamon.showdown.ladder_battle import LadderBattle
 from gemma_metamon.showdown.ladder_results import FINISHED, LOST, STOPPED, BattleLog, Results, read_outcome
 from gemma_metamon.showdown.ladder_search import SETTLE_S, Search
-from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.play import plain
 from gemma_metamon.showdown.recording import Recorder
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 logger = logging.getLogger(__name__)
 TICK_S = 0.1
@@ -68,7 +68,7 @@ class Ladder:
         battles: stop after so many, those in `results` included; None: play on until stopped.
         concurrency: battles at a time.
         results: where battles are written down; None: nowhere.
-        patience: all waiting times.
+        timeouts: all waiting times.
         seed: of the teams' draws.
         on_row: called with each battle's line.
     """
@@ -86,7 +86,7 @@ class Ladder:
         password: Secret | None = None,
         concurrency: int = 1,
         results: Results | None = None,
-        patience: Patience | None = None,
+        timeouts: LadderTimeouts | None = None,
         seed: int = 0,
         on_row: Callable[[dict[str, Any]], Any] | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class Ladder:
         self._goal = battles
         self._concurrency = concurrency
         self._results = results
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or LadderTimeouts()
         self._on_row = on_row
         options = connection(
             username, battle_format=battle_format, websocket_url=server.websocket_url, team=None, concurrency=0
@@ -108,12 +108,12 @@ class Ladder:
         self._player = build(**options, start_listening=False)
         self._recorder = Recorder(self._save)
         self._recorder.attach(self._player)
-        self._connection = Connection(server, username, password, self, self._patience)
+        self._connection = Connection(server, username, password, self, self._timeouts)
         self._search = Search(
             battle_format,
             teams=teams,
             server_name=server.name,
-            patience=self._patience,
+            timeouts=self._timeouts,
             seed=seed,
             send=self._queue,
         )
@@ -134,7 +134,7 @@ class Ladder:
         is lost for good. Battles in play are then written down as unfinished. Raises OSError where the disk has not
         taken all results by the end: it begins no new battle then, and finishes those in play.
         """
-        self._take_up_cut_off()
+        self._resume_interrupted()
         line = asyncio.create_task(self._connection.run())
         sender = asyncio.create_task(self._send_queued())
         reason = STOPPED
@@ -182,7 +182,7 @@ class Ladder:
         if kind == "updatesearch":
             told = json.loads(rest)
             for room in told.get("games") or ():
-                self._hear_of(room)
+                self._note_unknown_battle(room)
             self._search.on_update(told.get("searching") or ())
         elif kind == "formats" and not self._formats_checked:
             self._formats_checked = True
@@ -195,11 +195,11 @@ class Ladder:
             return
         first = lines[0] if lines else ""
         told_from_the_beginning, gone = first.startswith("|init|"), first.startswith("|noinit|")
-        battle = self._told_anew(room, lines) if told_from_the_beginning else self.battles.get(room)
+        battle = self._restart_from_log(room, lines) if told_from_the_beginning else self.battles.get(room)
         if told_from_the_beginning or gone:
             self._unknown.pop(room, None)
         elif battle is None and not first.startswith("|deinit"):
-            self._hear_of(room)  # its first message has been lost
+            self._note_unknown_battle(room)  # its first message has been lost
         if battle is None:
             return
         if gone:
@@ -214,11 +214,11 @@ class Ladder:
     def _is_battle(self, room: str) -> bool:
         return re.fullmatch(rf"battle-{self.format}-\d+(-\w+)?", room) is not None
 
-    def _hear_of(self, room: str) -> None:
+    def _note_unknown_battle(self, room: str) -> None:
         if self._is_battle(room) and room not in self.battles and room not in self._closed:
             self._unknown.setdefault(room, time.monotonic())
 
-    def _told_anew(self, room: str, lines: list[str]) -> LadderBattle | None:
+    def _restart_from_log(self, room: str, lines: list[str]) -> LadderBattle | None:
         """The battle whose whole log this is; None of one that is over for us."""
         outcome = read_outcome(lines)
         battle = self.battles.get(room)
@@ -271,7 +271,7 @@ class Ladder:
         if not self._connection.logged_in:
             return
         for room, since in self._unknown.items():
-            if now - since > self._patience.join_s:
+            if now - since > self._timeouts.join_s:
                 self._unknown[room] = now
                 self._ask_for_log(room)
         wanted = not self.stops and self._missing() > 0 and self._under_way < self._concurrency
@@ -281,21 +281,21 @@ class Ladder:
         if battle.ended_at is not None:
             outcome = battle.outcome
             told = not outcome.rated or len(outcome.ratings) == len(outcome.players)
-            if told or now - battle.ended_at > self._patience.rating_s:
+            if told or now - battle.ended_at > self._timeouts.rating_s:
                 self._write_down(battle, "")
         elif self._connection.logged_in:
             self._watch(battle, now)
 
     def _watch(self, battle: LadderBattle, now: float) -> None:
         """The watchdog: the longer nothing happens in a battle, the more is done about it."""
-        quiet_s, stall_s = now - battle.progress_at, self._patience.stall_s
-        if quiet_s > self._patience.forfeit_s + stall_s:
+        quiet_s, stall_s = now - battle.progress_at, self._timeouts.stall_s
+        if quiet_s > self._timeouts.forfeit_s + stall_s:
             self._write_down(battle, f"no progress for {quiet_s:.0f} s")
-        elif quiet_s > self._patience.forfeit_s and battle.stage < 3:
+        elif quiet_s > self._timeouts.forfeit_s and battle.stage < 3:
             battle.stage = 3
             self._queue("/forfeit", battle.tag)
         elif not battle.in_room or battle.wants_log:
-            if now - battle.asked_at > self._patience.join_s:
+            if now - battle.asked_at > self._timeouts.join_s:
                 self._ask_again(battle, now)
         elif quiet_s > (battle.stage + 1) * stall_s and battle.stage < 2:
             battle.stage += 1
@@ -334,13 +334,13 @@ class Ladder:
             battle_format=self.format,
             log=log,
             table=self,
-            patience=self._patience,
+            timeouts=self._timeouts,
         )
         self._closed.pop(tag, None)
         self._search.on_battle()
         return battle
 
-    def _take_up_cut_off(self) -> None:
+    def _resume_interrupted(self) -> None:
         """The battles that an earlier process left: written down if their log has their end, else joined."""
         for tag, log in [] if self._results is None else self._results.cut_off():
             if tag in self.battles:  # of an earlier life of the server

@@ -19,8 +19,8 @@ from poke_env.player import ForfeitBattleOrder, Player
 
 from gemma_metamon.showdown.deciding import Decisions, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.ladder_results import FINISHED, BattleLog, Outcome, read_outcome
-from gemma_metamon.showdown.patience import Patience
 from gemma_metamon.showdown.progress import count_progress
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 logger = logging.getLogger(__name__)
 # what poke-env's player keeps from its battle, and what is read here
@@ -46,7 +46,7 @@ class LadderBattle:
         battle_format: "gen1ou".
         log: where what is said of it goes; not empty where it was begun by an earlier process.
         table: see there.
-        patience: the deadline of a decision.
+        timeouts: the deadline of a decision.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LadderBattle:
         battle_format: str,
         log: BattleLog,
         table: Table,
-        patience: Patience,
+        timeouts: LadderTimeouts,
     ) -> None:
         self.tag = tag
         self.username = username
@@ -75,7 +75,7 @@ class LadderBattle:
         self.ended_at: float | None = None
         self._player = player
         self._table = table
-        self._patience = patience
+        self._timeouts = timeouts
         self._gen = GenData.from_format(battle_format).gen
         self._format = battle_format
         started = self.outcome.started
@@ -258,7 +258,7 @@ class LadderBattle:
         self._deciding = asyncio.get_running_loop().create_task(self._decide(rqid), name=str(rqid))
 
     async def _decide(self, rqid: int) -> None:
-        deadline_s = self._patience.decision_s
+        deadline_s = self._timeouts.decision_s
         if self.battle.teampreview:
             message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
         else:

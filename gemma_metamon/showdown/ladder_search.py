@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.patience import Patience
+from gemma_metamon.showdown.timeouts import LadderTimeouts
 
 logger = logging.getLogger(__name__)
 SETTLE_S = 1.0
@@ -20,7 +20,7 @@ class Search:
         battle_format: e.g. "gen1ou".
         teams: packed teams to draw from; none for formats that give out their own.
         server_name: for errors.
-        patience: of it `search_s`.
+        timeouts: of it `search_s`.
         seed: of the draws.
         send: sends a message to the server, some time soon.
     """
@@ -31,7 +31,7 @@ class Search:
         *,
         teams: Sequence[str],
         server_name: str,
-        patience: Patience,
+        timeouts: LadderTimeouts,
         seed: int,
         send: Callable[[str], None],
     ) -> None:
@@ -40,10 +40,10 @@ class Search:
         self._format = battle_format
         self._teams = list(teams)
         self._server_name = server_name
-        self._patience = patience
+        self._timeouts = timeouts
         self._dice = random.Random(seed)
         self._send = send
-        self._known = False  # by the server's word
+        self._confirmed = False  # whether the server has said so
         self._due_at = 0.0
         self._touched_at = 0.0
         self._team: str | None = None  # that of the search under way
@@ -51,17 +51,17 @@ class Search:
         self._complaints = 0
 
     def on_login(self) -> None:
-        self._known, self._due_at, self._touched_at = False, 0.0, time.monotonic()
+        self._confirmed, self._due_at, self._touched_at = False, 0.0, time.monotonic()
 
     def on_cut(self) -> None:
-        self._known = False
+        self._confirmed = False
 
     def on_update(self, formats: Sequence[str]) -> None:
         """The server says in which formats we search."""
         known = self._format in formats
-        if known != self._known:
+        if known != self._confirmed:
             self._touched_at = time.monotonic()
-        self._known = known
+        self._confirmed = known
         self.open |= known
 
     def on_battle(self) -> None:
@@ -72,14 +72,14 @@ class Search:
         """Searches, or takes the search back. To be called often, while we are logged in."""
         now = time.monotonic()
         settled = now - self._touched_at > SETTLE_S
-        if not self._known and settled:
+        if not self._confirmed and settled:
             self.open = False
-        if wanted and not self._known and now >= self._due_at:
-            self._due_at, self._touched_at, self.open = now + self._patience.search_s, now, True
+        if wanted and not self._confirmed and now >= self._due_at:
+            self._due_at, self._touched_at, self.open = now + self._timeouts.search_s, now, True
             self._team = self._dice.choice(self._teams) if self._teams else None
             self._send(f"/utm {self._team or 'null'}")
             self._send(f"/search {self._format}")
-        elif self._known and not wanted and settled:
+        elif self._confirmed and not wanted and settled:
             self._touched_at = now
             self._send("/cancelsearch")
 
@@ -92,7 +92,7 @@ class Search:
         elif not words.startswith(("The room ", "You tried to send ")):  # it has gone, or we are not yet back in it
             logger.warning("the server says: %s", words)
             self._complaints += 1
-            self._due_at = time.monotonic() + min(self._patience.search_s * 2**self._complaints, 300)
+            self._due_at = time.monotonic() + min(self._timeouts.search_s * 2**self._complaints, 300)
 
     def _on_refused(self, team: str, words: str) -> None:
         self._refusals[team] += 1

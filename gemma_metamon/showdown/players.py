@@ -75,7 +75,7 @@ class PolicyPlayer(Player):
         legal = legal_actions(battle)
         action = await self.policy.decide(session, state, legal)
         if self.observer is not None:
-            self.policy.aside(self.observer.on_decision, self, battle, state, legal, action)
+            self.policy.run_in_policy_thread(self.observer.on_decision, self, battle, state, legal, action)
         return action_to_order(action, battle)
 
     def _battle_finished_callback(self, battle: AbstractBattle) -> None:
@@ -84,5 +84,5 @@ class PolicyPlayer(Player):
             return
         followed = given_up(self, battle.battle_tag) is None
         if self.observer is not None and isinstance(battle, Battle) and followed:
-            self.policy.aside(self.observer.on_end, self, battle, battle_state(battle, session.messages))
+            self.policy.run_in_policy_thread(self.observer.on_end, self, battle, battle_state(battle, session.messages))
         self.policy.close_session(session)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class LadderTimeouts:
     """How long to wait for what, in seconds.
 
     Attributes:

@@ -53,7 +53,7 @@ def draw_teams(n_teams: int, n_battles: int, seed: int) -> list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Leg:
+class Seating:
     """The battles of a pair in one seating; draws[i] are the teams of the i-th, the first seat's first."""
 
     result: PairResult
@@ -68,20 +68,20 @@ class Leg:
 
 @dataclass(frozen=True)
 class Ended:
-    """A battle that is over: the draw-th of its leg, from the player's connection, with both sides' choices."""
+    """A battle that is over: the draw-th of its seating, from the player's connection, with both sides' choices."""
 
-    leg: Leg
+    seating: Seating
     draw: int
     battle: AbstractBattle
     choices: tuple[Choices, Choices]
 
 
-def legs_of(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[Leg]:
+def seatings_of(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[Seating]:
     """Both seatings; of an odd number of battles, the last pair of teams is played in the first seating alone."""
     if isinstance(result.opponent, Outside):
-        return [Leg(result, [draw for draw in draws for _ in range(2)][:n_battles])]
-    legs = [Leg(result, draws), Leg(result, draws[: n_battles // 2], swapped=True)]
-    return [leg for leg in legs if leg.draws]
+        return [Seating(result, [draw for draw in draws for _ in range(2)][:n_battles])]
+    seatings = [Seating(result, draws), Seating(result, draws[: n_battles // 2], swapped=True)]
+    return [seating for seating in seatings if seating.draws]
 
 
 class _InOrder(Teambuilder):
@@ -94,17 +94,17 @@ class _InOrder(Teambuilder):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Where legs are played and counted.
+    """Plays seatings, and counts their battles.
 
     Attributes:
         battle_format: e.g. "gen1ou".
         teams: what draws are positions in; empty for a format that gives them out.
         websocket_url: of the server.
-        concurrency: battles of one leg at a time.
-        timeout_s: silence after which a leg is given up.
+        concurrency: battles of one seating at a time.
+        timeout_s: silence after which a seating is given up.
         on_battle: called after each battle that counts.
         on_set_aside: called after each that does not.
-        failures: why legs were given up.
+        failures: why seatings were given up.
     """
 
     battle_format: str
@@ -116,37 +116,37 @@ class Table:
     on_set_aside: Callable[[], None]
     failures: list[ServerError] = field(default_factory=list)
 
-    async def play_all(self, legs: Sequence[Leg], at_once: int) -> None:
+    async def play_all(self, seatings: Sequence[Seating], at_once: int) -> None:
         """After a failure, those that have begun are played to their end, and no other is begun."""
         gate = asyncio.Semaphore(at_once)
 
-        async def play(leg: Leg) -> None:
+        async def play(seating: Seating) -> None:
             async with gate:
                 if not self.failures:
                     try:
-                        await self._play(leg)
+                        await self._play(seating)
                     except ServerError as error:
                         self.failures.append(error)
 
-        await asyncio.gather(*(play(leg) for leg in legs))
+        await asyncio.gather(*(play(seating) for seating in seatings))
 
-    async def _play(self, leg: Leg) -> None:
+    async def _play(self, seating: Seating) -> None:
         """Raises ServerError; what was played before is counted."""
-        result, opponent = leg.result, leg.result.opponent
-        draws = range(len(leg.draws))
-        player_teams = [leg.teams(draw)[0] for draw in draws]
+        result, opponent = seating.result, seating.result.opponent
+        draws = range(len(seating.draws))
+        player_teams = [seating.teams(draw)[0] for draw in draws]
         if isinstance(opponent, Outside):
             player = self._join(result.player, player_teams, opponent.own_name)
-            self._count(leg, player, None, None)
+            self._count(seating, player, None, None)
             try:
                 await play_outside(player, opponent.name, len(draws), accept=opponent.accept, timeout_s=self.timeout_s)
             finally:
                 await disconnect(player)
             return
         player = self._join(result.player, player_teams)
-        other = self._join(opponent, [leg.teams(draw)[1] for draw in draws])
-        self._count(leg, player, other, ChoiceMeter(other))
-        first, second = (other, player) if leg.swapped else (player, other)
+        other = self._join(opponent, [seating.teams(draw)[1] for draw in draws])
+        self._count(seating, player, other, ChoiceMeter(other))
+        first, second = (other, player) if seating.swapped else (player, other)
         try:
             await play_pair(first, second, len(draws), timeout_s=self.timeout_s)
         finally:
@@ -163,7 +163,7 @@ class Table:
             )
         )
 
-    def _count(self, leg: Leg, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:
+    def _count(self, seating: Seating, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:
         """From now on, the player's battles are counted when they end."""
         meter, finished = ChoiceMeter(player), player._battle_finished_callback
 
@@ -173,14 +173,14 @@ class Table:
             choices = meter.take(tag), others.take(tag) if others else Choices()
             reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
             if reason is not None:
-                leg.result.set_aside[reason] += 1
+                seating.result.set_aside[reason] += 1
                 self.on_set_aside()
                 return
             won, lost = int(bool(battle.won)), int(bool(battle.lost))
             ends = {"ties": 1 - won - lost, "turns": battle.turn}
-            leg.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))
-            leg.result.opponents.add(Tally(wins=lost, losses=won, choices=choices[1], **ends))
+            seating.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))
+            seating.result.opponents.add(Tally(wins=lost, losses=won, choices=choices[1], **ends))
             # battles are begun one after the other: the i-th of them has the i-th teams
-            self.on_battle(Ended(leg, list(player.battles).index(tag), battle, choices))
+            self.on_battle(Ended(seating, list(player.battles).index(tag), battle, choices))
 
         player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
