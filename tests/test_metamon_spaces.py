@@ -2,16 +2,17 @@
 
 import functools
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import test_metamon
 import torch
 from conftest import BATTLE_FILES
-from test_metamon import derive, env, pytestmark, run_here, run_program, start_training, train_flags  # noqa: F401
-from test_metamon import policy_file as policy_of
+from test_metamon import derive, policy_file, run_here, run_program, start_training, train_flags
 
 from gemma_metamon import configs
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
@@ -21,7 +22,10 @@ from gemma_metamon.training import checkpoints
 from gemma_metamon.upstream.evaluation import config_for_metamon
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
+env, pytestmark = test_metamon.env, test_metamon.pytestmark
 CONFIGS = {"turn": "gemma_tiny_multitaskagent.gin", "entity": "gemma_tiny_entity.gin"}
+CASES = [(space, "entity") for space in OBSERVATION_SPACES]
+CASES += [("GroupedObservationSpace", "turn"), ("PAC-OpponentMoveObservationSpace", "turn")]
 BATTLE = next(path for path in BATTLE_FILES if path.match("battles/gen9ou/metamon-gen9ou-0355040679_*"))
 
 
@@ -30,13 +34,12 @@ def spaces_there(cache: str) -> set[str]:
     program = "from metamon.interface import get_observation_space_names as names; print(*names())"
     command = [sys.executable, "-c", program]
     done = subprocess.run(
-        command, env={"METAMON_CACHE_DIR": cache}, capture_output=True, text=True, timeout=120, check=True
+        command, env={**os.environ, "METAMON_CACHE_DIR": cache}, capture_output=True, text=True, timeout=120, check=True
     )
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("granularity", CONFIGS)
-@pytest.mark.parametrize("space", OBSERVATION_SPACES)
+@pytest.mark.parametrize(("space", "granularity"), CASES)
 def test_a_run_on_a_space_trains_there_and_sees_here_what_it_saw_there(
     space: str,
     granularity: str,
@@ -55,7 +58,7 @@ def test_a_run_on_a_space_trains_there_and_sees_here_what_it_saw_there(
     assert trained["steps"] == [0, 6]
     assert all(math.isfinite(loss) for pair in trained["losses"] for loss in pair)
 
-    policy = policy_of(tmp_path, 2)
+    policy = policy_file(tmp_path, 2)
     run_here("import", "--from", "amago", str(policy), "--save_dir", str(tmp_path / "here"), "--run_name", "run")
     agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "here" / "run", None), "cpu")
     assert (meta.identity.obs_space, meta.identity.granularity) == (space, granularity)
