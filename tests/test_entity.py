@@ -301,6 +301,7 @@ def slots_in_metamon(argv: list[str], bindings: str) -> int:
 def test_in_metamons_process_its_train_script_says_which_space_it_is_unless_gin_does(tmp_path: Path) -> None:
     argv = ["--run_name", "mine", "--save_dir", str(tmp_path), "--obs_space", "OpponentMoveObservationSpace"]
     assert upstream.run(slots_in_metamon, argv, "") == 21
+    assert upstream.run(slots_in_metamon, [*argv[:-1], "PAC-TeamPreviewObservationSpace"], "") == 17
     binding = "GemmaTstepEncoder.observation_space = 'TeamPreviewObservationSpace'"
     assert upstream.run(slots_in_metamon, [*argv[:-1], "MyObservationSpace"], binding) == 17
 

@@ -24,6 +24,8 @@ from gemma_metamon.upstream.interchange import DESCRIPTION
 
 env, pytestmark = test_metamon.env, test_metamon.pytestmark
 CONFIGS = {"turn": "gemma_tiny_multitaskagent.gin", "entity": "gemma_tiny_entity.gin"}
+CASES = [(space, "entity") for space in OBSERVATION_SPACES]
+CASES += [("GroupedObservationSpace", "turn"), ("PAC-OpponentMoveObservationSpace", "turn")]
 BATTLE = next(path for path in BATTLE_FILES if path.match("battles/gen9ou/metamon-gen9ou-0355040679_*"))
 
 
@@ -37,8 +39,7 @@ def spaces_there(cache: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("granularity", CONFIGS)
-@pytest.mark.parametrize("space", OBSERVATION_SPACES)
+@pytest.mark.parametrize(("space", "granularity"), CASES)
 def test_a_run_on_a_space_trains_there_and_sees_here_what_it_saw_there(
     space: str,
     granularity: str,

@@ -42,8 +42,7 @@ def as_metamon_gives(obs: dict[str, Tensor]) -> dict[str, Tensor]:
     return given
 
 
-@pytest.mark.parametrize("granularity", ["turn", "entity"])
-@pytest.mark.parametrize("phrasing", ["natural", "raw"])
+@pytest.mark.parametrize(("granularity", "phrasing"), [("turn", "natural"), ("entity", "natural"), ("entity", "raw")])
 def test_metamons_groups_are_read_as_one_row_is(granularity: str, phrasing: str) -> None:
     """The same weights, so that a run of either runtime plays in the other."""
     options = {"granularity": granularity, "phrasing": phrasing}
