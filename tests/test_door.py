@@ -108,7 +108,9 @@ def test_what_was_made_for_who_insists_is_what_is_recorded(server: Server, tmp_p
     (own,) = [path for path in find_battles(tmp_path, ["gen1ou"]) if "_Insisting" in path.name.split("_vs_")[0]]
     battle = load_battle(own)
     assert -1 not in battle.actions[:-1]
-    assert not any(before == after for before, after in zip(battle.states, battle.states[1:], strict=False))
+    # a turn in which neither can move leaves the state as it is; refused choices would have doubled every one
+    repeated = sum(before == after for before, after in zip(battle.states, battle.states[1:], strict=False))
+    assert repeated < len(battle.states) / 4
 
 
 @pytest.mark.server

@@ -43,7 +43,7 @@ def hear_ctrl_c() -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_command_that_is_told_to_end_leaves_nothing_running(tmp_path: Path) -> None:
-    begun = {"collect": "1/5000", "evaluate": "1/5000", "ladder": "battle-gen1ou-", "improve": "$ gemma-metamon train"}
+    begun = {"collect": "0/5000", "evaluate": "0/5000", "ladder": "battle-gen1ou-", "improve": "$ gemma-metamon train"}
     running: dict[str, subprocess.Popen[bytes]] = {}
     for name, arguments in COMMANDS.items():
         command = [sys.executable, "-m", "gemma_metamon", *arguments, "--out", str(tmp_path / name)]

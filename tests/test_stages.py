@@ -100,3 +100,28 @@ def test_critics_alone_without_a_weight_are_refused(tmp_path: Path, capsys: pyte
     without = ["--gin_override", "MetamonAMAGOExperiment.critic_loss_weight = 0.0"]
     assert main(train_command(tmp_path, *without, training=WARMUP)) == 1
     assert "critic_loss_weight are all 0: nothing would be learned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("before", "after"), [(WARMUP, "binary_rl.gin"), ("binary_rl.gin", WARMUP)])
+def test_another_stage_is_no_way_to_go_on_and_changes_nothing(
+    tmp_path: Path, before: str, after: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path, training=before)) == 0
+    config = (tmp_path / "run" / "config.gin").read_text()
+    for other in (after, "finetune.gin"):
+        assert main(train_command(tmp_path, "--epochs", "2", "--ckpt", "1", training=other)) == 1
+        said = capsys.readouterr().err
+        assert "epoch_1 was saved by another training than this run's configs describe" in said
+        assert f"--init_from {tmp_path / 'run'}@1" in said
+    assert (tmp_path / "run" / "config.gin").read_text() == config
+
+
+def test_a_start_of_another_model_is_refused_by_the_name_of_its_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path, training="il.gin")) == 0
+    start = ["--init_from", str(tmp_path / "run")]
+    assert main(train_command(tmp_path, *start, run_name="other")) == 1
+    assert "(it was made with --model_gin_config gemma_tiny_multitaskagent.gin --train_gin_config il.gin)" in (
+        capsys.readouterr().err
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ def check_run_folder(
         if args.ckpt is not None:
             raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
         start = checkpoints.find_named(args.init_from)
-        checkpoints.read_meta(start).identity.require(identity, str(start))
+        meta = checkpoints.read_meta(start)
+        made_with = meta.settings.get("model_gin_config", args.model_gin_config)
+        other = "" if made_with == args.model_gin_config else f" (made with --model_gin_config {shown_path(made_with)})"
+        meta.identity.require(identity, f"{start}{other}")
     there = checkpoints.list_checkpoints(run_dir)
     if args.ckpt is None:
         if there:

@@ -165,7 +165,7 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     from gemma_metamon import configs
     from gemma_metamon.nets.weights import check_weights
     from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training import checkpoints, tracking
+    from gemma_metamon.training import checkpoints, resuming, tracking
     from gemma_metamon.training.experiment import Experiment, returns_beyond_bins
     from gemma_metamon.training.sizes import require_memory
 
@@ -187,6 +187,8 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     check_run_folder(args, run_dir, identity)
     if args.init_from is not None:
         checkpoints.require_fit(agent, checkpoints.find_named(args.init_from))
+    if args.ckpt is not None:
+        resuming.require_same_training(checkpoints.find_checkpoint(run_dir, args.ckpt), agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(

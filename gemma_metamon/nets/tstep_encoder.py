@@ -370,7 +370,7 @@ def _put_back_base(encoder: nn.Module, state: dict[str, Any], prefix: str, *_: A
 
 
 def _check_scored(granularity: str, *, token_mask_aug: bool) -> None:
-    off = "or set GemmaTstepEncoder.action_scores = False"
+    off = "or choose a model config without the language-model actor"
     if granularity != "turn":
         raise ConfigError(
             f"GemmaTstepEncoder.action_scores = True scores what would follow a turn, but granularity {granularity!r} "

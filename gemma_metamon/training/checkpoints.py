@@ -39,6 +39,7 @@ from gemma_metamon.whole_files import as_os_error, written_whole
 logger = logging.getLogger(__name__)
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
+CONFIG_FLAGS = ("model_gin_config", "train_gin_config")
 MAX_EPOCH, MAX_COUNT = 10**9, 2**53
 _TEXT_OF_4BIT = ".quant_state."  # bitsandbytes keeps a number there in digits, as many as it has
 _FOLDER = re.compile(r"epoch_([0-9]{1,9})")
@@ -283,9 +284,16 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
     if other:
         raise CheckpointMismatchError(
             f"{folder} has {len(other)} entries of another shape than this agent ({', '.join(other[:3])}); begin with "
-            "a run of the same model and discounts (imitation has those of reinforcement learning with "
-            "--gin_override 'MultiTaskAgent.use_multigamma = True')"
+            f"a run of the same model config ({_made_with(folder)}), discounts (imitation has those of reinforcement "
+            "learning with --gin_override 'MultiTaskAgent.use_multigamma = True') and critics' bins"
         )
+
+
+def _made_with(folder: Path) -> str:
+    """The configs that the command line named for a checkpoint."""
+    settings = read_meta(folder).settings
+    named = [f"--{name} {on_one_line(settings[name])}" for name in CONFIG_FLAGS if settings.get(name)]
+    return f"it was made with {' '.join(named)}" if named else "its own is in its checkpoint.json"
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, MissingFileError
-from gemma_metamon.training.checkpoints import TRAINING
+from gemma_metamon.training.checkpoints import TRAINING, WEIGHTS
 from gemma_metamon.training.tensor_files import (
     damaged,
     read_tensors,
@@ -62,6 +62,39 @@ def require_processes(folder: Path, processes: int) -> None:
             f"{folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; start "
             f"as many, or {_begin_another(folder)}"
         )
+
+
+def require_same_training(folder: Path, agent: Any) -> None:
+    """Raises CheckpointMismatchError where the run's configuration is now that of another training than it was.
+
+    Another kind of agent, other sizes, or other parts that learn (a stage with another training config) have no use
+    for the optimizer's moments: such a training is a run of its own.
+
+    Args:
+        folder: of a checkpoint that can be resumed.
+        agent: that of the configuration; it may be on the meta device.
+    """
+    parts = {key.partition(".")[0] for key in agent.state_dict()}
+    learning = [[*parameter.shape] for parameter in agent.trainable_parameters()]
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as saved:
+            saved_parts = {key.partition(".")[0] for key in saved.keys()}  # noqa: SIM118 no mapping
+        with safe_open(folder / TRAINING, "pt") as saved:
+            moments = {
+                int(match["index"]): saved.get_slice(key).get_shape()
+                for key in saved.keys()  # noqa: SIM118 no mapping
+                if (match := _MOMENT.fullmatch(key)) and match["name"] == "exp_avg"
+            }
+    except (SafetensorError, OSError) as error:
+        raise damaged(folder, error) from error
+    # what fits in most places, and in some not, is damaged: whoever restores it says where
+    fitting = sum(index < len(learning) and learning[index] == shape for index, shape in moments.items())
+    if saved_parts == parts and (2 * fitting >= len(moments) and max(moments, default=-1) < len(learning)):
+        return
+    raise CheckpointMismatchError(
+        f"{folder} was saved by another training than this run's configs describe: other parts learn there; go on with "
+        f"the configs it was trained with (see config.gin beside its checkpoints), or {_begin_another(folder)}"
+    )
 
 
 def random_state_name(kind: str, process: int) -> str:
