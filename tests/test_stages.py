@@ -125,3 +125,14 @@ def test_a_start_of_another_model_is_refused_by_the_name_of_its_config(
     assert "(it was made with --model_gin_config gemma_tiny_multitaskagent.gin --train_gin_config il.gin)" in (
         capsys.readouterr().err
     )
+
+
+def test_an_override_of_an_agent_that_is_not_trained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    switch = "MetamonFinetuneAgent.use_is_correction = True"
+    assert main(train_command(tmp_path, "--gin_override", switch)) == 1
+    assert "is for another agent than the MultiTaskAgent of these configs" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    parents = "agent.MultiTaskAgent.tau = 0.01"  # what the fine-tuning agent is, too
+    assert (
+        main(train_command(tmp_path, "--gin_override", parents, "--gin_override", switch, training="finetune.gin")) == 0
+    )
