@@ -221,8 +221,8 @@ def _require_its_agent(overrides: Sequence[str], agent: "nn.Module") -> None:
         if match is not None and match["agent"] not in own:
             raise ConfigError(
                 f"--gin_override {shown(override)} is for another agent than the {type(agent).__name__} of these "
-                f"configs, and would change nothing; leave it out, or choose configs with MetamonAMAGOExperiment.agent_type = "
-                f"@agent.{match['agent']}"
+                "configs, and would change nothing; leave it out, or choose configs with "
+                f"MetamonAMAGOExperiment.agent_type = @agent.{match['agent']}"
             )
 
 
