@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from gemma_metamon.errors import ConfigError
@@ -26,6 +27,7 @@ MAX_TEMPERATURE, MAX_WEIGHT = 1000.0, 1_000_000.0
 _LEAST = 0.001
 _ENSEMBLE = re.compile(r"\s*ensemble\s*\((?P<body>.*)\)(?P<rest>[^)]*)", re.DOTALL)
 _OPENS_ENSEMBLE = re.compile(r"\s*ensemble\s*\(")
+_LIKE_A_CALL = re.compile(r"\s*(?P<name>[A-Za-z]+)\s*\(")
 _MODE = re.compile(r"\s*(?P<mode>[A-Za-z]{2,})\s*:")
 # what may follow a name, up to its end
 _KNOWN_MARKS = re.compile(r"(?:\s*(?:@[0-9]{1,9}|@T[^@*/]*|\*[^@*/]*))*$")
@@ -63,6 +65,9 @@ def read_text(text: str) -> RunText | EnsembleText:
             return _read_ensemble(text, match["body"], match["rest"].strip())
         if _OPENS_ENSEMBLE.match(text):
             raise ConfigError(f"{shown(text)} is not closed; write it as in {EXAMPLE}")
+        called = _LIKE_A_CALL.match(text)
+        if called is not None and get_close_matches(called["name"].lower(), ["ensemble"]):
+            raise ConfigError(f"{shown(text)}: there is no such folder; did you mean {EXAMPLE}?")
     run = _read_run(text, shown(text))
     if run.weight != 1:
         raise ConfigError(f"{shown(text)}: a weight is for members of an ensemble, as in ensemble(RUN@5*2, RUN@7)")
@@ -75,6 +80,8 @@ def _read_ensemble(text: str, body: str, rest: str) -> EnsembleText:
     mode, written = "mean", _MODE.match(body)
     if written and _existing(next(_split(body, text)).strip()) is None:
         mode = written["mode"]
+        if mode == "user":
+            raise ConfigError(f"{shown(text)}: a member is a run, and nobody who plays from outside, as user:NAME does")
         if mode not in ("mean", "vote"):
             raise ConfigError(f"{shown(text)}: {mode!r} is no way to decide together; there are mean and vote")
         body = body[written.end() :]
