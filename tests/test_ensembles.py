@@ -4,6 +4,7 @@ what is equal in them is computed once."""
 import asyncio
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,12 @@ def test_another_gemma_is_not_shared(runs: Path) -> None:
     copies[1].tstep_encoder.subword_hash = copies[0].tstep_encoder.subword_hash
     share_texts(copies)
     assert copies[0].tstep_encoder.backbone is copies[1].tstep_encoder.backbone
+
+
+def test_a_member_with_a_comma_in_its_name_is_named_between_quotes(runs: Path) -> None:
+    shutil.copytree(runs / "run", runs / "c, it's")
+    (one,) = found(f"ensemble('{runs}/c, it''s'@1, {runs}/run)")
+    assert one.name == "ensemble('c, it''s'@1, run@1)"
 
 
 def test_members_are_named_in_order_with_what_was_written(runs: Path) -> None:

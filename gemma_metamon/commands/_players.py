@@ -214,11 +214,20 @@ def _labels(folders: Sequence[Path]) -> dict[Path, str]:
     }
 
 
+def _in_quotes(label: str) -> str:
+    """As a member is written, so that a comma in its name does not look like one more member."""
+    name, _, epoch = label.rpartition("@")
+    if "," in name or name[:1] in ("'", '"'):
+        name = "'" + name.replace("'", "''") + "'"
+    return f"{name}@{epoch}"
+
+
 def _label(player: FoundPlayer, labels: dict[Path, str]) -> str:
     parts = []
     for member in player.members:
         temperature = "" if member.temperature is None else f"@T{member.temperature:g}"
         weight = "" if member.weight == 1 else f"*{member.weight:g}"
-        parts.append(f"{labels[member.folder]}{temperature}{weight}")
+        label = labels[member.folder]
+        parts.append(f"{_in_quotes(label) if player.ensemble else label}{temperature}{weight}")
     joined = ", ".join(parts)
     return f"ensemble({'vote: ' if player.vote else ''}{joined})" if player.ensemble else joined
