@@ -103,6 +103,8 @@ from pathlib import Path
 from gemma_metamon.commands import _rounds
 folder = Path(sys.argv[1])
 with _rounds.only_worker(folder):
+    print("alone here", flush=True)
+    sys.stdin.readline()
     _rounds.run_command(["--version"], _rounds.Step(1, "train"), folder)
 """
 HOLD = """
@@ -123,34 +125,39 @@ def test_it_waits_for_the_step_that_a_killed_process_has_left(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as orphan:
         assert orphan.stdout is not None
         assert orphan.stdout.readline() == "held\n"
-        if goes_on:
-            with _rounds.only_worker(tmp_path):
-                assert orphan.wait(10) == 0
-        else:
-            with pytest.raises(GemmaMetamonError, match="another process works in"), _rounds.only_worker(tmp_path):
-                pass
-        orphan.kill()
+        try:
+            if goes_on:
+                with _rounds.only_worker(tmp_path):
+                    assert orphan.wait(10) == 0
+            else:
+                with pytest.raises(GemmaMetamonError, match="another process works in"), _rounds.only_worker(tmp_path):
+                    pass
+        finally:
+            orphan.kill()
 
 
 def test_a_step_whose_process_is_killed_before_it_begins_does_nothing(tmp_path: Path) -> None:
     held = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), "600"]
     command = [sys.executable, "-c", WORK, str(tmp_path)]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as parent,
-        (tmp_path / "said").open("w") as said,
-    ):
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **pipes, text=True) as parent:
         assert parent.stdout is not None
-        while "$ gemma-metamon --version" not in parent.stdout.readline():
-            pass
-        with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as rival:  # the step waits for its lock
-            assert rival.stdout is not None
-            rival.stdout.readline()
-            (step,) = eventually(lambda: descendants(parent.pid)[-1:])
-            parent.kill()
-            rival.kill()
-        said.write(parent.stdout.read())
+        assert parent.stdin is not None
+        assert parent.stdout.readline() == "alone here\n"
+        with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as rival:
+            try:
+                assert rival.stdout is not None
+                assert rival.stdout.readline() == "held\n"
+                parent.stdin.write("\n")
+                parent.stdin.flush()
+                next(line for line in parent.stdout if "$ gemma-metamon --version" in line)
+                (step,) = eventually(lambda: descendants(parent.pid)[-1:])  # it waits for the rival's lock
+                parent.kill()
+            finally:
+                rival.kill()
+        said = parent.stdout.read()
     eventually(lambda: not is_running(step))
-    assert "gemma-metamon 0" not in (tmp_path / "said").read_text()
+    assert "gemma-metamon 0" not in said
 
 
 def test_the_first_step_that_was_stopped_is_not_gone_on_with_under_other_settings(tmp_path: Path) -> None:
