@@ -9,7 +9,6 @@ A folder is written under another name and renamed when whole, so a half-written
 """
 
 import json
-import logging
 import re
 import typing
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -32,11 +31,10 @@ from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training.tensor_files import (
     damaged,
     fits_type,
+    read_headers,
     read_tensors,
 )
 from gemma_metamon.whole_files import as_os_error, written_whole
-
-logger = logging.getLogger(__name__)
 
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
 CONFIG_FLAGS = ("model_gin_config", "train_gin_config")
@@ -273,13 +271,9 @@ def require_fit(agent: nn.Module, folder: Path) -> None:
     Raises CheckpointMismatchError naming those that are not, and DataError where the file is damaged.
     """
     wanted = {key: [*tensor.shape] for key, tensor in agent.state_dict().items()}
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as saved:
-            # what is kept in 4 bits has its shape only on its device
-            parts = {key: saved.get_slice(key) for key in saved.keys() if key in wanted}  # noqa: SIM118 no mapping
-            shapes = {key: part.get_shape() for key, part in parts.items() if part.get_dtype() != "U8"}
-    except (SafetensorError, OSError) as error:
-        raise damaged(folder / WEIGHTS, error) from error
+    saved = read_headers(folder / WEIGHTS)
+    # what is kept in 4 bits has its shape only on its device
+    shapes = {key: header.shape for key, header in saved.items() if key in wanted and header.type_name != "U8"}
     other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
     if other:
         raise CheckpointMismatchError(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, MissingFileError
 from gemma_metamon.training.checkpoints import TRAINING, WEIGHTS
 from gemma_metamon.training.tensor_files import (
     damaged,
+    read_headers,
     read_tensors,
     unfit_memory,
     unfit_moments,
@@ -51,12 +51,7 @@ def require_processes(folder: Path, processes: int) -> None:
     would have none, or another share of the battles. Raises DataError where the file is damaged.
     """
     require_resumable(folder)
-    try:
-        with safe_open(folder / TRAINING, "pt") as saved:
-            names = [key.removeprefix("random/") for key in saved.keys()]  # noqa: SIM118 no mapping
-    except (SafetensorError, OSError) as error:
-        raise damaged(folder / TRAINING, error) from error
-    saved_by = sum(name.startswith("cpu") for name in names)
+    saved_by = sum(key.startswith("random/cpu") for key in read_headers(folder / TRAINING))
     if saved_by != processes:
         raise CheckpointMismatchError(
             f"{folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; start "
@@ -76,17 +71,12 @@ def require_same_training(folder: Path, agent: Any) -> None:
     """
     parts = {key.partition(".")[0] for key in agent.state_dict()}
     learning = [[*parameter.shape] for parameter in agent.trainable_parameters()]
-    try:
-        with safe_open(folder / WEIGHTS, "pt") as saved:
-            saved_parts = {key.partition(".")[0] for key in saved.keys()}  # noqa: SIM118 no mapping
-        with safe_open(folder / TRAINING, "pt") as saved:
-            moments = {
-                int(match["index"]): saved.get_slice(key).get_shape()
-                for key in saved.keys()  # noqa: SIM118 no mapping
-                if (match := _MOMENT.fullmatch(key)) and match["name"] == "exp_avg"
-            }
-    except (SafetensorError, OSError) as error:
-        raise damaged(folder, error) from error
+    saved_parts = {key.partition(".")[0] for key in read_headers(folder / WEIGHTS)}
+    moments = {
+        int(match["index"]): header.shape
+        for key, header in read_headers(folder / TRAINING).items()
+        if (match := _MOMENT.fullmatch(key)) and match["name"] == "exp_avg"
+    }
     # what fits in most places, and in some not, is damaged: whoever restores it says where
     fitting = sum(index < len(learning) and learning[index] == shape for index, shape in moments.items())
     if saved_parts == parts and (2 * fitting >= len(moments) and max(moments, default=-1) < len(learning)):

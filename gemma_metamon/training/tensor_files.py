@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +25,23 @@ TYPES = {
 }
 """What a checkpoint can hold, by safetensors' names."""
 _BACKBONE_TYPES = {torch.float32, torch.bfloat16, torch.float16}  # which of them, depends on the device
+
+
+class Header(NamedTuple):
+    """What a file says of one of its tensors; the type by safetensors' name."""
+
+    type_name: str
+    shape: list[int]
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """Of all tensors, by name, without their numbers. Raises DataError where the file is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 no mapping
+            return {key: Header(part.get_dtype(), part.get_shape()) for key, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
