@@ -64,11 +64,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.args = args
-        view = BattleView.from_names(
-            obs_space="TeamPreviewObservationSpace",
-            action_space="DefaultActionSpace",
-            reward_function="DefaultShapedReward",
-        )
+        view = BattleView.default()
         for name in args.formats:
             (folder / "raw" / name).mkdir(parents=True)
             root = args.parsed_replay_dir or sample_battles.extract(name)

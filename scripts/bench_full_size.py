@@ -35,11 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     agent, experiment = build_agent(view, args.phrasing, trim=True)
     result: dict[str, Any] = {"threads": args.threads, "phrasing": args.phrasing}
     result["parameters_trimmed"] = count_parts(agent)

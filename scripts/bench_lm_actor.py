@@ -42,11 +42,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     report: dict[str, Any] = {name: count(name, view, args.battles) for name in sample_battles.bundled_formats()}
     vocabulary, hidden = (int(GEMMA_3_270M_CONFIG[name]) for name in ("vocab_size", "hidden_size"))
     report["all rows of the head / all layers, multiplications"] = round(vocabulary * hidden / LAYER_WEIGHTS, 2)

@@ -10,7 +10,7 @@ what the file would be with it, the base as a GPU has it: in bfloat16, or in 4 b
 import argparse
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,18 +26,25 @@ COLUMNS = ("weights", "weights + base", "training", "amago", "amago + base")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    print_table(__doc__, checkpoint_bytes, COLUMNS)
+
+
+def print_table(
+    description: str | None, measure: Callable[[str], dict[str, int]], columns: Sequence[str], unit: str = "MB"
+) -> None:
+    """What `measure` says of each packaged model config, in millions, as the command line asks for it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     logging.disable()  # gin reports every folder in which an included file is not
-    sizes = {name: checkpoint_bytes(name) for name in configs.list_configs("models")}
+    sizes = {name: measure(name) for name in configs.list_configs("models")}
     megabytes = {name: {column: round(size / 1e6, 1) for column, size in row.items()} for name, row in sizes.items()}
     if args.json:
         print(json.dumps(megabytes))
         return
-    print(f"{'MB':44}" + "".join(f"{column:>16}" for column in COLUMNS))
+    print(f"{unit:44}" + "".join(f"{column:>16}" for column in columns))
     for name, row in megabytes.items():
-        print(f"{name:44}" + "".join(f"{row[column]:16,.1f}" for column in COLUMNS))
+        print(f"{name:44}" + "".join(f"{row[column]:16,.1f}" for column in columns))
 
 
 def meta_agent(model_gin_config: str, overrides: Iterable[str] = ()) -> Any:
@@ -48,11 +55,7 @@ def meta_agent(model_gin_config: str, overrides: Iterable[str] = ()) -> Any:
     if bound["pretrained"] and frozen:  # there the frozen base is bfloat16; one that trains is float32
         configs.load(model_gin_config, overrides=["GemmaTstepEncoder.dtype = 'bfloat16'", *overrides])
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     with torch.device("meta"):
         return experiment.build_agent(view)
 

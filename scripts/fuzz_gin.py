@@ -169,9 +169,7 @@ def small_batch() -> Any:
     return collate([take_window(load_encoded(path, VIEW), 0, 12) for path in battles])
 
 
-VIEW = BattleView.from_names(
-    obs_space="TeamPreviewObservationSpace", action_space="DefaultActionSpace", reward_function="DefaultShapedReward"
-)
+VIEW = BattleView.default()
 
 
 @contextlib.contextmanager

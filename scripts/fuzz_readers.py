@@ -35,6 +35,7 @@ from typing import Any, Protocol
 
 import lz4.frame
 import numpy as np
+import tiny_agent
 from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
 
 from gemma_metamon import sample_battles
@@ -43,25 +44,6 @@ from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.text.view import BattleView
 
 OUTCOMES = ("accepted", "refused", "tracebacks", "hangs", "non_finite")
-VIEW = {
-    "obs_space": "TeamPreviewObservationSpace",
-    "action_space": "DefaultActionSpace",
-    "reward_function": "DefaultShapedReward",
-}
-TINY = [
-    "GemmaTstepEncoder.backbone_config = {'hidden_size': 16, 'intermediate_size': 16, 'num_hidden_layers': 1, "
-    "'num_attention_heads': 1, 'num_key_value_heads': 1, 'head_dim': 16, 'layer_types': ['full_attention']}",
-    "GemmaTstepEncoder.text_emb_dim = 16",
-    "GemmaTstepEncoder.summary_tokens = 2",
-    "GemmaTstepEncoder.numerical_emb_dim = 16",
-    "TformerTrajEncoder.d_model = 16",
-    "TformerTrajEncoder.d_ff = 16",
-    "TformerTrajEncoder.n_layers = 1",
-    "TformerTrajEncoder.n_heads = 2",
-    "MetamonMaskedActor.d_hidden = 16",
-    "NCriticsTwoHot.d_hidden = 16",
-    "NCriticsTwoHot.output_bins = 8",
-]
 
 
 class Reader(Protocol):
@@ -82,7 +64,7 @@ class BattleReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.seeds = [short_battle(path) for name in ("gen1ou", "gen9ou") for path in bundled(name, 2)]
-        self.view = BattleView.from_names(**VIEW)
+        self.view = BattleView.default()
 
     def harm(self, rng: random.Random) -> None:
         content = rng.choice(self.seeds)
@@ -119,7 +101,7 @@ class StoreReader:
         prepare(
             raw,
             ["gen1ou", "gen9ou"],
-            BattleView.from_names(**VIEW),
+            BattleView.default(),
             self.whole,
             set_aside=SetAside(1.0),
             shard_battles=2,
@@ -174,8 +156,8 @@ class CheckpointReader:
 
         torch.set_num_threads(1)
         resolved, view = (
-            configs.load("gemma_tiny_multitaskagent.gin", "binary_rl.gin", TINY),
-            BattleView.from_names(**VIEW),
+            configs.load("gemma_tiny_multitaskagent.gin", "binary_rl.gin", tiny_agent.OVERRIDES),
+            BattleView.default(),
         )
         experiment: Any = configs.configurable(configs.EXPERIMENT)()
         self.agent = experiment.build_agent(view)
@@ -257,7 +239,7 @@ class VocabularyReader:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "words.json"
-        words = list(BattleView.from_names(**VIEW).vocabulary.words[:200])
+        words = list(BattleView.default().vocabulary.words[:200])
         self.seeds = [json.dumps(words).encode(), json.dumps({word: i for i, word in enumerate(words)}).encode()]
 
     def harm(self, rng: random.Random) -> None:

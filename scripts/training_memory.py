@@ -7,31 +7,15 @@ actor and critics included), a gradient for each trained weight, AdamW's two mom
 at most a quarter of the GPU's memory (`GemmaTstepEncoder.encoder_chunk_tokens`).
 """
 
-import argparse
-import json
-import logging
 from typing import Any
 
-from checkpoint_sizes import checkpoint_bytes, count_bytes, frozen_base_bytes, meta_agent
-
-from gemma_metamon import configs
+from checkpoint_sizes import checkpoint_bytes, count_bytes, frozen_base_bytes, meta_agent, print_table
 
 COLUMNS = ("trained", "weights", "gradients", "moments", "states", "checkpoint")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    logging.disable()  # gin reports every folder in which an included file is not
-    table = {name: training_bytes(name) for name in configs.list_configs("models")}
-    megabytes = {name: {column: round(size / 1e6, 1) for column, size in row.items()} for name, row in table.items()}
-    if args.json:
-        print(json.dumps(megabytes))
-        return
-    print(f"{'MB (trained: millions)':44}" + "".join(f"{column:>12}" for column in COLUMNS))
-    for name, row in megabytes.items():
-        print(f"{name:44}" + "".join(f"{row[column]:12,.1f}" for column in COLUMNS))
+    print_table(__doc__, training_bytes, COLUMNS, unit="MB (trained: millions)")
 
 
 def training_bytes(model_gin_config: str) -> dict[str, int]:

@@ -1,27 +1,32 @@
 """An agent small enough for a test to train: gemma_tiny with one narrow layer of everything."""
 
 from pathlib import Path
+from typing import Any
 
 from conftest import GOLDENS
+from tiny_agent import OVERRIDES
 
 TINY = "gemma_tiny_multitaskagent.gin"
 BATTLES = GOLDENS / "battles"
 SMALL = [
-    "GemmaTstepEncoder.backbone_config = {'hidden_size': 16, 'intermediate_size': 16, 'num_hidden_layers': 1, "
-    "'num_attention_heads': 1, 'num_key_value_heads': 1, 'head_dim': 16, 'layer_types': ['full_attention']}",
-    "GemmaTstepEncoder.text_emb_dim = 16",
-    "GemmaTstepEncoder.summary_tokens = 2",
-    "GemmaTstepEncoder.numerical_emb_dim = 16",
-    "TformerTrajEncoder.d_model = 16",
-    "TformerTrajEncoder.d_ff = 16",
-    "TformerTrajEncoder.n_layers = 1",
-    "TformerTrajEncoder.n_heads = 2",
-    "MetamonMaskedActor.d_hidden = 16",
-    "NCriticsTwoHot.d_hidden = 16",
-    "NCriticsTwoHot.output_bins = 8",
+    *OVERRIDES,
     "MetamonAMAGOExperiment.max_seq_len = 12",
     "MetamonAMAGOExperiment.lr_warmup_steps = 2",
 ]
+
+BACKBONE: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 512,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "initializer_range": 0.2,
+}
+"""Of Gemma's architecture, with one layer of each kind."""
 
 
 def train_command(

@@ -8,6 +8,7 @@ import torch
 from conftest import BATTLE_FILES
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_agent import BACKBONE
 from torch import Tensor, nn
 
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
@@ -28,18 +29,7 @@ SPACES = {
     "obs_space": {"text_tokens": SimpleNamespace(shape=(SPACE.n_words,)), "numbers": SimpleNamespace(shape=(55,))},
     "rl2_space": SimpleNamespace(shape=(14,)),
 }
-TINY: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "query_pre_attn_scalar": 16,
-    "sliding_window": 32,
-    "layer_types": ["sliding_attention", "full_attention"],
-    "initializer_range": 0.2,
-}
+TINY = {**BACKBONE, "sliding_window": 32}
 
 
 def build(**changes: Any) -> GemmaTstepEncoder:

@@ -1,18 +1,15 @@
 """Our numbers are AMAGO's: every array of every golden, within the tolerances of golden_check."""
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import golden_table
 import numpy as np
 import pytest
 import torch
 from amago_goldens import ROOT, relative_error
 from golden_check import COMPARERS, beyond, compare, golden_paths, kind_of
-
-SCRIPT = Path(__file__).parent.parent / "scripts" / "golden_table.py"
 
 
 @pytest.fixture(autouse=True)
@@ -44,25 +41,15 @@ def test_an_error_is_relative_to_one_plus_the_value() -> None:
     assert beyond("amago-3.1.1/misc/misc_seed0", {"outputs/symlog": float("nan")})
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_table_marks_a_number_that_is_not_amagos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = "amago-3.1.1/filters/filters_seed0.npz"
     (tmp_path / file).parent.mkdir(parents=True)
     shutil.copy(ROOT / file, tmp_path / file)
-    main = load_script().main
-    assert main(["--goldens", str(tmp_path)]) == 0
+    assert golden_table.main(["--goldens", str(tmp_path)]) == 0
     assert "| amago-3.1.1 filters | outputs/exp_filter_default | 1 | 0.0e+00 | 2e-05 |" in capsys.readouterr().out
     arrays = dict(np.load(ROOT / file))
     arrays["outputs/exp_filter_default"][7] += 0.01
     np.savez(tmp_path / file, **arrays)
-    assert main(["--goldens", str(tmp_path)]) == 1
+    assert golden_table.main(["--goldens", str(tmp_path)]) == 1
     assert "BEYOND | 2e-05" in capsys.readouterr().out
-    assert main(["--goldens", str(tmp_path / "nothing")]) == 1
+    assert golden_table.main(["--goldens", str(tmp_path / "nothing")]) == 1

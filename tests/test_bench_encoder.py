@@ -1,6 +1,5 @@
 """scripts/bench_encoder.py: both sides read the same texts, and the ratios are those of timesteps per second."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -19,10 +18,9 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_encoder.py"
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_encoder", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import bench_encoder
+
+    return bench_encoder
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """scripts/bench_heads.py: the direct formulation gives our losses, a difference ends the script."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,10 +13,9 @@ SCRIPT = Path(__file__).parent.parent / "scripts" / "bench_heads.py"
 
 @pytest.fixture(scope="module")
 def heads() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_heads", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Heads("cpu", small=True)
+    import bench_heads
+
+    return bench_heads.Heads("cpu", small=True)
 
 
 @pytest.mark.parametrize("estimate", ["", "_exact"])

@@ -41,11 +41,7 @@ class GoldenVocabulary:
 
 
 def default_view() -> BattleView:
-    return BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    return BattleView.default()
 
 
 @pytest.mark.parametrize("name", ["gen9ou", "gen1ou_minimal_actions"])

@@ -47,11 +47,7 @@ GRANULARITIES = pytest.mark.parametrize("overrides", [[], [ENTITY]], ids=["turn"
 
 @pytest.fixture
 def view() -> BattleView:
-    return BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    return BattleView.default()
 
 
 def build_agent(view: BattleView, *overrides: str, training: str = "binary_rl.gin") -> Any:

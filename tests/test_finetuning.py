@@ -71,13 +71,7 @@ def test_the_agent_takes_what_is_bound_for_a_multitask_agent() -> None:
     configs.load(TINY, FINETUNE, ["MultiTaskAgent.num_critics = 3", "MultiTaskAgent.tau = 0.5"])
     experiment = configs.configurable(configs.EXPERIMENT)()
     with torch.device("meta"):
-        agent = experiment.build_agent(
-            BattleView.from_names(
-                obs_space="TeamPreviewObservationSpace",
-                action_space="DefaultActionSpace",
-                reward_function="DefaultShapedReward",
-            )
-        )
+        agent = experiment.build_agent(BattleView.default())
     assert isinstance(agent, MetamonFinetuneAgent)
     assert (agent.num_critics, agent.tau, agent.tortoise_tau) == (3, 0.5, 0.005)
     assert agent.pass_obs_keys_to_actor == ("illegal_actions",)
@@ -190,11 +184,7 @@ def test_a_frozen_base_is_held_once_and_saved_as_often_as_it_must(tmp_path: Path
 
 def built(model: str, overrides: list[str]) -> Any:
     configs.load(model, FINETUNE, overrides)
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     return configs.configurable(configs.EXPERIMENT)().build_agent(view)
 
 

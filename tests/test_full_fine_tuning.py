@@ -1,13 +1,11 @@
 """All of Gemma trained: no adapters, float32, in every checkpoint, resumed exactly, what it needs computed."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from small_agent import train_command
+from training_memory import training_bytes
 
 from gemma_metamon import configs
 from gemma_metamon.commands import main
@@ -16,23 +14,14 @@ from gemma_metamon.training.architecture import describe_architecture
 from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent, read_weights
 
 FULL = "gemma_synthetic_multitaskagent_full.gin"
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-
-
-def view() -> BattleView:
-    return BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
 
 
 def test_all_of_the_reader_trains_in_float32() -> None:
     configs.load(FULL, "binary_rl.gin")
-    counts = describe_architecture(view())["parameters"]["tstep_encoder"]
+    counts = describe_architecture(BattleView.default())["parameters"]["tstep_encoder"]
     assert counts["total"] == counts["trainable"]
     with torch.device("meta"):
-        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view())
+        agent = configs.configurable(configs.EXPERIMENT)().build_agent(BattleView.default())
     assert {parameter.dtype for parameter in agent.parameters()} == {torch.float32}
     assert not [name for name, _ in agent.named_parameters() if "lora_" in name]
     assert len(configs.configurable(configs.EXPERIMENT)().build_optimizer(agent).param_groups) == 1
@@ -56,21 +45,11 @@ def test_it_recomputes_saves_gemma_and_resumes_exactly(chunk: str, tmp_path: Pat
     assert all(not torch.equal(first[name], last[name]) for name in layers if name.endswith("q_proj.weight"))
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_computed_memory_is_that_of_a_real_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
-    computed = script("training_memory").training_bytes("gemma_tiny_multitaskagent.gin")
+def test_the_computed_memory_is_that_of_a_real_optimizer() -> None:
+    computed = training_bytes("gemma_tiny_multitaskagent.gin")
     configs.load("gemma_tiny_multitaskagent.gin")
     experiment = configs.configurable(configs.EXPERIMENT)()
-    agent = experiment.build_agent(view())
+    agent = experiment.build_agent(BattleView.default())
     optimizer = experiment.build_optimizer(agent)
     for parameter in agent.trainable_parameters():
         parameter.grad = torch.ones_like(parameter)

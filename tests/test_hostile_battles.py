@@ -26,11 +26,7 @@ from gemma_metamon.training import checkpoints
 from gemma_metamon.training.encoding import encode_battle
 from gemma_metamon.training.store import BattleStore
 
-VIEW = BattleView.from_names(
-    obs_space="TeamPreviewObservationSpace",
-    action_space="DefaultActionSpace",
-    reward_function="DefaultShapedReward",
-)
+VIEW = BattleView.default()
 RAW = "@raw"
 
 

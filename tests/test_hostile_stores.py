@@ -22,11 +22,7 @@ from gemma_metamon.training.preparing import prepare
 from gemma_metamon.training.store import BattleStore, read_records, write_records
 
 SHARD = "gen1ou/00000.arrow"
-VIEW = BattleView.from_names(
-    obs_space="TeamPreviewObservationSpace",
-    action_space="DefaultActionSpace",
-    reward_function="DefaultShapedReward",
-)
+VIEW = BattleView.default()
 
 
 @pytest.fixture(scope="module")

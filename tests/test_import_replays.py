@@ -3,10 +3,8 @@
 import asyncio
 import gzip
 import html
-import importlib.util
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from gemma_metamon.showdown.server import Server
 
 SERVER_LOG = Path(__file__).parent / "replay_logs" / "server_gen9randombattle.log.json.gz"
-SCRIPT = Path(__file__).parent.parent / "scripts" / "check_import_replays.py"
 
 # --- forms of logs --------------------------------------------------------------------------------------------------
 
@@ -309,13 +306,9 @@ def test_a_sent_choice_says_more_than_what_was_shown_of_it() -> None:
 
 
 def both_ways() -> Any:
-    spec = importlib.util.spec_from_file_location("check_import_replays", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    import check_import_replays
+
+    return check_import_replays
 
 
 def refusals_change_nothing(tag: str, lines: list[str]) -> None:

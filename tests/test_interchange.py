@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoint_sizes import checkpoint_bytes
 from conftest import GOLDENS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +34,6 @@ from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.upstream import interchange
 
 KEYS = GOLDENS / "amago/amago-3.1.1/state_dict_keys/placeholder_tstep_encoder_2944_multitaskagent.json"
-SIZES_SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "checkpoint_sizes.py"
 AMAGO_PROCESS = Path(__file__).with_name("amago_process.py")
 AGENTS = {
     "MultiTaskAgent": SMALL,
@@ -406,12 +406,7 @@ def test_gemma_is_exported_with_what_one_should_know(
 
 
 def test_computed_sizes_are_those_of_real_files(trained_run: Path, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("checkpoint_sizes", SIZES_SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    computed = script.checkpoint_bytes(TINY, SMALL)
+    computed = checkpoint_bytes(TINY, SMALL)
     folder = checkpoints.find_checkpoint(trained_run, 1)
     entries = len(checkpoints.read_weights(folder))
     exported = interchange.export_policy(folder, "run", tmp_path)

@@ -1,6 +1,5 @@
 """scripts/learning_curves.py: real, tiny trainings of two contenders, and what it says of them."""
 
-import importlib.util
 import json
 import sys
 from argparse import Namespace
@@ -15,7 +14,6 @@ from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.training import checkpoints
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "learning_curves.py"
 TRAINED = ["--format", "gen9ou", "--parsed_replay_dir", str(BATTLES), "--holdout_share", "0.3", "--batch_size", "2"]
 
 Run = Callable[..., str]
@@ -23,11 +21,9 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("learning_curves", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    import learning_curves
+
+    return learning_curves
 
 
 @pytest.fixture

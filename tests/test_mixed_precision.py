@@ -53,11 +53,7 @@ def test_it_trains_nearly_as_in_float32_and_resumes_exactly(tmp_path: Path, capl
 @pytest.mark.parametrize("model", [TINY, "gemma_tiny_lm_actor.gin"])
 def test_losses_and_what_critics_say_stay_float32(model: str) -> None:
     configs.load(model, "binary_rl.gin", SMALL)
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     agent = configs.configurable(configs.EXPERIMENT)().build_agent(view).train()
     seen = []
     agent.critics.register_forward_hook(lambda _module, _args, out: seen.append(out.dtype))

@@ -1,6 +1,5 @@
 """Every word of a turn is in exactly one slot, and the slot's name says what it is."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.text.slots import find_space, split_turn
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "count_entities.py"
 SPACES = list(OBSERVATION_SPACES.values())
 RECORDED = [*SPACES[:4]]
 """Those of goldens/observations, which are lines with tags."""
@@ -97,10 +95,9 @@ def test_what_cannot_be_told_is_refused_with_the_mend(n_words: int, name: str | 
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("count_entities", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import count_entities
+
+    return count_entities
 
 
 def test_each_text_is_counted_once_in_a_batch(script: Any) -> None:

@@ -314,8 +314,7 @@ from gemma_metamon.training.store import BattleStore
 def resident_mib():
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
-view = BattleView.from_names(obs_space="TeamPreviewObservationSpace", action_space="DefaultActionSpace",
-                             reward_function="DefaultShapedReward")
+view = BattleView.default()
 before, most = resident_mib(), 0
 training, _ = split_held_out(BattleStore(Path(sys.argv[1])).battles(["gen1ou"]), 0.0)
 dataset = BattleDataset([training], [1.0], view, max_seq_len=128)

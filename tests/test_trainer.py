@@ -22,11 +22,7 @@ from gemma_metamon.training.trainer import Schedule, Trainer
 
 def trainer(run_dir: Path, *overrides: str, training: str = "binary_rl.gin", **schedule: int) -> Trainer:
     resolved = configs.load(TINY, training, [*SMALL, *overrides])
-    view = BattleView.from_names(
-        obs_space="TeamPreviewObservationSpace",
-        action_space="DefaultActionSpace",
-        reward_function="DefaultShapedReward",
-    )
+    view = BattleView.default()
     experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
     battles = find_battles(BATTLES, ["gen1ou", "gen9ou"])
     return Trainer(

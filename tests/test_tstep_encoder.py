@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_agent import BACKBONE
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
@@ -26,23 +27,11 @@ SPACES = {
     "obs_space": {"text_tokens": SimpleNamespace(shape=(WORDS,)), "numbers": SimpleNamespace(shape=(NUMBERS,))},
     "rl2_space": SimpleNamespace(shape=(1 + ACTIONS,)),
 }
-TINY: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "query_pre_attn_scalar": 16,
-    "sliding_window": 512,
-    "layer_types": ["sliding_attention", "full_attention"],
-    "initializer_range": 0.2,
-}
 
 
 def build(**changes: Any) -> GemmaTstepEncoder:
     torch.manual_seed(0)
-    options = {"pretrained": False, "backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3}
+    options = {"pretrained": False, "backbone_config": BACKBONE, "text_emb_dim": 24, "summary_tokens": 3}
     return GemmaTstepEncoder(**SPACES, **{**options, "text_cache_mb": 0, **changes})
 
 
@@ -85,7 +74,7 @@ def test_a_text_alone_and_in_a_padded_batch_are_the_same(encoder: GemmaTstepEnco
 
 
 def test_a_text_longer_than_the_sliding_window_is_the_same_too() -> None:
-    encoder = build(backbone_config={**TINY, "sliding_window": 8}).eval()
+    encoder = build(backbone_config={**BACKBONE, "sliding_window": 8}).eval()
     obs, _ = make_batch(1, 6)
     together = encoder.encode_texts(obs["text_tokens"][0])
     alone = torch.cat([encoder.encode_texts(row[None]) for row in obs["text_tokens"][0]])
@@ -248,8 +237,8 @@ def test_compact_subwords_are_rows_of_the_used_ids() -> None:
 def test_a_vocabulary_of_ones_own_gives_the_same_texts(encoder: GemmaTstepEncoder) -> None:
     words = ["<player>", "charizard", "tackle"]
     default = Vocabulary.default()
-    own = build(vocabulary=words, trim_vocabulary=False, backbone_config={**TINY, "vocab_size": 262_144})
-    packaged = build(trim_vocabulary=False, backbone_config={**TINY, "vocab_size": 262_144})
+    own = build(vocabulary=words, trim_vocabulary=False, backbone_config={**BACKBONE, "vocab_size": 262_144})
+    packaged = build(trim_vocabulary=False, backbone_config={**BACKBONE, "vocab_size": 262_144})
     packaged.load_state_dict(own.state_dict())
     ids = torch.tensor([[0, 1, 2, -1]])
     packaged_ids = torch.tensor([[*default.encode(words), -1]])
@@ -290,13 +279,13 @@ def test_words_that_no_table_covers_are_refused_by_name() -> None:
         ({"pretrained": True}, "backbone_config describes random weights.*pretrained = False"),
         ({"use_4bit": True, "dtype": "float32"}, "use_4bit computes in bfloat16.*dtype = 'auto'"),
         ({"use_4bit": True, "use_lora": False}, "use_4bit cannot train the base.*freeze_base_model = True"),
-        ({"backbone_config": {**TINY, "layers": 3}}, "no field 'layers'"),
+        ({"backbone_config": {**BACKBONE, "layers": 3}}, "no field 'layers'"),
         (
-            {"backbone_config": {**TINY, "num_hidden_layers": "two"}},
+            {"backbone_config": {**BACKBONE, "num_hidden_layers": "two"}},
             "num_hidden_layers = 'two'; it must be a whole",
         ),
-        ({"backbone_config": {**TINY, "use_bidirectional_attention": True}}, "bidirectional attention"),
-        ({"trim_vocabulary": False, "backbone_config": {**TINY, "vocab_size": 99}}, "vocab_size"),
+        ({"backbone_config": {**BACKBONE, "use_bidirectional_attention": True}}, "bidirectional attention"),
+        ({"trim_vocabulary": False, "backbone_config": {**BACKBONE, "vocab_size": 99}}, "vocab_size"),
     ],
 )
 def test_wrong_values_are_refused_with_the_mend(changes: dict[str, Any], told: str) -> None:

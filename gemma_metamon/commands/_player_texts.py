@@ -176,6 +176,13 @@ def _unquote(text: str, where: str) -> tuple[str, int] | None:
     return match[1].replace(quote * 2, quote), match.end()
 
 
+def as_member(name: str) -> str:
+    """A folder's name as an ensemble's member is written: between quotes where it needs them."""
+    if "," in name or name[:1] in ("'", '"'):
+        return "'" + name.replace("'", "''") + "'"
+    return name
+
+
 def _read_temperature(text: str, where: str) -> float:
     value = _number(text)
     if not (value == 0 or _LEAST <= value <= MAX_TEMPERATURE):

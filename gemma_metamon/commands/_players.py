@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
+from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -214,20 +214,12 @@ def _labels(folders: Sequence[Path]) -> dict[Path, str]:
     }
 
 
-def _in_quotes(label: str) -> str:
-    """As a member is written, so that a comma in its name does not look like one more member."""
-    name, _, epoch = label.rpartition("@")
-    if "," in name or name[:1] in ("'", '"'):
-        name = "'" + name.replace("'", "''") + "'"
-    return f"{name}@{epoch}"
-
-
 def _label(player: FoundPlayer, labels: dict[Path, str]) -> str:
     parts = []
     for member in player.members:
         temperature = "" if member.temperature is None else f"@T{member.temperature:g}"
         weight = "" if member.weight == 1 else f"*{member.weight:g}"
-        label = labels[member.folder]
-        parts.append(f"{_in_quotes(label) if player.ensemble else label}{temperature}{weight}")
+        name, _, epoch = labels[member.folder].rpartition("@")
+        parts.append(f"{as_member(name) if player.ensemble else name}@{epoch}{temperature}{weight}")
     joined = ", ".join(parts)
     return f"ensemble({'vote: ' if player.vote else ''}{joined})" if player.ensemble else joined

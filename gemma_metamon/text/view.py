@@ -18,6 +18,15 @@ class BattleView:
     vocabulary: Vocabulary
 
     @classmethod
+    def default(cls) -> "BattleView":
+        """What `gemma-metamon train` takes where it is told nothing else."""
+        return cls.from_names(
+            obs_space="TeamPreviewObservationSpace",
+            action_space="DefaultActionSpace",
+            reward_function="DefaultShapedReward",
+        )
+
+    @classmethod
     def from_names(
         cls, *, obs_space: str, action_space: str, reward_function: str, vocabulary: Vocabulary | None = None
     ) -> "BattleView":
