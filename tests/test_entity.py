@@ -15,8 +15,8 @@ import torch
 import upstream_stand_ins as upstream
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_agent import train_command
-from test_tstep_encoder import SPACES, TINY
+from small_agent import BACKBONE, train_command
+from test_tstep_encoder import SPACES
 from torch import Tensor
 
 from gemma_metamon import configs
@@ -47,7 +47,12 @@ def spaces(words: int = WORDS) -> dict[str, Any]:
 
 def build(words: int = WORDS, **changes: Any) -> GemmaTstepEncoder:
     torch.manual_seed(0)
-    options: dict[str, Any] = {"pretrained": False, "backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3}
+    options: dict[str, Any] = {
+        "pretrained": False,
+        "backbone_config": BACKBONE,
+        "text_emb_dim": 24,
+        "summary_tokens": 3,
+    }
     return GemmaTstepEncoder(**spaces(words), **{**options, "granularity": "entity", **changes})
 
 

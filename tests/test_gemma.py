@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_tstep_encoder import SPACES, TINY, build, make_batch
+from small_agent import BACKBONE
+from test_tstep_encoder import SPACES, build, make_batch
 
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
@@ -24,7 +25,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("gemma")
-    Gemma3TextModel(Gemma3TextConfig(**{**TINY, "hidden_size": 16, "vocab_size": 262_144})).save_pretrained(folder)
+    Gemma3TextModel(Gemma3TextConfig(**{**BACKBONE, "hidden_size": 16, "vocab_size": 262_144})).save_pretrained(folder)
     return str(folder)
 
 
@@ -56,7 +57,7 @@ def test_weights_that_are_published_with_their_head_are_found(tmp_path: Path) ->
     """As google/gemma-3-270m is: transformers 4.57 finds nothing of a backbone in a file with a head."""
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-    whole = Gemma3ForCausalLM(Gemma3TextConfig(**{**TINY, "vocab_size": 262_144}))
+    whole = Gemma3ForCausalLM(Gemma3TextConfig(**{**BACKBONE, "vocab_size": 262_144}))
     whole.save_pretrained(tmp_path)
     backbone = load_pretrained(str(tmp_path), torch.float32)
     for name, weight in whole.model.named_parameters():
@@ -187,7 +188,7 @@ def test_a_damaged_or_foreign_folder_is_refused(tmp_path: Path, weights_folder: 
 def test_a_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
     from transformers import Gemma3TextConfig, Gemma3TextModel
 
-    Gemma3TextModel(Gemma3TextConfig(**{**TINY, "vocab_size": 300})).save_pretrained(tmp_path)
+    Gemma3TextModel(Gemma3TextConfig(**{**BACKBONE, "vocab_size": 300})).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="embeddings for 300 subwords"):
         load(str(tmp_path))
 

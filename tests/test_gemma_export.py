@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModel, PeftModel
-from test_tstep_encoder import TINY, build
+from small_agent import BACKBONE
+from test_tstep_encoder import build
 from torch import Tensor, nn
 from transformers import AutoModel, Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -24,7 +25,7 @@ from gemma_metamon.training.gemma_export import export_merged, export_peft
 
 GEMMA_WORDS = 262_144
 NEEDS_4BIT = "needs the extra: pip install 'gemma-metamon[4bit]'"
-RANDOM = {"pretrained": False, "backbone_config": TINY}
+RANDOM = {"pretrained": False, "backbone_config": BACKBONE}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(3)
     folder = tmp_path_factory.mktemp("gemma")
     sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 32, "vocab_size": GEMMA_WORDS}
-    model = Gemma3ForCausalLM(Gemma3TextConfig(**{**TINY, **sizes}))
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**{**BACKBONE, **sizes}))
     model.to(torch.bfloat16).save_pretrained(folder)
     (folder / "tokenizer.json").write_text("{}")
     return str(folder)
@@ -129,7 +130,7 @@ def test_random_weights_come_out_whole(tmp_path: Path, options: dict[str, Any]) 
 
 
 def test_random_weights_of_another_vocabulary_size_keep_it(tmp_path: Path) -> None:
-    encoder = build_trained(trim_vocabulary=False, backbone_config={**TINY, "vocab_size": 240_000})
+    encoder = build_trained(trim_vocabulary=False, backbone_config={**BACKBONE, "vocab_size": 240_000})
     assert export_merged(encoder, tmp_path / "out") == []
     merged = AutoModel.from_pretrained(tmp_path / "out")
     assert merged.config.vocab_size == 240_000

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import BATTLE_FILES
-from test_tstep_encoder import ACTIONS, TINY
+from small_agent import BACKBONE
+from test_tstep_encoder import ACTIONS
 from torch import Tensor
 
 from gemma_metamon.battle.observation_groups import GROUPS
@@ -28,7 +29,7 @@ def spaces(**widths: int) -> dict[str, Any]:
 
 def build(obs_space: dict[str, Any], **options: Any) -> GemmaTstepEncoder:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"backbone_config": TINY, "text_emb_dim": 24, "summary_tokens": 3}
+    sizes: dict[str, Any] = {"backbone_config": BACKBONE, "text_emb_dim": 24, "summary_tokens": 3}
     rl2_space = SimpleNamespace(shape=(1 + ACTIONS,))
     return GemmaTstepEncoder(obs_space, rl2_space, pretrained=False, text_cache_mb=0, **sizes, **options).eval()
 

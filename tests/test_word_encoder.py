@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from small_agent import train_command
+from small_agent import BACKBONE, train_command
 from test_entity import SLOTS, WORDS, make_batch, make_turns, spaces
-from test_tstep_encoder import TINY, build
+from test_tstep_encoder import build
 
 from gemma_metamon import configs
 from gemma_metamon.commands import main
@@ -21,7 +21,7 @@ from gemma_metamon.training import checkpoints
 from gemma_metamon.training.gemma_export import export_merged
 
 CONFIG, ENTITY = "gemma_tiny_words.gin", "gemma_tiny_entity.gin"
-TRAINED = {"pretrained": False, "backbone_config": TINY, "use_lora": False, "text_emb_dim": 24, "summary_tokens": 3}
+TRAINED = {"pretrained": False, "backbone_config": BACKBONE, "use_lora": False, "text_emb_dim": 24, "summary_tokens": 3}
 
 
 def build_words(**changes: Any) -> GemmaTstepEncoder:
