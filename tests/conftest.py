@@ -16,9 +16,12 @@ BATTLE_FILES = sorted((GOLDENS / "battles").rglob("*.json.lz4"))
 
 _poke_env = importlib.util.find_spec("poke_env")
 if _poke_env is not None and not (Path(_poke_env.origin or "").parent / "battle").exists():
-    # metamon's fork, which excludes the one that battles here need: only the files with `upstream` tests are for it
+    # metamon's fork, which excludes the one that battles here need: only the files with `upstream` tests are for it,
+    # which say so themselves or share test_metamon's mark
     collect_ignore = [
-        path.name for path in TESTS.glob("test_*.py") if "mark.upstream" not in path.read_text(encoding="utf-8")
+        path.name
+        for path in TESTS.glob("test_*.py")
+        if not any(mark in path.read_text(encoding="utf-8") for mark in ("mark.upstream", "from test_metamon import"))
     ]
 
 
