@@ -139,14 +139,14 @@ def compare_told(live: RecordedBattle, imported: RecordedBattle, counts: Counts,
     for t, (ours, theirs) in enumerate(zip(live.states, imported.states, strict=True)):
         untold = imported.actions[t] == MISSING_ACTION
         for name, verdict, example in _state_verdicts(ours, theirs, explain.movesets):
-            told = explain(name, example, ours, untold=untold) if verdict == "different" else verdict
+            told = explain(name, example, t, untold=untold) if verdict == "different" else verdict
             counts.add(name, told, f"{where} {t} {example}")
     for t in range(len(live.actions) - 1):
         ours, theirs = _meaning(live, t), _meaning(imported, t)
         unknown = imported.actions[t] == MISSING_ACTION != live.actions[t]
         # recharge, Struggle and whatever else is offered alone is 0, whichever move stands there
         same = ours == theirs or live.actions[t] == imported.actions[t] == 0
-        verdict = "unknown" if unknown else "equal" if same else explain("action", "", live.states[t], untold=False)
+        verdict = "unknown" if unknown else "equal" if same else explain("action", "", t, untold=False)
         counts.add("action", verdict, f"{where} {t} {ours} {theirs}")
 
 
@@ -155,11 +155,13 @@ class _Explanation:
 
     def __init__(self, live: RecordedBattle) -> None:
         team = list(_team(live))
+        self._states = live.states
         self.movesets = {frozenset(move.name for move in member.moves) for member in team}
         self._disguised = any(member.name in DISGUISES for member in team)
         self._pressing = any(member.ability == "pressure" for member in team)
 
-    def __call__(self, name: str, example: Any, state: BattleState, *, untold: bool) -> str:
+    def __call__(self, name: str, example: Any, at: int, *, untold: bool) -> str:
+        state = self._states[at]
         own = {move.name for move in state.player_active_pokemon.moves}
         if self._disguised:
             return "an Illusion that never broke"
@@ -167,6 +169,8 @@ class _Explanation:
             return "a lock into a move, or Struggle, that nobody saw"
         if name == "player_prev_move.current_pp" and state.player_prev_move.name not in own:
             return "PP of a move that another called"
+        if name == "bench.hp_pct" and self._regenerated_unseen(*example, at):
+            return "Regenerator of one that never came back"
         if ".moves" in name and example[0] == "ditto":
             return "Transform into what is not all told"
         theirs = {move.name for move in state.opponent_active_pokemon.moves}
@@ -175,6 +179,13 @@ class _Explanation:
         if self._pressing and name.startswith("opponent") and name.endswith("current_pp"):
             return "Pressure that was never shown"
         return "different"
+
+    def _regenerated_unseen(self, name: str, ours: float, theirs: float, at: int) -> bool:
+        """The third that it got back as it left, which only its return would have told."""
+        bench = self._states[at].available_switches
+        regenerates = any(pokemon.name == name and pokemon.ability == "regenerator" for pokemon in bench)
+        returns = any(state.player_active_pokemon.name == name for state in self._states[at:])
+        return regenerates and not returns and abs(ours - min(1.0, theirs + 1 / 3)) <= PERCENT
 
 
 def _team(battle: RecordedBattle) -> Iterable[Any]:

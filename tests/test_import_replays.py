@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -319,6 +320,29 @@ def refusals_change_nothing(tag: str, lines: list[str]) -> None:
     ]
     first, second = (read_views(read_replay("\n".join(told).encode(), f"{tag}.log"))[0] for told in (lines, again))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("ability", "later", "told", "why"),
+    [
+        ("regenerator", "chansey", 0.3, "Regenerator of one that never came back"),
+        ("regenerator", "mienshao", 0.3, "different"),  # what it came back with was there to be read
+        ("regenerator", "chansey", 0.4, "different"),
+        ("innerfocus", "chansey", 0.3, "different"),
+    ],
+)
+def test_only_a_third_that_nobody_saw_come_back_is_put_down_to_regenerator(
+    ability: str, later: str, told: float, why: str
+) -> None:
+    def pokemon(name: str, ability: str = "noability") -> SimpleNamespace:
+        return SimpleNamespace(name=name, ability=ability, moves=())
+
+    def state(active: str) -> SimpleNamespace:
+        shown = {"player_active_pokemon": pokemon(active), "opponent_active_pokemon": pokemon("rotom")}
+        return SimpleNamespace(**shown, available_switches=[pokemon("mienshao", ability)])
+
+    explain = both_ways()._Explanation(SimpleNamespace(states=[state("chansey"), state(later)]))
+    assert explain("bench.hp_pct", ("mienshao", 0.632, told), 0, untold=False) == why
 
 
 @pytest.mark.server
