@@ -24,17 +24,19 @@ import torch
 from bench_encoder import CLOCKS, OBS_SPACE, SMALL, TOKENIZER, Direct
 from torch import Tensor, nn
 
-from gemma_metamon import configs, sample_battles
+from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
-from gemma_metamon.nets.acting import prepare_to_act
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
+from gemma_metamon.nets.agents.acting import prepare_to_act
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG
-from gemma_metamon.nets.numerics import NumbersEncoder
+from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG
+from gemma_metamon.nets.reader.numbers import NumbersEncoder
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.text.phrases import join_phrases
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import collate, take_window
-from gemma_metamon.training.encoding import encode_battle
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.view import BattleView
 
 SIDES = ("entity", "entity_trained", "entity_bf16", "turn", "direct")
 
@@ -121,10 +123,10 @@ def build_agents(view: BattleView, args: argparse.Namespace) -> dict[str, Any]:
 def build_agent(granularity: str, config: dict[str, Any], view: BattleView) -> Any:
     torch.manual_seed(0)
     overrides = ["GemmaTstepEncoder.pretrained = False", f"GemmaTstepEncoder.backbone_config = {config}"]
-    configs.load(
+    resolve.load(
         "gemma_synthetic_multitaskagent.gin", None, [*overrides, f"GemmaTstepEncoder.granularity = '{granularity}'"]
     )
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment: Experiment = configurable(EXPERIMENT)()
     return experiment.build_agent(view)
 
 

@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, collate
+from gemma_metamon.data.encoding import SetAside
+from gemma_metamon.data.preparing import prepare
+from gemma_metamon.data.store import BattleStore
 from gemma_metamon.nets.batch import Batch, padded_timesteps
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, collate
-from gemma_metamon.training.encoding import SetAside
-from gemma_metamon.training.preparing import prepare
-from gemma_metamon.training.store import BattleStore
+from gemma_metamon.view import BattleView
 
 SIDES = ("raw", "store", "store_cold", "kept")
 

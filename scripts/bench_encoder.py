@@ -33,12 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.data.dataset import BattleDataset, collate
 from gemma_metamon.nets.batch import PAD_VALUE, padded_timesteps
-from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG, LORA_TARGETS
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG, LORA_TARGETS
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.phrases import PHRASINGS, join_phrases
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import BattleDataset, collate
+from gemma_metamon.view import BattleView
 
 BATTLES, TIMESTEPS, SLICE, LONGEST = 2, 64, 8, 512
 OBS_SPACE = "TeamPreviewObservationSpace"

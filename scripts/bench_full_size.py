@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemma_metamon import configs
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import EncodedBattle, collate, encode_battle, take_window
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import EncodedBattle, collate, encode_battle, take_window
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.view import BattleView
 
 BATTLES = Path(__file__).parent.parent / "tests" / "goldens" / "battles" / "gen9ou"
 MODEL, TRAINING = "gemma_synthetic_multitaskagent.gin", "binary_rl.gin"
@@ -55,8 +56,8 @@ def build_agent(view: BattleView, phrasing: str, *, trim: bool) -> tuple[Any, Ex
         f"GemmaTstepEncoder.phrasing = {phrasing!r}",
         f"GemmaTstepEncoder.trim_vocabulary = {trim}",
     ]
-    configs.load(MODEL, TRAINING, overrides)
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load(MODEL, TRAINING, overrides)
+    experiment: Experiment = configurable(EXPERIMENT)()
     return experiment.build_agent(view), experiment
 
 

@@ -26,13 +26,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon import configs
-from gemma_metamon.nets.agents import MultiTaskAgent
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
+from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.critics import NCriticsTwoHot
-from gemma_metamon.nets.draws import Draws
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 from gemma_metamon.nets.layers import masked_mean
-from gemma_metamon.training.experiment import Experiment, Space
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.experiment import Experiment, Space
 
 MODEL, TRAINING = "gemma_synthetic_multitaskagent.gin", "binary_rl.gin"
 STATE_DIM, BATTLES, DECISIONS, ACTIONS = 1280, 2, 128, 13
@@ -92,8 +93,8 @@ class Heads:
 
     def __init__(self, device: str, *, small: bool) -> None:
         torch.manual_seed(0)
-        configs.load(MODEL, TRAINING, SMALL if small else [])
-        self.experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+        resolve.load(MODEL, TRAINING, SMALL if small else [])
+        self.experiment: Experiment = configurable(EXPERIMENT)()
         self.agent: MultiTaskAgent = self.experiment.agent_type(
             obs_space={},
             rl2_space=Space((1 + ACTIONS,)),

@@ -18,14 +18,14 @@ import torch
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
-from gemma_metamon.nets.action_scores import ActionTexts
-from gemma_metamon.nets.chunking import SubwordLookup
-from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.data.encoding import encode_battle
+from gemma_metamon.nets.reader.action_scores import ActionTexts
+from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.runs.experiment import Space
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.encoding import encode_battle
-from gemma_metamon.training.experiment import Space
+from gemma_metamon.view import BattleView
 
 LAYER_WEIGHTS = 100_326_016
 """Of Gemma 3 270M without its embedding."""

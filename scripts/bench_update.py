@@ -19,12 +19,14 @@ import torch
 from bench_encoder import GEMMA_3_270M_CONFIG, OBS_SPACE, SMALL
 from torch import Tensor
 
-from gemma_metamon import configs, sample_battles
+from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import BattleDataset, collate
 from gemma_metamon.nets.batch import padded_timesteps
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import BattleDataset, collate
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.view import BattleView
 
 CONFIGS = {
     "turn": "gemma_synthetic_multitaskagent.gin",
@@ -92,8 +94,8 @@ class Side:
         torch.manual_seed(0)
         backbone = SMALL if args.small else GEMMA_3_270M_CONFIG
         overrides = ["GemmaTstepEncoder.pretrained = False", f"GemmaTstepEncoder.backbone_config = {backbone}"]
-        configs.load(config, "binary_rl.gin", overrides)
-        self.experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+        resolve.load(config, "binary_rl.gin", overrides)
+        self.experiment: Experiment = configurable(EXPERIMENT)()
         self.max_seq_len = self.experiment.max_seq_len
         self.agent: Any = self.experiment.build_agent(view).to(args.device).train()
         self.optimizer = self.experiment.build_optimizer(self.agent)

@@ -20,7 +20,7 @@ from torch import Tensor
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.explain.follow import Follower, follow_recorded
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))

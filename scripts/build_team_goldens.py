@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gemma_metamon.showdown.installation import ensure_installed, find_node
+from gemma_metamon.showdown.simulator.installation import ensure_installed, find_node
 
 TESTS = Path(__file__).parent.parent / "tests"
 SIMULATOR = """

@@ -22,7 +22,7 @@ from typing import Any
 from gemma_metamon.reports.battle_log import Turn, read_log
 from gemma_metamon.reports.battle_sides import Member, Side, read_condition
 from gemma_metamon.reports.replay_page import replay_page
-from gemma_metamon.showdown.installation import ensure_installed, find_node
+from gemma_metamon.showdown.simulator.installation import ensure_installed, find_node
 
 FORMATS = [
     *[(f"gen{gen}randombattle", "random") for gen in range(1, 10)],

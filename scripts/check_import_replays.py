@@ -26,11 +26,11 @@ from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.replay_logs.importing import read_views
 from gemma_metamon.replay_logs.sources import read_replay
-from gemma_metamon.showdown.baselines import connection, player_class, user_name
-from gemma_metamon.showdown.play import disconnect, play_pair
-from gemma_metamon.showdown.recording import Recorder
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.watching import disconnect, play_pair
+from gemma_metamon.showdown.players.registry import connection, player_class, user_name
+from gemma_metamon.showdown.simulator.server import running_server
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams
 
 FORMATS = ("gen1ou", "gen9ou", *(f"gen{gen}randombattle" for gen in range(1, 10)))
 PAIRS = (("SimpleHeuristicsPlayer", "RandomPlayer"), ("SimpleHeuristicsPlayer", "MaxBasePowerPlayer"))

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gemma_metamon import configs
-from gemma_metamon.nets.four_bit import quantise_linears
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.configs.files import list_configs
+from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
+from gemma_metamon.nets.reader.four_bit import quantise_linears
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.view import BattleView
 
 COLUMNS = ("weights", "weights + base", "training", "amago", "amago + base")
 
@@ -37,7 +39,7 @@ def print_table(
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     logging.disable()  # gin reports every folder in which an included file is not
-    sizes = {name: measure(name) for name in configs.list_configs("models")}
+    sizes = {name: measure(name) for name in list_configs("models")}
     megabytes = {name: {column: round(size / 1e6, 1) for column, size in row.items()} for name, row in sizes.items()}
     if args.json:
         print(json.dumps(megabytes))
@@ -49,12 +51,12 @@ def print_table(
 
 def meta_agent(model_gin_config: str, overrides: Iterable[str] = ()) -> Any:
     """The agent of a config as a GPU would have it, without weights, for the default spaces and vocabulary."""
-    configs.load(model_gin_config, overrides=[*overrides])
-    bound = {name: configs.bound_value("GemmaTstepEncoder", name) for name in ("pretrained", "use_lora")}
-    frozen = bound["use_lora"] or configs.bound_value("GemmaTstepEncoder", "freeze_base_model")
+    resolve.load(model_gin_config, overrides=[*overrides])
+    bound = {name: bound_value("GemmaTstepEncoder", name) for name in ("pretrained", "use_lora")}
+    frozen = bound["use_lora"] or bound_value("GemmaTstepEncoder", "freeze_base_model")
     if bound["pretrained"] and frozen:  # there the frozen base is bfloat16; one that trains is float32
-        configs.load(model_gin_config, overrides=["GemmaTstepEncoder.dtype = 'bfloat16'", *overrides])
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+        resolve.load(model_gin_config, overrides=["GemmaTstepEncoder.dtype = 'bfloat16'", *overrides])
+    experiment: Experiment = configurable(EXPERIMENT)()
     view = BattleView.default()
     with torch.device("meta"):
         return experiment.build_agent(view)

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.sample_battles import pack
-from gemma_metamon.showdown.collect import Matchup, collect
-from gemma_metamon.showdown.contestants import scripted
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.showdown.matches.collect import Matchup, collect
+from gemma_metamon.showdown.players.contestants import scripted
+from gemma_metamon.showdown.simulator.server import running_server
+from gemma_metamon.showdown.simulator.teams import load_teams
 
 BEST, STRONG, RANDOM = "SimpleHeuristicsPlayer", "MaxBasePowerPlayer", "RandomPlayer"
 SHARES = {(BEST, BEST): 0.5, (BEST, STRONG): 0.33, (BEST, RANDOM): 0.07, (STRONG, RANDOM): 0.05, (STRONG, STRONG): 0.05}

@@ -27,9 +27,10 @@ from typing import Any
 import torch
 from wrong_gin import Input, make_input
 
-from gemma_metamon import configs
+from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.runs import resolve
+from gemma_metamon.view import BattleView
 
 KINDS = ("accepted", "refused", "tracebacks", "hangs")
 
@@ -104,13 +105,13 @@ def fuzz_gin(inputs: int, *, seed: int = 0, limit_s: float = 10.0) -> Counts:
 def build(given: Input, first: Path) -> Any:
     """The experiment of an input, and its agent on the meta device; ValueError where its text loads to another."""
     if given.saved:
-        resolved = configs.load_text(given.files[first.name], given.overrides)
+        resolved = resolve.load_text(given.files[first.name], given.overrides)
     else:
-        resolved = configs.load(str(first), given.training, given.overrides)
-    experiment = configs.configurable(configs.EXPERIMENT)()
+        resolved = resolve.load(str(first), given.training, given.overrides)
+    experiment = configurable(EXPERIMENT)()
     with torch.device("meta"):
         agent = experiment.build_agent(VIEW)
-    if configs.load_text(resolved.text) != resolved:
+    if resolve.load_text(resolved.text) != resolved:
         raise ValueError("the resolved text loads to something else")
     return experiment, agent
 
@@ -163,7 +164,7 @@ def one_update(experiment: Any, batch: Any) -> str:
 def small_batch() -> Any:
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.training.dataset import collate, load_encoded, take_window
+    from gemma_metamon.data.dataset import collate, load_encoded, take_window
 
     battles = find_battles(sample_battles.extract("gen1ou"), ["gen1ou"])[:2]
     return collate([take_window(load_encoded(path, VIEW), 0, 12) for path in battles])

@@ -41,7 +41,7 @@ from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mut
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.view import BattleView
 
 OUTCOMES = ("accepted", "refused", "tracebacks", "hangs", "non_finite")
 
@@ -78,7 +78,7 @@ class BattleReader:
         self.path.write_bytes(harmed)
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.training.encoding import encode_battle
+        from gemma_metamon.data.encoding import encode_battle
 
         battle = encode_battle(self.path, self.view)
         yield from (battle.numbers, battle.rewards, battle.rl2s, battle.text_tokens)
@@ -88,8 +88,8 @@ class StoreReader:
     """A prepared store, as `train` reads it: each of its battles. Whoever harms a shard knows to correct its record."""
 
     def __init__(self, folder: Path) -> None:
-        from gemma_metamon.training.encoding import SetAside
-        from gemma_metamon.training.preparing import prepare
+        from gemma_metamon.data.encoding import SetAside
+        from gemma_metamon.data.preparing import prepare
 
         self.whole, self.root = folder / "whole", folder / "store"
         raw = folder / "raw"
@@ -108,7 +108,7 @@ class StoreReader:
         )
 
     def harm(self, rng: random.Random) -> None:
-        from gemma_metamon.training.store import read_records, write_records
+        from gemma_metamon.data.store import read_records, write_records
 
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.whole, self.root)
@@ -131,7 +131,7 @@ class StoreReader:
         write_records(self.root, records.values())
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.training.store import BattleStore
+        from gemma_metamon.data.store import BattleStore
 
         store = BattleStore(self.root)
         for battles in store.battles(store.formats).split(0.3):
@@ -151,15 +151,15 @@ class CheckpointReader:
     def __init__(self, folder: Path) -> None:
         import torch
 
-        from gemma_metamon import configs
-        from gemma_metamon.training import checkpoints, resuming
+        from gemma_metamon.configs.names import EXPERIMENT, configurable
+        from gemma_metamon.runs import checkpoints, resolve, resuming
 
         torch.set_num_threads(1)
         resolved, view = (
-            configs.load("gemma_tiny_multitaskagent.gin", "binary_rl.gin", tiny_agent.OVERRIDES),
+            resolve.load("gemma_tiny_multitaskagent.gin", "binary_rl.gin", tiny_agent.OVERRIDES),
             BattleView.default(),
         )
-        experiment: Any = configs.configurable(configs.EXPERIMENT)()
+        experiment: Any = configurable(EXPERIMENT)()
         self.agent = experiment.build_agent(view)
         self.optimizer = experiment.build_optimizer(self.agent)
         for parameter in self.agent.parameters():
@@ -185,7 +185,7 @@ class CheckpointReader:
         self.harmed = folder / "epoch_1"
 
     def harm(self, rng: random.Random) -> None:
-        from gemma_metamon.training.checkpoints import META, TRAINING, WEIGHTS
+        from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS
 
         shutil.rmtree(self.harmed, ignore_errors=True)
         self.harmed.mkdir()
@@ -195,7 +195,7 @@ class CheckpointReader:
         (self.harmed / self.name).write_bytes(mutate(rng, content))
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.training import checkpoints, resuming
+        from gemma_metamon.runs import checkpoints, resuming
 
         if self.name == checkpoints.META:
             meta = checkpoints.read_meta(self.harmed)
@@ -246,8 +246,8 @@ class VocabularyReader:
         self.path.write_bytes(mutate_json(rng, rng.choice(self.seeds)))
 
     def read(self) -> Iterator[Any]:
+        from gemma_metamon.data.store import hash_lines
         from gemma_metamon.text.vocabulary import Vocabulary
-        from gemma_metamon.training.store import hash_lines
 
         vocabulary = Vocabulary.from_file(self.path)
         hash_lines(vocabulary.words)

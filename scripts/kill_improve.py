@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
+from gemma_metamon.data.store import BattleStore
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.store import BattleStore
+from gemma_metamon.runs import checkpoints
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
 WITHIN_S = (1.0, 3.0, 15.0)

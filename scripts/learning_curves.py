@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.intervals import wilson_interval
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 
 OPPONENT = "MaxBasePowerPlayer"
 CONCURRENCY = 20
@@ -222,7 +222,7 @@ def updates_of(args: argparse.Namespace) -> range:
 
 def play_all(contenders: Iterable[Contender], args: argparse.Namespace) -> dict[Path, float]:
     """The share of --battles that the final agent of each run wins, by run folder; the agent takes its best action."""
-    from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.showdown.simulator.server import running_server
 
     won = {}
     with running_server() as server:
@@ -239,10 +239,10 @@ def play_all(contenders: Iterable[Contender], args: argparse.Namespace) -> dict[
 
 
 async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Namespace) -> dict[str, Any]:
-    from gemma_metamon.showdown.contestants import learned
-    from gemma_metamon.showdown.evaluate import play_match
-    from gemma_metamon.showdown.players import BatchedPolicy
-    from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.showdown.matches.evaluate import play_match
+    from gemma_metamon.showdown.players.contestants import learned
+    from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+    from gemma_metamon.showdown.simulator.teams import load_teams
 
     folder = checkpoints.find_checkpoint(run_dir, args.updates // args.every)
     agent, meta = checkpoints.load_agent(folder, "cpu")

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
-from gemma_metamon.nets.agents import MultiTaskAgent
+from gemma_metamon.data.dataset import collate, encode_battle, is_held_out, take_window
+from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
+from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch, countable_actions
-from gemma_metamon.nets.draws import Draws
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.dataset import collate, encode_battle, is_held_out, take_window
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.view import BattleView
 
 BATTLE_FORMAT, HOLDOUT_SHARE = "gen1ou", 0.1
 MODEL, TRAINING = "gemma_tiny_multitaskagent.gin", "binary_rl.gin"

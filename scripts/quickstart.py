@@ -19,16 +19,16 @@ from typing import Any
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
+from gemma_metamon.data.dataset import is_held_out
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.showdown.baselines import NoSwitchRandomPlayer
-from gemma_metamon.showdown.evaluate import play_match
-from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.showdown.tallies import Tally
-from gemma_metamon.showdown.teams import load_teams
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.matches.evaluate import play_match
+from gemma_metamon.showdown.matches.tallies import Tally
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
+from gemma_metamon.showdown.players.registry import NoSwitchRandomPlayer
+from gemma_metamon.showdown.simulator.server import running_server
+from gemma_metamon.showdown.simulator.teams import load_teams
 from gemma_metamon.training.agreement import Agreement, measure_agreement
-from gemma_metamon.training.dataset import is_held_out
 
 BATTLE_FORMAT = "gen1ou"
 OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")

@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-from gemma_metamon import configs, sample_battles
-from gemma_metamon.showdown import server
+from gemma_metamon import sample_battles
+from gemma_metamon.configs.files import find_config
+from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import checks, interchange, trial, versions
 from gemma_metamon.upstream.datasets import dataset_text, link_roots
 
@@ -79,7 +80,7 @@ def train(folder: Path, updates: int, batch_size: int, epochs: int, ckpt: int | 
         data = ["--dataset_config", str(path)]
     else:
         data = ["--parsed_replay_dir", str(root.folder), "--formats", FORMAT]
-    model, training = configs.find_config(trial.CONFIG, "models"), configs.find_config("quick.gin", "training")
+    model, training = find_config(trial.CONFIG, "models"), find_config("quick.gin", "training")
     flags = ["--run_name", "run", "--save_dir", str(folder), "--epochs", str(epochs), "--dloader_workers", "0"]
     flags += ["--model_gin_config", str(model.absolute()), "--train_gin_config", str(training.absolute())]
     flags += ["--batch_size_per_gpu", str(batch_size), "--async_env_mp_context", "fork", "--eval_gens", *data]

@@ -5,7 +5,10 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gemma_metamon import configs
+from gemma_metamon.configs.files import find_config, list_configs
+from gemma_metamon.configs.names import registered
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.embedded import register
 
 TINY = "gemma_tiny_multitaskagent.gin"
 LARGE_SHARE = 0.03
@@ -100,7 +103,7 @@ def make_input(seed: int, number: int) -> Input:
 
 def base_text(rng: random.Random) -> str:
     if rng.random() < LARGE_SHARE:
-        return f"include '{rng.choice(configs.list_configs('models'))}'\n"
+        return f"include '{rng.choice(list_configs('models'))}'\n"
     text = f"import gemma_metamon.upstream.plugin\ninclude '{TINY}'\n{SMALL}"
     if rng.random() < 0.3:
         text += AGENT
@@ -116,10 +119,10 @@ def hostile(rng: random.Random) -> str:
 
 def parameters() -> dict[str, Any]:
     """Every parameter that gin knows, and its default."""
-    configs.register()
+    register()
     return {
         f"{name}.{parameter.name}": parameter.default
-        for name, (_, target) in sorted(configs._registered.items())
+        for name, (_, target) in sorted(registered.items())
         for parameter in inspect.signature(target).parameters.values()
     }
 
@@ -162,7 +165,7 @@ def binding(rng: random.Random) -> str:
 
 
 def training(rng: random.Random) -> str | None:
-    return rng.choice([None, None, *configs.list_configs("training")])
+    return rng.choice([None, None, *list_configs("training")])
 
 
 def one_value(rng: random.Random, text: str) -> Input:
@@ -193,7 +196,7 @@ def noisy_override(rng: random.Random, text: str) -> Input:
 
 
 def noisy_file(rng: random.Random, text: str) -> Input:
-    packaged = configs.find_config(TINY, "models").read_text(encoding="utf-8") + SMALL
+    packaged = find_config(TINY, "models").read_text(encoding="utf-8") + SMALL
     return Input({"mine.gin": with_noise(rng, packaged, rng.randint(1, 6))}, [], training(rng))
 
 
@@ -213,7 +216,7 @@ def includes(rng: random.Random, text: str) -> Input:
 
 
 def saved(rng: random.Random, text: str) -> Input:
-    resolved = configs.load(TINY, "binary_rl.gin", SMALL.replace(",\n", ",").strip().split("\n")).text
+    resolved = resolve.load(TINY, "binary_rl.gin", SMALL.replace(",\n", ",").strip().split("\n")).text
     choice = rng.random()
     if choice < 0.4:
         resolved = with_noise(rng, resolved, rng.randint(1, 5))

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gemma_metamon.nets.actors import MetamonMaskedActor
-from gemma_metamon.nets.agents import Agent, MultiTaskAgent
+from gemma_metamon.nets.agents.amago2 import Agent, MultiTaskAgent
+from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.nets.draws import Draws
-from gemma_metamon.nets.filters import binary_filter, exp_filter, leaky_relu_filter
-from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.nets.heads.actors import MetamonMaskedActor
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.nets.heads.filters import binary_filter, exp_filter, leaky_relu_filter
+from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
+from gemma_metamon.runs.experiment import Experiment
 
 ROOT = Path(__file__).parent / "goldens" / "amago"
 FOLDERS = {"3.1": "amago-3.1.1", "3.3": "amago-3.3.0"}

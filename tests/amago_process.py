@@ -19,7 +19,7 @@ import torch
 from amago.nets import actor_critic, traj_encoders, transformer
 from safetensors.torch import load_file, save_file
 
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 
 
 def box(width: int) -> gymnasium.spaces.Box:

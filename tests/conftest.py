@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from gemma_metamon.showdown.server import Server
+    from gemma_metamon.showdown.simulator.server import Server
 
 TESTS = Path(__file__).parent
 GOLDENS = TESTS / "goldens"
@@ -42,7 +42,7 @@ def battle_file() -> Path:
 @pytest.fixture(scope="module")
 def server() -> "Iterator[Server]":
     """A simulator for the tests of one file; to be asked for by tests that are marked with `server`."""
-    from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.showdown.simulator.server import running_server
 
     with running_server() as running:
         yield running

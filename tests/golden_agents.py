@@ -29,13 +29,13 @@ from amago_goldens import (
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gemma_metamon.nets import agent_base
-from gemma_metamon.nets.actors import ActionDistribution, MetamonMaskedActor
-from gemma_metamon.nets.agent_interface import AgentLosses
-from gemma_metamon.nets.agents import MultiTaskAgent
+from gemma_metamon.nets.agents import base
+from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
+from gemma_metamon.nets.agents.interface import AgentLosses
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
-from gemma_metamon.nets.critics import NCriticsTwoHot
-from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
+from gemma_metamon.nets.heads.actors import ActionDistribution, MetamonMaskedActor
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.trainer import Schedule, Trainer
 
@@ -108,7 +108,7 @@ def _watched(agent: Any, batch: Batch, draws: RecordedDraws) -> tuple[AgentLosse
             note("critic_loss" if x.ndim == 5 else "actor_loss", x)
         return masked_mean(x, counted)
 
-    filter_func, move, masked_mean = agent.fbc_filter_func, agent.popart.update_stats, agent_base.masked_mean
+    filter_func, move, masked_mean = agent.fbc_filter_func, agent.popart.update_stats, base.masked_mean
     parts = ("tstep_encoder", "traj_encoder", "actor", "target_actor", "critics", "target_critics", "maximized_critics")
     with ExitStack() as watching:
         for name in parts:
@@ -116,7 +116,7 @@ def _watched(agent: Any, batch: Batch, draws: RecordedDraws) -> tuple[AgentLosse
             watching.callback(hook.remove)
         watching.enter_context(patch.object(agent, "fbc_filter_func", weigh))
         watching.enter_context(patch.object(agent.popart, "update_stats", update_stats))
-        watching.enter_context(patch.object(agent_base, "masked_mean", mean))
+        watching.enter_context(patch.object(base, "masked_mean", mean))
         losses = agent(batch, draws)
     if not draws.all_used():
         raise AssertionError("not all recorded draws were asked for")

@@ -13,9 +13,9 @@ import torch
 from amago_goldens import ROOT, Golden, RecordedDraws, build_agent, golden_batch, relative_error
 from torch import Tensor, nn
 
-from gemma_metamon.nets.batch_filters import AboutBatch, ISAdvantageFilter, Weighed
-from gemma_metamon.nets.copies import COPIES
-from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
+from gemma_metamon.nets.agents.copies import COPIES
+from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
+from gemma_metamon.nets.heads.batch_filters import AboutBatch, ISAdvantageFilter, Weighed
 
 FOLDER: Final = "amago-3.3.0/finetune"
 HOME: Final = "amago-3.1.1/agent/multitask_seed0"

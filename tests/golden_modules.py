@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from amago_goldens import Golden, errors, experiment, gradients
 from torch import Tensor
 
-from gemma_metamon.nets import actors
-from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.nets.filters import binary_filter, exp_filter, leaky_relu_filter
+from gemma_metamon.nets.heads import actors
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.nets.heads.filters import binary_filter, exp_filter, leaky_relu_filter
+from gemma_metamon.nets.heads.popart import PopArtLayer
+from gemma_metamon.nets.heads.returns import nstep_return
 from gemma_metamon.nets.layers import masked_mean, symexp, symlog
-from gemma_metamon.nets.popart import PopArtLayer
-from gemma_metamon.nets.returns import nstep_return
-from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
+from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 
 
 def compare_traj_encoder(golden: Golden) -> dict[str, float]:

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from amago_goldens import FOLDERS, Golden, LinearTstepEncoder, RecordedDraws, errors, golden_batch
 from torch import Tensor, nn
 
-from gemma_metamon import configs
-from gemma_metamon.nets import batch_filters
+from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.nets.batch import padded_timesteps
-from gemma_metamon.nets.batch_filters import AboutBatch, BatchFilter
-from gemma_metamon.nets.critics import NCriticsTwoHot
+from gemma_metamon.nets.heads import batch_filters
+from gemma_metamon.nets.heads.batch_filters import AboutBatch, BatchFilter
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.runs import resolve
 
 TINY = "gemma_tiny_multitaskagent.gin"
 PARTS = ("tstep_encoder", "traj_encoder", "actor", "critics")
@@ -37,7 +38,7 @@ class RecipeDraws(RecordedDraws):
 def compare_training(golden: Golden) -> dict[str, float]:
     """One batch under a packaged training config, with the small agent of the other goldens."""
     config = golden.config
-    configs.load(TINY, f"{config['training']}.gin", config["overrides"])
+    resolve.load(TINY, f"{config['training']}.gin", config["overrides"])
     agent = _build(config, golden.version)
     home = f"{FOLDERS['3.1']}/agent/multitask_seed0"
     agent.load_state_dict(recipe.weights(Golden(f"{home}/params", golden.root).group("params"), agent.state_dict()))
@@ -52,7 +53,7 @@ def compare_training(golden: Golden) -> dict[str, float]:
         losses = agent(batch, draws)
     if not draws.all_used():
         raise AssertionError("not all recorded draws were asked for")
-    experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment = configurable(EXPERIMENT)()
     total = experiment.total_loss(agent, losses.actor_loss, losses.critic_loss)
     total.backward()
     ours = {
@@ -80,17 +81,17 @@ def _build(config: Mapping[str, Any], amago_version: str) -> Any:
     critic = {**sizes["critic"], "output_bins": config["output_bins"]}
     if "hlgauss" in config["training"]:
         del critic["output_bins"]  # the training config has it
-    return configs.configurable("MultiTaskAgent")(
+    return configurable("MultiTaskAgent")(
         obs_space={"numbers": SimpleNamespace(shape=(sizes["numbers"],))},
         rl2_space=SimpleNamespace(shape=(1 + sizes["actions"],)),
         action_space=SimpleNamespace(n=sizes["actions"]),
         tstep_encoder_type=functools.partial(LinearTstepEncoder, emb_dim=sizes["tstep_dim"]),
-        traj_encoder_type=functools.partial(configs.configurable("TformerTrajEncoder"), **sizes["traj_encoder"]),
+        traj_encoder_type=functools.partial(configurable("TformerTrajEncoder"), **sizes["traj_encoder"]),
         max_seq_len=sizes["length"],
         num_critics=sizes["num_critics"],
         num_critics_td=sizes["num_critics_td"],
-        actor_type=functools.partial(configs.configurable("MetamonMaskedActor"), **sizes["actor"]),
-        critic_type=functools.partial(configs.configurable("NCriticsTwoHot"), **critic),
+        actor_type=functools.partial(configurable("MetamonMaskedActor"), **sizes["actor"]),
+        critic_type=functools.partial(configurable("NCriticsTwoHot"), **critic),
         amago_version=amago_version,
     )
 

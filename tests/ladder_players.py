@@ -12,11 +12,11 @@ from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 
 from gemma_metamon.showdown.accounts import LadderServer
-from gemma_metamon.showdown.baselines import player_class
-from gemma_metamon.showdown.ladder import Ladder, Summary
-from gemma_metamon.showdown.ladder_results import Results
-from gemma_metamon.showdown.teams import load_teams
-from gemma_metamon.showdown.timeouts import LadderTimeouts
+from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
+from gemma_metamon.showdown.ladder.results import Results
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.players.registry import player_class
+from gemma_metamon.showdown.simulator.teams import load_teams
 
 FOUR = ("RandomPlayer", "NoSwitchRandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
 QUICK = LadderTimeouts(

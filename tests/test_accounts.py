@@ -33,7 +33,7 @@ from gemma_metamon.showdown.accounts import (
     prove_name,
     read_password,
 )
-from gemma_metamon.showdown.server import running_server
+from gemma_metamon.showdown.simulator.server import running_server
 
 PASSWORD = "hunter2 & Ünïcode"
 LIST = ",LL|,1|S/V Singles|[Gen 9] OU,e|[Gen 9] Custom Game,c|,2|Past|[Gen 1] OU,e|[Gen 1] UU,c"

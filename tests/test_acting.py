@@ -10,8 +10,8 @@ from test_tstep_encoder import build, make_batch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.acting import prepare_to_act
-from gemma_metamon.nets.traj_encoder import SigmaReparam, TformerTrajEncoder
+from gemma_metamon.nets.agents.acting import prepare_to_act
+from gemma_metamon.nets.trajectory.traj_encoder import SigmaReparam, TformerTrajEncoder
 
 
 def make_agent(**options: Any) -> Any:

@@ -16,8 +16,8 @@ from gemma_metamon.battle.observation_space import BLANK
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.action_scores import N_SCORES, NO_SUCH_ACTION, Branches, score_actions
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.action_scores import N_SCORES, NO_SUCH_ACTION, Branches, score_actions
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.action_words import CUE, name_actions
 from gemma_metamon.text.subwords import BOS_ID, SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary

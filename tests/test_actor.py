@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.actors import Actor, Discrete, MetamonMaskedActor, avoidable_actions
+from gemma_metamon.nets.heads.actors import Actor, Discrete, MetamonMaskedActor, avoidable_actions
 
 
 @settings(deadline=None, max_examples=50)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.actors import Actor, MetamonMaskedActor
-from gemma_metamon.nets.agent_base import ActorCriticAgent
-from gemma_metamon.nets.agents import Agent, MultiTaskAgent
+from gemma_metamon.nets.agents.amago2 import Agent, MultiTaskAgent
+from gemma_metamon.nets.agents.base import ActorCriticAgent
+from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.nets.draws import Draws
-from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
+from gemma_metamon.nets.heads.actors import Actor, MetamonMaskedActor
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 
 ACTIONS = 4
 KINDS = {

@@ -21,10 +21,10 @@ from small_agent import BATTLES
 
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
+from gemma_metamon.data import battle_sources
+from gemma_metamon.data.archives import list_archive, read_archive
+from gemma_metamon.data.store import BattleStore, hash_lines
 from gemma_metamon.errors import DataError
-from gemma_metamon.training import battle_sources
-from gemma_metamon.training.archives import list_archive, read_archive
-from gemma_metamon.training.store import BattleStore, hash_lines
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "lz4": lz4.frame.compress}
 GEN1 = {path.name: path.read_bytes() for path in find_battles(BATTLES, ["gen1ou"])}
@@ -137,7 +137,7 @@ def test_nothing_is_written_but_the_store_and_memory_is_bounded(tmp_path: Path) 
     noise = random.Random(0).randbytes(2**16)
     path = archive(tmp_path / "in", ((f"{i:04d}.json", noise) for i in range(2000)), "lz4")
     code = (
-        "import resource, sys; from pathlib import Path; from gemma_metamon.training.battle_sources import *\n"
+        "import resource, sys; from pathlib import Path; from gemma_metamon.data.battle_sources import *\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"(source,) = find_sources(Path({str(path)!r}), ['gen1ou']).values()\n"
         "shards = source.plan(64).shards('gen1ou')\n"

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.batch import PAD_VALUE, Batch
-from gemma_metamon.nets.batch_filters import (
+from gemma_metamon.nets.heads.batch_filters import (
     AboutBatch,
     BatchFilter,
     BatchNormalizedExpFilter,
     ISAdvantageFilter,
     z_scores,
 )
-from gemma_metamon.training.tensor_files import unfit_memory
+from gemma_metamon.runs.tensor_files import unfit_memory
 
 BATTLES = {"seq_p_low": 0.2, "seq_p_full": 0.7}
 SEEDS = st.integers(0, 2**31 - 1)

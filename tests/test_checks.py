@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets import actors, agent_interface, agents, critics, filters, gemma, popart, traj_encoder
-from gemma_metamon.nets import tstep_encoder as encoders
+from gemma_metamon.nets.agents import amago2, interface
 from gemma_metamon.nets.checks import FLAG, TEXT, Rule, check, each, number, one_of, whole
+from gemma_metamon.nets.heads import actors, critics, filters, popart
+from gemma_metamon.nets.reader import backbone
+from gemma_metamon.nets.reader import tstep_encoder as encoders
+from gemma_metamon.nets.trajectory import traj_encoder
+from gemma_metamon.runs import experiment
 from gemma_metamon.strict_json import shown
-from gemma_metamon.training import experiment
 
 
 @given(st.integers() | st.floats() | st.booleans() | st.none() | st.text())
@@ -75,16 +78,16 @@ TABLES: list[tuple[Callable[..., Any], dict[str, Rule]]] = [
     (popart.PopArtLayer, popart._RULES),
     (filters.exp_filter, filters._EXP_RULES),
     (filters.leaky_relu_filter, filters._LEAKY_RELU_RULES),
-    (agents.MultiTaskAgent, agent_interface._RULES),
-    (agents.Agent, agent_interface._RULES),
+    (amago2.MultiTaskAgent, interface._RULES),
+    (amago2.Agent, interface._RULES),
     (encoders.GemmaTstepEncoder, encoders._RULES),
-    (gemma.BackboneOptions, gemma._RULES),
+    (backbone.BackboneOptions, backbone._RULES),
     (experiment.Experiment, experiment._RULES),
 ]
 # checked elsewhere: by whoever reads them, or together with others
 BESIDES = {
     "attention_type", "continuous_dist_type", "discrete_dist_type", "mask_illegal_actions", "output_bins", "init_value",
-    "amago_version", "value_estimate", "popart_type", "multigammas_type", "vocabulary", *gemma._RULES,
+    "amago_version", "value_estimate", "popart_type", "multigammas_type", "vocabulary", *backbone._RULES,
 }  # fmt: skip
 
 
@@ -108,7 +111,7 @@ def test_every_parameter_with_a_default_has_a_rule_that_its_default_obeys(
         (lambda: traj_encoder.TformerTrajEncoder(8, 9, d_model=10**9), "d_model = 1000000000; it must be"),
         (lambda: traj_encoder.TformerTrajEncoder(8, 9, n_heads=True), "n_heads = True; it must be a whole number"),
         (lambda: popart.PopArtLayer(1, beta=0.0), r"PopArtLayer\.beta = 0\.0; it must be a number of at least 1e-06"),
-        (lambda: agent_interface.Multigammas(discrete=[0.5, math.nan]), r"Multigammas\.discrete = \[0\.5, nan\]"),
+        (lambda: interface.Multigammas(discrete=[0.5, math.nan]), r"Multigammas\.discrete = \[0\.5, nan\]"),
         (lambda: filters.exp_filter(torch.zeros(1), beta=math.inf), r"exp_filter\.beta = inf"),
         (lambda: filters.exp_filter(torch.zeros(1), clip_adv_low=3, clip_adv_high=2), "not be above clip_adv_high"),
         (lambda: filters.binary_filter(torch.zeros(1), threshold=math.nan), r"binary_filter\.threshold = nan"),

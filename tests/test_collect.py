@@ -20,15 +20,15 @@ from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, find_battles, load_battle
 from gemma_metamon.commands import collect as command
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
-from gemma_metamon.showdown.baselines import MAX_NAME, NoSwitchRandomPlayer, connection, player_class, user_name
-from gemma_metamon.showdown.collect import Matchup, collect, draw_matchups
-from gemma_metamon.showdown.contestants import scripted
-from gemma_metamon.showdown.orders import action_to_order
-from gemma_metamon.showdown.orders import legal_actions as legal_now
-from gemma_metamon.showdown.play import disconnect, play_pair
-from gemma_metamon.showdown.recording import Recorder
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams
+from gemma_metamon.showdown.live.orders import action_to_order
+from gemma_metamon.showdown.live.orders import legal_actions as legal_now
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.collect import Matchup, collect, draw_matchups
+from gemma_metamon.showdown.matches.watching import disconnect, play_pair
+from gemma_metamon.showdown.players.contestants import scripted
+from gemma_metamon.showdown.players.registry import MAX_NAME, NoSwitchRandomPlayer, connection, player_class, user_name
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 

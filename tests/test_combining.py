@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gemma_metamon.showdown.combining import count_votes, elect, mean_policy, tempered
+from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
 
 A = 5
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=A, max_size=A)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from conftest import GOLDENS
 
-from gemma_metamon import configs
+from gemma_metamon.configs.files import KINDS, config_folder, list_configs
+from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
+from gemma_metamon.configs.types import fits
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.gin_values import fits
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.runs import resolve
+from gemma_metamon.view import BattleView
 
-MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
+MODELS, TRAININGS = list_configs("models"), list_configs("training")
 TINY = "gemma_tiny_multitaskagent.gin"
 SINCE_160 = {
     "alakazam3_isfilter.gin",
@@ -49,15 +51,15 @@ def test_the_promised_configs_are_packaged() -> None:
 
 @pytest.mark.parametrize(("model", "training"), PAIRS)
 def test_every_pair_resolves_and_its_text_resolves_to_the_same(model: str, training: str) -> None:
-    resolved = configs.load(model, training)
-    assert configs.load_text(resolved.text) == resolved
+    resolved = resolve.load(model, training)
+    assert resolve.load_text(resolved.text) == resolved
 
 
-@pytest.mark.parametrize("path", sorted((configs.config_folder("models").parent).rglob("*.gin")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((config_folder("models").parent).rglob("*.gin")), ids=lambda p: p.name)
 def test_a_config_says_what_it_is_and_imports_the_plugin_alone(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert re.fullmatch(r"# .{20,}", lines[0])
-    whole = path.parent.name in configs.KINDS  # the others are parts of these
+    whole = path.parent.name in KINDS  # the others are parts of these
     assert lines[1].startswith("# gemma-metamon train --model_gin_config " if whole else "# ")
     assert [line for line in lines if line.startswith("import ")] == ["import gemma_metamon.upstream.plugin"]
 
@@ -71,13 +73,13 @@ def test_a_config_binds_only_what_upstream_has(model: str, training: str, upstre
     parameters = {selector.split(".")[-1]: names for selector, names in signatures["parameters"].items()}
     # amago 3.3.0 moved this one to the agent; see parts/loss_of_agent
     moved = {"MetamonAMAGOExperiment.critic_loss_weight"} if signatures["amago"] == "3.3.0" else set()
-    for binding in configs.load(model, training).bindings.keys() - moved:
+    for binding in resolve.load(model, training).bindings.keys() - moved:
         name, parameter = binding.split(".")
         assert name in OURS or parameter in parameters[name], binding
 
 
 def test_the_flagship_has_the_promised_size() -> None:
-    bindings = configs.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin").bindings
+    bindings = resolve.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin").bindings
     expected = {
         "GemmaTstepEncoder.text_emb_dim": "2688",
         "GemmaTstepEncoder.lora_r": "16",
@@ -103,19 +105,19 @@ def test_the_flagship_has_the_promised_size() -> None:
 
 @pytest.mark.parametrize("model", ["gemma_synthetic_multitaskagent.gin", TINY])
 def test_an_entity_config_differs_in_granularity_alone(model: str) -> None:
-    turn = configs.load(model).bindings
-    entity = configs.load("gemma_tiny_entity.gin" if model == TINY else model.replace(".gin", "_entity.gin")).bindings
+    turn = resolve.load(model).bindings
+    entity = resolve.load("gemma_tiny_entity.gin" if model == TINY else model.replace(".gin", "_entity.gin")).bindings
     assert dict(entity.items() - turn.items()) == {"GemmaTstepEncoder.granularity": "'entity'"}
     assert turn.items() < entity.items()
 
 
 def test_overrides_come_last_and_a_macro_is_followed() -> None:
-    resolved = configs.load(
+    resolved = resolve.load(
         TINY, "il.gin", ["GemmaTstepEncoder.phrasing = 'raw'", "width = 64", "TformerTrajEncoder.d_model = %width"]
     )
     assert resolved.bindings["GemmaTstepEncoder.phrasing"] == "'raw'"
-    assert configs.bound_value("TformerTrajEncoder", "d_model") == 64
-    assert configs.bound_value("GemmaTstepEncoder", "granularity") == "turn"
+    assert bound_value("TformerTrajEncoder", "d_model") == 64
+    assert bound_value("GemmaTstepEncoder", "granularity") == "turn"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_overrides_come_last_and_a_macro_is_followed() -> None:
 )
 def test_a_wrong_override_is_refused_and_quoted(override: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as error:
-        configs.load(TINY, overrides=[override])
+        resolve.load(TINY, overrides=[override])
     assert "\n" not in str(error.value)
 
 
@@ -145,24 +147,24 @@ def test_an_unknown_config_names_the_nearest() -> None:
     with pytest.raises(
         MissingFileError, match=r"no model config 'gemma_tiny.gin'; did you mean .*gemma_tiny_multitask"
     ):
-        configs.load("gemma_tiny.gin")
+        resolve.load("gemma_tiny.gin")
     with pytest.raises(MissingFileError, match=r"no training config 'binaryrl.gin'; did you mean binary_rl.gin"):
-        configs.load(TINY, "binaryrl.gin")
+        resolve.load(TINY, "binaryrl.gin")
 
 
 def test_an_upstream_config_is_refused_with_ours_named(tmp_path: Path) -> None:
     theirs = tmp_path / "binary_rl.gin"
     theirs.write_text("import amago.agent\nagent.Agent.tau = .004\n")
     with pytest.raises(ConfigError, match=r"upstream config \('import amago.agent'\).* use the packaged binary_rl.gin"):
-        configs.load(TINY, str(theirs))
+        resolve.load(TINY, str(theirs))
 
 
 def test_bindings_reach_the_parts_that_agents_make_themselves() -> None:
-    configs.load(TINY, "binary_rl.gin", ["Multigammas.discrete = [0.5, 0.9]", "PopArtLayer.beta = 0.25"])
+    resolve.load(TINY, "binary_rl.gin", ["Multigammas.discrete = [0.5, 0.9]", "PopArtLayer.beta = 0.25"])
     view = BattleView.from_names(
         obs_space="DefaultObservationSpace", action_space="MinimalActionSpace", reward_function="BinaryReward"
     )
-    agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    agent = configurable(EXPERIMENT)().build_agent(view)
     assert agent.discounts == [0.5, 0.9, 0.999]
     assert agent.popart.beta == 0.25
 
@@ -171,13 +173,13 @@ def test_two_critic_loss_weights_that_differ_are_refused_and_one_alone_counts() 
     view = BattleView.from_names(
         obs_space="DefaultObservationSpace", action_space="MinimalActionSpace", reward_function="BinaryReward"
     )
-    configs.load(TINY, "binary_rl.gin", ["MultiTaskAgent.critic_loss_weight = 5.0"])
+    resolve.load(TINY, "binary_rl.gin", ["MultiTaskAgent.critic_loss_weight = 5.0"])
     with pytest.raises(
         ConfigError, match=r"Experiment.critic_loss_weight is 10.0, but MultiTaskAgent.* is 5.0; set one"
     ):
-        configs.configurable(configs.EXPERIMENT)().build_agent(view)
-    configs.load(TINY, None, ["MultiTaskAgent.critic_loss_weight = 5.0"])
-    experiment = configs.configurable(configs.EXPERIMENT)()
+        configurable(EXPERIMENT)().build_agent(view)
+    resolve.load(TINY, None, ["MultiTaskAgent.critic_loss_weight = 5.0"])
+    experiment = configurable(EXPERIMENT)()
     one = torch.tensor(1.0)
     assert experiment.total_loss(experiment.build_agent(view), one, one) == 6.0
 
@@ -185,12 +187,12 @@ def test_two_critic_loss_weights_that_differ_are_refused_and_one_alone_counts() 
 def test_a_users_own_file_may_include_a_packaged_one(tmp_path: Path) -> None:
     mine = tmp_path / "mine.gin"
     mine.write_text(f"import gemma_metamon.upstream.plugin\ninclude '{TINY}'\nGemmaTstepEncoder.summary_tokens = 6\n")
-    assert configs.load(str(mine)).bindings["GemmaTstepEncoder.summary_tokens"] == "6"
+    assert resolve.load(str(mine)).bindings["GemmaTstepEncoder.summary_tokens"] == "6"
 
 
 def test_loading_again_forgets_the_run_before() -> None:
-    configs.load(TINY, overrides=["GemmaTstepEncoder.phrasing = 'raw'"])
-    assert "GemmaTstepEncoder.phrasing" not in configs.load(TINY).bindings
+    resolve.load(TINY, overrides=["GemmaTstepEncoder.phrasing = 'raw'"])
+    assert "GemmaTstepEncoder.phrasing" not in resolve.load(TINY).bindings
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.accounts import LadderServer
-from gemma_metamon.showdown.connection import Connection
-from gemma_metamon.showdown.timeouts import LadderTimeouts
+from gemma_metamon.showdown.ladder.connection import Connection
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 
 
 class Nobody:

@@ -10,7 +10,7 @@ from small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.commands._players import contestants, find_players
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.showdown.contestants import Contestant, scripted
+from gemma_metamon.showdown.players.contestants import Contestant, scripted
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.critics import NCriticsTwoHot
-from gemma_metamon.nets.returns import ReturnBins, expected_return, hl_gauss, two_hot
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.nets.heads.returns import ReturnBins, expected_return, hl_gauss, two_hot
 
 BINS = ReturnBins(min_return=-1100, max_return=1100, output_bins=96, use_symlog=False)
 

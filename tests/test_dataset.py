@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.observations import get_observation_space
 from gemma_metamon.battle.rewards import get_reward_function
-from gemma_metamon.errors import DataError
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import (
+from gemma_metamon.data.dataset import (
     BattleDataset,
     collate,
     draw_start,
@@ -24,6 +22,8 @@ from gemma_metamon.training.dataset import (
     is_held_out,
     take_window,
 )
+from gemma_metamon.errors import DataError
+from gemma_metamon.view import BattleView
 
 
 class GoldenVocabulary:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 
 # writes down each process's losses and last weights, and lets one draw hold a NaN
 WATCHED = """
@@ -22,7 +22,7 @@ from pathlib import Path
 from gemma_metamon.commands import main
 from gemma_metamon.training import meter
 from safetensors.torch import save_file
-from gemma_metamon.training.dataset import BattleDataset
+from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.training.trainer import Trainer
 add, drawn, train = meter.Meter.add, BattleDataset.__getitem__, Trainer.train
 folder, poisoned = Path(sys.argv.pop(1)), int(sys.argv.pop(1))

@@ -14,15 +14,15 @@ from test_orders import battle_at
 
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.collect import Matchup, collect
-from gemma_metamon.showdown.contestants import Contestant, scripted
-from gemma_metamon.showdown.deciding import is_refusal
-from gemma_metamon.showdown.door import open_door
-from gemma_metamon.showdown.evaluate import Evaluation, evaluate
-from gemma_metamon.showdown.formats import find_teams
-from gemma_metamon.showdown.play import _leads_on
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.teams import pack_team
+from gemma_metamon.showdown.live.deciding import is_refusal
+from gemma_metamon.showdown.live.door import open_door
+from gemma_metamon.showdown.matches.collect import Matchup, collect
+from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate
+from gemma_metamon.showdown.matches.watching import _leads_on
+from gemma_metamon.showdown.players.contestants import Contestant, scripted
+from gemma_metamon.showdown.simulator.formats import find_teams
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.teams import pack_team
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gemma_metamon.nets.dropout import AdapterDropout
-from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
+from gemma_metamon.nets.reader.backbone import BackboneOptions, build_backbone
+from gemma_metamon.nets.reader.dropout import AdapterDropout
 
 SIZE = 200_001  # no multiple of the four decisions that are drawn at a time
 

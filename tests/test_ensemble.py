@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gemma_metamon.nets.critics import NCriticsTwoHot
-from gemma_metamon.nets.ensemble import ActionEnsemble, StateEnsemble
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.nets.heads.ensemble import ActionEnsemble, StateEnsemble
 
 C, D, A, H, BINS = 3, 5, 4, 8, 6
 GAMMAS = [0.1, 0.9, 0.999]

@@ -18,10 +18,10 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.commands import main
 from gemma_metamon.commands._players import contestants, find_players
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.nets.acting import prepare_to_act, share_texts
-from gemma_metamon.showdown.contestants import Contestant
-from gemma_metamon.showdown.ensembles import EnsemblePolicy, Member
-from gemma_metamon.training import checkpoints
+from gemma_metamon.nets.agents.acting import prepare_to_act, share_texts
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.showdown.players.ensembles import EnsemblePolicy, Member
 
 FROZEN = ["--gin_override", "GemmaTstepEncoder.use_lora = False"]
 FROZEN += ["--gin_override", "GemmaTstepEncoder.freeze_base_model = True"]
@@ -305,7 +305,9 @@ def test_an_ensemble_is_evaluated_and_told_of_in_results_and_report(
 def test_an_ensemble_plays_on_a_ladder_and_is_collected(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("gemma_metamon.showdown.server.background_servers", list)  # one of the developer's own
+    monkeypatch.setattr(
+        "gemma_metamon.showdown.simulator.server.background_servers", list
+    )  # one of the developer's own
     text = f"ensemble(vote: {runs}/run@0, {runs}/run@1@T0.8)"
     command = ["ladder", "--server", "local", "--username", "Anna", "--players", text, "--battles", "1", "--json"]
     assert main([*command, "--sparring", "RandomPlayer", "--out", str(tmp_path / "ladder")]) == 0

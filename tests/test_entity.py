@@ -19,21 +19,21 @@ from small_agent import BACKBONE, train_command
 from test_tstep_encoder import SPACES
 from torch import Tensor
 
-from gemma_metamon import configs
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.chunking import NO_WORD, SubwordLookup, Texts
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.showdown.players import BatchedPolicy
+from gemma_metamon.nets.reader.subword_lookup import NO_WORD, SubwordLookup, Texts
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 from gemma_metamon.text.slots import split_turn
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.text.view import BattleView
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training import checkpoints
 from gemma_metamon.upstream import evaluation
 from gemma_metamon.upstream.interchange import DESCRIPTION
+from gemma_metamon.view import BattleView
 
 WORDS, NUMBERS, ACTIONS = 87, 5, 13
 SLOTS = split_turn(OBSERVATION_SPACES["DefaultObservationSpace"])
@@ -276,12 +276,12 @@ def test_a_space_that_its_width_does_not_tell_needs_its_name() -> None:
 
 @pytest.mark.parametrize("name", OBSERVATION_SPACES)
 def test_the_embedded_runtime_says_which_space_it_is(name: str) -> None:
-    configs.load("gemma_tiny_entity.gin", "quick.gin")
+    resolve.load("gemma_tiny_entity.gin", "quick.gin")
     view = BattleView.from_names(
         obs_space=name, action_space="DefaultActionSpace", reward_function="DefaultShapedReward"
     )
     with torch.device("meta"):
-        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+        agent = configurable(EXPERIMENT)().build_agent(view)
     assert len(agent.tstep_encoder.entities.slots) == len(split_turn(view.obs_space))
 
 
@@ -315,7 +315,7 @@ def test_in_metamons_process_its_train_script_says_which_space_it_is_unless_gin_
 def test_metamons_evaluation_is_told_the_space_of_the_run(
     bound: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = configs.load("gemma_tiny_entity.gin", None, bound).text
+    text = resolve.load("gemma_tiny_entity.gin", None, bound).text
     view = BattleView.from_names(
         obs_space="TeamPreviewObservationSpace", action_space="DefaultActionSpace", reward_function="BinaryReward"
     )
@@ -332,7 +332,7 @@ def test_metamons_evaluation_is_told_the_space_of_the_run(
     monkeypatch.setattr(evaluation, "_register", stop)
     with pytest.raises(InterruptedError):
         evaluation.evaluate(tmp_path, 1, [])
-    told = configs.load_text(read[0]).bindings["GemmaTstepEncoder.observation_space"]
+    told = resolve.load_text(read[0]).bindings["GemmaTstepEncoder.observation_space"]
     assert told == ("'OpponentMoveObservationSpace'" if bound else "'TeamPreviewObservationSpace'")
 
 

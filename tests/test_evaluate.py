@@ -20,14 +20,14 @@ from small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.intervals import wilson_interval
-from gemma_metamon.showdown.baselines import connection
-from gemma_metamon.showdown.contestants import Contestant, Outside, scripted
-from gemma_metamon.showdown.evaluate import Evaluation, evaluate, play_match
-from gemma_metamon.showdown.play import disconnect
-from gemma_metamon.showdown.seatings import draw_teams
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.tallies import Choices, Tally
-from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams
+from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate, play_match
+from gemma_metamon.showdown.matches.seatings import draw_teams
+from gemma_metamon.showdown.matches.tallies import Choices, Tally
+from gemma_metamon.showdown.matches.watching import disconnect
+from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
+from gemma_metamon.showdown.players.registry import connection
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams
 
 # the simulator reads them; tests without a simulator use none
 TEAMS = load_teams("gen1ou") if shutil.which("node") else []

@@ -10,9 +10,9 @@ from small_agent import TINY, train_command
 
 from gemma_metamon.battle.rewards import REWARD_FUNCTIONS
 from gemma_metamon.commands import main
-from gemma_metamon.nets.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent
-from gemma_metamon.training.experiment import returns_beyond_bins
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
+from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.experiment import returns_beyond_bins
 
 AGENT_CONFIG = f"""
 include "{TINY}"

@@ -18,22 +18,23 @@ import pytest
 import torch
 from small_agent import SMALL, TINY, train_command
 
-from gemma_metamon import configs
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.explain.follow import Decision, Follower, follow_recorded
 from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.watch import NOW, Watcher
-from gemma_metamon.showdown.evaluate import play_match
-from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
-from gemma_metamon.showdown.recording import Recorder
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.runs import resolve
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.evaluate import play_match
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
+from gemma_metamon.showdown.simulator.server import running_server
+from gemma_metamon.showdown.simulator.teams import load_teams
 from gemma_metamon.text.phrases import join_phrases
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import collate, take_window
-from gemma_metamon.training.encoding import encode_battle
+from gemma_metamon.view import BattleView
 
 ENTITY = "GemmaTstepEncoder.granularity = 'entity'"
 REGRESSING = [
@@ -51,9 +52,9 @@ def view() -> BattleView:
 
 
 def build_agent(view: BattleView, *overrides: str, training: str = "binary_rl.gin") -> Any:
-    configs.load(TINY, training, [*SMALL, *overrides])
+    resolve.load(TINY, training, [*SMALL, *overrides])
     torch.manual_seed(0)
-    return configs.configurable(configs.EXPERIMENT)().build_agent(view).eval()
+    return configurable(EXPERIMENT)().build_agent(view).eval()
 
 
 def explain(agent: Any, view: BattleView, battle_file: Path, **changed: Any) -> Explanation:

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_agent import TINY, train_command
 
+from gemma_metamon.atomic_files import append_whole
 from gemma_metamon.commands import main
 from gemma_metamon.commands._file_errors import explain_os_error
-from gemma_metamon.showdown.ladder_results import BattleLog, Results
+from gemma_metamon.showdown.ladder.results import BattleLog, Results
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import VARIABLE
-from gemma_metamon.whole_files import append_whole
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 ROW = {"username": "A", "opponent": "B", "result": "won", "reason": ""}

@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents import MultiTaskAgent
-from gemma_metamon.nets.batch_filters import ISAdvantageFilter
-from gemma_metamon.nets.copies import COPIES, SLOW, TARGETS, copy_sharing_frozen, follow, plain_state, state_with_copies
-from gemma_metamon.nets.filters import exp_filter
-from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
-from gemma_metamon.nets.traj_encoder import SigmaReparam
+from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
+from gemma_metamon.nets.agents.copies import (
+    COPIES,
+    SLOW,
+    TARGETS,
+    copy_sharing_frozen,
+    follow,
+    plain_state,
+    state_with_copies,
+)
+from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
+from gemma_metamon.nets.heads.batch_filters import ISAdvantageFilter
+from gemma_metamon.nets.heads.filters import exp_filter
+from gemma_metamon.nets.trajectory.traj_encoder import SigmaReparam
 
 SETTLED = sorted(COPIES.keys() - {"data_actor"})
 

@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from small_agent import SMALL, TINY, train_command
 from test_stages import changed, folder, metrics, moments, weights
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
-from gemma_metamon.nets.copies import COPIES, SLOW, plain_state, state_with_copies
-from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
+from gemma_metamon.nets.agents.copies import COPIES, SLOW, plain_state, state_with_copies
+from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
+from gemma_metamon.runs import checkpoints, resolve
 from gemma_metamon.upstream import interchange
+from gemma_metamon.view import BattleView
 
 FINETUNE = "finetune.gin"
 CORRECTED = ["--gin_override", "MetamonFinetuneAgent.use_is_correction = True"]
@@ -36,8 +36,8 @@ def tune(save_dir: Path, start: str, run_name: str, *extra: str) -> list[str]:
 
 
 def test_the_values_are_upstreams() -> None:
-    configs.load(TINY, FINETUNE)
-    bound = configs.bindings_of
+    resolve.load(TINY, FINETUNE)
+    bound = bindings_of
     assert bound("MetamonFinetuneAgent") == {
         "bc_coeff": 1.0,
         "tortoise_tau": 0.005,
@@ -68,8 +68,8 @@ def test_the_values_are_upstreams() -> None:
 
 
 def test_the_agent_takes_what_is_bound_for_a_multitask_agent() -> None:
-    configs.load(TINY, FINETUNE, ["MultiTaskAgent.num_critics = 3", "MultiTaskAgent.tau = 0.5"])
-    experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load(TINY, FINETUNE, ["MultiTaskAgent.num_critics = 3", "MultiTaskAgent.tau = 0.5"])
+    experiment = configurable(EXPERIMENT)()
     with torch.device("meta"):
         agent = experiment.build_agent(BattleView.default())
     assert isinstance(agent, MetamonFinetuneAgent)
@@ -183,9 +183,9 @@ def test_a_frozen_base_is_held_once_and_saved_as_often_as_it_must(tmp_path: Path
 
 
 def built(model: str, overrides: list[str]) -> Any:
-    configs.load(model, FINETUNE, overrides)
+    resolve.load(model, FINETUNE, overrides)
     view = BattleView.default()
-    return configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    return configurable(EXPERIMENT)().build_agent(view)
 
 
 def test_every_moment_of_the_optimizer_belongs_to_what_learns(runs: Path) -> None:

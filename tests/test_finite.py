@@ -11,14 +11,15 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from small_agent import SMALL, TINY, train_command
 
-from gemma_metamon import configs
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.train import _open_battles
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints, finite
-from gemma_metamon.training.dataset import BattleDataset, Window, collate
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import BattleDataset, Window, collate
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.training import finite
 from gemma_metamon.training.finite import FiniteGuard, record_left_out
+from gemma_metamon.view import BattleView
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -50,7 +51,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> BattleDataset:
     if request.param == "Agent":
         agent += ["Agent.actor_type = @MetamonMaskedActor", "Agent.pass_obs_keys_to_actor = ['illegal_actions']"]
         agent += ["Agent.critic_type = @actor_critic.NCritics", "NCritics.d_hidden = 16"]
-    configs.load(TINY, "binary_rl.gin", [*SMALL, *agent])
+    resolve.load(TINY, "binary_rl.gin", [*SMALL, *agent])
     args = build_parser().parse_args(train_command(tmp_path))
     spaces = {name: getattr(args, name) for name in ("obs_space", "action_space", "reward_function")}
     return _open_battles(args, BattleView.from_names(**spaces), tmp_path, 12)[0]
@@ -58,7 +59,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> BattleDataset:
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_bad_update_leaves_no_trace(dataset: BattleDataset, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment: Experiment = configurable(EXPERIMENT)()
     agent = experiment.build_agent(dataset.view).train()
     guard = FiniteGuard(Accelerator(cpu=True), agent, experiment)
     before = {name: value.clone() for name, value in agent.state_dict().items()}
@@ -76,8 +77,8 @@ def test_a_bad_update_leaves_no_trace(dataset: BattleDataset, what: str, monkeyp
 
 
 def test_a_bad_update_leaves_a_filters_memory_as_it_was(dataset: BattleDataset) -> None:
-    configs.load(TINY, "alakazam3_isfilter.gin", SMALL)
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load(TINY, "alakazam3_isfilter.gin", SMALL)
+    experiment: Experiment = configurable(EXPERIMENT)()
     agent = experiment.build_agent(dataset.view).train()
     guard = FiniteGuard(Accelerator(cpu=True), agent, experiment)
     batch = collate([dataset[0], dataset[1]])

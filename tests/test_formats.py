@@ -8,7 +8,13 @@ import pytest
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.showdown.formats import BattleFormat, describe_format, find_format, find_teams, require_singles
+from gemma_metamon.showdown.simulator.formats import (
+    BattleFormat,
+    describe_format,
+    find_format,
+    find_teams,
+    require_singles,
+)
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 

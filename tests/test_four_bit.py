@@ -5,11 +5,11 @@ import torch
 from test_tstep_encoder import build, make_batch
 
 from gemma_metamon.errors import MissingDependencyError
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 
 
 def test_without_bitsandbytes_the_error_names_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemma_metamon.nets.four_bit.find_spec", lambda name: None)
+    monkeypatch.setattr("gemma_metamon.nets.reader.four_bit.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'gemma-metamon\[4bit\]'.*without _4bit"):
         build(use_4bit=True)
 

@@ -7,24 +7,25 @@ import torch
 from small_agent import train_command
 from training_memory import training_bytes
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.architecture import describe_architecture
-from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent, read_weights
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.architecture import describe_architecture
+from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent, read_weights
+from gemma_metamon.view import BattleView
 
 FULL = "gemma_synthetic_multitaskagent_full.gin"
 
 
 def test_all_of_the_reader_trains_in_float32() -> None:
-    configs.load(FULL, "binary_rl.gin")
+    resolve.load(FULL, "binary_rl.gin")
     counts = describe_architecture(BattleView.default())["parameters"]["tstep_encoder"]
     assert counts["total"] == counts["trainable"]
     with torch.device("meta"):
-        agent = configs.configurable(configs.EXPERIMENT)().build_agent(BattleView.default())
+        agent = configurable(EXPERIMENT)().build_agent(BattleView.default())
     assert {parameter.dtype for parameter in agent.parameters()} == {torch.float32}
     assert not [name for name, _ in agent.named_parameters() if "lora_" in name]
-    assert len(configs.configurable(configs.EXPERIMENT)().build_optimizer(agent).param_groups) == 1
+    assert len(configurable(EXPERIMENT)().build_optimizer(agent).param_groups) == 1
 
 
 @pytest.mark.parametrize("chunk", ["None", "64"])
@@ -47,8 +48,8 @@ def test_it_recomputes_saves_gemma_and_resumes_exactly(chunk: str, tmp_path: Pat
 
 def test_the_computed_memory_is_that_of_a_real_optimizer() -> None:
     computed = training_bytes("gemma_tiny_multitaskagent.gin")
-    configs.load("gemma_tiny_multitaskagent.gin")
-    experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load("gemma_tiny_multitaskagent.gin")
+    experiment = configurable(EXPERIMENT)()
     agent = experiment.build_agent(BattleView.default())
     optimizer = experiment.build_optimizer(agent)
     for parameter in agent.trainable_parameters():

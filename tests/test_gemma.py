@@ -12,8 +12,8 @@ from small_agent import BACKBONE
 from test_tstep_encoder import SPACES, build, make_batch
 
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.nets.weights import GEMMA_3_270M, check_weights, load_pretrained
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.weights import GEMMA_3_270M, check_weights, load_pretrained
 
 LAYERS_270M, EMBEDDING_270M, LORA_R16_270M = 100_326_016, 167_772_160, 3_796_992
 
@@ -195,7 +195,7 @@ def test_a_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
 
 def test_weights_out_of_reach_are_told_at_once_and_how_to_get_them() -> None:
     """In a fresh process, because the hub reads its offline switch once."""
-    code = f"from gemma_metamon.nets.weights import check_weights; check_weights({GEMMA_3_270M!r})"
+    code = f"from gemma_metamon.nets.reader.weights import check_weights; check_weights({GEMMA_3_270M!r})"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": "/no/such/cache", "PATH": "/usr/bin"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     message = done.stderr.strip().splitlines()[-1]
@@ -209,7 +209,7 @@ def test_random_weights_need_no_weights() -> None:
 
 
 def test_dtype_auto_trains_a_base_in_float32_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gemma_metamon.nets.gemma import BackboneOptions
+    from gemma_metamon.nets.reader.backbone import BackboneOptions
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert BackboneOptions().torch_dtype == torch.bfloat16

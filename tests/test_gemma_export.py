@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from transformers import AutoModel, Gemma3ForCausalLM, Gemma3TextConfig
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.four_bit import whole_weight
-from gemma_metamon.nets.packing import pack, read_packed
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.nets.weights import WITHOUT_HEAD
+from gemma_metamon.nets.reader.four_bit import whole_weight
+from gemma_metamon.nets.reader.packing import pack, read_packed
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.weights import WITHOUT_HEAD
+from gemma_metamon.runs.gemma_export import export_merged, export_peft
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.training.gemma_export import export_merged, export_peft
 
 GEMMA_WORDS = 262_144
 NEEDS_4BIT = "needs the extra: pip install 'gemma-metamon[4bit]'"

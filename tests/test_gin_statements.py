@@ -11,13 +11,13 @@ import torch
 from conftest import BATTLE_FILES
 from small_agent import SMALL, TINY, train_command
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.configs.statements import MOST_CHARACTERS, require_saved_imports
 from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
-from gemma_metamon.gin_statements import MOST_CHARACTERS, require_saved_imports
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import sizes
-from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs import resolve, sizes
+from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.view import BattleView
 
 PLUGIN = "import gemma_metamon.upstream.plugin\n"
 LENGTH = ["--battles_per_round", "2", "--steps_per_round", "1"]
@@ -29,8 +29,8 @@ FOREIGN = {
     "package": "import evil_package.x",
     "standard library": "import antigravity",
     "dynamic registration": "from __gin__ import dynamic_registration",
-    "a call of its own": "from __gin__ import dynamic_registration\nimport gemma_metamon.whole_files\n"
-    "@gemma_metamon.whole_files.os.system()",
+    "a call of its own": "from __gin__ import dynamic_registration\nimport gemma_metamon.atomic_files\n"
+    "@gemma_metamon.atomic_files.os.system()",
     "the path of an include": "include 'evil_package/x.gin'",
     "the module of an include": "include 'evil_module/y/x.gin'",
 }
@@ -57,11 +57,11 @@ def test_no_text_runs_a_module_that_is_not_ours(line: str) -> None:
     Path("other.gin").write_text("include 'mine.gin'\n")
     for file in ("mine.gin", "other.gin"):
         with pytest.raises(GemmaMetamonError, match=r"mine\.gin.*(may import gemma_metamon|no such file)"):
-            configs.load(file)
+            resolve.load(file)
     with pytest.raises(ConfigError, match=r"may import gemma_metamon\.upstream\.plugin alone|includes a file"):
-        configs.load_text(f"{PLUGIN}{line}\n")
+        resolve.load_text(f"{PLUGIN}{line}\n")
     with pytest.raises(ConfigError, match=r"can import nothing|includes a file"):
-        configs.load(TINY, overrides=[line])
+        resolve.load(TINY, overrides=[line])
     with pytest.raises(ConfigError, match=r"alone|includes a file"):
         require_saved_imports(f"{PLUGIN}Actor.tokenizer = @somebody.Elses()\n{line}\n", "a run of metamon's")
 
@@ -120,11 +120,13 @@ def test_a_strangers_export_is_not_imported(tmp_path: Path, capsys: pytest.Captu
 
 def test_the_package_may_be_imported_and_must_be_there(tmp_path: Path) -> None:
     mine = tmp_path / "mine.gin"
-    mine.write_text(f"import gemma_metamon.nets.actors\nfrom gemma_metamon import configs as c\ninclude '{TINY}'\n")
-    assert configs.load(str(mine)).text.startswith(PLUGIN)
+    mine.write_text(
+        f"import gemma_metamon.nets.heads.actors\nfrom gemma_metamon import configs as c\ninclude '{TINY}'\n"
+    )
+    assert resolve.load(str(mine)).text.startswith(PLUGIN)
     mine.write_text(f"import gemma_metamon.nets.actresses\ninclude '{TINY}'\n")
     with pytest.raises(ConfigError, match=r"imports gemma_metamon\.nets\.actresses, which this version .* not have"):
-        configs.load(str(mine))
+        resolve.load(str(mine))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +152,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(
     for name, text in files.items():
         Path(name).write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises((ConfigError, MissingFileError), match=complaint) as error:
-        configs.load("a.gin")
+        resolve.load("a.gin")
     assert "\n" not in str(error.value)
 
 
@@ -214,9 +216,9 @@ VIEW = BattleView.from_names(
 
 def load_and_build(overrides: list[str]) -> Any:
     """The agent, without weights."""
-    configs.load(TINY, "binary_rl.gin", overrides)
+    resolve.load(TINY, "binary_rl.gin", overrides)
     with torch.device("meta"):
-        return configs.configurable(configs.EXPERIMENT)().build_agent(VIEW)
+        return configurable(EXPERIMENT)().build_agent(VIEW)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_macros_of_macros_and_scopes_reach_the_agent() -> None:
 def test_an_agent_that_the_machine_cannot_hold_is_refused_before_its_weights_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    configs.load(TINY, None, SMALL)
+    resolve.load(TINY, None, SMALL)
     monkeypatch.setattr(sizes, "memory_bytes", lambda: 100_000)
     with pytest.raises(ConfigError, match=r"agent are 0\.\d GB \(most of them in .*\), but this machine has 0\.0 GB"):
-        configs.configurable(configs.EXPERIMENT)().build_agent(VIEW)
+        configurable(EXPERIMENT)().build_agent(VIEW)

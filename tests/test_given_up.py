@@ -15,11 +15,11 @@ from poke_env.battle import Battle
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.collect import collect, draw_matchups
-from gemma_metamon.showdown.contestants import scripted
-from gemma_metamon.showdown.evaluate import Evaluation, evaluate
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.showdown.matches.collect import collect, draw_matchups
+from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate
+from gemma_metamon.showdown.players.contestants import scripted
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.teams import load_teams
 
 pytestmark = pytest.mark.server
 ALL, SOME = 1, 3

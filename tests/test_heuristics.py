@@ -13,15 +13,22 @@ from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
 
-from gemma_metamon.showdown.baselines import PLAYERS, connection
-from gemma_metamon.showdown.damage import Fighter, attack_of, effectiveness, hit_share, opposing_fighter, own_fighter
-from gemma_metamon.showdown.duel import Duel, outlook, outlook_of_entry, status_lands, weapons_of
-from gemma_metamon.showdown.evaluate import play_match
-from gemma_metamon.showdown.heuristics import DamageTrainer, DuelTrainer, Trainer, TypeTrainer
-from gemma_metamon.showdown.orders import order_to_action
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.tallies import Tally
-from gemma_metamon.showdown.teams import load_teams
+from gemma_metamon.showdown.live.orders import order_to_action
+from gemma_metamon.showdown.matches.evaluate import play_match
+from gemma_metamon.showdown.matches.tallies import Tally
+from gemma_metamon.showdown.players.registry import PLAYERS, connection
+from gemma_metamon.showdown.scripted.damage import (
+    Fighter,
+    attack_of,
+    effectiveness,
+    hit_share,
+    opposing_fighter,
+    own_fighter,
+)
+from gemma_metamon.showdown.scripted.duel import Duel, outlook, outlook_of_entry, status_lands, weapons_of
+from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, Trainer, TypeTrainer
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.teams import load_teams
 
 TRAINERS = (TypeTrainer, DamageTrainer, DuelTrainer)
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")

@@ -20,11 +20,11 @@ from small_agent import BATTLES, train_command
 from gemma_metamon.battle.replays import MAX_FILE_BYTES, MAX_STATES, find_battles, load_battle, parse_battle
 from gemma_metamon.battle.state import MAX_LISTED, MAX_WORD_LENGTH
 from gemma_metamon.commands import main
+from gemma_metamon.data.encoding import encode_battle
+from gemma_metamon.data.store import BattleStore
 from gemma_metamon.errors import DataError
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.encoding import encode_battle
-from gemma_metamon.training.store import BattleStore
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.view import BattleView
 
 VIEW = BattleView.default()
 RAW = "@raw"

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from small_agent import BATTLES, train_command
 from torch import Tensor
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import CheckpointMismatchError, DataError, GemmaMetamonError
+from gemma_metamon.runs import checkpoints, resuming
+from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS
 from gemma_metamon.text.vocabulary import MAX_WORDS, Vocabulary
-from gemma_metamon.training import checkpoints, resuming
-from gemma_metamon.training.checkpoints import META, TRAINING, WEIGHTS
 from gemma_metamon.upstream.interchange import read_policy
 
 BATTLE = sorted((BATTLES / "gen1ou").iterdir())[0]
@@ -133,7 +133,7 @@ def test_tensors_that_are_damaged_neither_play_nor_resume(
 def load_both(folder: Path) -> None:
     """Loads a checkpoint to play, and to resume."""
     agent, _ = checkpoints.load_agent(folder, "cpu")
-    experiment: Any = configs.configurable(configs.EXPERIMENT)()
+    experiment: Any = configurable(EXPERIMENT)()
     resuming.load_training_state(folder, experiment.build_optimizer(agent), agent)
 
 

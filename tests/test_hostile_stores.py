@@ -13,13 +13,13 @@ import pytest
 from small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.data.dataset import BattleDataset
+from gemma_metamon.data.encoding import SetAside
+from gemma_metamon.data.preparing import prepare
+from gemma_metamon.data.store import BattleStore, read_records, write_records
 from gemma_metamon.errors import DataError
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.dataset import BattleDataset
-from gemma_metamon.training.encoding import SetAside
-from gemma_metamon.training.preparing import prepare
-from gemma_metamon.training.store import BattleStore, read_records, write_records
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.view import BattleView
 
 SHARD = "gen1ou/00000.arrow"
 VIEW = BattleView.default()

@@ -20,6 +20,7 @@ from told_battles import NEXT, START, TURN, chosen, replay, views_of
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles, list_formats, load_battle
 from gemma_metamon.commands import main
+from gemma_metamon.data.battle_sources import list_sources
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.replay_logs.choices import Choice
 from gemma_metamon.replay_logs.importing import find_logs, import_replays, read_views
@@ -27,11 +28,10 @@ from gemma_metamon.replay_logs.server_logs import as_sent
 from gemma_metamon.replay_logs.sources import read_replay
 from gemma_metamon.reports.battle_log import read_log
 from gemma_metamon.reports.replay_page import replay_page
-from gemma_metamon.showdown.teams import load_teams
-from gemma_metamon.training.battle_sources import list_sources
+from gemma_metamon.showdown.simulator.teams import load_teams
 
 if TYPE_CHECKING:
-    from gemma_metamon.showdown.server import Server
+    from gemma_metamon.showdown.simulator.server import Server
 
 SERVER_LOG = Path(__file__).parent / "replay_logs" / "server_gen9randombattle.log.json.gz"
 

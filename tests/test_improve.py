@@ -22,13 +22,13 @@ from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
 from gemma_metamon.commands._rounds import Step
 from gemma_metamon.reports.evaluation import rating_curve
-from gemma_metamon.showdown.baselines import user_name
-from gemma_metamon.showdown.contestants import Contestant
-from gemma_metamon.showdown.evaluate import Evaluation
-from gemma_metamon.showdown.ratings import rate
-from gemma_metamon.showdown.seatings import PairResult
-from gemma_metamon.showdown.tallies import Tally
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.matches.evaluate import Evaluation
+from gemma_metamon.showdown.matches.ratings import rate
+from gemma_metamon.showdown.matches.seatings import PairResult
+from gemma_metamon.showdown.matches.tallies import Tally
+from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.showdown.players.registry import user_name
 
 
 def improve_command(out: Path, *extra: str) -> list[str]:

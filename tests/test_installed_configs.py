@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.files import find_config, list_configs
+from gemma_metamon.runs import resolve
 
 TINY = "gemma_tiny_multitaskagent.gin"
-PACKAGED = configs.list_configs("models")
+PACKAGED = list_configs("models")
 
 
 def install(folder: Path, *extra: str) -> int:
@@ -33,7 +34,7 @@ def test_installing_copies_every_model_config_under_a_header(folder: Path) -> No
     for name in PACKAGED:
         header, rest = (folder / name).read_text().split("\n", 1)
         assert header.startswith("# Installed by gemma_metamon 0.")
-        assert rest == configs.find_config(name, "models").read_text()
+        assert rest == find_config(name, "models").read_text()
 
 
 def test_installing_again_changes_nothing_and_uninstalling_leaves_what_was_there(folder: Path) -> None:
@@ -120,7 +121,7 @@ def test_a_derived_config_is_the_packaged_one_with_the_change(tmp_path: Path, ca
     assert main(["configs", "derive", TINY, "--gin_override", "GemmaTstepEncoder.numerical_emb_dim = 32"]) == 0
     derived = tmp_path / "my.gin"
     derived.write_text(capsys.readouterr().out)
-    plain, changed = configs.load(TINY).bindings, configs.load(str(derived)).bindings
+    plain, changed = resolve.load(TINY).bindings, resolve.load(str(derived)).bindings
     assert changed == {**plain, "GemmaTstepEncoder.numerical_emb_dim": "32"}
 
 
@@ -129,7 +130,7 @@ def test_a_config_of_ones_own_can_be_derived_from_too(tmp_path: Path, capsys: py
     mine.write_text(f'include "{TINY}"\nGemmaTstepEncoder.numerical_emb_dim = 48\n')
     assert main(["configs", "derive", str(mine), "--gin_override", "GemmaTstepEncoder.summary_tokens = 6"]) == 0
     derived.write_text(capsys.readouterr().out)
-    bindings = configs.load(str(derived)).bindings
+    bindings = resolve.load(str(derived)).bindings
     assert bindings["GemmaTstepEncoder.numerical_emb_dim"] == "48"
     assert bindings["GemmaTstepEncoder.summary_tokens"] == "6"
 

@@ -21,17 +21,17 @@ from safetensors.torch import load_file, save_file
 from small_agent import BATTLES, SMALL, TINY, train_command
 from torch import Tensor, nn
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
+from gemma_metamon.data.dataset import collate, encode_battle, take_window
 from gemma_metamon.errors import DataError
+from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.copies import COPIES
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.dataset import collate, encode_battle, take_window
-from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.upstream import interchange
+from gemma_metamon.view import BattleView
 
 KEYS = GOLDENS / "amago/amago-3.1.1/state_dict_keys/placeholder_tstep_encoder_2944_multitaskagent.json"
 AMAGO_PROCESS = Path(__file__).with_name("amago_process.py")
@@ -77,7 +77,7 @@ def assert_same_bits(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None
 
 def write_run(run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, seed: int = 0, **meta: Any) -> Path:
     """A checkpoint of a small agent, with random bits in many dtypes for weights; its configuration is left in gin."""
-    resolved, view = configs.load(TINY, None, AGENTS[agent]), default_view()
+    resolved, view = resolve.load(TINY, None, AGENTS[agent]), default_view()
     generator = torch.Generator().manual_seed(seed)
     weights = {
         key: random_bits(tensor.shape, DTYPES[(i + seed) % len(DTYPES)], generator)
@@ -113,8 +113,8 @@ def test_names_shapes_and_order_are_amagos() -> None:
         def __init__(self, **_: Any) -> None:
             super().__init__()
 
-    configs.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin")
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin")
+    experiment: Experiment = configurable(EXPERIMENT)()
     experiment.tstep_encoder_type = Placeholder
     with torch.device("meta"):
         state = interchange.to_amago(experiment.build_agent(default_view()).state_dict())
@@ -127,7 +127,7 @@ def test_names_shapes_and_order_are_amagos() -> None:
 
 def test_every_part_of_an_agent_has_a_name_at_amagos() -> None:
     def parts(training: str | None, overrides: list[str]) -> list[str]:
-        configs.load(TINY, training, overrides)
+        resolve.load(TINY, training, overrides)
         return [*dict.fromkeys(key.split(".")[0] for key in interchange.expected_weights(default_view()))]
 
     assert parts("finetune.gin", SMALL) == [*interchange.PARTS]
@@ -222,7 +222,7 @@ def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Pa
 @pytest.mark.slow
 def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")
-    resolved = configs.load(
+    resolved = resolve.load(
         TINY, None, [*SMALL, "GemmaTstepEncoder.use_4bit = True", "GemmaTstepEncoder.use_lora = True"]
     )
     view = default_view()
@@ -232,7 +232,7 @@ def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
     folders = []
     for seed in range(2):  # the scales' text has not the same length each time
         torch.manual_seed(seed)
-        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+        agent = configurable(EXPERIMENT)().build_agent(view)
         folders.append(checkpoints.write_checkpoint(tmp_path / f"run{seed}", meta, agent.state_dict()))
     for seed, folder in enumerate(folders):
         exported = interchange.export_policy(folder, f"run{seed}", tmp_path / "out")
@@ -430,8 +430,8 @@ def test_amagos_own_agent_loads_it_strictly_and_plays_the_same(agent: str, criti
     exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
     batch = recorded_batch()
     ours = policy_of(tmp_path / "run", batch)
-    names = ("GemmaTstepEncoder", "TformerTrajEncoder", "Actor", critic, configs.EXPERIMENT)
-    parameters = {name: {k: v for k, v in configs.bindings_of(name).items() if "_type" not in k} for name in names}
+    names = ("GemmaTstepEncoder", "TformerTrajEncoder", "Actor", critic, EXPERIMENT)
+    parameters = {name: {k: v for k, v in bindings_of(name).items() if "_type" not in k} for name in names}
     (tmp_path / "build.json").write_text(
         json.dumps({"agent": agent, "critic": critic, "num_critics": 4, "parameters": parameters})
     )

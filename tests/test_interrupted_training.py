@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 from gemma_metamon.training.tracking import Tracker
 
 DROPOUT = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5", "--log_interval", "1"]

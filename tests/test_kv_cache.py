@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gemma_metamon.nets.traj_encoder import TformerTrajEncoder
+from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 
 OPTIONS = st.fixed_dictionaries(
     {

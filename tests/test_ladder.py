@@ -28,10 +28,10 @@ from proxy import Faults, Proxy
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.showdown.ladder import GONE
-from gemma_metamon.showdown.ladder_results import FINISHED, STOPPED, Results
-from gemma_metamon.showdown.server import Server, running_server
-from gemma_metamon.showdown.timeouts import LadderTimeouts
+from gemma_metamon.showdown.ladder.ladder import GONE
+from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.simulator.server import Server, running_server
 
 pytestmark = pytest.mark.server
 

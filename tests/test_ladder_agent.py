@@ -15,15 +15,15 @@ from small_agent import train_command
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
-from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.contestants import learned
-from gemma_metamon.showdown.ladder_battle import LadderBattle
-from gemma_metamon.showdown.ladder_results import FINISHED, Results
-from gemma_metamon.showdown.live_state import battle_state
-from gemma_metamon.showdown.orders import legal_actions
-from gemma_metamon.showdown.players import BatchedPolicy
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.ladder.battle import LadderBattle
+from gemma_metamon.showdown.ladder.results import FINISHED, Results
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.orders import legal_actions
+from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.players.contestants import learned
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+from gemma_metamon.showdown.simulator.server import running_server
 
 pytestmark = pytest.mark.server
 
@@ -62,7 +62,9 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
 def test_an_agent_is_named_by_its_run(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("gemma_metamon.showdown.server.background_servers", list)  # one of the developer's own
+    monkeypatch.setattr(
+        "gemma_metamon.showdown.simulator.server.background_servers", list
+    )  # one of the developer's own
     command = ["ladder", "--server", "local", "--username", "Anna", "--run_dir", str(run_dir), "--ckpt", "1", "--json"]
     command += ["--sparring", "NoSwitchRandomPlayer", "--battles", "2", "--out", str(tmp_path / "out")]
     assert main(command) == 0

@@ -16,9 +16,9 @@ from ladder_players import QUICK, ladder, unrecorded
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.accounts import LadderServer, Secret
-from gemma_metamon.showdown.ladder import Ladder
-from gemma_metamon.showdown.ladder_results import Results
-from gemma_metamon.showdown.server import Server
+from gemma_metamon.showdown.ladder.ladder import Ladder
+from gemma_metamon.showdown.ladder.results import Results
+from gemma_metamon.showdown.simulator.server import Server
 
 pytestmark = pytest.mark.server
 
@@ -77,7 +77,7 @@ def test_a_password_and_its_assertion_never_reach_a_log(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The assertion is no real one: the simulator refuses it, which is all that is asked of it here."""
-    from gemma_metamon.showdown import connection
+    from gemma_metamon.showdown.ladder import connection
 
     monkeypatch.setattr(connection, "prove_name", lambda *_: "signed-by-the-login-server")
     one = ladder("RandomPlayer", server.websocket_url, battles=1, password=Secret("hunter2"))

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from small_agent import BATTLES, SMALL
 
-from gemma_metamon import configs
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints, resolve
 
 TRAINED = ["--format", "gen9ou", "--parsed_replay_dir", str(BATTLES), "--holdout_share", "0.3", "--batch_size", "2"]
 
@@ -71,7 +70,7 @@ def test_runs_are_trained_once_go_on_where_they_stopped_and_are_shared(run: Run,
         assert both[0] == first[0]
         assert len(both) == 2
     config = checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "raw-seed3", 2)).config
-    assert configs.load_text(config).bindings["GemmaTstepEncoder.phrasing"] == "'raw'"
+    assert resolve.load_text(config).bindings["GemmaTstepEncoder.phrasing"] == "'raw'"
 
     with pytest.raises(ConfigError, match=r"entity-seed3 was trained with steps_per_epoch 1, not 2; choose another"):
         run(tmp_path, "text", "--seeds", "3", "--every", "2", "--updates", "2")
@@ -88,7 +87,7 @@ def test_a_run_that_stopped_before_its_first_point_begins_again(run: Run, tmp_pa
 def test_both_objectives_learn_at_one_rate(script: Any) -> None:
     rates = []
     for contender in script.SETS["objective"].values():
-        bindings = configs.load(contender.model, contender.training, contender.overrides).bindings
+        bindings = resolve.load(contender.model, contender.training, contender.overrides).bindings
         rates.append(
             {name: bindings[f"MetamonAMAGOExperiment.{name}"] for name in ("learning_rate", "lr_warmup_steps")}
         )
@@ -99,7 +98,7 @@ def test_both_objectives_learn_at_one_rate(script: Any) -> None:
 def test_a_set_is_two_contenders_that_load_and_whose_runs_have_different_folders(script: Any, contenders: str) -> None:
     one, other = script.SETS[contenders].values()
     assert one.folder != other.folder
-    texts = {configs.load(side.model, side.training, side.overrides).text for side in (one, other)}
+    texts = {resolve.load(side.model, side.training, side.overrides).text for side in (one, other)}
     assert len(texts) == 2
 
 
@@ -162,4 +161,4 @@ def test_many_contenders_have_a_row_each_with_the_interval_of_all_their_battles(
 
 def test_each_training_contender_is_a_packaged_config(script: Any) -> None:
     for contender in script.SETS["training"].values():
-        configs.load(contender.model, contender.training, contender.overrides)
+        resolve.load(contender.model, contender.training, contender.overrides)

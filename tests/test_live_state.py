@@ -8,8 +8,8 @@ from poke_env.battle import Battle
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
-from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.live_state import battle_state
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.state import battle_state
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,19 @@ from conftest import BATTLE_FILES
 from small_agent import SMALL, train_command
 from torch import Tensor
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.action_scores import N_SCORES
-from gemma_metamon.nets.actors import avoidable_actions
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.nets.lm_actor import LMActor, LMTrajEncoder
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.architecture import describe_architecture
-from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent
-from gemma_metamon.training.dataset import collate, take_window
-from gemma_metamon.training.encoding import encode_battle
+from gemma_metamon.nets.heads.actors import avoidable_actions
+from gemma_metamon.nets.heads.lm_actor import LMActor, LMTrajEncoder
+from gemma_metamon.nets.reader.action_scores import N_SCORES
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.architecture import describe_architecture
+from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.view import BattleView
 
 TINY_LM = "gemma_tiny_lm_actor.gin"
 SMALL_ACTOR = "LMActor.d_hidden = 16"
@@ -33,9 +34,9 @@ def view_of(action_space: str = "DefaultActionSpace") -> BattleView:
 
 
 def build(*overrides: str, view: BattleView | None = None, training: str = "binary_rl.gin") -> Any:
-    configs.load(TINY_LM, training, [*SMALL, SMALL_ACTOR, *overrides])
+    resolve.load(TINY_LM, training, [*SMALL, SMALL_ACTOR, *overrides])
     torch.manual_seed(0)
-    return configs.configurable(configs.EXPERIMENT)().build_agent(view or view_of())
+    return configurable(EXPERIMENT)().build_agent(view or view_of())
 
 
 def batch_of(view: BattleView, length: int = 8) -> Batch:
@@ -109,9 +110,9 @@ def test_it_travels_to_amago_and_back_and_is_explained(tmp_path: Path, battle_fi
 
 
 def test_the_flagships_transformer_is_as_wide_as_without_it() -> None:
-    configs.load("gemma_lm_actor.gin", "binary_rl.gin")
+    resolve.load("gemma_lm_actor.gin", "binary_rl.gin")
     lm = describe_architecture(view_of())
-    configs.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin")
+    resolve.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin")
     plain = describe_architecture(view_of())
     assert lm["parameters"]["traj_encoder"] == plain["parameters"]["traj_encoder"]
     assert lm["parameters"]["tstep_encoder"] == plain["parameters"]["tstep_encoder"]

@@ -27,14 +27,16 @@ from small_agent import BATTLES, SMALL, TINY, train_command
 from test_interchange import assert_same_bits, default_view
 
 import gemma_metamon.teams
-from gemma_metamon import configs, sample_battles
+from gemma_metamon import sample_battles
 from gemma_metamon.commands import main
+from gemma_metamon.configs.files import find_config, list_configs
+from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
+from gemma_metamon.data.dataset import collate, encode_battle, take_window
 from gemma_metamon.errors import MissingDependencyError, ServerError
-from gemma_metamon.showdown import server
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.architecture import PARTS, describe_architecture
-from gemma_metamon.training.checkpoints import RunDescription
-from gemma_metamon.training.dataset import collate, encode_battle, take_window
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.architecture import PARTS, describe_architecture
+from gemma_metamon.runs.checkpoints import RunDescription
+from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import installed_configs, interchange, versions
 from gemma_metamon.upstream.datasets import dataset_text, link_roots
 from gemma_metamon.upstream.evaluation import config_for_metamon
@@ -159,7 +161,7 @@ def trained(save_dir: Path, env: dict[str, str], tmp_path_factory: pytest.TempPa
 
 
 def tiny_path() -> str:
-    return str(configs.find_config(TINY, "models").resolve())
+    return str(find_config(TINY, "models").resolve())
 
 
 @pytest.mark.server
@@ -175,11 +177,11 @@ def test_the_check_trains_and_plays_on_what_is_installed(env: dict[str, str]) ->
 
 def test_metamons_command_line_trains_and_describes_its_run(save_dir: Path) -> None:
     description = RunDescription.read(save_dir / "run" / "ckpts" / interchange.DESCRIPTION)
-    configs.load_text(description.config)
+    resolve.load_text(description.config)
     expected = default_view(description.view().vocabulary)
     assert description.identity == checkpoints.identify(expected)
-    assert configs.bound_value("GemmaTstepEncoder", "summary_tokens") == 12
-    assert configs.bound_value("MultiTaskAgent", "num_actions_for_value_in_actor_loss") == 3  # of binary_rl.gin
+    assert bound_value("GemmaTstepEncoder", "summary_tokens") == 12
+    assert bound_value("MultiTaskAgent", "num_actions_for_value_in_actor_loss") == 3  # of binary_rl.gin
     n_words = len(description.view().vocabulary.words)
     assert n_words == 2541  # metamon's DefaultObservationSpace-v1
 
@@ -243,9 +245,9 @@ def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> 
         make_five_updates(["bash", "-c", script], home_env, tmp_path / "output.txt", cwd=tmp_path / "metamon")
     run = Path(home_env["HOME"]) / DOCS_RUN
     description = RunDescription.read(run / "ckpts" / interchange.DESCRIPTION)
-    configs.load_text(description.config)
+    resolve.load_text(description.config)
     assert description.identity == checkpoints.identify(default_view(description.view().vocabulary))
-    assert configs.bound_value("GemmaTstepEncoder", "summary_tokens") == 12
+    assert bound_value("GemmaTstepEncoder", "summary_tokens") == 12
 
 
 @pytest.mark.server
@@ -288,7 +290,7 @@ def test_a_packaged_training_config_is_taken_by_its_path(training: str, env: dic
         pytest.skip("metamon has this filter since 1.6.0")
     (tmp_path / "save").mkdir()
     flags = train_flags(tmp_path / "save", tiny_path())
-    flags[flags.index("--train_gin_config") + 1] = str(configs.find_config(training, "training").resolve())
+    flags[flags.index("--train_gin_config") + 1] = str(find_config(training, "training").resolve())
     seen = run_program("train", tmp_path, env, flags=flags, steps_per_epoch=2)
     assert len(seen["losses"]) == 2
     assert all(math.isfinite(loss) for losses in seen["losses"] for loss in losses)
@@ -332,7 +334,7 @@ def test_every_model_config_builds_the_same_agent_there_and_learns(
 ) -> None:
     if bits == 4:
         pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")
-    names = [name for name in configs.list_configs("models") if name.endswith("_4bit.gin") == (bits == 4)]
+    names = [name for name in list_configs("models") if name.endswith("_4bit.gin") == (bits == 4)]
     # which of the spaces with 106 words it is: only metamon's own train script says so by itself
     space = "GemmaTstepEncoder.observation_space = 'TeamPreviewObservationSpace'"
     small = [*without(SMALL, "lr_warmup_steps"), "GemmaTstepEncoder.pretrained = False", space]
@@ -351,7 +353,7 @@ def test_every_model_config_builds_the_same_agent_there_and_learns(
     )
     view = RunDescription.read(save_dir / "run" / "ckpts" / interchange.DESCRIPTION).view()
     for name in names:
-        configs.load(name, "binary_rl.gin")
+        resolve.load(name, "binary_rl.gin")
         ours = describe_architecture(view)["parameters"]
         assert found[name]["parameters"] == {part: ours[part]["total"] for part in (*PARTS, "whole")}
         assert found[name]["steps"] == [0, 1]
@@ -555,13 +557,13 @@ def load_case(agent: str, training: str, amago_version: str) -> str:
     # Where all samples are the recorded action, the advantage is 0 but for AMAGO 3.1's rounding, and a filter at 0
     # would turn that into 0 or 1. The values are some tens: 0.01 is far above rounding.
     overrides = [f"{agent}.amago_version = '{amago_version}'", "agent.binary_filter.threshold = 0.01"]
-    return configs.load(TINY, f"{training}.gin", [*overrides, *(AGENT if agent == "Agent" else [])]).text
+    return resolve.load(TINY, f"{training}.gin", [*overrides, *(AGENT if agent == "Agent" else [])]).text
 
 
 def build_case(view: Any) -> torch.nn.Module:
     """The agent of the loaded configuration with the same weights each time, its targets unlike what they follow."""
     torch.manual_seed(3)
-    agent: torch.nn.Module = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+    agent: torch.nn.Module = configurable(EXPERIMENT)().build_agent(view)
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

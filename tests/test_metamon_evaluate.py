@@ -13,13 +13,13 @@ import pytest
 import upstream_stand_ins as upstream
 from small_agent import TINY
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import RunDescription, identify
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.checkpoints import RunDescription, identify
 from gemma_metamon.upstream import evaluation
 from gemma_metamon.upstream.evaluation import config_for_metamon
+from gemma_metamon.view import BattleView
 
 NOT_UPSTREAMS = ["MultiTaskAgent.value_estimate = 'exact'", "MultiTaskAgent.amago_version = '3.1'"]
 HEURISTIC = ["--eval_type", "heuristic", "--gens", "9", "1", "--formats", "ou", "--total_battles", "7"]
@@ -34,7 +34,7 @@ def write_run(run_dir: Path, *, epochs: tuple[int, ...] = (0, 2, 4), words: list
         vocabulary=None if words is None else Vocabulary.from_words(words),
     )
     overrides = ["GemmaTstepEncoder.numerical_emb_dim = 32", *NOT_UPSTREAMS]
-    config = configs.load(TINY, "binary_rl.gin", overrides).text
+    config = resolve.load(TINY, "binary_rl.gin", overrides).text
     weights = run_dir / "ckpts" / "policy_weights"
     weights.mkdir(parents=True)
     for epoch in epochs:
@@ -185,22 +185,22 @@ def test_a_space_that_the_installed_metamon_does_not_have_is_refused_by_name(run
 
 @pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])
 def test_a_config_for_metamon_lacks_only_what_some_amagos_do_not_have(width: int) -> None:
-    bindings = dict(configs.load(TINY, "binary_rl.gin").bindings)
+    bindings = dict(resolve.load(TINY, "binary_rl.gin").bindings)
     assert bindings.pop("MetamonAMAGOExperiment.critic_loss_weight") == "10.0"
-    configs.load(TINY, "binary_rl.gin", NOT_UPSTREAMS)
+    resolve.load(TINY, "binary_rl.gin", NOT_UPSTREAMS)
     text = gin.config_str(max_line_length=width)
     assert ("value_estimate = \\\n" in text) == (width == 20)
-    assert configs.load_text(config_for_metamon(text)).bindings == bindings
-    assert configs.load_text(config_for_metamon(text.rstrip("\n"))).bindings == bindings
+    assert resolve.load_text(config_for_metamon(text)).bindings == bindings
+    assert resolve.load_text(config_for_metamon(text.rstrip("\n"))).bindings == bindings
 
 
 @pytest.mark.parametrize("width", [80, 20], ids=["usual lines", "every value on a line of its own"])
 @pytest.mark.parametrize("training", ["alakazam_bnorm_beta3_hlgauss.gin", "alakazam3_isfilter.gin"])
 def test_a_config_for_metamon_names_nothing_of_learning_that_an_older_one_has_not(training: str, width: int) -> None:
-    bindings = dict(configs.load(TINY, training).bindings)
+    bindings = dict(resolve.load(TINY, training).bindings)
     text = config_for_metamon(gin.config_str(max_line_length=width))
     assert re.search(r"^[^#]*(Filter\b|label_type)", text, re.MULTILINE) is None
-    lost = bindings.keys() - configs.load_text(text).bindings.keys()
+    lost = bindings.keys() - resolve.load_text(text).bindings.keys()
     assert {name for name in lost if "Filter." not in name} == {
         "Agent.fbc_filter_func",
         "MultiTaskAgent.fbc_filter_func",

@@ -14,11 +14,11 @@ import torch
 from conftest import BATTLE_FILES
 from test_metamon import derive, policy_file, run_here, run_program, start_training, train_flags
 
-from gemma_metamon import configs
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.configs.files import find_config
 from gemma_metamon.explain.follow import Follower, follow_recorded
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 from gemma_metamon.upstream.evaluation import config_for_metamon
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
@@ -48,7 +48,7 @@ def test_a_run_on_a_space_trains_there_and_sees_here_what_it_saw_there(
 ) -> None:
     if space not in spaces_there(env["METAMON_CACHE_DIR"]):
         pytest.skip(f"the metamon that is installed has no {space}")
-    model = str(configs.find_config(CONFIGS[granularity], "models").resolve())
+    model = str(find_config(CONFIGS[granularity], "models").resolve())
     flags = train_flags(tmp_path, model, "--obs_space", space, epochs=3)
     start_training(flags, env, tmp_path / "output.txt")
     # which of the spaces of one width it is: only metamon's own train script says so by itself

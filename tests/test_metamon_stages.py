@@ -18,12 +18,12 @@ from test_metamon import (  # the fixtures are asked for by name
     trained,  # noqa: F401
 )
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
-from gemma_metamon.training import checkpoints
+from gemma_metamon.configs.files import find_config
+from gemma_metamon.runs import checkpoints
 from gemma_metamon.upstream import interchange
 
-WARMUP = str(configs.find_config("binary_rl_critic_warmup.gin", "training").resolve())
+WARMUP = str(find_config("binary_rl_critic_warmup.gin", "training").resolve())
 SINCE_160 = pytest.mark.skipif(TREE.amago < "3.3", reason="amago 3.1 and metamon 1.5 have no such thing")
 
 

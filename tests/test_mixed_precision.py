@@ -9,13 +9,14 @@ import torch
 from conftest import BATTLE_FILES
 from small_agent import SMALL, TINY, train_command
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.checkpoints import checkpoint_folder, load_agent
-from gemma_metamon.training.dataset import collate, take_window
-from gemma_metamon.training.encoding import encode_battle
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.view import BattleView
 
 BF16 = ["--gin_override", "MetamonAMAGOExperiment.mixed_precision = 'bf16'"]
 
@@ -52,9 +53,9 @@ def test_it_trains_nearly_as_in_float32_and_resumes_exactly(tmp_path: Path, capl
 
 @pytest.mark.parametrize("model", [TINY, "gemma_tiny_lm_actor.gin"])
 def test_losses_and_what_critics_say_stay_float32(model: str) -> None:
-    configs.load(model, "binary_rl.gin", SMALL)
+    resolve.load(model, "binary_rl.gin", SMALL)
     view = BattleView.default()
-    agent = configs.configurable(configs.EXPERIMENT)().build_agent(view).train()
+    agent = configurable(EXPERIMENT)().build_agent(view).train()
     seen = []
     agent.critics.register_forward_hook(lambda _module, _args, out: seen.append(out.dtype))
     agent.actor.register_forward_hook(lambda _module, _args, out: seen.extend([out.probs.dtype, out.logits.dtype]))
@@ -78,13 +79,13 @@ def test_losses_and_what_critics_say_stay_float32(model: str) -> None:
 )
 def test_another_precision_is_refused_by_name(override: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        configs.load(TINY, "il.gin", [f"MetamonAMAGOExperiment.{override}"])
+        resolve.load(TINY, "il.gin", [f"MetamonAMAGOExperiment.{override}"])
 
 
 def test_tf32_is_off_unless_asked_for_and_a_cpu_does_not_say_it() -> None:
-    configs.load(TINY, "il.gin")
-    assert configs.configurable(configs.EXPERIMENT)().tf32 is False
-    configs.load(TINY, "il.gin", ["MetamonAMAGOExperiment.tf32 = True"])
-    experiment = configs.configurable(configs.EXPERIMENT)()
+    resolve.load(TINY, "il.gin")
+    assert configurable(EXPERIMENT)().tf32 is False
+    resolve.load(TINY, "il.gin", ["MetamonAMAGOExperiment.tf32 = True"])
+    experiment = configurable(EXPERIMENT)()
     assert experiment.describe_precision("cpu") == ""
     assert experiment.describe_precision("cuda") == "; float32 is multiplied as TF32"

@@ -8,10 +8,10 @@ import torch
 from amago_goldens import Golden, build_agent, golden_batch, load_agent, recorded_draws, relative_error
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agent_interface import AgentLosses
-from gemma_metamon.nets.agents import MultiTaskAgent
+from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
+from gemma_metamon.nets.agents.draws import Draws
+from gemma_metamon.nets.agents.interface import AgentLosses
 from gemma_metamon.nets.batch import PAD_VALUE, Batch, countable_actions, padded_timesteps
-from gemma_metamon.nets.draws import Draws
 
 POLICY = ("tstep_encoder", "traj_encoder", "actor")
 HOME = "amago-3.1.1/agent/multitask_seed0"

@@ -14,8 +14,8 @@ from gemma_metamon.battle.observation_groups import GROUPS
 from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.observation_keys import ObservationKeys
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.observation_keys import ObservationKeys
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.vocabulary import Vocabulary
 
 GROUPED = OBSERVATION_SPACES["GroupedObservationSpace"]

@@ -14,8 +14,8 @@ from conftest import GOLDENS
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.explain.follow import Follower, follow_recorded
+from gemma_metamon.runs import checkpoints
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.training import checkpoints
 
 KEPT = sorted((GOLDENS / "checkpoints").glob("*.tar.xz"))
 HASHES = {

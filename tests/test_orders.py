@@ -9,7 +9,7 @@ from poke_env.battle import Battle, Pokemon
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player, SingleBattleOrder
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.showdown.orders import action_to_order, as_sent, legal_actions, order_to_action
+from gemma_metamon.showdown.live.orders import action_to_order, as_sent, legal_actions, order_to_action
 
 BENCH = ("Gengar", "Tauros", "Chansey", "Alakazam", "Starmie")
 MOVES = ("rest", "bodyslam", "selfdestruct", "earthquake")  # by name: bodyslam earthquake rest selfdestruct

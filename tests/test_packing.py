@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gemma_metamon.nets.chunking import Texts
-from gemma_metamon.nets.gemma import BackboneOptions, build_backbone
-from gemma_metamon.nets.packing import pack, plan_chunks, read_packed, use_packed_attention
+from gemma_metamon.nets.reader.backbone import BackboneOptions, build_backbone
+from gemma_metamon.nets.reader.packing import pack, plan_chunks, read_packed, use_packed_attention
+from gemma_metamon.nets.reader.subword_lookup import Texts
 
 CONFIG: dict[str, Any] = {
     "hidden_size": 32,

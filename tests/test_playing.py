@@ -12,13 +12,13 @@ from small_agent import train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.evaluate import play_match
-from gemma_metamon.showdown.players import BatchedPolicy, PolicyPlayer
-from gemma_metamon.showdown.recording import Recorder
-from gemma_metamon.showdown.server import running_server
-from gemma_metamon.showdown.teams import load_teams
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.evaluate import play_match
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
+from gemma_metamon.showdown.simulator.server import running_server
+from gemma_metamon.showdown.simulator.teams import load_teams
+from gemma_metamon.view import BattleView
 
 
 @pytest.fixture(scope="module")

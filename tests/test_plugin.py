@@ -15,18 +15,19 @@ from small_agent import TINY
 from test_configs import SINCE_160
 from upstream_stand_ins import build_encoder, complaint_of, model_file, training_file
 
-from gemma_metamon import configs
+from gemma_metamon.configs.files import list_configs
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.action_scores import N_SCORES
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.action_scores import N_SCORES
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.architecture import describe_architecture
+from gemma_metamon.runs.checkpoints import RunDescription, identify
 from gemma_metamon.text.action_words import WORDS_NEEDED
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.architecture import describe_architecture
-from gemma_metamon.training.checkpoints import RunDescription, identify
 from gemma_metamon.upstream import metamon_process
 
 LM_WORDS = [word for word in dict.fromkeys(WORDS_NEEDED) if word not in upstream.DEFAULT_WORDS]
-MODELS, TRAININGS = configs.list_configs("models"), configs.list_configs("training")
+MODELS, TRAININGS = list_configs("models"), list_configs("training")
 
 
 # ---- names and parameters
@@ -339,9 +340,9 @@ def test_a_run_of_metamons_is_described_so_that_an_embedded_process_builds_it(
     upstream.run(train, tmp_path, words, "0", "metamon.rl.train")
     description = RunDescription.read(tmp_path / "mine/ckpts/gemma_metamon.json")
     view = description.view()
-    expected = configs.load(TINY, "binary_rl.gin")
+    expected = resolve.load(TINY, "binary_rl.gin")
     wanted = describe_architecture(view)
-    assert configs.load_text(description.config) == expected
+    assert resolve.load_text(description.config) == expected
     assert describe_architecture(view) == wanted
     assert description.identity == identify(view)
     assert description.identity.obs_space == "TeamPreviewObservationSpace"

@@ -14,7 +14,7 @@ from upstream_stand_ins import build_encoder, complaint_of, model_file, spaces, 
 
 from gemma_metamon.battle.observations import get_observation_space
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
 

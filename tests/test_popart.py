@@ -2,7 +2,7 @@
 
 import torch
 
-from gemma_metamon.nets.popart import PopArtLayer
+from gemma_metamon.nets.heads.popart import PopArtLayer
 
 
 def test_an_update_leaves_denormalised_outputs() -> None:

@@ -17,8 +17,8 @@ from small_agent import BATTLES
 
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
-from gemma_metamon.training.preparing import LOCK
-from gemma_metamon.training.store import SHARDS, BattleStore, read_records
+from gemma_metamon.data.preparing import LOCK
+from gemma_metamon.data.store import SHARDS, BattleStore, read_records
 
 FORMATS = ["gen1ou", "gen9ou"]
 
@@ -305,5 +305,5 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, capsys: 
 
 
 def test_workers_import_no_torch() -> None:
-    code = "import sys, gemma_metamon.training.preparing; print({'torch', 'gin'} & set(sys.modules))"
+    code = "import sys, gemma_metamon.data.preparing; print({'torch', 'gin'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

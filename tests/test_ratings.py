@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma_metamon.showdown.ratings import gxe, rate
+from gemma_metamon.showdown.matches.ratings import gxe, rate
 
 ELO = 400 / math.log(10)
 MAXIMUM_LIKELIHOOD = 1e5  # a prior this wide says nothing

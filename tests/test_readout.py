@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma_metamon.nets.numerics import NumbersEncoder
-from gemma_metamon.nets.readout import SummaryReadout
+from gemma_metamon.nets.reader.numbers import NumbersEncoder
+from gemma_metamon.nets.reader.readout import SummaryReadout
 
 
 @pytest.fixture(scope="module")

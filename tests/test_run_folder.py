@@ -19,8 +19,8 @@ from small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.training import checkpoints, run_folder
-from gemma_metamon.training.run_folder import go_back
+from gemma_metamon.runs import checkpoints, run_folder
+from gemma_metamon.runs.run_folder import go_back
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 
 from gemma_metamon.commands import showdown
 from gemma_metamon.errors import GemmaMetamonError, MissingDependencyError, ServerError
-from gemma_metamon.showdown import installation, server
+from gemma_metamon.showdown.simulator import installation, server
 from gemma_metamon.user_cache import VARIABLE, cache_folder, make_once
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -145,7 +145,7 @@ def test_server_ends_when_the_block_fails() -> None:
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_server_ends_when_its_parent_is_killed() -> None:
     code = (
-        "import time\nfrom gemma_metamon.showdown.server import running_server\n"
+        "import time\nfrom gemma_metamon.showdown.simulator.server import running_server\n"
         "with running_server() as running:\n    print(running.port, flush=True)\n    time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -161,7 +161,7 @@ def test_server_ends_when_its_parent_is_killed() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
 def test_server_ends_with_its_parent_although_a_fork_holds_the_pipe() -> None:
     code = (
-        "import os, time\nfrom gemma_metamon.showdown.server import running_server\n"
+        "import os, time\nfrom gemma_metamon.showdown.simulator.server import running_server\n"
         "with running_server() as running:\n"
         "    child = os.fork()\n"
         "    if child: print(running.port, child, flush=True)\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gemma_metamon import configs
 from gemma_metamon.commands import build_parser
+from gemma_metamon.runs import resolve
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "examples" / "slurm").glob("*.sbatch"))
 BASH = shutil.which("bash")
@@ -72,7 +72,7 @@ def test_its_command_is_one_that_we_have(file: Path, job: dict[str, str]) -> Non
     assert args.formats == ["gen1ou", "gen9ou"]
     assert args.ckpt is None
     assert args.gin_override == extra[1:]
-    configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     assert {*re.findall(r"--\w+", file.read_text())} >= {"--run_name", "--epochs"}
 
 

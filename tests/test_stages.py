@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
 
 POLICY = {"tstep_encoder", "traj_encoder", "actor"}
 MANY_DISCOUNTS = ["--gin_override", "MultiTaskAgent.use_multigamma = True"]

@@ -21,17 +21,18 @@ from torch.utils.data import DataLoader
 
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
+from gemma_metamon.data import store
+from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, collate, split_held_out
+from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle
+from gemma_metamon.data.preparing import prepare
+from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, write_shard
+from gemma_metamon.data.store import BattleStore, FormatPlan, write_plan, write_records
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training import checkpoints, store
-from gemma_metamon.training.checkpoints import WEIGHTS
-from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, collate, split_held_out
-from gemma_metamon.training.encoding import EncodedBattle, SetAside, encode_battle
-from gemma_metamon.training.preparing import prepare
-from gemma_metamon.training.shards import Shard, ShardForm, ShardRecord, write_shard
-from gemma_metamon.training.store import BattleStore, FormatPlan, write_plan, write_records
+from gemma_metamon.view import BattleView
 
 FORMATS = ["gen1ou", "gen9ou"]
 SPACES = {
@@ -307,9 +308,9 @@ def test_what_is_written_is_read(battles: list[EncodedBattle | str], tmp_path_fa
 DRAW = """
 import sys
 from pathlib import Path
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import BattleDataset, split_held_out
-from gemma_metamon.training.store import BattleStore
+from gemma_metamon.view import BattleView
+from gemma_metamon.data.dataset import BattleDataset, split_held_out
+from gemma_metamon.data.store import BattleStore
 
 def resident_mib():
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024

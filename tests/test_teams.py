@@ -17,12 +17,12 @@ from poke_env.player import RandomPlayer
 from team_files import GENGAR, HIDDEN_POWERS, SNORLAX, TEXTS, set_of
 
 from gemma_metamon.errors import DataError, MissingDependencyError, MissingFileError
-from gemma_metamon.showdown.baselines import connection, user_name
-from gemma_metamon.showdown.installation import import_teams, validate_teams
-from gemma_metamon.showdown.play import disconnect, play_pair
-from gemma_metamon.showdown.server import Server
-from gemma_metamon.showdown.team_texts import TeamText, pack_teams, split_teams
-from gemma_metamon.showdown.teams import SeededTeambuilder, load_teams, own_formats, pack_team
+from gemma_metamon.showdown.matches.watching import disconnect, play_pair
+from gemma_metamon.showdown.players.registry import connection, user_name
+from gemma_metamon.showdown.simulator.installation import import_teams, validate_teams
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.team_texts import TeamText, pack_teams, split_teams
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams, own_formats, pack_team
 
 T = TypeVar("T")
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")

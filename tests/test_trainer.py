@@ -8,22 +8,22 @@ import pytest
 import torch
 from small_agent import BATTLES, SMALL, TINY, train_command
 
-from gemma_metamon import configs
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.data.dataset import BattleDataset, collate
 from gemma_metamon.errors import CheckpointMismatchError
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints, resuming
-from gemma_metamon.training.dataset import BattleDataset, collate
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.runs import checkpoints, resolve, resuming
+from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training.tracking import Tracker
 from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.view import BattleView
 
 
 def trainer(run_dir: Path, *overrides: str, training: str = "binary_rl.gin", **schedule: int) -> Trainer:
-    resolved = configs.load(TINY, training, [*SMALL, *overrides])
+    resolved = resolve.load(TINY, training, [*SMALL, *overrides])
     view = BattleView.default()
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment: Experiment = configurable(EXPERIMENT)()
     battles = find_battles(BATTLES, ["gen1ou", "gen9ou"])
     return Trainer(
         run_dir=run_dir,

@@ -10,8 +10,8 @@ from small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.train import _open_battles
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.view import BattleView
 
 SPACES = {
     "obs_space": "TeamPreviewObservationSpace",

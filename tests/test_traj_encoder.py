@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.traj_encoder import SigmaReparam, TformerTrajEncoder
+from gemma_metamon.nets.trajectory.traj_encoder import SigmaReparam, TformerTrajEncoder
 
 SMALL = {"d_model": 16, "n_heads": 4, "d_ff": 32, "n_layers": 2}
 

@@ -16,9 +16,9 @@ from small_agent import BACKBONE
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.nets.chunking import MemoryPlan, SubwordLookup
-from gemma_metamon.nets.gemma import GEMMA_3_270M_CONFIG
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG
+from gemma_metamon.nets.reader.subword_lookup import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
 
@@ -157,7 +157,7 @@ def test_recomputing_gives_the_same_gradients_with_dropout(autocast: bool) -> No
 def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     recomputed: list[Any] = []
     monkeypatch.setattr(
-        "gemma_metamon.nets.tstep_encoder.recompute_chunks",
+        "gemma_metamon.nets.reader.tstep_encoder.recompute_chunks",
         lambda function, chunks, _: recomputed.extend(chunks) or torch.cat([function(*chunk) for chunk in chunks]),
     )
     obs, rl2s = make_batch()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gemma_metamon.whole_files import put_in_order, written_whole
+from gemma_metamon.atomic_files import put_in_order, written_whole
 
 WRITER = """
 import sys
 from pathlib import Path
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.atomic_files import written_whole
 path = Path(sys.argv[1])
 for version in range(10_000_000):
     with written_whole(path) as staged:

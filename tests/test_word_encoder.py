@@ -9,16 +9,16 @@ from small_agent import BACKBONE, train_command
 from test_entity import SLOTS, WORDS, make_batch, make_turns, spaces
 from test_tstep_encoder import build
 
-from gemma_metamon import configs
 from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.chunking import NO_WORD
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.nets.word_encoder import WordLookup, build_word_encoder
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.nets.reader.subword_lookup import NO_WORD
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.word_encoder import WordLookup, build_word_encoder
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.gemma_export import export_merged
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.gemma_export import export_merged
+from gemma_metamon.view import BattleView
 
 CONFIG, ENTITY = "gemma_tiny_words.gin", "gemma_tiny_entity.gin"
 TRAINED = {"pretrained": False, "backbone_config": BACKBONE, "use_lora": False, "text_emb_dim": 24, "summary_tokens": 3}
@@ -113,9 +113,9 @@ def test_words_that_could_not_be_learned_are_refused(frozen: dict[str, bool]) ->
 
 
 def test_a_config_without_the_encoder_is_refused() -> None:
-    configs.load(CONFIG, "quick.gin", ["WordTstepEncoder.encoder_type = None"])
+    resolve.load(CONFIG, "quick.gin", ["WordTstepEncoder.encoder_type = None"])
     with pytest.raises(ConfigError, match=r"WordTstepEncoder.encoder_type must be set"):
-        configs.configurable(configs.EXPERIMENT)().build_agent(default_view())
+        configurable(EXPERIMENT)().build_agent(default_view())
 
 
 def default_view() -> BattleView:
@@ -125,7 +125,7 @@ def default_view() -> BattleView:
 
 
 def test_the_config_differs_from_the_entity_one_in_the_encoder_alone() -> None:
-    words, entity = configs.load(CONFIG).bindings, configs.load(ENTITY).bindings
+    words, entity = resolve.load(CONFIG).bindings, resolve.load(ENTITY).bindings
     assert dict(words.items() - entity.items()) == {
         "MetamonAMAGOExperiment.tstep_encoder_type": "@WordTstepEncoder",
         "WordTstepEncoder.encoder_type": "@GemmaTstepEncoder",

@@ -20,8 +20,8 @@ import torch
 from conftest import GOLDENS
 from small_agent import TINY
 
-from gemma_metamon import configs
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.configs.files import find_config
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 
 METAMON_TO_AMAGO = "metamon.rl.metamon_to_amago"
 ACTIONS = 13
@@ -126,11 +126,11 @@ def parse_as_metamon_does(
 
 
 def model_file(name: str = TINY) -> str:
-    return str(configs.find_config(name, "models"))
+    return str(find_config(name, "models"))
 
 
 def training_file(name: str = "binary_rl.gin") -> str:
-    return str(configs.find_config(name, "training"))
+    return str(find_config(name, "training"))
 
 
 def spaces(words: int = 6, numbers: int = 3) -> dict[str, Any]:

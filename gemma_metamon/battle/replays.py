@@ -15,11 +15,11 @@ from typing import Any
 
 import lz4.frame
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.battle.archives import ARCHIVE_SUFFIXES, find_archives, refuse_archive, refuse_archives_in
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.strict_json import parse_json, read_bounded, shown, shown_path
-from gemma_metamon.whole_files import written_whole
 
 MISSING_ACTION = -1
 N_RECORDED_ACTIONS = 13

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.strict_json import shown_path
-from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
     from gemma_metamon.explain.watch import Watcher

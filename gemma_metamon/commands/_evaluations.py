@@ -173,9 +173,9 @@ def check_evaluation(args: argparse.Namespace) -> None:
         return
     require_extra("battle", "--eval_gens")
     from gemma_metamon.commands._players import find_players
-    from gemma_metamon.showdown.installation import find_node
-    from gemma_metamon.showdown.teams import load_teams
-    from gemma_metamon.training.checkpoints import usable_device
+    from gemma_metamon.runs.checkpoints import usable_device
+    from gemma_metamon.showdown.simulator.installation import find_node
+    from gemma_metamon.showdown.simulator.teams import load_teams
 
     usable_device(args.eval_device)
     find_players(args.eval_opponents)

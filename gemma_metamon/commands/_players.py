@@ -13,9 +13,9 @@ from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_membe
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
-    from gemma_metamon.showdown.contestants import Contestant
-    from gemma_metamon.showdown.ensembles import Member
-    from gemma_metamon.showdown.players import Observer
+    from gemma_metamon.showdown.players.contestants import Contestant
+    from gemma_metamon.showdown.players.ensembles import Member
+    from gemma_metamon.showdown.players.policy_player import Observer
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
 
 
 def _find_player(text: str, epoch: int | None) -> FoundPlayer:
-    from gemma_metamon.showdown.baselines import PLAYERS
+    from gemma_metamon.showdown.players.registry import PLAYERS
 
     if text in PLAYERS:
         return FoundPlayer(text=text, scripted=text)
@@ -79,8 +79,8 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 
 def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
-    from gemma_metamon.showdown.baselines import PLAYERS, player_class
-    from gemma_metamon.training.checkpoints import find_checkpoint
+    from gemma_metamon.runs.checkpoints import find_checkpoint
+    from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
     if ensemble is not None and member.text in PLAYERS:
         raise ConfigError(
@@ -128,11 +128,11 @@ def contestants(
         ConfigError: a device that cannot be used.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
     """
-    from gemma_metamon.nets.acting import share_texts
-    from gemma_metamon.showdown.contestants import learned, scripted
-    from gemma_metamon.showdown.ensembles import EnsemblePolicy
-    from gemma_metamon.showdown.players import BatchedPolicy
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.nets.agents.acting import share_texts
+    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.showdown.players.contestants import learned, scripted
+    from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
+    from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 
     folders = list(dict.fromkeys(member.folder for player in found for member in player.members))
     if folders:
@@ -175,10 +175,10 @@ def _load_members(
     player: FoundPlayer, labels: dict[Path, str], device: str | None, temperature: float, dtype: str
 ) -> "list[Member]":
     """A checkpoint that is a member twice is loaded once."""
-    from gemma_metamon.nets.acting import prepare_to_act
-    from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-    from gemma_metamon.showdown.ensembles import Member
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.nets.agents.acting import prepare_to_act
+    from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.showdown.players.ensembles import Member
 
     agents: dict[Path, tuple[Any, Any]] = {}
     for folder in dict.fromkeys(member.folder for member in player.members):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import read_json_object, shown
-from gemma_metamon.whole_files import written_whole
 
 RESULTS, PAGE, EVALUATIONS = "results.json", "report.html", "evaluations"
 
@@ -47,7 +47,7 @@ def together(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
     The times of decisions are left out: medians do not add up.
     """
     from gemma_metamon.intervals import wilson_interval
-    from gemma_metamon.showdown.ratings import rate
+    from gemma_metamon.showdown.matches.ratings import rate
 
     pairs = [pair for evaluation in evaluations for pair in evaluation["pairs"]]
     ratings = {

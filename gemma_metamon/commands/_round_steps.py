@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.commands._arguments import SPACES
 from gemma_metamon.commands._round_results import EVALUATIONS
 from gemma_metamon.commands._rounds import Journal, Step, run_command
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.whole_files import put_in_order, written_whole
 
 if TYPE_CHECKING:
     from gemma_metamon.battle.replays import BattleFileName
-    from gemma_metamon.training.checkpoints import RunDescription
+    from gemma_metamon.runs.checkpoints import RunDescription
 
 ROUND = ("collect", "prepare", "train", "evaluate")
 BEGIN = "begin"
@@ -82,7 +82,7 @@ class Rounds:
 
     def check_folder(self, journal: Journal) -> None:
         """Raises ConfigError where somebody else's run has the place of ours, which the first round makes anew."""
-        from gemma_metamon.training import checkpoints
+        from gemma_metamon.runs import checkpoints
 
         if not journal.path.exists() and any(epoch > 0 for epoch in checkpoints.list_checkpoints(self.run_dir)):
             raise ConfigError(f"{self.run_dir} is a run that is no part of this; choose another --out")
@@ -96,7 +96,7 @@ class Rounds:
     def _begin_with(self, step: Step) -> None:
         """Copies the agent, and prepares the battles: every round trains on them."""
         from gemma_metamon import sample_battles
-        from gemma_metamon.training.store import is_store
+        from gemma_metamon.data.store import is_store
 
         if self.begin is not None:
             self._copy_agent()
@@ -106,7 +106,7 @@ class Rounds:
             self._prepare_store(battles, BEGIN, step)
 
     def _copy_agent(self) -> None:
-        from gemma_metamon.training import checkpoints
+        from gemma_metamon.runs import checkpoints
 
         source = checkpoints.find_named(self.args.run_dir)
         with written_whole(checkpoints.checkpoint_folder(self.run_dir, 0)) as staged:
@@ -148,7 +148,7 @@ class Rounds:
         self._run([*command, *self._view_flags()], step)
 
     def _train(self, step: Step) -> None:
-        from gemma_metamon.training import checkpoints
+        from gemma_metamon.runs import checkpoints
 
         args, number = self.args, step.round
         put_in_order(self.run_dir / "ckpts")

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.strict_json import read_json_object
-from gemma_metamon.whole_files import written_whole
 
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 60.0

@@ -5,12 +5,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.strict_json import shown_path
-from gemma_metamon.whole_files import written_whole
 
 if TYPE_CHECKING:
-    from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
+    from gemma_metamon.runs.checkpoints import CheckpointMeta, RunIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def check_run_folder(
 
     `processes` is how many train, once that is known.
     """
-    from gemma_metamon.training import checkpoints, resuming
+    from gemma_metamon.runs import checkpoints, resuming
 
     if args.init_from is not None:
         if args.ckpt is not None:
@@ -66,7 +66,7 @@ def take_over(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any],
 
     Says what is moved away for it, and in what the training will differ from the one that saved it.
     """
-    from gemma_metamon.training import checkpoints, run_folder
+    from gemma_metamon.runs import checkpoints, run_folder
 
     epoch = updates = -1
     if args.ckpt is not None:

@@ -18,7 +18,7 @@ from gemma_metamon.extras import require_extra
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
-    from gemma_metamon.showdown.collect import Collection, Matchup
+    from gemma_metamon.showdown.matches.collect import Collection, Matchup
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
 
     from gemma_metamon.commands._players import find_players
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.showdown.collect import collect
-    from gemma_metamon.showdown.formats import find_teams
-    from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.showdown.matches.collect import collect
+    from gemma_metamon.showdown.simulator.formats import find_teams
+    from gemma_metamon.showdown.simulator.server import running_server
     from gemma_metamon.upstream.datasets import write_beside
 
     everyone = find_players([*args.players, *(args.opponents or ())])
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "list[Matchup]":
     from gemma_metamon.commands._players import contestants
-    from gemma_metamon.showdown.collect import draw_matchups
+    from gemma_metamon.showdown.matches.collect import draw_matchups
 
     everyone = contestants(
         named,

@@ -101,12 +101,9 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    from gemma_metamon import configs
+    from gemma_metamon.configs.files import KINDS, describe, find_config, list_configs
 
-    found = {
-        kind: {name: configs.describe(configs.find_config(name, kind)) for name in configs.list_configs(kind)}
-        for kind in configs.KINDS
-    }
+    found = {kind: {name: describe(find_config(name, kind)) for name in list_configs(kind)} for kind in KINDS}
     if args.json:
         print(json.dumps(found))
         return 0
@@ -118,14 +115,14 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
-    from gemma_metamon import configs
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training.architecture import describe_architecture
+    from gemma_metamon.runs import resolve
+    from gemma_metamon.runs.architecture import describe_architecture
+    from gemma_metamon.view import BattleView
 
     view = BattleView.from_names(
         obs_space=args.obs_space, action_space=args.action_space, reward_function=args.reward_function
     )
-    resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     architecture = describe_architecture(view)
     if args.json:
         print(json.dumps({"bindings": resolved.bindings, "architecture": architecture}))
@@ -141,19 +138,21 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_path(args: argparse.Namespace) -> int:
-    from gemma_metamon import configs
+    from gemma_metamon.configs.files import Kind, find_config, list_configs
 
-    kind: configs.Kind = "training" if args.name in configs.list_configs("training") else "models"
-    print(configs.find_config(args.name, kind).resolve())
+    kind: Kind = "training" if args.name in list_configs("training") else "models"
+    print(find_config(args.name, kind).resolve())
     return 0
 
 
 def run_derive(args: argparse.Namespace) -> int:
-    from gemma_metamon import __version__, configs
+    from gemma_metamon import __version__
+    from gemma_metamon.configs.files import config_folder, find_config
+    from gemma_metamon.runs import resolve
 
-    configs.load(args.model_gin_config, None, args.gin_override)  # refuses what cannot work
-    path = configs.find_config(args.model_gin_config, "models")
-    packaged = path.parent == configs.config_folder("models")  # both runtimes find those by name
+    resolve.load(args.model_gin_config, None, args.gin_override)  # refuses what cannot work
+    path = find_config(args.model_gin_config, "models")
+    packaged = path.parent == config_folder("models")  # both runtimes find those by name
     lines = [
         f"# {path.name} with changes, by gemma_metamon {__version__}",
         "import gemma_metamon.upstream.plugin",

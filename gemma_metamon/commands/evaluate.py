@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
-    from gemma_metamon.showdown.contestants import Contestant, Outside
+    from gemma_metamon.showdown.players.contestants import Contestant, Outside
 
 DEFAULT_OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")
 OUTSIDE = "user:"
@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
 
     from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.showdown.contestants import Outside
-    from gemma_metamon.showdown.evaluate import evaluate, require_free
-    from gemma_metamon.showdown.formats import find_teams
-    from gemma_metamon.showdown.server import running_server
+    from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
+    from gemma_metamon.showdown.players.contestants import Outside
+    from gemma_metamon.showdown.simulator.formats import find_teams
+    from gemma_metamon.showdown.simulator.server import running_server
 
     if args.out is not None:
         require_free(args.out)

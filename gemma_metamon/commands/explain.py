@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
     require_extra("report", "explain")
 
+    from gemma_metamon.atomic_files import written_whole
     from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
     from gemma_metamon.errors import DataError
     from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
-    from gemma_metamon.nets.acting import prepare_to_act
+    from gemma_metamon.nets.agents.acting import prepare_to_act
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.training import checkpoints
-    from gemma_metamon.whole_files import written_whole
+    from gemma_metamon.runs import checkpoints
 
     battle = load_battle(args.battle)
     name, player, opponent = battle_stem(args.battle.name), "recorded player", "opponent"

@@ -35,7 +35,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.runs import checkpoints
 
     folder = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
     if args.to == "amago":
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists():
         raise ConfigError(f"--out {args.out} exists; delete it, or choose another")
     require_place(args.out, "out")
-    from gemma_metamon.training.gemma_export import export_merged, export_peft
+    from gemma_metamon.runs.gemma_export import export_merged, export_peft
 
     agent, _ = checkpoints.load_agent(folder, "cpu")
     encoder: Any = agent.get_submodule("tstep_encoder")

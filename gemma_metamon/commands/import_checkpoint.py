@@ -9,8 +9,8 @@ from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training.checkpoints import RunDescription
+    from gemma_metamon.runs.checkpoints import RunDescription
+    from gemma_metamon.view import BattleView
 
 EXAMPLE = """example:
   gemma-metamon import --from amago metamon_runs/first/ckpts/policy_weights/policy_epoch_40.pt \\
@@ -46,9 +46,9 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.atomic_files import written_whole
+    from gemma_metamon.runs import checkpoints
     from gemma_metamon.upstream import interchange
-    from gemma_metamon.whole_files import written_whole
 
     require_name("run_name", args.run_name)
     beside = interchange.read_description(args.file)
@@ -80,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _load_config(args: argparse.Namespace, beside: "RunDescription | None") -> str:
     """Fills gin; returns the resolved configuration's text."""
-    from gemma_metamon import configs
+    from gemma_metamon.runs import resolve
     from gemma_metamon.upstream import interchange
 
     if args.model_gin_config is not None:
-        return configs.load(args.model_gin_config, args.train_gin_config, args.gin_override).text
+        return resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override).text
     if beside is None:
         raise ConfigError(
             f"the run of {args.file} has no {interchange.DESCRIPTION}, so nothing says what was trained; "
@@ -92,12 +92,12 @@ def _load_config(args: argparse.Namespace, beside: "RunDescription | None") -> s
         )
     if args.train_gin_config is not None:
         raise ConfigError("--train_gin_config needs --model_gin_config, too; one gin binding fits into --gin_override")
-    return configs.load_text(beside.config, args.gin_override).text
+    return resolve.load_text(beside.config, args.gin_override).text
 
 
 def _view(args: argparse.Namespace, beside: "RunDescription | None") -> "BattleView":
-    from gemma_metamon.text.view import BattleView
     from gemma_metamon.text.vocabulary import Vocabulary
+    from gemma_metamon.view import BattleView
 
     names = {
         name: getattr(args, name) or (default if beside is None else getattr(beside.identity, name))

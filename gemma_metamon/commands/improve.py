@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemma_metamon.atomic_files import put_in_order
 from gemma_metamon.commands._arguments import (
     SPACES,
     add_gin_arguments,
@@ -21,11 +22,10 @@ from gemma_metamon.commands._arguments import (
 from gemma_metamon.commands._rounds import Journal, carry_out, only_worker
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
-from gemma_metamon.whole_files import put_in_order
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.training.checkpoints import RunDescription
+    from gemma_metamon.runs.checkpoints import RunDescription
 
 EXAMPLE = """example:
   gemma-metamon improve --run_dir runs/first --format gen1ou --rounds 5 --battles_per_round 200 --steps_per_round 300 \\
@@ -132,9 +132,9 @@ def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for flags that cannot work, alone or together, MissingFileError for teams or battles."""
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.showdown.formats import find_teams
-    from gemma_metamon.training.checkpoints import usable_device
-    from gemma_metamon.training.store import is_store
+    from gemma_metamon.data.store import is_store
+    from gemma_metamon.runs.checkpoints import usable_device
+    from gemma_metamon.showdown.simulator.formats import find_teams
 
     numbers = ("rounds", "battles_per_round", "steps_per_round", "max_turns", "concurrency", "batch_size_per_gpu")
     require_at_least_one(args, *numbers, "grad_accum", "workers", "eval_battles")
@@ -158,7 +158,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _begin(args: argparse.Namespace) -> "RunDescription | None":
     """What the agent begins with, None for a new one. Fills in the flags that follow from it."""
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.runs import checkpoints
 
     begin = None
     if args.run_dir is not None:
@@ -179,18 +179,18 @@ def _check_config(args: argparse.Namespace, begin: "RunDescription | None") -> N
     """Raises ConfigError for a bad configuration, CheckpointMismatchError where run_dir's weights do not fit it."""
     import torch
 
-    from gemma_metamon import configs
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training import checkpoints
+    from gemma_metamon.configs.names import EXPERIMENT, configurable
+    from gemma_metamon.runs import checkpoints, resolve
+    from gemma_metamon.view import BattleView
 
     if args.model_gin_config is None and begin is not None:
-        configs.load_text(begin.config, args.gin_override)
+        resolve.load_text(begin.config, args.gin_override)
     else:
-        configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+        resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     spaces = {name: getattr(args, name) for name in SPACES}
     view = BattleView.from_names(**spaces, vocabulary=load_vocabulary(args)) if begin is None else begin.view()
     with torch.device("meta"):
-        agent = configs.configurable(configs.EXPERIMENT)().build_agent(view)
+        agent = configurable(EXPERIMENT)().build_agent(view)
     if begin is not None:
         folder = checkpoints.find_named(args.run_dir)
         begin.identity.require(checkpoints.identify(view), str(folder))

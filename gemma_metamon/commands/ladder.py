@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.showdown.accounts import LadderServer
-    from gemma_metamon.showdown.contestants import Contestant
-    from gemma_metamon.showdown.ladder import Ladder, Summary
+    from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
+    from gemma_metamon.showdown.players.contestants import Contestant
 
 logger = logging.getLogger(__name__)
 EXAMPLE = """examples:
@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
-    from gemma_metamon.showdown.contestants import scripted
-    from gemma_metamon.showdown.ladder_results import Results
+    from gemma_metamon.showdown.ladder.results import Results
+    from gemma_metamon.showdown.players.contestants import scripted
 
     (player,) = players = find_players([args.player or args.run_dir], args.ckpt)
     if args.watch is not None and len(player.members) != 1:
@@ -162,9 +162,9 @@ def run(args: argparse.Namespace) -> int:
 def _teams(args: argparse.Namespace) -> list[str]:
     """Raises DataError with the simulator's own reasons, where it is at hand: elsewhere the server is asked."""
     from gemma_metamon.showdown.accounts import to_id
-    from gemma_metamon.showdown.formats import describe_format, find_format, refuse_own_teams, require_singles
-    from gemma_metamon.showdown.installation import validate_teams
-    from gemma_metamon.showdown.teams import load_teams
+    from gemma_metamon.showdown.simulator.formats import describe_format, find_format, refuse_own_teams, require_singles
+    from gemma_metamon.showdown.simulator.installation import validate_teams
+    from gemma_metamon.showdown.simulator.teams import load_teams
 
     known = find_format(args.format) if args.server == "local" else describe_format(args.format)
     if known is None:  # a server may have formats that our simulator does not know
@@ -189,7 +189,7 @@ def _teams(args: argparse.Namespace) -> list[str]:
 @contextmanager
 def _local_server() -> "Iterator[LadderServer]":
     from gemma_metamon.showdown.accounts import LadderServer
-    from gemma_metamon.showdown.server import background_servers, running_server
+    from gemma_metamon.showdown.simulator.server import background_servers, running_server
 
     running = background_servers()
     if running:
@@ -212,9 +212,9 @@ async def _play(
     import asyncio
 
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.showdown.baselines import user_name
-    from gemma_metamon.showdown.ladder import Ladder
-    from gemma_metamon.showdown.timeouts import LadderTimeouts
+    from gemma_metamon.showdown.ladder.ladder import Ladder
+    from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+    from gemma_metamon.showdown.players.registry import user_name
 
     with progress_bar(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
 

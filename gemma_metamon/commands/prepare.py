@@ -94,11 +94,11 @@ def _as_text(report: dict[str, Any]) -> str:
 
 
 def _prepare(args: argparse.Namespace) -> dict[str, Any]:
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training.battle_sources import list_sources
-    from gemma_metamon.training.encoding import SetAside
-    from gemma_metamon.training.preparing import prepare
-    from gemma_metamon.training.store import SET_ASIDE, is_store
+    from gemma_metamon.data.battle_sources import list_sources
+    from gemma_metamon.data.encoding import SetAside
+    from gemma_metamon.data.preparing import prepare
+    from gemma_metamon.data.store import SET_ASIDE, is_store
+    from gemma_metamon.view import BattleView
 
     view = BattleView.from_names(
         obs_space=args.obs_space,
@@ -145,8 +145,8 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
 
 def _verify(root: Path) -> int:
     """The number of shards, all of which are what was written."""
+    from gemma_metamon.data.store import BattleStore
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.training.store import BattleStore
 
     store = BattleStore(root)
     complaints = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.showdown.server import Server
+    from gemma_metamon.showdown.simulator.server import Server
 
 EXAMPLE = """example: gemma-metamon showdown start --port 8000 && gemma-metamon showdown status
 `collect` and `evaluate` start a server of their own; this one is for your own clients, or a browser."""
@@ -26,7 +26,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.showdown import server
+    from gemma_metamon.showdown.simulator import server
 
     if args.action == "start":
         servers, done = [server.start_background(args.port)], "started"

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.configs import ResolvedConfig
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training.checkpoints import RunIdentity
-    from gemma_metamon.training.dataset import BattleDataset, Battles
-    from gemma_metamon.training.experiment import Experiment
+    from gemma_metamon.data.dataset import BattleDataset, Battles
+    from gemma_metamon.runs.checkpoints import RunIdentity
+    from gemma_metamon.runs.experiment import Experiment
+    from gemma_metamon.runs.resolve import ResolvedConfig
+    from gemma_metamon.view import BattleView
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_flags(args)
-    from gemma_metamon.training.run_folder import how_to_go_on, writing_in
+    from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
     run_dir = args.save_dir / args.run_name
     try:
@@ -170,12 +170,13 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
     import torch
 
-    from gemma_metamon import configs
-    from gemma_metamon.nets.weights import check_weights
-    from gemma_metamon.text.view import BattleView
-    from gemma_metamon.training import checkpoints, resuming, tracking
-    from gemma_metamon.training.experiment import Experiment, returns_beyond_bins
-    from gemma_metamon.training.sizes import require_memory
+    from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
+    from gemma_metamon.nets.reader.weights import check_weights
+    from gemma_metamon.runs import checkpoints, resolve, resuming
+    from gemma_metamon.runs.experiment import Experiment, returns_beyond_bins
+    from gemma_metamon.runs.sizes import require_memory
+    from gemma_metamon.training import tracking
+    from gemma_metamon.view import BattleView
 
     view = BattleView.from_names(
         obs_space=args.obs_space,
@@ -183,8 +184,8 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
         reward_function=args.reward_function,
         vocabulary=load_vocabulary(args),
     )
-    resolved = configs.load(args.model_gin_config, args.train_gin_config, args.gin_override)
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    experiment: Experiment = configurable(EXPERIMENT)()
     with torch.device("meta"):  # without weights: every part checks its own values at once
         agent = experiment.build_agent(view)
         beyond = returns_beyond_bins(agent, view.reward_function)
@@ -200,9 +201,7 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
         resuming.require_same_training(checkpoints.find_checkpoint(run_dir, args.ckpt), agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
-    check_weights(
-        configs.bound_value("GemmaTstepEncoder", "model_name"), configs.bound_value("GemmaTstepEncoder", "pretrained")
-    )
+    check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
     return Plan(
         experiment=experiment,
         resolved=resolved,
@@ -227,7 +226,8 @@ def _require_its_agent(overrides: Sequence[str], agent: "nn.Module") -> None:
 
 
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
-    from gemma_metamon.training import checkpoints, processes, run_folder, tracking
+    from gemma_metamon.runs import checkpoints, run_folder
+    from gemma_metamon.training import processes, tracking
     from gemma_metamon.training.trainer import Schedule, Trainer
 
     state = processes.join()
@@ -309,7 +309,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 def _open_battles(
     args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
 ) -> "tuple[BattleDataset, Battles]":
-    from gemma_metamon.training.dataset import BattleDataset, split_held_out
+    from gemma_metamon.data.dataset import BattleDataset, split_held_out
 
     formats, battles = _list_battles(args, view)
     training, held_out = split_held_out(battles, args.holdout_share)
@@ -356,7 +356,7 @@ def _list_battles(args: argparse.Namespace, view: "BattleView") -> "tuple[list[s
 
 def _list_formats(root: Path) -> list[str]:
     from gemma_metamon.battle.replays import list_formats
-    from gemma_metamon.training.store import is_store, read_plan
+    from gemma_metamon.data.store import is_store, read_plan
 
     return sorted(read_plan(root)[1]) if is_store(root) else list(list_formats(root))
 
@@ -364,7 +364,7 @@ def _list_formats(root: Path) -> list[str]:
 def _find_battles(root: Path, formats: list[str], view: "BattleView") -> "Battles":
     """Of a folder of battle files, or of a prepared store of this view."""
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.training.store import BattleStore, is_store
+    from gemma_metamon.data.store import BattleStore, is_store
 
     if not is_store(root):
         return find_battles(root, formats)

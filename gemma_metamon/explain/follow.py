@@ -18,10 +18,10 @@ from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.observations import OpponentMemory
 from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState, PokemonState
-from gemma_metamon.nets.critics import NCriticsTwoHot
+from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 from gemma_metamon.text.phrases import join_phrases, phrase
 from gemma_metamon.text.slots import split_turn
-from gemma_metamon.text.view import BattleView
+from gemma_metamon.view import BattleView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.explain.follow import Decision, Follower
 from gemma_metamon.explain.page import Explanation, render_page, render_section, result_of
-from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
 

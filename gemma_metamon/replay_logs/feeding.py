@@ -10,8 +10,8 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, read_line, side_of
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.live_state import battle_state
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.state import battle_state
 
 # what tells nothing of the battle, or is told otherwise: users come, go and change their names
 _NOT_FED = {

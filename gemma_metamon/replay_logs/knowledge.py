@@ -11,7 +11,7 @@ from poke_env.battle import Move, Pokemon
 
 from gemma_metamon.battle.words import species_word
 from gemma_metamon.replay_logs.lines import Line, side_of
-from gemma_metamon.showdown.battle_memory import pokemon_key
+from gemma_metamon.showdown.live.memory import pokemon_key
 
 UNKNOWN_ITEM = "unknown_item"
 # items that come to a Pokémon, by what "[from]" says; any other message about one tells what was there before

@@ -7,8 +7,8 @@ from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.battle.state import MAX_SWITCHES
 from gemma_metamon.battle.words import move_word, species_word
 from gemma_metamon.replay_logs.choices import Choice
-from gemma_metamon.showdown.live_state import is_candidate
-from gemma_metamon.showdown.orders import ordered_moves
+from gemma_metamon.showdown.live.orders import ordered_moves
+from gemma_metamon.showdown.live.state import is_candidate
 
 # offered alone, whatever the Pokémon knows; Struggle may also take the place of a move that was offered
 _NO_OWN_MOVE = {"recharge", "struggle", "fight"}

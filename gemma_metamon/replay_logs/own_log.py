@@ -20,8 +20,8 @@ from gemma_metamon.replay_logs.choices import Choice, read_choice
 from gemma_metamon.replay_logs.feeding import end, feed, new_battle, state_now
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.battle_memory import BattleMemory
-from gemma_metamon.showdown.orders import legal_actions
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.orders import legal_actions
 
 _REQUEST = "|request|"
 

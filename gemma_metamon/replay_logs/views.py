@@ -18,7 +18,7 @@ from gemma_metamon.replay_logs.lines import other
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.server_logs import as_sent, read_choices
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.battle_memory import BattleMemory
+from gemma_metamon.showdown.live.memory import BattleMemory
 
 _TERA_GEN = 9
 _STRUGGLE_TOLD_UNTIL = 4

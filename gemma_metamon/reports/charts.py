@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.atomic_files import written_whole
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")
 _TEXT, _LINE = "#1d1f22", "#dcdfe3"

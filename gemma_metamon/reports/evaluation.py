@@ -12,6 +12,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.reports import charts
@@ -19,7 +20,6 @@ from gemma_metamon.reports.json_lines import read_json_lines
 from gemma_metamon.reports.replay_page import TEMPLATES, replay_page
 from gemma_metamon.reports.run_curves import run_charts
 from gemma_metamon.strict_json import read_json_object, shown
-from gemma_metamon.whole_files import written_whole
 
 RESULTS, BATTLES, METRICS = "results.json", "battles.jsonl", "metrics.jsonl"
 DEFAULT_REPLAYS = 20

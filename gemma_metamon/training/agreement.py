@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from gemma_metamon.battle.observation_space import BLANK
+from gemma_metamon.data.dataset import Battles, collate, load_encoded, take_window
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training.dataset import Battles, collate, load_encoded, take_window
+from gemma_metamon.view import BattleView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.training.dataset import BattleDataset
-from gemma_metamon.training.experiment import Experiment
+from gemma_metamon.runs.experiment import Experiment
 
 MAX_LEFT_OUT = 10
 """Updates that may be left out in a row."""

@@ -21,16 +21,16 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_s
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
 from gemma_metamon.errors import DataError, GemmaMetamonError
+from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
 from gemma_metamon.nets.batch import Batch, padded_timesteps
-from gemma_metamon.nets.finetune_agent import MetamonFinetuneAgent
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.training import checkpoints, resuming, run_folder
+from gemma_metamon.runs import checkpoints, resuming, run_folder
+from gemma_metamon.runs.checkpoints import CheckpointMeta, RunIdentity
+from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training.agreement import measure_agreement
-from gemma_metamon.training.checkpoints import CheckpointMeta, RunIdentity
-from gemma_metamon.training.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
-from gemma_metamon.training.experiment import Experiment
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.tracking import Tracker

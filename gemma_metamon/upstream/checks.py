@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import gemma_metamon
 from gemma_metamon.errors import MissingDependencyError, ServerError
-from gemma_metamon.showdown import server
+from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import versions
 
 SHOWDOWN_PORT: Final = 8000

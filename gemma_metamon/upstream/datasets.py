@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from gemma_metamon import __version__
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.battle.replays import find_battles, formats_of_files
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.whole_files import written_whole
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from gemma_metamon import __version__, configs
+from gemma_metamon import __version__
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.configs.files import find_config, list_configs
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.upstream.versions import explain_missing
-from gemma_metamon.whole_files import written_whole
 
 _HEADER: Final = re.compile(r"# Installed by gemma_metamon (\S+); sha256 of the rest: ([0-9a-f]{64})\n")
 
@@ -51,8 +52,8 @@ def install(folder: Path, *, dry_run: bool = False) -> list[Change]:
     """
     _require_folder(folder)
     changes = []
-    for name in configs.list_configs("models"):
-        text = _with_header(configs.find_config(name, "models").read_text(encoding="utf-8"))
+    for name in list_configs("models"):
+        text = _with_header(find_config(name, "models").read_text(encoding="utf-8"))
         path = folder / name
         action: Action = "write"
         if path.exists():
@@ -90,7 +91,7 @@ def _require_folder(folder: Path) -> None:
 
 
 def _with_our_header_or_name(folder: Path) -> Iterator[Path]:
-    packaged = set(configs.list_configs("models"))
+    packaged = set(list_configs("models"))
     for path in sorted(folder.glob("*.gin")):
         if path.name in packaged or _HEADER.match(path.read_text(encoding="utf-8", errors="replace")):
             yield path

@@ -17,15 +17,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from gemma_metamon import configs
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.checkpoints import CheckpointMeta, RunDescription
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.tensor_files import TYPES, require_finite
 from gemma_metamon.strict_json import on_one_line, shown
-from gemma_metamon.text.view import BattleView
-from gemma_metamon.training import checkpoints
-from gemma_metamon.training.checkpoints import CheckpointMeta, RunDescription
-from gemma_metamon.training.experiment import Experiment
-from gemma_metamon.training.tensor_files import TYPES, require_finite
-from gemma_metamon.whole_files import written_whole
+from gemma_metamon.view import BattleView
 
 # An entry's first name, in our agents and in AMAGO's (or metamon's). All below it is named after AMAGO's.
 PARTS: Final = {
@@ -82,11 +82,9 @@ def epoch_of(path: Path) -> int | None:
 
 def expected_weights(view: BattleView) -> dict[str, Tensor]:
     """What a checkpoint of the loaded configuration holds: names, in AMAGO's order, and shapes, mostly without data."""
-    experiment: Experiment = configs.configurable(configs.EXPERIMENT)()
+    experiment: Experiment = configurable(EXPERIMENT)()
     # 4-bit weights have the form in which they are saved only when they are really made; pretrained ones are not saved
-    packed = configs.bound_value("GemmaTstepEncoder", "use_4bit") and not configs.bound_value(
-        "GemmaTstepEncoder", "pretrained"
-    )
+    packed = bound_value("GemmaTstepEncoder", "use_4bit") and not bound_value("GemmaTstepEncoder", "pretrained")
     with torch.device("cpu" if packed else "meta"):
         return experiment.build_agent(view).state_dict()
 
@@ -119,7 +117,7 @@ def export_policy(folder: Path, run_name: str, out: Path) -> Path:
         raise ConfigError(f"{path} exists; delete it, or choose another --out")
     if config.exists() and config.read_text(encoding="utf-8") != meta.config:
         raise ConfigError(f"{config} is there with another configuration than {folder}'s; choose another --out")
-    configs.load_text(meta.config)
+    resolve.load_text(meta.config)
     view = meta.view()
     meta.identity.require(checkpoints.identify(view), str(folder))
     saved, wanted = checkpoints.read_weights(folder), expected_weights(view)

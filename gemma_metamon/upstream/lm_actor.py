@@ -13,9 +13,9 @@ from amago.nets.traj_encoders import TrajEncoder
 from metamon.rl.metamon_to_amago import MetamonMaskedActor
 from torch import Tensor, nn
 
-from gemma_metamon.nets.action_scores import N_SCORES
 from gemma_metamon.nets.checks import PART, check
-from gemma_metamon.nets.lm_actor import TEMPERATURE, check_scored_state
+from gemma_metamon.nets.heads.lm_actor import TEMPERATURE, check_scored_state
+from gemma_metamon.nets.reader.action_scores import N_SCORES
 
 
 class LMTrajEncoder(TrajEncoder):  # type: ignore[misc]  # amago has no types

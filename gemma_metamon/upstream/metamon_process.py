@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_buffer_registration_hook
 
-from gemma_metamon import configs
+from gemma_metamon.configs.files import add_search_paths
 from gemma_metamon.errors import ConfigError, MissingDependencyError
-from gemma_metamon.nets.lm_actor import require_together
-from gemma_metamon.nets.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.nets.word_encoder import build_word_encoder
+from gemma_metamon.nets.heads.lm_actor import require_together
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.word_encoder import build_word_encoder
+from gemma_metamon.runs.checkpoints import RunDescription, RunIdentity, own_words
 from gemma_metamon.text.vocabulary import Vocabulary
-from gemma_metamon.training.checkpoints import RunDescription, RunIdentity, own_words
 from gemma_metamon.upstream import critic_warmup, versions
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
@@ -99,7 +99,7 @@ def register() -> None:
     gin.external_configurable(lm_actor.LMTrajEncoder, name="LMTrajEncoder", module="gemma_metamon.nets.lm_actor")
     gin.external_configurable(lm_actor.LMActor, name="LMActor", module="gemma_metamon.nets.lm_actor")
     gin.external_configurable(best_attention, name="best_attention", module="gemma_metamon.configs")
-    configs.add_search_paths("agent" if "critic_loss_weight" in gin_parameters(amago.agent.Agent) else "experiment")
+    add_search_paths("agent" if "critic_loss_weight" in gin_parameters(amago.agent.Agent) else "experiment")
     for name, module in LATE_PARTS.items():
         if importlib.util.find_spec(module) is None or not hasattr(importlib.import_module(module), name):
             gin.external_configurable(_refused(name, metamon.__version__), name=name, module=module)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import gemma_metamon.teams
-from gemma_metamon import configs, sample_battles
+from gemma_metamon import sample_battles
+from gemma_metamon.configs.files import find_config
 from gemma_metamon.upstream.datasets import dataset_text, link_roots
 
 CONFIG: Final = "gemma_tiny_multitaskagent.gin"
@@ -39,7 +40,7 @@ def train_flags(folder: Path, *, dataset_file: bool) -> list[str]:
         data = ["--dataset_config", str(path)]
     else:
         data = ["--parsed_replay_dir", str(roots[0].folder), "--formats", "gen1ou"]
-    model = str(configs.find_config(CONFIG, "models").resolve())
+    model = str(find_config(CONFIG, "models").resolve())
     flags = ["--run_name", RUN, "--save_dir", str(folder), "--model_gin_config", model]
     flags += ["--train_gin_config", "il.gin", "--batch_size_per_gpu", "2", "--dloader_workers", "0"]
     return [*flags, *data, "--epochs", str(EPOCH + 1), "--eval_gens"]

@@ -1,0 +1,76 @@
+"""The names that a .gin file can bind, and what a loaded configuration holds for them.
+
+Configs use upstream's names to the letter, so that one file serves both runtimes. Names are registered when a config is
+loaded, never on import, because a process that imports amago has the same names from there.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from gemma_metamon.configs.types import macro_name
+
+EXPERIMENT: Final = "MetamonAMAGOExperiment"
+registered: Final[dict[str, tuple[str, Callable[..., Any]]]] = {}
+"""Name -> gin's full name, and the class or function behind it. Empty in a metamon process."""
+
+
+def register(name: str, module: str, target: Callable[..., Any]) -> None:
+    """Puts a class or function under a gin name, `module` being the dotted prefix of it. Safe to call again."""
+    import gin
+
+    if name not in registered:
+        gin.external_configurable(target, name=name, module=module)
+        registered[name] = (f"{module}.{name}", target)
+
+
+def is_embedded() -> bool:
+    """Whether this process has the embedded classes under upstream's names."""
+    return bool(registered)
+
+
+def configurable(name: str) -> Callable[..., Any]:
+    """The class or function registered under a gin name, with the loaded bindings applied when called."""
+    import gin
+
+    found: Callable[..., Any] = gin.get_configurable(name)
+    return found
+
+
+def bindings_of(name: str) -> dict[str, Any]:
+    """The parameters that gin has bound for a name, macros followed; references stay references."""
+    import gin
+
+    bindings = gin.get_bindings(registered[name][0], resolve_references=False)
+    return {parameter: followed(value) for parameter, value in bindings.items()}
+
+
+def inherited_bindings(made: Any) -> dict[str, Any]:
+    """What gin has bound for the configurable classes that this one extends, with references made.
+
+    Upstream's classes call their parents, to whom gin gives what is bound; to ours it is given by whoever makes them.
+    """
+    import gin
+
+    if not inspect.isclass(made):
+        return {}
+    found: dict[str, Any] = {}
+    for name, (selector, target) in registered.items():
+        if name != made.__name__ and inspect.isclass(target) and issubclass(made, target):
+            found |= gin.get_bindings(selector)
+    return found
+
+
+def followed(value: Any) -> Any:
+    """What a macro stands for; loading has seen to it that this ends."""
+    import gin
+
+    while (name := macro_name(value)) is not None:
+        value = gin.query_parameter(f"{name}/gin.macro.value")
+    return value
+
+
+def bound_value(name: str, parameter: str) -> Any:
+    """What gin has bound to a parameter, or the parameter's default."""
+    bindings = bindings_of(name)
+    return bindings.get(parameter, inspect.signature(registered[name][1]).parameters[parameter].default)

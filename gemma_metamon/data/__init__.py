@@ -1,0 +1,1 @@
+"""From battle files to batches: encoding, prepared stores, windows."""

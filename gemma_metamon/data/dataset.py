@@ -1,0 +1,219 @@
+"""Recorded battles as batches: which battle, which slice of it, padded as AMAGO pads.
+
+Battle number i of a run depends on the seed and i alone, so the order is the same whatever the number of workers or
+processes, and a resumed run goes on where it stopped.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
+from gemma_metamon.data.store import StoredBattle, StoredBattles
+from gemma_metamon.errors import DataError
+from gemma_metamon.nets.batch import PAD_VALUE, Batch
+from gemma_metamon.progress import progress_bar
+from gemma_metamon.view import BattleView
+
+logger = logging.getLogger(__name__)
+
+Battles: TypeAlias = Sequence[Path] | StoredBattles
+"""Battle files, or battles of a prepared store."""
+
+
+def load_encoded(battle: Path | StoredBattle, view: BattleView) -> EncodedBattle:
+    """Raises DataError where the battle's file is, or was, damaged."""
+    return battle.load() if isinstance(battle, StoredBattle) else encode_battle(battle, view)
+
+
+def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
+    """The battles to train on, in order of format and name, and the held-out ones."""
+    if isinstance(battles, StoredBattles):
+        return battles.split(share)
+    held_out = [path for path in battles if is_held_out(path, share)]
+    return sorted(set(battles) - set(held_out)), held_out
+
+
+class Window(NamedTuple):
+    """A slice of a battle, before padding: obs, rl2s and time_idxs have one entry more than the rest."""
+
+    obs: dict[str, npt.NDArray[np.generic]]
+    rl2s: npt.NDArray[np.float32]
+    rewards: npt.NDArray[np.float32]
+    dones: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.float32]
+    time_idxs: npt.NDArray[np.int64]
+
+
+def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
+    """At most max_seq_len decisions from `start` on. time_idxs count from the battle's start, not the slice's."""
+    stop = min(start + max_seq_len, len(battle.rewards))
+    states, decisions = slice(start, stop + 1), slice(start, stop)
+    return Window(
+        obs={
+            "numbers": battle.numbers[states],
+            "text_tokens": battle.text_tokens[states],
+            "missing_action_mask": battle.missing_action_mask[states],
+            "illegal_actions": battle.illegal_actions[states],
+        },
+        rl2s=battle.rl2s[states],
+        rewards=battle.rewards[decisions],
+        dones=battle.dones[decisions],
+        actions=battle.actions[decisions],
+        time_idxs=np.arange(start, stop + 1)[:, None],
+    )
+
+
+def draw_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
+    """Uniform over the starts of a whole window; 0 where the battle is no longer than one."""
+    return int(rng.integers(n_decisions - max_seq_len + 1)) if n_decisions > max_seq_len else 0
+
+
+def collate(windows: Sequence[Window]) -> Batch:
+    """Right-pads to the longest window with AMAGO's 4.0 (True in bool arrays)."""
+
+    def padded(arrays: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD_VALUE)
+
+    return Batch(
+        obs={key: padded([window.obs[key] for window in windows]) for key in windows[0].obs},
+        rl2s=padded([window.rl2s for window in windows]),
+        rews=padded([window.rewards for window in windows]),
+        dones=padded([window.dones for window in windows]),
+        actions=padded([window.actions for window in windows]),
+        time_idxs=padded([window.time_idxs for window in windows]),
+    )
+
+
+class BattleDataset(Dataset[Window]):
+    """Windows of recorded battles, drawn by number.
+
+    Args:
+        sources: battle files, or battles of a store; one is drawn by the source's weight, then uniformly within it.
+        weights: one weight per source.
+        view: what the agent is shown.
+        max_seq_len: the most decisions of a window.
+        seed: with the number of a draw, decides battle and slice.
+        cached_battles: encoded files kept in memory (about 30 KB each), least recently used dropped first.
+        max_set_aside: the share of damaged files above which training stops.
+        set_aside_record: a JSON lines file that receives each damaged file with its reason.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Battles],
+        weights: Sequence[float],
+        view: BattleView,
+        *,
+        max_seq_len: int,
+        seed: int = 0,
+        cached_battles: int = 5000,
+        max_set_aside: float = 0.05,
+        set_aside_record: Path | None = None,
+    ) -> None:
+        self.sources = list(sources)
+        self.weights = np.array(weights, dtype=np.float64) / np.sum(weights)
+        self.view = view
+        self.max_seq_len = max_seq_len
+        self.seed = seed
+        self.cached_battles = cached_battles
+        self.set_aside = SetAside(max_set_aside, set_aside_record)
+        self._cache: OrderedDict[Path, EncodedBattle] = OrderedDict()
+
+    @property
+    def n_battles(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def __getitem__(self, number: int) -> Window:
+        _, battle, start = self._draw(number)
+        return take_window(battle, start, self.max_seq_len)
+
+    def describe(self, number: int) -> dict[str, str | int]:
+        """The file of a draw, and the first decision of its window."""
+        drawn, _, start = self._draw(number)
+        return {"file": str(drawn.path if isinstance(drawn, StoredBattle) else drawn), "first_decision": start}
+
+    def _draw(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
+        rng = np.random.default_rng((self.seed, number))
+        while True:
+            source = self.sources[rng.choice(len(self.sources), p=self.weights)]
+            drawn = source[int(rng.integers(len(source)))]
+            battle = self.load(drawn)
+            if battle is not None:
+                return drawn, battle, draw_start(len(battle.rewards), self.max_seq_len, rng)
+
+    def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
+        """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""
+        return self._load_stored(battle) if isinstance(battle, StoredBattle) else self._load_file(battle)
+
+    def _load_stored(self, battle: StoredBattle) -> EncodedBattle | None:
+        if battle.damage is not None:
+            return None
+        try:
+            return battle.load()
+        except DataError as error:
+            if (path := battle.path) not in self.set_aside.reasons:
+                self.set_aside.add(path, str(error))
+                self.set_aside.check()
+            return None
+
+    def _load_file(self, path: Path) -> EncodedBattle | None:
+        if path in self._cache:
+            self._cache.move_to_end(path)
+            return self._cache[path]
+        if path in self.set_aside.reasons:
+            return None
+        self.set_aside.met += 1
+        try:
+            battle = encode_battle(path, self.view)
+        except (DataError, OSError) as error:
+            self.set_aside.add(path, str(error))
+            self.set_aside.check(complete=self.set_aside.met == self.n_battles)
+            return None
+        self._cache[path] = battle
+        if len(self._cache) > self.cached_battles:
+            self._cache.popitem(last=False)
+        return battle
+
+    def preload(self) -> None:
+        """Reads files once where the cache can hold them, so that damaged ones show before training starts.
+
+        What was damaged when a store was prepared shows as well.
+        """
+        files: list[Path] = []
+        for source in self.sources:
+            if isinstance(source, StoredBattles):
+                self.set_aside.met += len(source)
+                for path, reason in source.damaged():
+                    self.set_aside.add(path, reason)
+            else:
+                files += source
+        fits = len(files) <= self.cached_battles
+        if fits:
+            for path in progress_bar(files, desc="reading battles", unit="battle", disable=not files):
+                self._load_file(path)
+        else:
+            logger.info("%d battles: read as they are drawn (more than the %d kept)", len(files), self.cached_battles)
+        self.set_aside.check(complete=fits)
+
+
+class DrawNumbers(Sampler[int]):
+    """The draw numbers from start up to, not including, stop. Accelerate deals them out among the processes."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.stop - self.start

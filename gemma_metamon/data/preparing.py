@@ -1,0 +1,267 @@
+"""Makes a prepared store of recorded battles: in processes, shard by shard, going on where it stopped."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gemma_metamon.battle.replays import read_battle
+from gemma_metamon.data.battle_sources import BattleSource, ShardTask, find_sources
+from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
+from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
+from gemma_metamon.data.store import (
+    SHARDS,
+    STORE,
+    WORDS,
+    FormatPlan,
+    is_store,
+    read_plan,
+    read_records,
+    write_plan,
+    write_records,
+)
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.progress import progress_bar
+from gemma_metamon.view import BattleView
+
+LOCK = ".lock"
+SHARD_BATTLES = 512
+
+
+@dataclass
+class Prepared:
+    """What a store holds of the formats asked for, and how many battles of it were already there."""
+
+    battles: int = 0
+    done_before: int = 0
+    timesteps: int = 0
+    shards: int = 0
+    size_bytes: int = 0
+    unknown_words: Counter[str] = field(default_factory=Counter)
+
+    def add(self, record: ShardRecord, *, done_before: bool) -> None:
+        self.battles += record.battles
+        self.done_before += record.battles if done_before else 0
+        self.timesteps += record.timesteps
+        self.shards += 1
+        self.size_bytes += record.size_bytes
+        self.unknown_words.update(record.unknown_words)
+
+
+def prepare(
+    source: Path,
+    formats: Sequence[str],
+    view: BattleView,
+    root: Path,
+    *,
+    set_aside: SetAside,
+    workers: int = 1,
+    shard_battles: int = SHARD_BATTLES,
+    progress: bool = False,
+) -> Prepared:
+    """Encodes the battles of `source` into the store `root`; shards that are finished are left alone.
+
+    Args:
+        source: a folder of recorded battles, `source/<format>/*` or `source/<format>.tar.gz`, or one such archive.
+        formats: those to prepare; the store may hold others.
+        view: what the agent is shown.
+        root: the store, an unfinished one, or a folder that is new or empty.
+        set_aside: receives the damaged files; stops the work when they are too many.
+        workers: processes that encode; 1 encodes here.
+        shard_battles: battles in a shard, for formats that are new to the store.
+        progress: shows a bar.
+
+    Raises:
+        MissingFileError: no such folder, or a format without battles.
+        ConfigError: a store of something else, or a folder that is none.
+        DataError: too many damaged files, or an archive that is not whole: nothing is made of it.
+        GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
+    """
+    sources = find_sources(source, formats, progress=progress)
+    try:
+        _require_free(root)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / LOCK, timeout=0):
+            plans = _plan(root, view, sources, shard_battles)
+            return _make_shards(sources, plans, view, root, set_aside, workers, progress=progress)
+    except Timeout as error:
+        raise GemmaMetamonError(f"another process is preparing {root}; wait for it, or choose another --out") from error
+    except BrokenProcessPool as error:
+        raise GemmaMetamonError(
+            "a worker was killed, perhaps for want of memory; run the same command with fewer --workers: "
+            "finished shards are kept"
+        ) from error
+    except OSError as error:
+        if isinstance(error, GemmaMetamonError):
+            raise
+        raise GemmaMetamonError(
+            f"{root} cannot be written ({error}); make room or choose another --out, then run the command again: "
+            "finished shards are kept"
+        ) from error
+
+
+def _require_free(root: Path) -> None:
+    """Raises ConfigError unless the folder is new, empty, a store, or what one that was stopped at once has left."""
+    begun = {LOCK, WORDS, *(f".{name}.part" for name in (WORDS, STORE))}
+    strange = root.is_dir() and not is_store(root) and any(path.name not in begun for path in root.iterdir())
+    if root.is_file() or strange:
+        raise ConfigError(f"{root} is neither empty nor a prepared store; give --out a new folder")
+
+
+def _make_shards(
+    sources: Mapping[str, BattleSource],
+    plans: Mapping[str, FormatPlan],
+    view: BattleView,
+    root: Path,
+    set_aside: SetAside,
+    workers: int,
+    *,
+    progress: bool,
+) -> Prepared:
+    done = _keep_whole_shards(root)
+    result = Prepared()
+
+    def count(record: ShardRecord, damage: dict[Path, str], *, done_before: bool = False) -> None:
+        result.add(record, done_before=done_before)
+        set_aside.met += record.battles
+        for path, reason in damage.items():
+            set_aside.add(path, reason)
+        set_aside.check()
+
+    def tasks() -> Iterator[ShardTask]:
+        for name, plan in plans.items():
+            yield from sources[name].tasks(root, plan.shards(name), plan.shard_battles, done)
+
+    for name, plan in plans.items():
+        for shard in plan.shards(name):
+            if shard in done:
+                damage = _damage_of(root, sources[name].where, done[shard], view)
+                count(done[shard], damage, done_before=True)
+    with (
+        (root / SHARDS).open("a", encoding="utf-8") as records,
+        progress_bar(
+            desc="preparing",
+            unit="battle",
+            total=sum(plan.battles for plan in plans.values()),
+            initial=result.done_before,
+            smoothing=0.05,  # it moves by whole shards
+            disable=not progress,
+        ) as bar,
+    ):
+        for record, damage in _encode(tasks(), view, workers):
+            records.write(json.dumps(asdict(record)) + "\n")
+            records.flush()
+            count(record, damage)
+            bar.update(record.battles)
+    set_aside.check(complete=True)
+    return result
+
+
+def _plan(
+    root: Path, view: BattleView, sources: Mapping[str, BattleSource], shard_battles: int
+) -> dict[str, FormatPlan]:
+    """Adds the formats to the plan of the store, if they are not in it; returns theirs."""
+    plans: dict[str, FormatPlan] = {}
+    if is_store(root):
+        identity, plans = read_plan(root)
+        identity.require(view, root)
+    for name, source in sources.items():
+        there = plans.get(name)
+        plan = source.plan(shard_battles if there is None else there.shard_battles)
+        if there is not None and there != plan:
+            raise ConfigError(
+                f"{root} was begun with {there.battles} battle files of {name}, and now there are {plan.battles} "
+                "or others; put back what there was, or prepare another store"
+            )
+        plans[name] = plan
+    write_plan(root, view, plans)
+    return {name: plans[name] for name in sources}
+
+
+def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
+    """The finished shards that are still there as they were written; the records of others are dropped."""
+    records = {name: record for name, record in read_records(root).items() if size_complaint(root, record) is None}
+    write_records(root, records.values())
+    return records
+
+
+def _damage_of(root: Path, where: Path, record: ShardRecord, view: BattleView) -> dict[Path, str]:
+    if not record.damaged:
+        return {}
+    shard = Shard(root / record.shard, ShardForm.of(view), record.battles)
+    rows = zip(shard.names.to_pylist(), shard.damage.to_pylist(), strict=True)
+    return {where / name: reason for name, reason in rows if reason is not None}
+
+
+def _encode(
+    tasks: Iterator[ShardTask], view: BattleView, workers: int
+) -> Iterator[tuple[ShardRecord, dict[Path, str]]]:
+    if workers == 1:
+        for task in tasks:
+            yield make_shard(task, view)
+        return
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_be_a_worker)
+    try:
+        # no more at a time than keep the workers busy: the tasks of an archive hold its battles
+        waiting = {executor.submit(make_shard, task, view) for task in islice(tasks, workers + 1)}
+        while waiting:
+            finished, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+            waiting |= {executor.submit(make_shard, task, view) for task in islice(tasks, len(finished))}
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _be_a_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it: a killed parent could not say that the work is off."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+def _encode_member(name: str, content: bytes, battle_format: str, view: BattleView) -> EncodedBattle:
+    """A battle of an archive of that format."""
+    battle = read_battle(name, content)
+    require_format(battle, name, battle_format)
+    return encode_recorded(battle, view)
+
+
+def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Path, str]]:
+    """Encodes and writes a shard; returns its record, and why each damaged file was set aside."""
+    view.vocabulary.unknown_counts.clear()
+    battles: list[EncodedBattle | str] = []
+    for i, name in enumerate(task.names):
+        content = task.contents[i] if task.contents is not None else None
+        try:
+            if isinstance(content, str):
+                raise DataError(content)
+            battles.append(
+                encode_battle(task.where / name, view)
+                if content is None
+                else _encode_member(name, content, Path(task.shard).parent.name, view)
+            )
+        except (DataError, OSError) as error:
+            battles.append(str(error))
+    record = write_shard(task.root, task.shard, task.names, battles, view)
+    damage = {
+        task.where / name: battle for name, battle in zip(task.names, battles, strict=True) if isinstance(battle, str)
+    }
+    return record, damage

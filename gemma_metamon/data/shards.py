@@ -1,0 +1,298 @@
+"""The files of a prepared store: some hundred encoded battles each, as an Arrow IPC file that is mapped for reading.
+
+A row is a battle: its file's name, its place among the held-out, and its timesteps, or why it has none. The last
+timestep is the terminal state: no action (-1), no reward. Text tokens take two bytes where the vocabulary allows.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.battle.replays import MISSING_ACTION
+from gemma_metamon.data.encoding import EncodedBattle, hold_out_rank
+from gemma_metamon.errors import DataError
+from gemma_metamon.strict_json import on_one_line, shown_path
+from gemma_metamon.text.vocabulary import UNKNOWN_ID
+from gemma_metamon.view import BattleView
+
+MAX_NUMBER = 1e6
+"""No number or reward of an observation is larger; far larger ones would be no finite loss."""
+
+Values = TypeVar("Values", bound=npt.NDArray[Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """A finished shard: `damaged` of its battles have a reason in place of timesteps."""
+
+    shard: str
+    battles: int
+    damaged: int
+    timesteps: int
+    size_bytes: int
+    sha256: str
+    unknown_words: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardForm:
+    """The widths of a store's observations: W words of V, N numbers, A actions."""
+
+    n_words: int
+    vocabulary_size: int
+    n_numbers: int
+    n_actions: int
+
+    @classmethod
+    def of(cls, view: BattleView) -> "ShardForm":
+        return cls(
+            n_words=view.obs_space.n_words,
+            vocabulary_size=len(view.vocabulary),
+            n_numbers=view.obs_space.n_numbers,
+            n_actions=view.action_space.n,
+        )
+
+    def schema(self) -> pa.Schema:
+        """The columns of a shard, each with its type."""
+        tokens = pa.int16() if self.vocabulary_size <= np.iinfo(np.int16).max else pa.int32()
+        timestep = pa.struct(
+            {
+                "text_tokens": pa.list_(tokens, self.n_words),
+                "numbers": pa.list_(pa.float32(), self.n_numbers),
+                "illegal_actions": pa.list_(pa.uint8(), self.n_actions),
+                "chosen": pa.int8(),
+                "reward": pa.float32(),
+            }
+        )
+        return pa.schema(
+            {"name": pa.string(), "damage": pa.string(), "hold_out_rank": pa.float64(), "timesteps": pa.list_(timestep)}
+        )
+
+
+def write_shard(
+    root: Path, shard: str, names: Sequence[str], battles: Sequence[EncodedBattle | str], view: BattleView
+) -> ShardRecord:
+    """Writes encoded battles (or why one is none) under another name first: a shard that is there is whole.
+
+    Returns its record, with the words that the view's vocabulary has counted as unknown.
+    """
+    encoded = [battle for battle in battles if isinstance(battle, EncodedBattle)]
+    schema = ShardForm.of(view).schema()
+    timestep_type = schema.field("timesteps").type.value_type
+    lengths = [0 if isinstance(battle, str) else len(battle.numbers) for battle in battles]
+    terminal = np.zeros(1, np.float32)
+
+    def rows(column: str, arrays: Sequence[npt.NDArray[Any]]) -> pa.Array:
+        column_type = timestep_type.field(column).type
+        dtype = column_type.value_type.to_pandas_dtype()
+        joined = np.concatenate([np.empty((0, column_type.list_size), dtype), *arrays]).astype(dtype, copy=False)
+        return pa.FixedSizeListArray.from_arrays(pa.array(joined.ravel()), column_type.list_size)
+
+    def scalars(arrays: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> pa.Array:
+        return pa.array(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
+
+    timesteps = {
+        "text_tokens": rows("text_tokens", [battle.text_tokens for battle in encoded]),
+        "numbers": rows("numbers", [battle.numbers for battle in encoded]),
+        "illegal_actions": rows("illegal_actions", [battle.illegal_actions for battle in encoded]),
+        "chosen": scalars([np.append(battle.chosen, MISSING_ACTION) for battle in encoded], np.int8),
+        "reward": scalars([np.append(battle.rewards[:, 0], terminal) for battle in encoded], np.float32),
+    }
+    columns = {
+        "name": pa.array([shown_path(Path(name)) for name in names], pa.string()),
+        "damage": pa.array([battle if isinstance(battle, str) else None for battle in battles], pa.string()),
+        "hold_out_rank": pa.array([hold_out_rank(name) for name in names], pa.float64()),
+        "timesteps": pa.ListArray.from_arrays(
+            pa.array(np.cumsum([0, *lengths]), pa.int32()),
+            pa.StructArray.from_arrays(list(timesteps.values()), list(timesteps)),
+        ),
+    }
+    batch = pa.record_batch(columns, schema=schema)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content = sink.getvalue()
+    path = root / shard
+    with written_whole(path) as staged:
+        staged.write_bytes(content)
+    return ShardRecord(
+        shard=shard,
+        battles=len(battles),
+        damaged=len(battles) - len(encoded),
+        timesteps=sum(lengths) - len(encoded),
+        size_bytes=content.size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        unknown_words=dict(view.vocabulary.unknown_counts),
+    )
+
+
+class ArrayPlace(NamedTuple):
+    """Where an array lies in a file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
+class Shard:
+    """A mapped Arrow file. The map ends when this is forgotten; what `battle` returns are copies.
+
+    Args:
+        path: the file.
+        form: what the store says of its observations.
+        battles: its rows, says the store.
+        places: of its arrays, from an earlier Shard of the same file: it is then not parsed and checked again.
+
+    Raises DataError, naming the file, where it is no shard of a store of this form.
+    """
+
+    def __init__(
+        self, path: Path, form: ShardForm, battles: int, places: Mapping[str, ArrayPlace] | None = None
+    ) -> None:
+        self.path = path
+        self.form = form
+        try:
+            with path.open("rb", buffering=0) as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.places = self._find_arrays() if places is None else places
+            arrays = {
+                name: np.ndarray(shape, dtype, self._mapped, at) for name, (dtype, shape, at) in self.places.items()
+            }
+            self.hold_out_ranks: npt.NDArray[np.float64] = arrays["hold_out_rank"]
+            self._starts = arrays["starts"]
+            if places is None:
+                self._require_rows(battles)
+        # Arrow's reader raises nearly any of these for a byte that is wrong
+        except (pa.ArrowException, OSError, LookupError, ValueError, AttributeError, TypeError, MemoryError) as error:
+            reason = on_one_line(error) or type(error).__name__
+            raise DataError(
+                f"{path} is damaged ({reason}); delete it and run the same prepare command again"
+            ) from error
+        self._text_tokens, self._numbers = arrays["text_tokens"], arrays["numbers"]
+        self._illegal, self._chosen, self._rewards = arrays["illegal_actions"], arrays["chosen"], arrays["reward"]
+
+    def __len__(self) -> int:
+        return len(self.hold_out_ranks)
+
+    @property
+    def names(self) -> pa.Array:
+        """Of the battle files."""
+        return self._parse().column("name")
+
+    @property
+    def damage(self) -> pa.Array:
+        """Why a battle has no timesteps; null where it has some."""
+        return self._parse().column("damage")
+
+    @property
+    def n_timesteps(self) -> int:
+        """Decisions: what the terminal states follow."""
+        lengths = np.diff(self._starts)
+        return int(lengths.sum() - (lengths > 0).sum())
+
+    def damage_of(self, row: int) -> str | None:
+        """Why a row has no timesteps; None where it has some."""
+        return None if self._starts[row] < self._starts[row + 1] else str(self.damage[row].as_py())
+
+    def battle(self, row: int) -> EncodedBattle:
+        """Raises DataError with the reason where the battle's file was damaged."""
+        if (reason := self.damage_of(row)) is not None:
+            raise DataError(reason)
+        states = slice(self._starts[row], self._starts[row + 1])
+        decisions = slice(states.start, states.stop - 1)
+        battle = EncodedBattle.from_columns(
+            text_tokens=self._text_tokens[states].astype(np.int32),
+            numbers=self._numbers[states].copy(),
+            illegal_actions=self._illegal[states].astype(bool),
+            chosen=self._require_range("chosen", self._chosen[decisions], MISSING_ACTION, self.form.n_actions - 1),
+            rewards=self._rewards[decisions].copy(),
+        )
+        self._require_range("text_tokens", battle.text_tokens, UNKNOWN_ID, self.form.vocabulary_size - 1)
+        self._require_range("numbers", battle.numbers, -MAX_NUMBER, MAX_NUMBER)
+        self._require_range("reward", battle.rewards, -MAX_NUMBER, MAX_NUMBER)
+        return battle
+
+    def _require_range(self, column: str, values: Values, low: float, high: float) -> Values:
+        """Raises DataError for a value out of range; NaN is out of any."""
+        if not (low <= values.min() and values.max() <= high):  # both are NaN where one value is
+            wrong = values[~((values >= low) & (values <= high))].flat[0]
+            raise DataError(f"{self.path}: {column} holds {wrong}; expected {low:g} to {high:g}")
+        return values
+
+    def _require_rows(self, battles: int) -> None:
+        """Raises ValueError unless each battle has a place among the held-out, and two timesteps or a reason."""
+        if len(self) != battles:
+            raise ValueError(f"it holds {len(self)} battles, not {battles}")
+        if not ((self.hold_out_ranks >= 0) & (self.hold_out_ranks < 1)).all():
+            raise ValueError("a hold_out_rank is not in [0, 1)")
+        lengths = np.diff(self._starts)
+        if self._starts[0] < 0 or self._starts[-1] > self.places["chosen"].shape[0] or not (lengths >= 0).all():
+            raise ValueError("its battles do not lie one after the other")
+        if (lengths == 1).any():
+            raise ValueError("a battle has one timestep; it needs a decision and the state after it")
+        if [length == 0 for length in lengths.tolist()] != [reason is not None for reason in self.damage.to_pylist()]:
+            raise ValueError("a battle has neither timesteps nor a reason for having none, or both")
+
+    def _parse(self) -> pa.RecordBatch:
+        return pa.ipc.open_file(pa.py_buffer(self._mapped)).get_batch(0)
+
+    def _find_arrays(self) -> dict[str, ArrayPlace]:
+        base = pa.py_buffer(self._mapped).address
+        batch = self._parse()
+        if batch.schema != self.form.schema():
+            raise ValueError("its columns are not those of the store's observations")
+        batch.validate(full=True)
+        timesteps = batch.column("timesteps")
+        fields = timesteps.values
+        columns: dict[str, tuple[pa.Array, tuple[int, ...]]] = {
+            "hold_out_rank": (batch.column("hold_out_rank"), ()),
+            "starts": (timesteps.offsets, ()),
+            "chosen": (fields.field("chosen"), ()),
+            "reward": (fields.field("reward"), ()),
+        }
+        for name in ("text_tokens", "numbers", "illegal_actions"):
+            rows = fields.field(name)
+            columns[name] = (rows.values, (rows.type.list_size,))
+        nullable = [batch.column("name"), timesteps, fields, *(fields.field(i) for i in range(fields.type.num_fields))]
+        if any(column.null_count for column in nullable):
+            raise ValueError("a value is missing")
+        places = {}
+        for name, (column, width) in columns.items():
+            array = column.to_numpy().reshape(-1, *width)  # a view of the file: of what has nulls, this would raise
+            offset = array.__array_interface__["data"][0] - base if array.size else 0
+            if not 0 <= offset <= len(self._mapped) - array.nbytes:
+                raise ValueError("its arrays are not in the file as they are: it is compressed")
+            places[name] = ArrayPlace(array.dtype, array.shape, offset)
+        return places
+
+
+def size_complaint(root: Path, record: ShardRecord) -> str | None:
+    path = root / record.shard
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    return None if size == record.size_bytes else f"has {size} bytes, not the {record.size_bytes} it was written with"
+
+
+def find_damage(root: Path, record: ShardRecord, form: ShardForm) -> str | None:
+    """What is wrong with a shard: it is missing, its bytes or its counts are not those it was written with; or None."""
+    if (complaint := size_complaint(root, record)) is not None:
+        return complaint
+    path = root / record.shard
+    if hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
+        return "does not have the checksum it was written with"
+    try:
+        shard = Shard(path, form, record.battles)
+    except DataError as error:
+        return f"is none: {error}"
+    counts = (shard.n_timesteps, len(shard) - shard.damage.null_count)
+    wanted = (record.timesteps, record.damaged)
+    return None if counts == wanted else f"holds (timesteps, damaged) {counts}, not {wanted}"

@@ -1,0 +1,1 @@
+"""The agents: networks, losses and targets together, and how they act."""

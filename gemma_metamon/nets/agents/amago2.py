@@ -1,0 +1,231 @@
+"""The two agents of AMAGO-2 (arXiv 2411.11188) as AMAGO implements them, number for number.
+
+`MultiTaskAgent` has critics that classify the return and compares the recorded action with samples of the policy's.
+`Agent` has critics that regress it, under PopArt, and knows every action's value at once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gemma_metamon.nets.agents.base import ActorCriticAgent
+from gemma_metamon.nets.agents.draws import Draws
+from gemma_metamon.nets.agents.interface import CriticView, Multigammas
+from gemma_metamon.nets.checks import check, one_of
+from gemma_metamon.nets.heads.actors import ActionDistribution, Actor, ActorHead
+from gemma_metamon.nets.heads.batch_filters import BatchFilter
+from gemma_metamon.nets.heads.critics import AmagoVersion, NCritics, NCriticsTwoHot
+from gemma_metamon.nets.heads.filters import binary_filter
+from gemma_metamon.nets.heads.popart import PopArtLayer
+from gemma_metamon.nets.spaces import HasN, HasShape
+
+ValueEstimate = Literal["sampled", "exact"]
+GUMBEL_TEMPERATURE = 0.5
+
+
+class MultiTaskAgent(ActorCriticAgent):
+    """Critics classify the return (NCriticsTwoHot), so that rewards of very different size can be learned together.
+
+    The parameters are those of ActorCriticAgent, and:
+
+    Args:
+        value_estimate: how the mean over the policy's actions is taken, in the TD target, the advantage and the online
+            term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
+            both num_actions_for_value_... are without effect, and the online term's gradient goes through the
+            probabilities instead of through Gumbel noise.
+    """
+
+    critics_class = NCriticsTwoHot
+    options_of = "MultiTaskAgent"
+    critics: NCriticsTwoHot
+    target_critics: NCriticsTwoHot
+    maximized_critics: NCriticsTwoHot
+
+    def __init__(
+        self,
+        obs_space: Mapping[str, HasShape],
+        rl2_space: HasShape,
+        action_space: HasN,
+        tstep_encoder_type: Callable[..., nn.Module],
+        traj_encoder_type: Callable[..., nn.Module],
+        max_seq_len: int,
+        num_critics: int = 4,
+        num_critics_td: int = 2,
+        online_coeff: float = 0.0,
+        offline_coeff: float = 1.0,
+        gamma: float = 0.999,
+        reward_multiplier: float = 10.0,
+        tau: float = 0.003,
+        fake_filter: bool = False,
+        num_actions_for_value_in_critic_loss: int = 1,
+        num_actions_for_value_in_actor_loss: int = 3,
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter = binary_filter,
+        popart: bool = True,
+        use_target_actor: bool = True,
+        use_multigamma: bool = True,
+        actor_type: Callable[..., ActorHead] = Actor,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCriticsTwoHot,
+        pass_obs_keys_to_actor: Iterable[str] | None = None,
+        critic_loss_weight: float = 10.0,
+        n_step: int = 1,
+        *,
+        amago_version: AmagoVersion = "3.3",
+        value_estimate: ValueEstimate = "sampled",
+        popart_type: Callable[..., PopArtLayer] = PopArtLayer,
+        multigammas_type: Callable[[], Multigammas] = Multigammas,
+    ) -> None:
+        check("MultiTaskAgent", locals(), {"value_estimate": one_of(*get_args(ValueEstimate))})
+        super().__init__(**_arguments(locals(), besides=("value_estimate",)))
+        self.value_estimate = value_estimate
+
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
+        return critic_type(**head, amago_version=self.amago_version)
+
+    def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
+        return super()._policy(actor, state, actor_obs).normalized()
+
+    def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        shares = self._action_shares(policy, self.num_actions_for_value_in_critic_loss, draws)[:, 1:]
+        return self.target_critics.mean_value(state[:, 1:], *_every_action(shares), self._critic_subset(state, draws))
+
+    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
+        G = len(self.gammas)
+        shown = self._recorded_actions(_and_again(actions))[None, :, :, None].expand(1, -1, -1, G, -1)
+        log_probs = self.critics(state, shown)[0]  # (B, T, C, G, bins)
+        labels = self.critics.labels(td_target)  # (B, L, 1, G, bins)
+        loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
+        return CriticView(loss, self.critics.values(log_probs.detach()).mean(2))
+
+    @torch.no_grad()
+    def _advantage(
+        self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
+    ) -> Tensor:
+        shares = self._action_shares(policy, self.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
+        advantage = critic.value - self.critics.mean_value(state, *_every_action(shares)).mean(2)  # (B, T, G, 1)
+        if self.amago_version == "3.1" and self.value_estimate == "sampled":
+            # where every sample is the recorded action the two values are one: rounding must not choose the sign
+            repeated = (shares == _and_again(actions)[:, :, None]).all(-1, keepdim=True)  # (B, T, G, 1)
+            advantage = advantage.masked_fill(repeated, 0.0)
+        return advantage
+
+    def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        if self.value_estimate == "exact":
+            actions, weights = _every_action(policy.probs)
+        else:
+            actions, weights = self._differentiable_actions(policy, draws)
+        value = self.maximized_critics.mean_value(state.detach(), actions, weights).amin(2)  # (B, T, G, 1)
+        return self.popart.normalize_values(value)
+
+    def _action_shares(self, policy: ActionDistribution, num_samples: int, draws: Draws) -> Tensor:
+        """How much each action counts in the mean over the policy's, (B, T, G, A): its probability, or its samples."""
+        if self.value_estimate == "exact":
+            return policy.probs
+        # drawn at every timestep, also where nothing uses them: so upstream draws
+        samples = draws.action_samples(policy.probs, num_samples)  # (K, B, T, G)
+        return F.one_hot(samples, self.action_dim).to(policy.probs.dtype).mean(0)
+
+    def _differentiable_actions(self, policy: ActionDistribution, draws: Draws) -> tuple[Tensor, Tensor]:
+        """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice (straight-through Gumbel-softmax)."""
+        samples = []
+        for _ in range(self.num_actions_for_value_in_actor_loss):
+            soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)
+            hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
+            samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
+        actions = torch.stack(samples)
+        return actions, policy.probs.new_full(actions.shape[:-1], 1.0 / len(actions))
+
+
+class Agent(ActorCriticAgent):
+    """Critics regress the return (NCritics), in the scale of PopArt's statistics; parameters as ActorCriticAgent's.
+
+    A critic values every action at once, so the mean over the policy is exact and both num_actions_for_value_... are
+    without effect, as in AMAGO with a list of actions.
+    """
+
+    critics_class = NCritics
+    options_of = "Agent"
+    critics: NCritics
+
+    def __init__(
+        self,
+        obs_space: Mapping[str, HasShape],
+        rl2_space: HasShape,
+        action_space: HasN,
+        max_seq_len: int,
+        tstep_encoder_type: Callable[..., nn.Module],
+        traj_encoder_type: Callable[..., nn.Module],
+        num_critics: int = 4,
+        num_critics_td: int = 2,
+        online_coeff: float = 1.0,
+        offline_coeff: float = 0.1,
+        gamma: float = 0.999,
+        reward_multiplier: float = 10.0,
+        tau: float = 0.003,
+        fake_filter: bool = False,
+        num_actions_for_value_in_critic_loss: int = 1,
+        num_actions_for_value_in_actor_loss: int = 1,
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter = binary_filter,
+        popart: bool = True,
+        use_target_actor: bool = True,
+        use_multigamma: bool = True,
+        actor_type: Callable[..., ActorHead] = Actor,
+        critic_type: Callable[..., NCritics | NCriticsTwoHot] = NCritics,
+        pass_obs_keys_to_actor: Iterable[str] | None = None,
+        critic_loss_weight: float = 10.0,
+        n_step: int = 1,
+        *,
+        amago_version: AmagoVersion = "3.3",
+        popart_type: Callable[..., PopArtLayer] = PopArtLayer,
+        multigammas_type: Callable[[], Multigammas] = Multigammas,
+    ) -> None:
+        super().__init__(**_arguments(locals()))
+
+    def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)
+        values = values.take_along_dim(self._critic_subset(state, draws), dim=2)
+        returns: Tensor = self.popart(values, normalized=False)
+        return returns
+
+    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
+        shown = self._recorded_actions(actions)[None, :, :, None]  # (1, B, L, 1, A): one action for all discounts
+        values = self.critics(state[:, :-1], shown)[0]  # (B, L, C, G, 1)
+        loss = (self.popart(values) - self.popart.normalize_values(td_target)).square()
+        return CriticView(loss, values.detach().mean(2))
+
+    @torch.no_grad()
+    def _advantage(
+        self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
+    ) -> Tensor:
+        return critic.value - self._own_values(state, policy)[:, :-1].mean(2)
+
+    def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        value: Tensor = self.popart(self._own_values(state, policy).amin(2))
+        return value
+
+    def _own_values(self, state: Tensor, policy: ActionDistribution) -> Tensor:
+        """Of the policy's actions, (B, T, C, G, 1) in the critics' scale."""
+        values: Tensor = self.maximized_critics(state.detach(), policy.probs[None])[0]
+        return values
+
+    def _in_returns(self, value: Tensor) -> Tensor:
+        returns: Tensor = self.popart(value, normalized=False)
+        return returns
+
+
+def _arguments(scope: Mapping[str, Any], besides: Iterable[str] = ()) -> dict[str, Any]:
+    """The arguments that an `__init__` was called with, to pass them on."""
+    return {name: value for name, value in scope.items() if name not in ("self", "__class__", *besides)}
+
+
+def _and_again(actions: Tensor) -> Tensor:
+    """Actions (B, L, A) and the last once more, (B, T, A): what a filter hears of the last state, as in AMAGO."""
+    return torch.cat((actions, actions[:, -1:]), dim=1)
+
+
+def _every_action(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each action its share (B, T, G, A) -> the actions (A, B, T, G, A) and the shares (A, B, T, G)."""
+    each = torch.eye(shares.shape[-1], device=shares.device)[:, None, None, None]  # (A, 1, 1, 1, A)
+    return each.expand(-1, *shares.shape), shares.movedim(-1, 0)

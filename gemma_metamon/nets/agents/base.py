@@ -1,0 +1,412 @@
+"""What both agents are: the networks together, the losses that they learn from, and how they act.
+
+No optimizer here: `forward` gives losses, `update_targets` moves the slow copies, the training loop does the rest.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.agents.copies import plain_state
+from gemma_metamon.nets.agents.draws import Draws
+from gemma_metamon.nets.agents.interface import (
+    AgentLosses,
+    CriticView,
+    Multigammas,
+    check_critic_type,
+    check_options,
+    policy_stats,
+    try_filter,
+)
+from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.heads.actors import ActionDistribution, ActorHead, avoidable_actions
+from gemma_metamon.nets.heads.batch_filters import AboutBatch, BatchFilter, Weighed
+from gemma_metamon.nets.heads.critics import AmagoVersion, NCritics, NCriticsTwoHot
+from gemma_metamon.nets.heads.popart import PopArtLayer
+from gemma_metamon.nets.heads.returns import nstep_return
+from gemma_metamon.nets.layers import masked_mean
+from gemma_metamon.nets.spaces import HasN, HasShape
+from gemma_metamon.nets.trajectory.kv_cache import KVCache
+from gemma_metamon.strict_json import shown
+
+
+class ActorCriticAgent(nn.Module):
+    """Filtered behaviour cloning with an ensemble of critics over several discounts; subclasses say what critics are.
+
+    Shapes: B battles, L recorded actions, T = L + 1 timesteps, K sampled actions, C critics, G discounts (the last one
+    acts), A actions.
+
+    AMAGO 3.3 and 3.1 differ, and `amago_version` says which one to equal. "3.1": recorded actions enter the critics as
+    hard one-hots (3.3 softens them as the policy's probabilities are); the bin probabilities of NCriticsTwoHot are
+    clipped; a min_return or max_return of 0 means "not given"; leaky_relu_filter has no binary term; n_step is 1.
+
+    Two things in both versions look like accidents, and their numbers depend on them. (1) Upstream moves the targets
+    before the optimizer's step, so they follow parameters one update old; whoever calls `update_targets` decides
+    (before `optimizer.step()` to equal AMAGO). (2) With online_coeff > 0 the gradients of `maximized_critics`, which no
+    optimizer holds, are never zeroed: they add up over the run and count in the clipped norm. "3.1" gives them
+    gradients, as upstream does; "3.3" does not, unless `agent.maximized_critics.requires_grad_(True)` is called.
+
+    Args:
+        obs_space: observation name -> something with a `shape`.
+        rl2_space: has shape (1 + A,), the previous reward and action.
+        action_space: has n = A.
+        tstep_encoder_type: called with obs_space and rl2_space; has emb_dim, maps (obs, rl2s) to (B, T, emb_dim).
+        traj_encoder_type: called with tstep_dim and max_seq_len; see TformerTrajEncoder.
+        max_seq_len: timesteps that a decision can look at.
+        num_critics: C.
+        num_critics_td: how many of the C, drawn at random with replacement, make a TD target: their mean, or with the
+            online term their minimum.
+        online_coeff: weight of the term that raises the critics' value of the policy's own actions.
+        offline_coeff: weight of filtered behaviour cloning. With both weights 0 the critics learn alone, on the states
+            of a policy that is frozen: see `trains_critics_alone`.
+        gamma: the discount that acts.
+        reward_multiplier: scale of rewards, in the losses only.
+        tau: share of the online networks that the targets take over per update.
+        fake_filter: imitate every action with weight 1. Without the online term no critic is trained or even called;
+            they exist all the same, so that checkpoints fit.
+        num_actions_for_value_in_critic_loss: K of the TD target.
+        num_actions_for_value_in_actor_loss: K of the advantage and of the online term.
+        fbc_filter_func: advantages -> weights of behaviour cloning, or a BatchFilter.
+        popart: keep statistics of the returns and normalise by them.
+        use_target_actor: take the TD target's actions from the slow actor.
+        use_multigamma: learn for the discounts of Multigammas too.
+        actor_type: see Actor.
+        critic_type: see NCriticsTwoHot and NCritics.
+        pass_obs_keys_to_actor: observations that the actor sees itself; a masked actor needs "illegal_actions".
+        critic_loss_weight: for whoever adds the losses up; nothing here reads it.
+        n_step: rewards in a TD target before the critics take over.
+        amago_version: see above.
+        popart_type: makes the PopArtLayer.
+        multigammas_type: makes the list of discounts.
+
+    Raises:
+        ConfigError: for values that cannot work, or that contradict each other, named with what they should be.
+    """
+
+    gammas: Tensor
+    critics_class: type[NCritics] | type[NCriticsTwoHot]
+    """What critic_type must make."""
+    options_of: ClassVar[str]
+    """Under which name gin binds the options."""
+
+    def __init__(
+        self,
+        obs_space: Mapping[str, HasShape],
+        rl2_space: HasShape,
+        action_space: HasN,
+        tstep_encoder_type: Callable[..., nn.Module],
+        traj_encoder_type: Callable[..., nn.Module],
+        max_seq_len: int,
+        num_critics: int,
+        num_critics_td: int,
+        online_coeff: float,
+        offline_coeff: float,
+        gamma: float,
+        reward_multiplier: float,
+        tau: float,
+        fake_filter: bool,
+        num_actions_for_value_in_critic_loss: int,
+        num_actions_for_value_in_actor_loss: int,
+        fbc_filter_func: Callable[..., Tensor] | BatchFilter,
+        popart: bool,
+        use_target_actor: bool,
+        use_multigamma: bool,
+        actor_type: Callable[..., ActorHead],
+        critic_type: Callable[..., NCritics | NCriticsTwoHot],
+        pass_obs_keys_to_actor: Iterable[str] | None,
+        critic_loss_weight: float,
+        n_step: int,
+        amago_version: AmagoVersion,
+        popart_type: Callable[..., PopArtLayer],
+        multigammas_type: Callable[[], Multigammas],
+    ) -> None:
+        super().__init__()
+        check_options(self.options_of, locals())
+        check_critic_type(self.options_of, critic_type, self.critics_class)
+        try_filter(self.options_of, fbc_filter_func)
+        self.max_seq_len = max_seq_len
+        self.num_critics = num_critics
+        self.num_critics_td = num_critics_td
+        self.online_coeff = online_coeff
+        self.offline_coeff = offline_coeff
+        self.reward_multiplier = reward_multiplier
+        self.tau = tau
+        self.fake_filter = fake_filter
+        self.num_actions_for_value_in_critic_loss = num_actions_for_value_in_critic_loss
+        self.num_actions_for_value_in_actor_loss = num_actions_for_value_in_actor_loss
+        self.fbc_filter_func = fbc_filter_func
+        self.use_target_actor = use_target_actor
+        self.pass_obs_keys_to_actor = tuple(pass_obs_keys_to_actor or ())
+        self.critic_loss_weight = critic_loss_weight
+        self.n_step = n_step
+        self.amago_version = amago_version
+        parameters = () if isinstance(fbc_filter_func, BatchFilter) else inspect.signature(fbc_filter_func).parameters
+        old_leaky_filter = amago_version == "3.1" and "add_binary" in parameters
+        self._filter_options = {"add_binary": False} if old_leaky_filter else {}
+
+        gammas = [*(multigammas_type().discrete if use_multigamma else []), gamma]
+        self.discounts = gammas
+        self.register_buffer("gammas", torch.tensor(gammas), persistent=False)
+        self.action_dim = int(action_space.n)
+        self.tstep_encoder = tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
+        tstep_dim = cast("int", self.tstep_encoder.emb_dim)
+        self.traj_encoder = traj_encoder_type(tstep_dim=tstep_dim, max_seq_len=max_seq_len)
+        state_dim = cast("int", self.traj_encoder.emb_dim)
+        self.popart = popart_type(gammas=len(gammas), enabled=popart)
+        head = {"state_dim": state_dim, "action_dim": self.action_dim, "discrete": True, "gammas": gammas}
+        self.critics = self._build_critics(critic_type, {**head, "num_critics": num_critics})
+        self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
+        learns_by_accident = online_coeff > 0 and amago_version == "3.1"
+        self.maximized_critics = copy.deepcopy(self.critics).requires_grad_(learns_by_accident)
+        self.actor = actor_type(**head)
+        self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        if self.actor.mask_illegal_actions and "illegal_actions" not in self.pass_obs_keys_to_actor:
+            raise ConfigError(
+                f"{type(self.actor).__name__}.mask_illegal_actions is True, but pass_obs_keys_to_actor is "
+                f"{list(self.pass_obs_keys_to_actor)}; put 'illegal_actions' in it, or set mask_illegal_actions = False"
+            )
+
+    @property
+    def uses_critics(self) -> bool:
+        """Whether anything that the actor learns from needs a critic."""
+        return not self.fake_filter or self.online_coeff > 0
+
+    @property
+    def trains_critics_alone(self) -> bool:
+        """Whether the actor learns from nothing, so that the critics come to judge one policy that stays as it is.
+
+        The states that they read stay, too: encoders and actor get no gradient, are not the optimizer's, and are in
+        eval mode, without dropout and with the sigmas of their layers at rest. The slow actor moves on to the actor.
+        """
+        return self.online_coeff == 0 and self.offline_coeff == 0
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
+        # checkpoints number the optimizer's moments in this order
+        every = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
+        parts = (self.critics,) if self.trains_critics_alone else every
+        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> "ActorCriticAgent":
+        super().train(mode)
+        if self.trains_critics_alone:
+            for part in self._policy_parts():
+                part.eval()
+        return self
+
+    def filter_memory(self) -> dict[str, Tensor]:
+        """What the filter remembers of earlier batches, by name; nothing for most filters, and in no state_dict."""
+        filter_ = self.fbc_filter_func
+        return dict(filter_.named_buffers()) if isinstance(filter_, BatchFilter) else {}
+
+    def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state that this agent begins with where it begins with what another run has saved."""
+        return plain_state(saved)
+
+    def keep_what_acts(self) -> None:
+        """Give up what is there for learning alone: `tstep_encoder`, `traj_encoder`, `actor` are now those that act."""
+
+    @torch.no_grad()
+    def update_targets(self) -> None:
+        """Move the target networks by tau towards the online ones; the maximized critics become a copy.
+
+        To equal AMAGO, call it after backward and before `optimizer.step()`.
+        """
+        for target, online in ((self.target_critics, self.critics), (self.target_actor, self.actor)):
+            for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
+                slow.lerp_(fast, self.tau)
+        for copied, fast in zip(self.maximized_critics.parameters(), self.critics.parameters(), strict=True):
+            copied.copy_(fast)
+
+    def forward(self, batch: Batch, draws: Draws | None = None) -> AgentLosses:
+        """The losses of one batch. In training mode PopArt's statistics and the sigma buffers move, too.
+
+        Args:
+            batch: see Batch; L + 1 may be anything, usually max_seq_len + 1.
+            draws: the random draws; torch's own by default.
+        """
+        return self._losses(batch, self._about(batch), Draws() if draws is None else draws)
+
+    def _losses(self, batch: Batch, about: AboutBatch, draws: Draws) -> AgentLosses:
+        actor_obs = self._actor_obs(batch.obs)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trains_critics_alone):
+            tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+            state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+            policy = self._policy(self.actor, state, actor_obs)  # (B, T, G, A)
+        # a padded action becomes all ones; what is computed there counts nowhere
+        actions = batch.actions.clamp(0.0, 1.0)  # (B, L, A)
+        counted = countable_actions(batch)[..., None, None]  # (B, L, 1, 1)
+
+        critic: CriticView | None = None
+        stats: dict[str, Tensor] = {}
+        if self.uses_critics:
+            td_target = self._td_target(batch, state, actor_obs, policy, draws)
+            critic = self._critic_view(state, actions, td_target)
+            stats["td_target_mean"] = masked_mean(td_target[:, :, 0], counted)
+            stats["q_mean"] = masked_mean(self._in_returns(critic.value)[:, : actions.shape[1]], counted)
+
+        actor_loss = torch.zeros_like(policy.logits[:, :-1, :, :1])  # (B, L, G, 1)
+        if self.offline_coeff > 0:
+            weights = torch.ones_like(actor_loss)
+            if critic is not None and not self.fake_filter:
+                advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1) or (B, T, G, 1)
+                weights, filter_stats = self._weigh(advantage, about)
+                # a last state is there for a filter that looks at all: nothing was chosen in it
+                weights, advantage = weights[:, : actions.shape[1]], advantage[:, : actions.shape[1]]
+                stats |= filter_stats
+                stats["advantage_mean"] = masked_mean(advantage, counted)
+                stats["filter_mean"] = masked_mean(weights, counted)
+                stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
+            decided = ActionDistribution(policy.probs[:, :-1], policy.logits[:, :-1])  # not in the last state
+            log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
+            actor_loss = actor_loss - self.offline_coeff * weights * log_prob[..., None]
+        if self.online_coeff > 0:
+            actor_loss = actor_loss - self.online_coeff * self._online_value(state, policy, draws)[:, :-1]
+
+        actor_loss = masked_mean(actor_loss, counted)
+        critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
+        stats |= policy_stats(policy, actions, counted)
+        return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
+
+    @torch.no_grad()
+    def action_probs(self, batch: Batch) -> Tensor:
+        """The policy (B, T, A) of the discount that acts, over whole trajectories; illegal actions are masked."""
+        tstep_encoder, traj_encoder, actor = self._acting_parts()
+        tsteps = tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
+        state = traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
+        policy: ActionDistribution = actor(state, self._actor_obs(batch.obs))
+        return policy.probs[:, :, -1]
+
+    @torch.no_grad()
+    def act(
+        self,
+        obs: Mapping[str, Tensor],
+        rl2s: Tensor,
+        time_idxs: Tensor,
+        cache: KVCache,
+        rows: Tensor,
+        *,
+        sample: bool = False,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One decision in each of n battles, under the last discount; their rows of the cache advance.
+
+        Args:
+            obs: (n, 1, ...) each. Where it has `illegal_actions`, those get probability exactly 0 (unless all are).
+            rl2s: (n, 1, 1 + A).
+            time_idxs: (n, 1, 1) long.
+            cache: of `traj_encoder.init_cache`.
+            rows: (n,) long, all different, which rows of the cache these battles are.
+            sample: draw the action; otherwise take the most probable.
+            temperature: below 1 sharpens the distribution, above 1 flattens it.
+            generator: for `sample`.
+
+        Returns:
+            Action indices (n,) long, and the probabilities (n, A) that they come from.
+        """
+        if temperature <= 0:
+            raise ConfigError(f"temperature ({temperature}) must be positive; for the best action use sample=False")
+        tstep_encoder, traj_encoder, actor = self._acting_parts()
+        tsteps = tstep_encoder(obs, rl2s)  # (n, 1, tstep_dim)
+        state = cast("Any", traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)  # (n, state_dim)
+        policy: ActionDistribution = actor(state[:, None], self._actor_obs(obs))
+        logits = policy.logits[:, 0, -1] / temperature  # (n, A)
+        if "illegal_actions" in obs:
+            logits = logits.masked_fill(avoidable_actions(obs["illegal_actions"][:, 0]), -torch.inf)
+        probs = logits.softmax(-1)
+        if sample:
+            return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
+        return probs.argmax(-1), probs
+
+    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
+        return critic_type(**head)
+
+    def _policy_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """What learns to make a decision of an observation: timesteps, trajectory, actor."""
+        return self.tstep_encoder, self.traj_encoder, self.actor
+
+    def _acting_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """What makes the decisions of `act` and `action_probs`."""
+        return self._policy_parts()
+
+    def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
+        policy: ActionDistribution = actor(state, actor_obs)
+        return policy
+
+    def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        """Returns from states[1:] under `policy` (B, T, G, A), of slow critics drawn at random -> (B, L, n, G, 1)."""
+        raise NotImplementedError
+
+    def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
+        raise NotImplementedError
+
+    def _advantage(
+        self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
+    ) -> Tensor:
+        """How much better the recorded action is than the policy, as many as `critic.value` has, without gradient."""
+        raise NotImplementedError
+
+    def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        """Normalised value (B, T, G, 1) of what the policy would do; its gradient reaches the policy alone."""
+        raise NotImplementedError
+
+    def _in_returns(self, value: Tensor) -> Tensor:
+        """Values (..., G, 1) in the critics' own scale as returns."""
+        return value
+
+    def _weigh(self, advantage: Tensor, about: AboutBatch) -> Weighed:
+        if isinstance(self.fbc_filter_func, BatchFilter):
+            weighed: Weighed = self.fbc_filter_func(advantage, about)
+            return weighed
+        return Weighed(self.fbc_filter_func(advantage, **self._filter_options).float(), {})
+
+    def _about(self, batch: Batch) -> AboutBatch:
+        return AboutBatch.of(batch)
+
+    def _actor_obs(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self.require_observations(obs)
+        return {key: obs[key] for key in self.pass_obs_keys_to_actor}
+
+    def require_observations(self, there: Collection[str]) -> None:
+        """Raise ConfigError where the actor is to see an observation that is not among these."""
+        missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
+        if missing:
+            raise ConfigError(
+                f"{self.options_of}.pass_obs_keys_to_actor names {shown(', '.join(missing))}, but the observations "
+                f"are {', '.join(there)}"
+            )
+
+    @torch.no_grad()
+    def _td_target(
+        self, batch: Batch, state: Tensor, actor_obs: dict[str, Tensor], policy: ActionDistribution, draws: Draws
+    ) -> Tensor:
+        """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
+        if self.use_target_actor:
+            policy = self._policy(self.target_actor, state, actor_obs)
+        chosen = self._next_values(state, policy, draws)  # (B, L, num_critics_td, G, 1)
+        # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
+        next_q = chosen.amin(2, keepdim=True) if self.online_coeff > 0 else chosen.mean(2, keepdim=True)
+        real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
+        rewards = (self.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
+        dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
+        target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.n_step, real.float())
+        if self.training:
+            # missing actions count here: their rewards are real
+            self.popart.update_stats(target, real.expand_as(target))
+        return target
+
+    def _critic_subset(self, state: Tensor, draws: Draws) -> Tensor:
+        """Indices of the critics that make each TD target, (B, L, num_critics_td, G, 1)."""
+        B, T, _ = state.shape
+        shape = (B, T - 1, self.num_critics_td, len(self.gammas), 1)
+        return draws.critic_subset(self.num_critics, shape, state.device)
+
+    def _recorded_actions(self, actions: Tensor) -> Tensor:
+        """As the critics are shown them."""
+        return actions if self.amago_version == "3.1" else self.actor.policy_dist.clip(actions)

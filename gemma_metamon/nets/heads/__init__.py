@@ -1,0 +1,1 @@
+"""What stands on a timestep of the trajectory: actors, critics, and how they learn from returns."""

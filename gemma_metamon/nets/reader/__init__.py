@@ -1,0 +1,1 @@
+"""From a turn's words and numbers to one vector: Gemma, its texts and its readout."""

@@ -1,0 +1,1 @@
+"""From the timesteps of a battle so far to one vector each."""

@@ -1,0 +1,73 @@
+"""The configuration of a run: a model config, a training config and overrides, read into gin and checked."""
+
+import pprint
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gemma_metamon.configs.files import find_config, include_folders
+from gemma_metamon.configs.names import followed, registered
+from gemma_metamon.configs.statements import Reader, Source
+from gemma_metamon.runs.embedded import register
+from gemma_metamon.strict_json import shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig:
+    """What gin holds after the files and the overrides.
+
+    Attributes:
+        text: all bindings as a .gin text that loads again, sorted by name; references by name.
+        bindings: "Name.parameter" -> value as gin would print it, what a macro stands for in its place.
+    """
+
+    text: str
+    bindings: dict[str, str]
+
+
+def load(model_gin_config: str, train_gin_config: str | None = None, overrides: Sequence[str] = ()) -> ResolvedConfig:
+    """Fills gin from a model config, a training config and overrides, in that order, and checks every value's type.
+
+    Raises MissingFileError for an unknown config; ConfigError for an unknown name or parameter, a value of the wrong
+    type, a syntax error, or an import that a .gin file may not make.
+    """
+    files = [find_config(model_gin_config, "models")]
+    if train_gin_config is not None:
+        files.append(find_config(train_gin_config, "training"))
+    reader = _begin()
+    for file in files:
+        reader.read_file(file)
+    return _finish(reader, overrides)
+
+
+def load_text(text: str, overrides: Sequence[str] = ()) -> ResolvedConfig:
+    """The same for a resolved configuration that a run saved; nothing that it imports but the plugin is run.
+
+    Raises ConfigError as `load` does.
+    """
+    reader = _begin()
+    reader.read_text(text, Source("saved", "the configuration that was saved with the run"))
+    return _finish(reader, overrides)
+
+
+def _begin() -> Reader:
+    import gin
+
+    register()
+    gin.clear_config()
+    return Reader(registered, include_folders("experiment"))
+
+
+def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
+    import gin
+
+    for override in overrides:
+        reader.read_text(override, Source("override", shown(override)))
+    reader.check()
+    bindings = {
+        # sorted as in gin's own text, so that a text and what it loads to have the same bindings
+        f"{name}.{parameter}": pprint.pformat(followed(value), width=sys.maxsize)
+        for name, (selector, _) in sorted(registered.items())
+        for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items())
+    }
+    return ResolvedConfig(text=gin.config_str(), bindings=bindings)

@@ -1,0 +1,125 @@
+"""A run's folder while it is trained: one training at a time, and it goes on from a whole checkpoint.
+
+<save_dir>/<run_name>/
+    .lock                   held by the training
+    config.gin              the resolved configuration
+    ckpts/                  see `checkpoints`
+    metrics.jsonl, evaluations.jsonl                        see `tracking`
+    set_aside.jsonl, not_finite.jsonl                       battle files and updates that were left out, with reasons
+    discarded/<N>/          what came after the checkpoint that a later training went on from
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gemma_metamon.atomic_files import put_in_order, written_whole
+from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.runs import checkpoints
+
+logger = logging.getLogger(__name__)
+
+LOCK, DISCARDED = ".lock", "discarded"
+METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+NOT_FINITE, SET_ASIDE = "not_finite.jsonl", "set_aside.jsonl"
+RELEASE_S = 8.0
+"""How long the processes that read for a killed training may hold its lock: they look for their parent every 5 s."""
+
+
+@contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in this folder, and what a killed process left is put in order.
+
+    Raises ConfigError where somebody does.
+    """
+    lock = FileLock(run_dir / LOCK)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("another process has %s; waiting for up to %.0f s for it to end", run_dir, RELEASE_S)
+            lock.acquire(timeout=RELEASE_S)
+    except Timeout as error:
+        raise ConfigError(f"another process trains in {run_dir}; wait for it, or choose another --run_name") from error
+    try:
+        put_in_order(run_dir)
+        put_in_order(run_dir / "ckpts")
+        yield
+    finally:
+        lock.release()
+
+
+def go_back(run_dir: Path, epoch: int, updates: int) -> Path | None:
+    """Makes the folder what it was after an epoch and so many updates in all: what came later is moved away.
+
+    Returns the folder that it is in now, None where nothing came later.
+    """
+    later = [number for number in checkpoints.list_checkpoints(run_dir) if number > epoch]
+    target = _new_folder(run_dir / DISCARDED)
+    for number in reversed(later):  # killed in between, it leaves a run without a gap
+        folder = checkpoints.checkpoint_folder(target, number)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.checkpoint_folder(run_dir, number).rename(folder)
+    _move_lines(run_dir / METRICS, target, lambda line: line["update"] <= updates)
+    _move_lines(run_dir / NOT_FINITE, target, lambda line: line["update"] <= updates)
+    _move_lines(run_dir / EVALUATIONS, target, lambda line: line["epoch"] <= epoch)
+    _move_lines(run_dir / SET_ASIDE, target, lambda line: bool(line["file"]))
+    return target if target.exists() else None
+
+
+def _new_folder(parent: Path) -> Path:
+    numbers = [int(folder.name) for folder in parent.glob("*") if folder.name.isdecimal()]
+    return parent / str(max(numbers, default=0) + 1)
+
+
+def _move_lines(path: Path, folder: Path, belongs: Callable[[dict[str, Any]], bool]) -> None:
+    """The objects of a JSON lines file that do not belong there any more, and a line that was cut off in writing."""
+    if not path.is_file():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith(b"\n") and _holds(line, belongs)]
+    if len(kept) == len(lines):
+        return
+    there = set(kept)
+    with written_whole(folder / path.name) as staged:
+        staged.write_bytes(b"".join(line for line in lines if line not in there))
+    with written_whole(path) as staged:
+        staged.write_bytes(b"".join(kept))
+
+
+def _holds(line: bytes, belongs: Callable[[dict[str, Any]], bool]) -> bool:
+    try:
+        return belongs(json.loads(line))
+    except (ValueError, KeyError, TypeError):  # no line of ours
+        return False
+
+
+@contextmanager
+def writing_in(run_dir: Path) -> Iterator[None]:
+    """Raises GemmaMetamonError, one sentence, where a disk is full or a file or folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, GemmaMetamonError):
+            raise
+        what = "" if error.filename is None else f" {error.filename}"
+        raise GemmaMetamonError(
+            f"{run_dir} cannot be written ({error.strerror or error}{what}); make room, or choose another --save_dir; "
+            f"{how_to_go_on(run_dir)}"
+        ) from error
+
+
+def how_to_go_on(run_dir: Path) -> str:
+    """What to do after a training that ended early."""
+    try:
+        there = checkpoints.list_checkpoints(run_dir)
+    except OSError:
+        there = []
+    if not there:
+        return "nothing of the run was saved: the same command begins it"
+    return f"the run is saved up to epoch {there[-1]}: the same command with --ckpt {there[-1]} goes on"

@@ -1,0 +1,1 @@
+"""Rated play on a server that may drop the connection, restart, or refuse."""

@@ -1,0 +1,285 @@
+"""One battle of a ladder player: read as it comes, rebuilt when the server tells it anew, answered in time.
+
+After a cut the server sends a battle's whole log and the open request again. A fresh poke-env battle is then fed with
+all of it, so that nothing depends on what was missed. A choice that got lost on the way is sent again as it was; one
+that the server has is not.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from poke_env.battle import Battle
+from poke_env.data import GenData
+from poke_env.player import ForfeitBattleOrder, Player
+
+from gemma_metamon.showdown.ladder.results import FINISHED, BattleLog, Outcome, read_outcome
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
+from gemma_metamon.showdown.live.progress import count_progress
+
+logger = logging.getLogger(__name__)
+# what poke-env's player keeps from its battle, and what is read here
+_NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
+
+
+class Table(Protocol):
+    """What a battle needs of the one who plays it."""
+
+    def choice_made(self, battle: "LadderBattle", order: Any, *, own: bool) -> None:
+        """An order is about to be sent; `own` says whether the player itself chose it."""
+
+    async def send(self, message: str, room: str = "") -> bool: ...
+
+
+class LadderBattle:
+    """A battle from its first message to its line in the results.
+
+    Args:
+        tag: "battle-gen1ou-12".
+        player: who decides; it has no connection of its own.
+        username: ours, as the server writes it.
+        battle_format: "gen1ou".
+        log: where what is said of it goes; not empty where it was begun by an earlier process.
+        table: see there.
+        timeouts: the deadline of a decision.
+    """
+
+    def __init__(
+        self,
+        tag: str,
+        *,
+        player: Player,
+        username: str,
+        battle_format: str,
+        log: BattleLog,
+        table: Table,
+        timeouts: LadderTimeouts,
+    ) -> None:
+        self.tag = tag
+        self.username = username
+        self.log = log
+        self.resumed = bool(log.lines)
+        self.decisions = Decisions()
+        self.reconnects = 0
+        self.rejoins = 0
+        self.in_room = False
+        self.wants_log = False  # something could not be read: ask for all of it
+        self.asked_at = 0.0  # for the log
+        self.progress_at = time.monotonic()
+        self.stage = 0  # how far the watchdog has gone
+        self.ended_at: float | None = None
+        self._player = player
+        self._table = table
+        self._timeouts = timeouts
+        self._gen = GenData.from_format(battle_format).gen
+        self._format = battle_format
+        started = self.outcome.started
+        self._began_at = float(started) if started else time.time()
+        self._count = self._progress = 0  # of lines that tell of progress: in the log as it is, and the most ever
+        self._unreadable: set[str] = set()
+        self._rqid = -1
+        self._choices: dict[int, str] = {}  # by request; what was, or is to be, sent
+        self._deciding: asyncio.Task[None] | None = None
+        self.battle = self._fresh_battle()
+
+    @property
+    def outcome(self) -> Outcome:
+        return read_outcome(self.log.lines)
+
+    @property
+    def log_name(self) -> str:
+        return self.tag if self.log.path is None else self.log.path.stem
+
+    def receive(self, lines: list[str]) -> None:
+        """A message of this battle's room."""
+        if lines and lines[0].startswith("|init|"):
+            self._begin_anew(lines)
+        else:
+            self.log.add(lines)
+        request: str | None = None
+        sent_choice = False
+        for line in lines:
+            kind, _, rest = line[1:].partition("|")
+            if kind == "request":
+                request = rest
+            elif kind == "sentchoice":
+                sent_choice = True
+            elif kind == "error":
+                self._on_error(rest)
+            elif kind in ("win", "tie"):
+                self._end()
+            elif line.startswith("|") and kind not in _NOT_FED:
+                self._feed(line)
+        self._count += count_progress(lines)
+        if self._count > self._progress:
+            self._progress = self._count
+            self.note_alive()
+        if request and request != "null" and self.ended_at is None:
+            self._on_request(request, sent_choice=sent_choice)
+
+    def on_cut(self) -> None:
+        self.reconnects += 1
+        self.in_room = False
+
+    @property
+    def opponent(self) -> str:
+        return next((name for name in self.outcome.players if name != self.username), "unknown")
+
+    def row(self, result: str, reason: str) -> dict[str, Any]:
+        """The battle's line in the results."""
+        outcome = self.outcome
+        before, after = outcome.ratings.get(self.username, (None, None))
+        return {
+            "battle": self.tag,
+            "username": self.username,
+            "format": self._format,
+            "opponent": self.opponent,
+            "result": result,
+            "reason": reason,
+            "rating_before": before,
+            "rating_after": after,
+            "turns": outcome.turns,
+            "began_at": datetime.fromtimestamp(self._began_at, timezone.utc).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self._began_at, 2),
+            "decisions": self.decisions.count,
+            "fallbacks": sum(self.decisions.fallbacks.values()),
+            "fallback_reasons": dict(self.decisions.fallbacks),
+            "refused": self.decisions.refusals,
+            "reconnects": self.reconnects,
+            "rejoins": self.rejoins,
+        }
+
+    def result(self) -> str:
+        """By the log: "won", "lost", "tied", or "unfinished"."""
+        winner = self.outcome.winner
+        if winner is None:
+            return "unfinished"
+        return FINISHED[2] if not winner else FINISHED[0] if winner == self.username else FINISHED[1]
+
+    def close(self) -> None:
+        """No more decisions; the player forgets the battle."""
+        if self._deciding is not None:
+            self._deciding.cancel()
+        callback: Callable[[Battle], None] = self._player._battle_finished_callback
+        try:
+            callback(self.battle)
+        except Exception as error:  # noqa: BLE001 the battle may never have begun, or be garbled
+            logger.info("%s ended for its player with %s: %s", self.tag, type(error).__name__, error)
+
+    def _fresh_battle(self) -> Battle:
+        return Battle(battle_tag=self.tag, username=self.username, logger=self._player.logger, gen=self._gen)
+
+    def _begin_anew(self, lines: list[str]) -> None:
+        if self.in_room or self.rejoins or self.log.lines:
+            self.rejoins += 1
+        self.in_room, self.wants_log = True, False
+        self.log.replace(lines)
+        self._count = 0
+        self.battle = self._fresh_battle()
+
+    def _feed(self, line: str) -> None:
+        try:
+            self.battle.parse_message(line.split("|"))
+        except NotImplementedError:  # a kind of message that poke-env does not know tells nothing it could use
+            logger.debug("%s: not known to poke-env: %s", self.tag, line)
+        except Exception as error:  # noqa: BLE001 poke-env's readers fail in many ways on what they do not expect
+            self._doubt(line, error)
+
+    def _doubt(self, what: str, error: Exception) -> None:
+        """Asks for the whole log, once for each thing that cannot be read; it may have been garbled on its way."""
+        if what not in self._unreadable:
+            self._unreadable.add(what)
+            self.wants_log = True
+        logger.info("%s: %s: %s in %.100s", self.tag, type(error).__name__, error, what)
+
+    def note_alive(self) -> None:
+        self.progress_at, self.stage = time.monotonic(), 0
+
+    def _end(self) -> None:
+        winner = self.outcome.winner
+        if winner is None:  # a winner who does not play here: garbled
+            self.wants_log = True
+            return
+        if self.ended_at is None:
+            self.ended_at = time.monotonic()
+            if self._deciding is not None:
+                self._deciding.cancel()
+        if winner:
+            self.battle.won_by(winner)
+        else:
+            self.battle.tied()  # type: ignore[no-untyped-call]
+
+    def _on_error(self, reason: str) -> None:
+        choice = self._choices.get(self._rqid)
+        if choice is None or not is_refusal(reason):
+            return
+        logger.info("%s: the server refused %s: %s", self.tag, choice, reason)
+        self.decisions.refuse(choice)
+        if reason.startswith("[Invalid choice]"):  # of an unavailable one the server tells more, and asks again
+            del self._choices[self._rqid]
+            self._start_deciding(self._rqid)
+
+    def _on_request(self, text: str, *, sent_choice: bool) -> None:
+        try:
+            request = json.loads(text)
+            rqid = int(request["rqid"])
+        except (ValueError, KeyError, TypeError) as error:
+            self._doubt(text, error)
+            return
+        try:
+            self.battle.parse_request(request)
+        except Exception as error:  # noqa: BLE001 as in _feed
+            known = text in self._unreadable
+            self._doubt(text, error)
+            if not known:  # the second time the player, or the server's own choice, has to do with it
+                return
+        if request.get("wait"):
+            return
+        if rqid != self._rqid:
+            self.decisions.begin_request(self._choices.get(self._rqid))
+            self._rqid = rqid
+            self.note_alive()
+        choice = self._choices.get(rqid)
+        if sent_choice:
+            self._choices.setdefault(rqid, "")
+        elif choice:
+            self._spawn(self._send(choice, rqid))
+        elif self._deciding is None or self._deciding.done() or self._deciding.get_name() != str(rqid):
+            self._start_deciding(rqid)
+
+    def _start_deciding(self, rqid: int) -> None:
+        if self._deciding is not None:
+            self._deciding.cancel()
+        self._deciding = asyncio.get_running_loop().create_task(self._decide(rqid), name=str(rqid))
+
+    async def _decide(self, rqid: int) -> None:
+        deadline_s = self._timeouts.decision_s
+        if self.battle.teampreview:
+            message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
+        else:
+            order, own = await decide(self._player.choose_move, self.battle, self.decisions, deadline_s)
+            if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
+                self._doubt(str(self.decisions.failure), self.decisions.failure)
+            self._table.choice_made(self, order, own=own)
+            message = order.message
+        if message in self.decisions.refused:  # even the server's own choice: silence, and the watchdog, remain
+            return
+        self._choices[rqid] = message
+        await self._send(message, rqid)
+
+    async def _send(self, message: str, rqid: int) -> None:
+        forfeit = message == ForfeitBattleOrder().message
+        await self._table.send(message if forfeit else f"{message}|{rqid}", self.tag)
+
+    def _spawn(self, sending: Any) -> None:
+        task = asyncio.ensure_future(sending)
+        _sendings.add(task)
+        task.add_done_callback(_sendings.discard)
+
+
+_sendings: set["asyncio.Future[None]"] = set()  # asyncio itself holds tasks weakly

@@ -1,0 +1,395 @@
+"""Ladder play that survives disconnects and restarts: it searches, plays, and writes down every battle.
+
+The player (poke-env's, or an agent's) only decides: it has no connection. Messages come over a `Connection` and go to
+the `LadderBattle` that they belong to; a tick several times a second does whatever has become due.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from poke_env.battle import Battle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.accounts import LadderServer, Secret, check_ladder
+from gemma_metamon.showdown.ladder.battle import LadderBattle
+from gemma_metamon.showdown.ladder.connection import Connection
+from gemma_metamon.showdown.ladder.results import FINISHED, LOST, STOPPED, BattleLog, Results, read_outcome
+from gemma_metamon.showdown.ladder.search import SETTLE_S, Search
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.watching import plain
+from gemma_metamon.showdown.players.registry import connection
+
+logger = logging.getLogger(__name__)
+TICK_S = 0.1
+GONE = "the server does not know the battle any more"
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9 -]")
+
+
+@dataclass
+class Summary:
+    """What this run did. Battles of earlier runs in the same folder are in `Results.finished` only."""
+
+    results: Counter[str] = field(default_factory=Counter)
+    decisions: int = 0
+    fallbacks: int = 0
+    refused: int = 0
+    rejoins: int = 0
+    cuts: int = 0
+    teams_refused: list[str] = field(default_factory=list)
+    rating: int | None = None
+
+    @property
+    def finished(self) -> int:
+        return sum(self.results[result] for result in FINISHED)
+
+
+class Ladder:
+    """One player on one ladder.
+
+    Args:
+        build: makes the player, called with poke-env's connection arguments.
+        server: where.
+        username: who.
+        label: who plays under that name, for the battles' lines.
+        password: None where names are free.
+        battle_format: e.g. "gen1ou".
+        teams: packed teams to draw from; none for formats that give out their own.
+        battles: stop after so many, those in `results` included; None: play on until stopped.
+        concurrency: battles at a time.
+        results: where battles are written down; None: nowhere.
+        timeouts: all waiting times.
+        seed: of the teams' draws.
+        on_row: called with each battle's line.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Player],
+        *,
+        server: LadderServer,
+        username: str,
+        battle_format: str,
+        teams: list[str],
+        battles: int | None,
+        label: str | None = None,
+        password: Secret | None = None,
+        concurrency: int = 1,
+        results: Results | None = None,
+        timeouts: LadderTimeouts | None = None,
+        seed: int = 0,
+        on_row: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> None:
+        self.summary = Summary()
+        self.format = battle_format
+        self.battles: dict[str, LadderBattle] = {}
+        self.stops = 0
+        self._server = server
+        self._username = username
+        self._label = label
+        self._goal = battles
+        self._concurrency = concurrency
+        self._results = results
+        self._timeouts = timeouts or LadderTimeouts()
+        self._on_row = on_row
+        options = connection(
+            username, battle_format=battle_format, websocket_url=server.websocket_url, team=None, concurrency=0
+        )
+        self._player = build(**options, start_listening=False)
+        self._recorder = Recorder(self._save)
+        self._recorder.attach(self._player)
+        self._connection = Connection(server, username, password, self, self._timeouts)
+        self._search = Search(
+            battle_format,
+            teams=teams,
+            server_name=server.name,
+            timeouts=self._timeouts,
+            seed=seed,
+            send=self._queue,
+        )
+        self.summary.teams_refused = self._search.teams_refused
+        self._formats_checked = False
+        self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
+        self._unknown: dict[str, float] = {}  # battles we heard of, but were not told -> when, or when we last asked
+        self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    def stop(self) -> None:
+        """Once: no new battles; those in play are finished. Twice: at once. To be called in the loop's thread."""
+        self.stops += 1
+
+    async def run(self) -> Summary:
+        """Plays until the goal is reached or `stop` is called.
+
+        Raises ServerError where the server is not reached, refuses the name, the password, the format or all teams, or
+        is lost for good. Battles in play are then written down as unfinished. Raises OSError where the disk has not
+        taken all results by the end: it begins no new battle then, and finishes those in play.
+        """
+        self._resume_interrupted()
+        line = asyncio.create_task(self._connection.run())
+        sender = asyncio.create_task(self._send_queued())
+        reason = STOPPED
+        try:
+            while not self._over():
+                for ended in (await asyncio.wait({line, sender}, timeout=TICK_S))[0]:
+                    ended.result()  # neither ends but by an error
+                self._tick()
+            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=SETTLE_S)
+        except ServerError:
+            reason = LOST
+            raise
+        finally:
+            line.cancel()
+            sender.cancel()
+            for battle in list(self.battles.values()):
+                self._write_down(battle, "" if battle.ended_at is not None else reason)
+            await asyncio.wait({line, sender}, timeout=5)
+            self.summary.cuts = self._connection.cuts
+        if self._results is not None:
+            self._results.write_rest()
+        return self.summary
+
+    # what the connection tells
+
+    def on_login(self, username: str) -> None:
+        self._username = username
+        now = time.monotonic()
+        self._search.on_login()
+        for battle in self.battles.values():
+            battle.asked_at = now  # the server sends those in play by itself
+            battle.note_alive()
+        self._unknown = dict.fromkeys(self._unknown, now)
+
+    def on_cut(self) -> None:
+        self._search.on_cut()
+        while not self._outbox.empty():  # what was meant for the lost connection
+            self._outbox.get_nowait()
+            self._outbox.task_done()
+        for battle in self.battles.values():
+            battle.on_cut()
+
+    def on_line(self, line: str) -> None:
+        kind, _, rest = line[1:].partition("|")
+        if kind == "updatesearch":
+            told = json.loads(rest)
+            for room in told.get("games") or ():
+                self._note_unknown_battle(room)
+            self._search.on_update(told.get("searching") or ())
+        elif kind == "formats" and not self._formats_checked:
+            self._formats_checked = True
+            check_ladder(rest, self.format, self._server.name)
+        elif kind == "popup":
+            self._search.on_popup(plain(rest))
+
+    def on_room(self, room: str, lines: list[str]) -> None:
+        if not self._is_battle(room):
+            return
+        first = lines[0] if lines else ""
+        told_from_the_beginning, gone = first.startswith("|init|"), first.startswith("|noinit|")
+        battle = self._restart_from_log(room, lines) if told_from_the_beginning else self.battles.get(room)
+        if told_from_the_beginning or gone:
+            self._unknown.pop(room, None)
+        elif battle is None and not first.startswith("|deinit"):
+            self._note_unknown_battle(room)  # its first message has been lost
+        if battle is None:
+            return
+        if gone:
+            self._write_down(battle, GONE)
+            return
+        try:
+            battle.receive(lines)
+        except Exception:
+            battle.wants_log = True
+            raise
+
+    def _is_battle(self, room: str) -> bool:
+        return re.fullmatch(rf"battle-{self.format}-\d+(-\w+)?", room) is not None
+
+    def _note_unknown_battle(self, room: str) -> None:
+        if self._is_battle(room) and room not in self.battles and room not in self._closed:
+            self._unknown.setdefault(room, time.monotonic())
+
+    def _restart_from_log(self, room: str, lines: list[str]) -> LadderBattle | None:
+        """The battle whose whole log this is; None of one that is over for us."""
+        outcome = read_outcome(lines)
+        battle = self.battles.get(room)
+        if battle is None and outcome.started is not None and self._closed.get(room) == outcome.started:
+            return None
+        if battle is not None and battle.outcome.started not in (None, outcome.started):
+            self._write_down(battle, GONE)  # a restarted server gives its numbers again, be it to others
+            battle = None
+        if len(outcome.players) == 2 and self._username not in outcome.players:
+            self._closed[room] = outcome.started
+            self._queue(f"/leave {room}")
+            return None
+        return battle or self._add(room, None)
+
+    # what a battle asks for
+
+    async def send(self, message: str, room: str = "") -> bool:
+        return await self._connection.send(message, room)
+
+    def choice_made(self, battle: LadderBattle, order: BattleOrder, *, own: bool) -> None:
+        if own:
+            return
+        try:
+            self._recorder.correct(battle.battle, order)
+        except Exception as error:  # noqa: BLE001 the choice must go out, however broken the battle that we hold
+            logger.warning("%s is not recorded as it was played: %s", battle.tag, error)
+
+    # what is done when it is due
+
+    def _over(self) -> bool:
+        if self.stops > 1:
+            return True
+        return (self.stops > 0 or self._missing() <= 0) and not self._under_way and not self._search.open
+
+    @property
+    def _under_way(self) -> int:
+        return len(self.battles) + len(self._unknown)
+
+    def _missing(self) -> float:
+        """Battles still to begin."""
+        if self._goal is None:
+            return float("inf")
+        finished = self.summary.finished if self._results is None else self._results.finished
+        return self._goal - finished - self._under_way
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for battle in list(self.battles.values()):
+            self._look_after(battle, now)
+        if not self._connection.logged_in:
+            return
+        for room, since in self._unknown.items():
+            if now - since > self._timeouts.join_s:
+                self._unknown[room] = now
+                self._ask_for_log(room)
+        wanted = not self.stops and self._missing() > 0 and self._under_way < self._concurrency
+        self._search.tick(wanted=wanted)
+
+    def _look_after(self, battle: LadderBattle, now: float) -> None:
+        if battle.ended_at is not None:
+            outcome = battle.outcome
+            told = not outcome.rated or len(outcome.ratings) == len(outcome.players)
+            if told or now - battle.ended_at > self._timeouts.rating_s:
+                self._write_down(battle, "")
+        elif self._connection.logged_in:
+            self._watch(battle, now)
+
+    def _watch(self, battle: LadderBattle, now: float) -> None:
+        """The watchdog: the longer nothing happens in a battle, the more is done about it."""
+        quiet_s, stall_s = now - battle.progress_at, self._timeouts.stall_s
+        if quiet_s > self._timeouts.forfeit_s + stall_s:
+            self._write_down(battle, f"no progress for {quiet_s:.0f} s")
+        elif quiet_s > self._timeouts.forfeit_s and battle.stage < 3:
+            battle.stage = 3
+            self._queue("/forfeit", battle.tag)
+        elif not battle.in_room or battle.wants_log:
+            if now - battle.asked_at > self._timeouts.join_s:
+                self._ask_again(battle, now)
+        elif quiet_s > (battle.stage + 1) * stall_s and battle.stage < 2:
+            battle.stage += 1
+            self._ask_again(battle, now)
+            if battle.stage == 2:
+                self._queue("/timer on", battle.tag)
+
+    def _ask_again(self, battle: LadderBattle, now: float) -> None:
+        """For the whole log and the open request, as after a cut."""
+        battle.asked_at = now
+        battle.in_room = battle.wants_log = False
+        self._ask_for_log(battle.tag)
+
+    def _ask_for_log(self, room: str) -> None:
+        self._queue(f"/leave {room}")  # who is in a room already is not told it anew
+        self._queue(f"/join {room}")
+
+    def _queue(self, message: str, room: str = "") -> None:
+        self._outbox.put_nowait((message, room))
+
+    async def _send_queued(self) -> None:
+        while True:
+            message, room = await self._outbox.get()
+            await self._connection.send(message, room)
+            self._outbox.task_done()
+
+    # battles
+
+    def _add(self, tag: str, log: BattleLog | None) -> LadderBattle:
+        if log is None:
+            log = BattleLog(None) if self._results is None else self._results.new_log(tag)
+        battle = self.battles[tag] = LadderBattle(
+            tag,
+            player=self._player,
+            username=self._username,
+            battle_format=self.format,
+            log=log,
+            table=self,
+            timeouts=self._timeouts,
+        )
+        self._closed.pop(tag, None)
+        self._search.on_battle()
+        return battle
+
+    def _resume_interrupted(self) -> None:
+        """The battles that an earlier process left: written down if their log has their end, else joined."""
+        for tag, log in [] if self._results is None else self._results.cut_off():
+            if tag in self.battles:  # of an earlier life of the server
+                self._write_down(self.battles[tag], GONE)
+            battle = self._add(tag, log)
+            if battle.outcome.winner is not None:
+                self._write_down(battle, "read from its log after a restart")
+            elif not battle.outcome.players and not log.lines:
+                self._write_down(battle, "cut off before its first message")
+
+    def _write_down(self, battle: LadderBattle, reason: str) -> None:
+        """A battle's last moment: its line, its record, and room for the next one."""
+        outcome = battle.outcome
+        self._closed[battle.tag] = outcome.started
+        battle.close()
+        del self.battles[battle.tag]
+        if self._connection.logged_in:
+            self._queue(f"/leave {battle.tag}")
+        result = battle.result()
+        row = {"player": self._label, **battle.row(result, reason)}
+        self.summary.results[result] += 1
+        self.summary.decisions += battle.decisions.count
+        self.summary.fallbacks += row["fallbacks"]
+        self.summary.refused += battle.decisions.refusals
+        self.summary.rejoins += battle.rejoins
+        self.summary.rating = row["rating_after"] or self.summary.rating
+        if self._results is not None and not self._results.write(battle.log, row) and not self.stops:
+            logger.warning("no new battle begins; those in play are finished")
+            self.stop()
+        if self._on_row is not None:
+            self._on_row(row)
+
+    def _save(self, battle: Battle, record: RecordedBattle | None) -> None:
+        """The recorder's: a finished battle that we saw from its beginning is kept to train on."""
+        played = self.battles.get(battle.battle_tag)
+        if record is None or played is None or played.resumed or self._results is None:
+            return
+        if played.result() not in FINISHED:
+            return
+        ratings = played.outcome.ratings.get(self._username)
+        name = BattleFileName(
+            battle_id=f"ladder-{'-'.join(played.log_name.split('-')[1:])}",
+            rating=None if ratings is None else ratings[0],
+            player=_NOT_IN_FILE_NAMES.sub("-", self._username),
+            opponent=_NOT_IN_FILE_NAMES.sub("-", played.opponent),
+            played_at=datetime.now().replace(microsecond=0),
+            won=record.won,
+        )
+        try:
+            save_battle(record, self._results.folder / "battles" / self.format, name)
+        except OSError as error:  # its result is still to be counted
+            logger.warning("%s is not kept to train on: %s", battle.battle_tag, error.strerror)

@@ -1,0 +1,225 @@
+"""A ladder run's folder: a line per battle in results.jsonl, and every battle's log, both written as they come.
+
+    results.jsonl            one JSON object per battle, written when it ends
+    replays/NAME.log         what the server said of the battle, line by line
+    replays/NAME.html        the same as a page, where a page maker is given
+    battles/FORMAT/...       the battles as metamon's parsed replays, to train on
+
+A log without its line in results.jsonl is a battle that was cut off with the process: a restart takes it up.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from gemma_metamon.atomic_files import append_whole, written_whole
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.protocol import protocol_lines
+from gemma_metamon.strict_json import parse_json_object
+
+logger = logging.getLogger(__name__)
+FINISHED = ("won", "lost", "tied")
+# why a battle that goes on without us is unfinished: a restart takes it up
+STOPPED, LOST = "stopped by hand", "the connection was lost for good"
+_STAMP = re.compile(r"-\d{8}T\d{6}(-\d+)?$")
+# what is said to one player only, or about the room
+_NOT_LOGGED = ("|request|", "|sentchoice|", "|error|", "|deinit", "|expire|", "|noinit|")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a battle's log says. `winner` is "" of a tie and None before the end; ratings are (before, after)."""
+
+    players: tuple[str, ...]
+    started: str | None
+    turns: int
+    rated: bool
+    winner: str | None
+    ratings: dict[str, tuple[int, int]]
+
+
+def read_outcome(lines: list[str]) -> Outcome:
+    """Reads the parts that are ours to count; a line that is garbled is as if it were not there."""
+    players: dict[str, str] = {}
+    started, turns, rated, winner = None, 0, False, None
+    ratings: dict[str, tuple[int, int]] = {}
+    for line in lines:
+        _, kind, *rest = [*line.split("|", 3), "", ""]
+        if kind == "player" and rest[0] in ("p1", "p2") and rest[1]:
+            players.setdefault(rest[0], rest[1].split("|")[0])
+        elif kind == "t:" and started is None and rest[0].isdigit():
+            started = rest[0]
+        elif kind == "turn" and rest[0].isdigit():
+            turns = int(rest[0])
+        elif kind == "rated":
+            rated = True
+        elif kind == "tie":
+            winner = ""
+        elif kind == "win" and rest[0] in players.values():
+            winner = rest[0]
+        elif kind == "raw":
+            ratings |= _read_rating(line)
+    return Outcome(tuple(players.values()), started, turns, rated, winner, ratings)
+
+
+def _read_rating(line: str) -> dict[str, tuple[int, int]]:
+    """Of "|raw|Anna's rating: 1000 &rarr; <strong>1045</strong>…"."""
+    name, told, numbers = line.removeprefix("|raw|").partition("'s rating: ")
+    before, arrow, after = numbers.partition(" &rarr; <strong>")
+    after = after.partition("<")[0]
+    return {name: (int(before), int(after))} if told and arrow and before.isdigit() and after.isdigit() else {}
+
+
+class BattleLog:
+    """A battle's log, in memory and on disk. Without a path it is kept in memory only.
+
+    A disk that is full must not cost a battle: what it does not take is said once, and tried again with what comes.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: list[str] = []
+        self._behind = False  # the file lacks some of the lines
+
+    def add(self, lines: list[str]) -> None:
+        kept = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
+        self.lines += kept
+        if kept:
+            self._write(kept)
+
+    def replace(self, lines: list[str]) -> None:
+        """The server has told the battle anew, from its beginning."""
+        self.lines = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
+        self._write(None)
+
+    def _write(self, added: list[str] | None) -> None:
+        """These lines at the end of the file, or all of them in place of what there is."""
+        if self.path is None:
+            return
+        try:
+            if added is None or self._behind:
+                with written_whole(self.path) as staged:
+                    staged.write_text("".join(f"{line}\n" for line in self.lines), encoding="utf-8")
+            else:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in added))
+            self._behind = False
+        except OSError as error:
+            if not self._behind:
+                logger.warning("%s lacks some lines for now: %s", self.path, error.strerror)
+            self._behind = True
+
+
+class Results:
+    """The folder of one player in one format. One process at a time; close it.
+
+    Args:
+        folder: made if need be.
+        page: makes a web page of a log and a title.
+
+    Raises:
+        ConfigError: another process plays into the same folder.
+    """
+
+    def __init__(self, folder: Path, page: Callable[[str, str], str] | None = None) -> None:
+        self.folder = folder
+        self._page = page
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"another process plays into {folder}; wait for it, or choose another --out") from None
+        self._path = folder / "results.jsonl"
+        self._unwritten: list[str] = []
+        self.rows = self._load()
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "replays"
+
+    @property
+    def finished(self) -> int:
+        """Battles that were played to their end, those of earlier runs included."""
+        return sum(row["result"] in FINISHED for row in self.rows.values())
+
+    def new_log(self, tag: str) -> BattleLog:
+        """Under a name that no battle had before: a restarted server counts from 1 again."""
+        stem = f"{tag}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        path, copy = self.logs / f"{stem}.log", 1
+        while path.exists():
+            copy += 1
+            path = self.logs / f"{stem}-{copy}.log"
+        path.touch()
+        return BattleLog(path)
+
+    def cut_off(self) -> list[tuple[str, BattleLog]]:
+        """(tag, log) of every battle that began and has no last line yet."""
+        found = []
+        for path in sorted(self.logs.glob("battle-*.log")):
+            row = self.rows.get(path.stem)
+            if row is None or row.get("reason") in (STOPPED, LOST):
+                log = BattleLog(path)
+                log.lines = protocol_lines(path.read_bytes().decode(errors="replace"))
+                found.append((_STAMP.sub("", path.stem), log))
+        return found
+
+    def write(self, log: BattleLog, row: dict[str, Any]) -> bool:
+        """Adds the battle's line. Of two lines of one log the later one counts.
+
+        Returns:
+            False where the disk does not take it: it is kept, and goes with the next one or with `write_rest`.
+        """
+        if log.path is None:
+            return True
+        row = {"log": log.path.name, **row}
+        self._draw(log, log.path.with_suffix(".html"), row)
+        self.rows[log.path.stem] = row
+        self._unwritten.append(json.dumps(row) + "\n")
+        try:
+            self.write_rest()
+        except OSError as error:
+            logger.warning("the result of %s is not written down yet: %s", log.path.stem, error.strerror)
+            return False
+        return True
+
+    def write_rest(self) -> None:
+        """Raises OSError where the disk still does not take the lines that it did not take."""
+        if self._unwritten:
+            append_whole(self._path, "".join(self._unwritten))
+            self._unwritten.clear()
+
+    def _draw(self, log: BattleLog, path: Path, row: dict[str, Any]) -> None:
+        if self._page is None:
+            return
+        try:
+            page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
+            with written_whole(path) as staged:
+                staged.write_text(page, encoding="utf-8")
+        except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not cost the battle's line
+            logger.warning("no page of %s: %s: %s", log.path, type(error).__name__, error)
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {}
+        if not self._path.exists():
+            return rows
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        if text and not text.endswith("\n"):  # killed while writing; the battle's log is still there
+            append_whole(self._path, "\n")
+        for line in text.splitlines():
+            try:
+                row = parse_json_object(line)
+                rows[Path(row["log"]).stem] = row
+            except (DataError, TypeError, KeyError):
+                logger.warning("%s has a line that is no result: %.60s", self._path, line)
+        return rows

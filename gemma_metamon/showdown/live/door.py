@@ -1,0 +1,126 @@
+"""The one door by which the choices of a connected player go out: legal, by their place, none that was refused.
+
+poke-env asks a player whose choice was refused again, and a player that would have the same again has it sent again, a
+thousand times a turn. Here it gets to ask once more, and then another legal choice is made for it.
+"""
+
+from typing import Any
+
+from poke_env.battle import AbstractBattle, Battle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
+
+
+def open_door(player: Player) -> "Door":
+    """The player's door; made at the first call, and what wraps the player's choices after that is outside it.
+
+    A recorder or a meter that is attached to the player calls this first, and so sees what is really sent.
+    """
+    # kept by the player, so that both go together: a door holds its player's methods
+    door: Door | None = vars(player).get("_door")
+    if door is None:
+        door = vars(player)["_door"] = Door(player)
+    return door
+
+
+def given_up(player: Player, battle_tag: str) -> str | None:
+    """Why poke-env could not follow this battle of the player's, so that it was given up; None of all others."""
+    door: Door | None = vars(player).get("_door")
+    return None if door is None else door.given_up.get(battle_tag)
+
+
+class Door:
+    """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
+
+    `failure` is what the player raised last in place of a choice, and is raised on where the choice is awaited.
+    `given_up` are the battles that poke-env could not follow, with the reason (see play.py).
+    Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
+    """
+
+    def __init__(self, player: Player) -> None:
+        self.failure: Exception | None = None
+        self.given_up: dict[str, str] = {}
+        self._battles: dict[str, _Asked] = {}
+        self._choose: Any = player.choose_move
+        self._preview: Any = player.teampreview
+        self._receive: Any = player.ps_client._on_battle_message
+        player.choose_move = self._choose_move  # type: ignore[method-assign]
+        player.teampreview = self._choose_lead  # type: ignore[method-assign]
+        player.ps_client._on_battle_message = self._battle_message
+        # now and then poke-env sends the server's own choice after a refusal; here that is the last resort
+        player.DEFAULT_CHOICE_CHANCE = 0.0
+
+    async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        battle = _singles(battle)
+        asked = self._asked(battle)
+        order, _ = await decide(self._choose, battle, asked.decisions, None)
+        self._take(asked, order.message)
+        return order
+
+    async def _choose_lead(self, battle: AbstractBattle) -> str:
+        battle = _singles(battle)
+        asked = self._asked(battle)
+        message = await decide_lead(self._preview, battle, asked.decisions, None)
+        self._take(asked, message)
+        return message
+
+    def _take(self, asked: "_Asked", message: str) -> None:
+        if asked.decisions.failure is not None:
+            self.failure = asked.decisions.failure
+            raise self.failure
+        asked.note(message)
+
+    def _asked(self, battle: Battle) -> "_Asked":
+        asked = self._battles.get(battle.battle_tag)
+        if asked is None:
+            asked = self._battles[battle.battle_tag] = _Asked(battle.battle_tag)
+        asked.begin(battle.last_request.get("rqid"))
+        return asked
+
+    async def _battle_message(self, split_messages: list[list[str]]) -> None:
+        tag = split_messages[0][0].removeprefix(">")
+        passed_on = []
+        for message in split_messages:
+            if message[1:2] == ["error"]:
+                if not is_refusal(message[2]):
+                    continue  # poke-env would have the choice made again, though nobody waits for one
+                if tag in self._battles:
+                    self._battles[tag].refuse()
+            passed_on.append(message)
+        await self._receive(passed_on)
+        if any(message[1:2] in (["win"], ["tie"], ["deinit"]) for message in split_messages):
+            self._battles.pop(tag, None)
+
+
+def _singles(battle: AbstractBattle) -> Battle:
+    if not isinstance(battle, Battle):
+        raise ServerError(f"{battle.battle_tag} is no singles battle; only singles formats can be played")
+    return battle
+
+
+class _Asked:
+    """A battle's decisions, and the answer that went out last."""
+
+    def __init__(self, battle_tag: str) -> None:
+        self.decisions = Decisions()
+        self._battle_tag = battle_tag
+        self._request: Any = None
+        self._answer: str | None = None
+
+    def begin(self, request: Any) -> None:
+        if request != self._request:
+            self.decisions.begin_request(self._answer)
+            self._request = request
+
+    def note(self, message: str) -> None:
+        if message in self.decisions.refused:
+            raise ServerError(
+                f"the server refuses every choice in {self._battle_tag}: {', '.join(sorted(self.decisions.refused))}"
+            )
+        self._answer = message
+
+    def refuse(self) -> None:
+        if self._answer is not None:
+            self.decisions.refuse(self._answer)

@@ -1,0 +1,1 @@
+"""Battles between players on a server: watched, counted, evaluated, collected."""

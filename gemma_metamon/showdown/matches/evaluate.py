@@ -1,0 +1,300 @@
+"""How often each of several contestants wins against others, on a running server, with 95 % intervals.
+
+What an evaluation leaves in its folder (all names are contestants' labels, all rates are shares of 1):
+
+    results.json        one object:
+        format, seed, seconds
+        battles_per_pair    as asked for
+        unfinished          null, or one sentence: why fewer were played
+        set_aside           battles that were played and are counted nowhere, because poke-env could not follow them
+        contestants         in the order of the command line, each
+            name, kind          kind is "checkpoint", "ensemble", "scripted" or "outside"
+            policy              null, or of a checkpoint or an ensemble how it decides:
+                sampled             true: its actions were drawn, false: the most probable ones
+                combined            "mean" or "vote"; null of one checkpoint
+                members             each {"name": "first@2", "temperature": ..., "weight": ...}
+            battles, wins, losses, ties, win_rate, interval_95 ([low, high]; win_rate is null of no battles)
+            mean_turns          null of no battles
+            choices, refused    sent to the server, and those of them that it refused
+            legal_rate          1 - refused / choices; null where we do not see its choices (an outside player)
+            latency_ms          {"median": ..., "p95": ...} of a decision, or null
+            rating              null, or in a round robin {"elo", "interval_95": [low, high], "deviation", "gxe"}
+        pairs               each who met whom, from the first one's side:
+            player, opponent, and every field of a contestant from battles to latency_ms
+            set_aside               of its battles: reason -> how many
+    battles.jsonl       one object per battle, written when it ends:
+        battle              its tag, "battle-gen1ou-12"
+        player, opponent    labels; the order of `pairs`
+        p1                  "player" or "opponent": who sat in the simulator's first seat
+        result              "win", "loss" or "tie", the player's
+        turns
+        draw                which drawn pair of teams; each is played twice, with seats and teams exchanged
+        teams               [the player's, the opponent's]: positions among the teams of the format; null outside, and
+                            where the format gives them out
+        choices, refused    [the player's, the opponent's]
+        log                 "battles/battle-gen1ou-12.log", beneath the folder
+    battles/<tag>.log   the simulator's messages as the player received them, one a line, as replays hold them
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from poke_env.player import Player
+
+from gemma_metamon.atomic_files import append_whole, written_whole
+from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.extras import require_extra
+from gemma_metamon.showdown.matches.ratings import Rating, rate
+from gemma_metamon.showdown.matches.seatings import Ended, PairResult, Table, draw_teams, seatings_of
+from gemma_metamon.showdown.matches.tallies import Tally
+from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
+from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+
+RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
+_SEATINGS_AT_ONCE = 4
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """What came of it; `unfinished` says why fewer battles were played than asked for, None if none is missing."""
+
+    battle_format: str
+    battles_per_pair: int
+    seed: int
+    pairs: list[PairResult]
+    ratings: dict[str, Rating] = field(default_factory=dict)
+    unfinished: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def battles(self) -> int:
+        return sum(pair.players.battles for pair in self.pairs)
+
+    @property
+    def set_aside(self) -> Counter[str]:
+        """Battles that are not counted, by their reason."""
+        return sum((pair.set_aside for pair in self.pairs), Counter[str]())
+
+    def contestants(self) -> list[tuple[Contestant | Outside, Tally]]:
+        """Everybody with all of their battles: the players in their order, then who is only an opponent."""
+        everybody = [pair.player for pair in self.pairs] + [pair.opponent for pair in self.pairs]
+        totals = {who.name: (who, Tally()) for who in everybody}
+        for pair in self.pairs:
+            totals[pair.player.name][1].add(pair.players)
+            totals[pair.opponent.name][1].add(pair.opponents)
+        return list(totals.values())
+
+    def rate(self) -> None:
+        """Fills `ratings` from all battles."""
+        found = rate(
+            [
+                (pair.player.name, pair.opponent.name, pair.players.wins, pair.players.losses, pair.players.ties)
+                for pair in self.pairs
+            ]
+        )
+        self.ratings = {rating.name: rating for rating in found}
+
+    def as_dict(self) -> dict[str, Any]:
+        """results.json."""
+        return {
+            "format": self.battle_format,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 2),
+            "battles_per_pair": self.battles_per_pair,
+            "unfinished": self.unfinished,
+            "set_aside": self.set_aside.total(),
+            "contestants": [
+                {
+                    "name": who.name,
+                    "kind": _kind(who),
+                    "policy": None if isinstance(who, Outside) or who.policy is None else who.policy.as_dict(),
+                    **tally.as_dict(),
+                    "rating": self.ratings[who.name].as_dict() if who.name in self.ratings else None,
+                }
+                for who, tally in self.contestants()
+            ],
+            "pairs": [
+                {
+                    "player": pair.player.name,
+                    "opponent": pair.opponent.name,
+                    **pair.players.as_dict(),
+                    "set_aside": dict(pair.set_aside.most_common()),
+                }
+                for pair in self.pairs
+            ],
+        }
+
+
+def _kind(who: Contestant | Outside) -> str:
+    if isinstance(who, Outside):
+        return "outside"
+    if who.policy is None:
+        return "scripted"
+    return "checkpoint" if isinstance(who.policy, BatchedPolicy) else "ensemble"
+
+
+async def evaluate(
+    pairs: Sequence[tuple[Contestant, Contestant | Outside]],
+    n_battles: int,
+    *,
+    battle_format: str,
+    teams: Sequence[str],
+    websocket_url: str,
+    seed: int = 0,
+    concurrency: int = 16,
+    timeout_s: float = SILENCE_TIMEOUT_S,
+    rated: bool = False,
+    out: Path | None = None,
+    on_battle: Callable[[], Any] | None = None,
+) -> Evaluation:
+    """Plays n_battles of each pair, several pairs at a time. Each drawn pair of teams is played twice.
+
+    In the second battle the contestants have exchanged seats and teams; of an odd number, the last is played once.
+    Somebody outside brings teams of its own: only ours are drawn then, and whoever challenges has the first seat.
+
+    Args:
+        pairs: who meets whom.
+        n_battles: of each pair.
+        battle_format: e.g. "gen1ou".
+        teams: packed; both sides draw from them. None for a format that gives them out.
+        websocket_url: of the server.
+        seed: of the teams. Neither the simulator's dice nor the scripted players' follow it.
+        concurrency: the most battles at a time, all pairs together.
+        timeout_s: silence after which two players' battles are given up.
+        rated: rate everybody by all of the battles.
+        out: the folder to write, as this module's description has it; battles are in it as soon as they end.
+        on_battle: called after each battle.
+
+    Returns:
+        What was played, also where a failure (in `unfinished`) came before the end.
+
+    Raises:
+        ConfigError: a contestant would meet itself, or `out` holds an evaluation already.
+        MissingDependencyError: `rated`, and the extra `report` is not installed.
+        ServerError: not one battle could be played, or followed by poke-env.
+    """
+    if rated:
+        require_extra("report", "a rating")
+    results = [PairResult(player=player, opponent=opponent) for player, opponent in pairs]
+    evaluation = Evaluation(battle_format=battle_format, battles_per_pair=n_battles, seed=seed, pairs=results)
+    draws = draw_teams(len(teams), n_battles, seed)
+    seatings = [seating for result in results for seating in seatings_of(result, draws, n_battles)]
+    seatings_at_once = min(len(seatings), concurrency, _SEATINGS_AT_ONCE)
+    journal = None if out is None else _Journal(out, teams_given_out=not teams)
+
+    def ended(battle: Ended) -> None:
+        if journal is not None:
+            journal.write(battle)
+        if on_battle is not None:
+            on_battle()
+
+    table = Table(
+        battle_format=battle_format,
+        teams=teams,
+        websocket_url=websocket_url,
+        concurrency=concurrency // seatings_at_once,
+        timeout_s=timeout_s,
+        on_battle=ended,
+        on_set_aside=on_battle or (lambda: None),
+    )
+    started = time.monotonic()
+    try:
+        await table.play_all(seatings, seatings_at_once)
+    finally:
+        evaluation.seconds = time.monotonic() - started
+        set_aside = evaluation.set_aside
+        if evaluation.battles + set_aside.total() < n_battles * len(pairs):
+            evaluation.unfinished = str(table.failures[0]) if table.failures else "interrupted"
+        if rated and evaluation.battles:
+            evaluation.rate()
+        if journal is not None and evaluation.battles:
+            journal.finish(evaluation)
+    if table.failures and not evaluation.battles:
+        raise table.failures[0]
+    if set_aside and not evaluation.battles:
+        raise ServerError(
+            f"poke-env can follow none of {set_aside.total()} battles of {battle_format} "
+            f"({set_aside.most_common(1)[0][0]}); play another format"
+        )
+    return evaluation
+
+
+async def play_match(
+    build_player: Callable[..., Player],
+    opponent: str,
+    n_battles: int,
+    *,
+    battle_format: str,
+    teams: Sequence[str],
+    websocket_url: str,
+    seed: int = 0,
+    concurrency: int = 16,
+    timeout_s: float = SILENCE_TIMEOUT_S,
+) -> Tally:
+    """`evaluate` for one player against one scripted opponent: the player's side of it.
+
+    Raises:
+        ConfigError: an unknown opponent.
+        ServerError: a refused team, a lost connection, or silence; also where some battles were played.
+    """
+    evaluation = await evaluate(
+        [(Contestant("Agent", build_player), scripted(opponent))],
+        n_battles,
+        battle_format=battle_format,
+        teams=teams,
+        websocket_url=websocket_url,
+        seed=seed,
+        concurrency=concurrency,
+        timeout_s=timeout_s,
+    )
+    if evaluation.unfinished is not None:
+        raise ServerError(f"{evaluation.unfinished}; {evaluation.battles} of {n_battles} battles were played")
+    return evaluation.pairs[0].players
+
+
+def require_free(folder: Path) -> None:
+    """Raises ConfigError where the folder holds an evaluation already."""
+    if (folder / BATTLES).exists() or (folder / RESULTS).exists():
+        raise ConfigError(f"{folder} holds an evaluation already; name another folder, or remove it")
+
+
+class _Journal:
+    """The folder of an evaluation while it is written."""
+
+    def __init__(self, folder: Path, *, teams_given_out: bool) -> None:
+        require_free(folder)
+        (folder / LOGS).mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._teams_given_out = teams_given_out
+
+    def write(self, ended: Ended) -> None:
+        battle, pair, choices = ended.battle, ended.seating.result, ended.choices
+        log = f"{LOGS}/{battle.battle_tag}.log"
+        messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
+        with written_whole(self._folder / log) as staged:
+            staged.write_text(messages, encoding="utf-8")
+        ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)
+        entry = {
+            "battle": battle.battle_tag,
+            "player": pair.player.name,
+            "opponent": pair.opponent.name,
+            "p1": "player" if battle.player_role == "p1" else "opponent",
+            "result": "win" if battle.won else "loss" if battle.lost else "tie",
+            "turns": battle.turn,
+            "draw": ended.draw,
+            "teams": [ours, None if isinstance(pair.opponent, Outside) else theirs],
+            "choices": [side.sent for side in choices],
+            "refused": [side.refused for side in choices],
+            "log": log,
+        }
+        append_whole(self._folder / BATTLES, json.dumps(entry) + "\n")
+
+    def finish(self, evaluation: Evaluation) -> None:
+        with written_whole(self._folder / RESULTS) as staged:
+            staged.write_text(json.dumps(evaluation.as_dict(), indent=1), encoding="utf-8")

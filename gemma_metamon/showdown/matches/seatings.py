@@ -1,0 +1,186 @@
+"""The battles of pairs of contestants: who sits where with which team, several pairs at a time, counted as they end."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from poke_env.battle import AbstractBattle
+from poke_env.player import Player
+from poke_env.teambuilder import Teambuilder
+
+from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.showdown.live.door import given_up
+from gemma_metamon.showdown.matches.tallies import ChoiceMeter, Choices, Tally
+from gemma_metamon.showdown.matches.watching import disconnect, play_outside, play_pair
+from gemma_metamon.showdown.players.contestants import Contestant, Outside
+from gemma_metamon.showdown.players.registry import connection, user_name
+
+
+@dataclass(kw_only=True)
+class PairResult:
+    """The battles of two contestants, counted from both sides. Raises ConfigError where the two are one."""
+
+    player: Contestant
+    opponent: Contestant | Outside
+    players: Tally = field(default_factory=Tally)
+    opponents: Tally = field(default_factory=Tally)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    """Why battles are not counted, and how many: poke-env could not follow them."""
+
+    def __post_init__(self) -> None:
+        if self.player.name == self.opponent.name:
+            raise ConfigError(f"{self.player.name} would meet itself; name somebody else as its opponent")
+
+
+def draw_teams(n_teams: int, n_battles: int, seed: int) -> list[tuple[int, int]]:
+    """For every two battles, the team of the simulator's first seat and that of its second. The same for every pair.
+
+    Each seat gets every team equally often, give or take one: else a seed that favours some team moves the win rates.
+    Of no teams, for formats that give them out, every draw is (0, 0).
+    """
+    if not n_teams:
+        return [(0, 0)] * ((n_battles + 1) // 2)
+    dice = random.Random(seed)
+
+    def deck() -> Iterator[int]:
+        while True:
+            yield from dice.sample(range(n_teams), n_teams)
+
+    return list(islice(zip(deck(), deck(), strict=True), (n_battles + 1) // 2))
+
+
+@dataclass(frozen=True)
+class Seating:
+    """The battles of a pair in one seating; draws[i] are the teams of the i-th, the first seat's first."""
+
+    result: PairResult
+    draws: list[tuple[int, int]]
+    swapped: bool = False
+
+    def teams(self, draw: int) -> tuple[int, int]:
+        """The player's and the opponent's."""
+        first, second = self.draws[draw]
+        return (second, first) if self.swapped else (first, second)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A battle that is over: the draw-th of its seating, from the player's connection, with both sides' choices."""
+
+    seating: Seating
+    draw: int
+    battle: AbstractBattle
+    choices: tuple[Choices, Choices]
+
+
+def seatings_of(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[Seating]:
+    """Both seatings; of an odd number of battles, the last pair of teams is played in the first seating alone."""
+    if isinstance(result.opponent, Outside):
+        return [Seating(result, [draw for draw in draws for _ in range(2)][:n_battles])]
+    seatings = [Seating(result, draws), Seating(result, draws[: n_battles // 2], swapped=True)]
+    return [seating for seating in seatings if seating.draws]
+
+
+class _InOrder(Teambuilder):
+    def __init__(self, teams: Iterable[str]) -> None:
+        self._teams = iter(teams)
+
+    def yield_team(self) -> str:
+        return next(self._teams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Plays seatings, and counts their battles.
+
+    Attributes:
+        battle_format: e.g. "gen1ou".
+        teams: what draws are positions in; empty for a format that gives them out.
+        websocket_url: of the server.
+        concurrency: battles of one seating at a time.
+        timeout_s: silence after which a seating is given up.
+        on_battle: called after each battle that counts.
+        on_set_aside: called after each that does not.
+        failures: why seatings were given up.
+    """
+
+    battle_format: str
+    teams: Sequence[str]
+    websocket_url: str
+    concurrency: int
+    timeout_s: float
+    on_battle: Callable[[Ended], None]
+    on_set_aside: Callable[[], None]
+    failures: list[ServerError] = field(default_factory=list)
+
+    async def play_all(self, seatings: Sequence[Seating], at_once: int) -> None:
+        """After a failure, those that have begun are played to their end, and no other is begun."""
+        gate = asyncio.Semaphore(at_once)
+
+        async def play(seating: Seating) -> None:
+            async with gate:
+                if not self.failures:
+                    try:
+                        await self._play(seating)
+                    except ServerError as error:
+                        self.failures.append(error)
+
+        await asyncio.gather(*(play(seating) for seating in seatings))
+
+    async def _play(self, seating: Seating) -> None:
+        """Raises ServerError; what was played before is counted."""
+        result, opponent = seating.result, seating.result.opponent
+        draws = range(len(seating.draws))
+        player_teams = [seating.teams(draw)[0] for draw in draws]
+        if isinstance(opponent, Outside):
+            player = self._join(result.player, player_teams, opponent.own_name)
+            self._count(seating, player, None, None)
+            try:
+                await play_outside(player, opponent.name, len(draws), accept=opponent.accept, timeout_s=self.timeout_s)
+            finally:
+                await disconnect(player)
+            return
+        player = self._join(result.player, player_teams)
+        other = self._join(opponent, [seating.teams(draw)[1] for draw in draws])
+        self._count(seating, player, other, ChoiceMeter(other))
+        first, second = (other, player) if seating.swapped else (player, other)
+        try:
+            await play_pair(first, second, len(draws), timeout_s=self.timeout_s)
+        finally:
+            await disconnect(player, other)
+
+    def _join(self, who: Contestant, teams: Iterable[int], name: str | None = None) -> Player:
+        return who.build(
+            **connection(
+                name or user_name(who.name),
+                battle_format=self.battle_format,
+                websocket_url=self.websocket_url,
+                team=_InOrder(self.teams[team] for team in teams) if self.teams else None,
+                concurrency=self.concurrency,
+            )
+        )
+
+    def _count(self, seating: Seating, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:
+        """From now on, the player's battles are counted when they end."""
+        meter, finished = ChoiceMeter(player), player._battle_finished_callback
+
+        def battle_finished(battle: AbstractBattle) -> None:
+            finished(battle)
+            tag = battle.battle_tag
+            choices = meter.take(tag), others.take(tag) if others else Choices()
+            reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
+            if reason is not None:
+                seating.result.set_aside[reason] += 1
+                self.on_set_aside()
+                return
+            won, lost = int(bool(battle.won)), int(bool(battle.lost))
+            ends = {"ties": 1 - won - lost, "turns": battle.turn}
+            seating.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))
+            seating.result.opponents.add(Tally(wins=lost, losses=won, choices=choices[1], **ends))
+            # battles are begun one after the other: the i-th of them has the i-th teams
+            self.on_battle(Ended(seating, list(player.battles).index(tag), battle, choices))
+
+        player._battle_finished_callback = battle_finished  # type: ignore[method-assign]

@@ -1,0 +1,120 @@
+"""What is counted of somebody's battles: results, turns, choices sent and refused, the time of each decision."""
+
+import math
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from poke_env.battle import AbstractBattle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.intervals import wilson_interval
+from gemma_metamon.showdown.live.deciding import is_refusal
+from gemma_metamon.showdown.live.door import open_door
+
+
+@dataclass(kw_only=True)
+class Choices:
+    """Of one side: how many it sent, how many of them the server refused, and the milliseconds of each decision."""
+
+    sent: int = 0
+    refused: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+
+    def add(self, other: "Choices") -> None:
+        self.sent += other.sent
+        self.refused += other.refused
+        self.latencies_ms += other.latencies_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        latency = None
+        if self.latencies_ms:
+            median, p95 = np.percentile(self.latencies_ms, (50, 95))
+            latency = {"median": float(median), "p95": float(p95)}
+        return {
+            "choices": self.sent,
+            "refused": self.refused,
+            "legal_rate": 1 - self.refused / self.sent if self.sent else None,
+            "latency_ms": latency,
+        }
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Battles from one side. Rates are shares of 1."""
+
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+    turns: int = 0
+    choices: Choices = field(default_factory=Choices)
+
+    @property
+    def battles(self) -> int:
+        return self.wins + self.losses + self.ties
+
+    @property
+    def win_rate(self) -> float:
+        return self.wins / self.battles if self.battles else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The win rate's 95 % interval; a tie counts as not won."""
+        return wilson_interval(self.wins, self.battles)
+
+    def add(self, other: "Tally") -> None:
+        self.wins += other.wins
+        self.losses += other.losses
+        self.ties += other.ties
+        self.turns += other.turns
+        self.choices.add(other.choices)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a row of results.json holds of it (see showdown/evaluate.py)."""
+        return {
+            "battles": self.battles,
+            "wins": self.wins,
+            "losses": self.losses,
+            "ties": self.ties,
+            "win_rate": self.win_rate if self.battles else None,
+            "interval_95": [*self.interval],
+            "mean_turns": self.turns / self.battles if self.battles else None,
+            **self.choices.as_dict(),
+        }
+
+
+class ChoiceMeter:
+    """Counts and times the choices of a player, battle by battle, from the moment it is made. One per player.
+
+    A decision's time is that of `choose_move`; for a checkpoint it includes waiting for the policy's step before. The
+    server also refuses a switch where a Pokémon turns out to be trapped: that counts, though nobody could know.
+    """
+
+    def __init__(self, player: Player) -> None:
+        open_door(player)
+        self._by_battle: defaultdict[str, Choices] = defaultdict(Choices)
+        self._choose: Any = player.choose_move
+        self._receive: Any = player.ps_client._on_battle_message
+        player.choose_move = self._choose_move  # type: ignore[method-assign]
+        player.ps_client._on_battle_message = self._battle_message
+
+    def take(self, battle_tag: str) -> Choices:
+        """Those of a battle that is over; they are forgotten here."""
+        return self._by_battle.pop(battle_tag, Choices())
+
+    async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        started = time.perf_counter()
+        order: BattleOrder = await self._choose(battle)
+        choices = self._by_battle[battle.battle_tag]
+        choices.sent += 1
+        choices.latencies_ms.append(1000 * (time.perf_counter() - started))
+        return order
+
+    async def _battle_message(self, split_messages: list[list[str]]) -> None:
+        tag = split_messages[0][0].removeprefix(">")
+        refused = sum(message[1:2] == ["error"] and is_refusal(message[2]) for message in split_messages)
+        if refused:
+            self._by_battle[tag].refused += refused
+        await self._receive(split_messages)

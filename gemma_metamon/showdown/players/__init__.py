@@ -1,0 +1,1 @@
+"""Who plays: policies, scripted players and ensembles, by name."""

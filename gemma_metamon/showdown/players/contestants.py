@@ -1,0 +1,55 @@
+"""Who can be put into a match: a name for the tables, and how to make a player of it for one connection.
+
+A contestant is made once and gives any number of players. All players of one checkpoint, or of one ensemble, ask the
+same policy, so that its battles are decided together, whoever they are fought against.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from poke_env.player import Player
+
+from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
+from gemma_metamon.showdown.players.policy_player import Observer, PolicyPlayer
+from gemma_metamon.showdown.players.registry import player_class
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One who plays.
+
+    Attributes:
+        name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
+        build: called with poke-env's connection arguments (baselines.connection).
+        policy: of a checkpoint or an ensemble; None of a scripted player.
+    """
+
+    name: str
+    build: Callable[..., Player]
+    policy: EnsemblePolicy | None = None
+
+
+def scripted(name: str) -> Contestant:
+    """A player of baselines.PLAYERS. Raises ConfigError, with the nearest name and all of them, for any other name."""
+    return Contestant(name, player_class(name))
+
+
+def learned(name: str, policy: EnsemblePolicy, observer: Observer | None = None) -> Contestant:
+    """A checkpoint or an ensemble under a name for the tables; the observer is told of its decisions."""
+    return Contestant(name, partial(PolicyPlayer, policy, observer=observer), policy)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Somebody whom another program connects to the same server. Its side of a battle cannot be measured.
+
+    Attributes:
+        name: its user name, and its label in tables.
+        own_name: our player's user name against it; None for one that nobody else has.
+        accept: wait for its challenges; otherwise challenge it.
+    """
+
+    name: str
+    own_name: str | None = None
+    accept: bool = False

@@ -1,0 +1,279 @@
+"""Several checkpoints that decide together, for many battles at once: each is shown the battle in its own way.
+
+One checkpoint alone is an ensemble of one (see players.BatchedPolicy).
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gemma_metamon.battle.observations import OpponentMemory
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
+from gemma_metamon.view import BattleView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One that has a say.
+
+    Attributes:
+        agent: a MultiTaskAgent or Agent in eval mode. Members may have the same one, at several temperatures.
+        view: what it is shown.
+        name: for results.
+        temperature: of its policy, from 0, which is its most probable action alone.
+        weight: of its say beside the others', above 0.
+    """
+
+    agent: Any
+    view: BattleView
+    name: str = "agent"
+    temperature: float = 1.0
+    weight: float = 1.0
+
+
+@dataclass
+class BattleSession:
+    """What is remembered of one battle: its row of the KV caches, and the decision before this one."""
+
+    row: int
+    opponents: list[OpponentMemory]
+    messages: BattleMemory = field(default_factory=BattleMemory)
+    time_idx: int = 0
+    state: BattleState | None = None
+    action: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one agent is shown of a battle: a step's input without batch and time."""
+
+    text_tokens: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.float32]
+    illegal_actions: npt.NDArray[np.bool_]
+    rl2: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One battle's input to a step, an observation for each agent, and where its answer goes."""
+
+    row: int
+    time_idx: int
+    shown: list[Observation]
+    answer: "asyncio.Future[int]"
+
+
+class _Agent:
+    """One checkpoint of an ensemble: its memory of the battles, and the members that it is."""
+
+    def __init__(self, members: Sequence[Member], text: int, max_battles: int, device: torch.device) -> None:
+        self.agent, self.view = members[0].agent, members[0].view
+        self.text = text
+        self.temperatures = [member.temperature for member in members]
+        # policies of lower temperatures follow from that of the highest; the other way round they would be rounded
+        self.made_at = max(self.temperatures) or 1.0
+        self.cache = self.agent.traj_encoder.init_cache(max_battles, device=device)
+
+    def previous(self, session: BattleSession, state: BattleState) -> npt.NDArray[np.float32]:
+        """The previous reward and action as this agent counts them, (1 + its actions,)."""
+        rl2 = np.zeros(1 + self.view.action_space.n, dtype=np.float32)
+        if session.state is not None and session.action is not None:
+            rl2[0] = self.view.reward_function(session.state, state)
+            rl2[1 + self.view.action_space.from_recorded(session.action)] = 1.0
+        return rl2
+
+    def policies(self, shown: Sequence[Observation], time_idxs: Tensor, rows: Tensor) -> list[Tensor]:
+        """A step for n battles: each member's probabilities (n, A) of this agent's A actions."""
+
+        def batched(name: str) -> Tensor:  # (n, 1, ...)
+            return torch.from_numpy(np.stack([getattr(each, name) for each in shown])[:, None]).to(time_idxs.device)
+
+        _, probs = self.agent.act(
+            {name: batched(name) for name in ("text_tokens", "numbers", "illegal_actions")},
+            batched("rl2"),
+            time_idxs,
+            self.cache,
+            rows,
+            temperature=self.made_at,
+        )
+        return [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures]
+
+
+class EnsemblePolicy:
+    """Members deciding together for many battles at once.
+
+    While a step is computed (in a thread of its own, so that messages are still read), the battles that ask next wait
+    and make up the step after it; in a step, each checkpoint reads all of its battles in one batch. All calls come from
+    poke-env's event loop.
+
+    The members' probabilities are averaged by their weights. Then the most probable action is taken, or with `sample`
+    one is drawn. With `vote`, each member chooses an action so, and the one with the most weight is taken; among equals
+    the one of the highest average. An action that is not in a member's action space has probability 0 for it; whoever
+    has no legal action in its space has no say.
+
+    Args:
+        members: one or more, on one device. Those of the same agent share its steps.
+        max_battles: rows of the KV caches: the most battles remembered at a time.
+        sample: draw actions.
+        vote: let the members vote.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], *, max_battles: int, sample: bool = False, vote: bool = False, seed: int = 0
+    ) -> None:
+        self.members = list(members)
+        self.sample, self.vote = sample, vote
+        self.device = next(self.members[0].agent.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.n_actions = max(member.view.action_space.n for member in self.members)
+        self.decisions = 0
+        self.busy_s = 0.0
+        # battles are put into words once for all agents that are shown the same ones
+        self._texts = [
+            view
+            for i, view in enumerate(member.view for member in self.members)
+            if not any(_same_text(view, earlier.view) for earlier in self.members[:i])
+        ]
+        by_agent: dict[int, list[int]] = {}
+        for i, member in enumerate(self.members):
+            by_agent.setdefault(id(member.agent), []).append(i)
+        self._agents: list[_Agent] = []
+        for places in by_agent.values():
+            own = [self.members[i] for i in places]
+            text = next(i for i, view in enumerate(self._texts) if _same_text(view, own[0].view))
+            self._agents.append(_Agent(own, text, max_battles, self.device))
+        order = [i for places in by_agent.values() for i in places]  # of the agents' policies, one after the other
+        self._weights = torch.tensor([self.members[i].weight for i in order], device=self.device)
+        self._free_rows = list(range(max_battles))
+        self._waiting: list[Decision] = []
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
+        self._steps: asyncio.Task[None] | None = None
+
+    @property
+    def unknown_words(self) -> Counter[str]:
+        """Words that a member does not know, and how often they were met."""
+        return sum((view.vocabulary.unknown_counts for view in self._texts), Counter[str]())
+
+    def as_dict(self) -> dict[str, Any]:
+        """How it plays, for results.json (see showdown/evaluate.py)."""
+        return {
+            "sampled": self.sample,
+            "combined": None if len(self.members) == 1 else "vote" if self.vote else "mean",
+            "members": [
+                {"name": member.name, "temperature": member.temperature, "weight": member.weight}
+                for member in self.members
+            ],
+        }
+
+    def open_session(self) -> BattleSession:
+        """Raises ServerError where all rows are taken."""
+        if not self._free_rows:
+            raise ServerError("more battles at once than the policy has memory for; raise max_battles")
+        row = self._free_rows.pop()
+        for each in self._agents:
+            each.cache.reset(row)
+        return BattleSession(row, [OpponentMemory() for _ in self._texts])
+
+    def close_session(self, session: BattleSession) -> None:
+        self._free_rows.append(session.row)
+
+    async def decide(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> int:
+        """The action for this state, one of `legal` ((13,) bool, True where the simulator allows it)."""
+        texts = []
+        for view, opponent in zip(self._texts, session.opponents, strict=True):
+            words, numbers = view.obs_space.observe(state, opponent)
+            texts.append((view.vocabulary.encode(np.array(words)), numbers))
+        shown = []
+        for each in self._agents:
+            tokens, numbers = texts[each.text]
+            illegal_actions = ~legal[: each.view.action_space.n]
+            shown.append(Observation(tokens, numbers, illegal_actions, each.previous(session, state)))
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Decision(session.row, session.time_idx, shown, answer))
+        if self._steps is None or self._steps.done():
+            self._steps = asyncio.create_task(self._run_steps())
+        action = await answer
+        session.state, session.action = state, action
+        session.time_idx += 1
+        return action
+
+    def run_in_policy_thread(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Runs this in the policy's thread, after what waits there, so that nothing else uses the agents meanwhile.
+
+        Nobody waits for it; what it raises is logged.
+        """
+        self._worker.submit(function, *arguments).add_done_callback(_raise_again)
+
+    async def _run_steps(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            # without those that nobody waits for any more: the same battle may ask again in this very step
+            decisions, self._waiting = [d for d in self._waiting if not d.answer.done()], []
+            if not decisions:
+                continue
+            try:
+                actions = await loop.run_in_executor(self._worker, self._step, decisions)
+            except Exception as error:  # noqa: BLE001 whatever it is, it belongs to the battles that wait for it
+                for decision in decisions:
+                    if not decision.answer.done():
+                        decision.answer.set_exception(error)
+                continue
+            for decision, action in zip(decisions, actions, strict=True):
+                if not decision.answer.done():
+                    decision.answer.set_result(action)
+
+    def _step(self, decisions: list[Decision]) -> list[int]:
+        started = time.perf_counter()
+        time_idxs = torch.tensor([[[d.time_idx]] for d in decisions], device=self.device)
+        rows = torch.tensor([d.row for d in decisions])
+        policies: list[Tensor] = []
+        for i, each in enumerate(self._agents):
+            shown = [decision.shown[i] for decision in decisions]
+            policies += [self._over_all_actions(own, shown) for own in each.policies(shown, time_idxs, rows)]
+        chosen: list[int] = self._choose(torch.stack(policies)).tolist()
+        self.decisions += len(decisions)
+        self.busy_s += time.perf_counter() - started
+        return chosen
+
+    def _over_all_actions(self, probs: Tensor, shown: Sequence[Observation]) -> Tensor:
+        """A member's (n, its actions) as (n, A): 0 for those that it lacks, and for all where none of its is legal."""
+        n_own = probs.shape[-1]
+        if n_own == self.n_actions:
+            return probs
+        has_say = torch.tensor([not each.illegal_actions.all() for each in shown], device=probs.device)
+        return torch.nn.functional.pad(probs * has_say[:, None], (0, self.n_actions - n_own))
+
+    def _choose(self, probs: Tensor) -> Tensor:
+        """The members' policies (M, n, A) -> actions (n,)."""
+        mean = mean_policy(probs, self._weights)
+        if not self.vote:
+            return self._pick(mean)
+        has_say = probs.sum(-1, keepdim=True) > 0  # the choices of the others count nothing
+        choices = torch.stack([self._pick(own) for own in torch.where(has_say, probs, mean)])  # (M, n)
+        return elect(count_votes(choices, probs, self._weights), mean)
+
+    def _pick(self, probs: Tensor) -> Tensor:
+        if self.sample:
+            return torch.multinomial(probs, 1, generator=self.generator)[:, 0]
+        return probs.argmax(-1)
+
+
+def _same_text(view: BattleView, other: BattleView) -> bool:
+    return (view.obs_space, view.vocabulary) == (other.obs_space, other.vocabulary)
+
+
+def _raise_again(done: "Future[None]") -> None:
+    done.result()  # an exception in a callback is logged with its traceback

@@ -1,0 +1,88 @@
+"""An agent as a poke-env player: it remembers each battle, and decides for all battles in play in one batched step."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from poke_env.battle import AbstractBattle, Battle
+from poke_env.player import BattleOrder, Player
+
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.door import given_up
+from gemma_metamon.showdown.live.orders import action_to_order, legal_actions
+from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.players.ensembles import BattleSession, EnsemblePolicy, Member
+from gemma_metamon.view import BattleView
+
+
+class BatchedPolicy(EnsemblePolicy):
+    """One agent deciding for many battles at once: an ensemble of one.
+
+    Args:
+        agent: a MultiTaskAgent or Agent in eval mode.
+        view: what it is shown.
+        max_battles: rows of the KV cache: the most battles remembered at a time.
+        sample: draw actions; otherwise the most probable one is taken.
+        temperature: of the draws; 0 takes the most probable one all the same.
+        seed: of the draws.
+        name: for results.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        view: BattleView,
+        *,
+        max_battles: int,
+        sample: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
+        name: str = "agent",
+    ) -> None:
+        member = Member(agent=agent, view=view, name=name, temperature=temperature)
+        super().__init__([member], max_battles=max_battles, sample=sample, seed=seed)
+        self.agent, self.view = agent, view
+        self.temperature = temperature
+
+
+class Observer(Protocol):
+    """Is told of every decision and of every battle's end, in the policy's thread; play does not wait for it."""
+
+    def on_decision(
+        self, player: "PolicyPlayer", battle: Battle, state: BattleState, legal: npt.NDArray[np.bool_], action: int
+    ) -> None: ...
+
+    def on_end(self, player: "PolicyPlayer", battle: Battle, state: BattleState) -> None: ...
+
+
+class PolicyPlayer(Player):
+    """Plays battles with a policy. Only the simulator's own legal actions are ever sent."""
+
+    def __init__(self, policy: EnsemblePolicy, *, observer: Observer | None = None, **player_options: Any) -> None:
+        super().__init__(**player_options)
+        self.policy = policy
+        self.observer = observer
+        self._sessions: dict[str, BattleSession] = {}
+
+    async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        if not isinstance(battle, Battle):
+            raise ServerError(f"{battle.battle_tag} is no singles battle; agents play singles formats")
+        session = self._sessions.get(battle.battle_tag)
+        if session is None:
+            session = self._sessions[battle.battle_tag] = self.policy.open_session()
+        state = battle_state(battle, session.messages)
+        legal = legal_actions(battle)
+        action = await self.policy.decide(session, state, legal)
+        if self.observer is not None:
+            self.policy.run_in_policy_thread(self.observer.on_decision, self, battle, state, legal, action)
+        return action_to_order(action, battle)
+
+    def _battle_finished_callback(self, battle: AbstractBattle) -> None:
+        session = self._sessions.pop(battle.battle_tag, None)
+        if session is None:
+            return
+        followed = given_up(self, battle.battle_tag) is None
+        if self.observer is not None and isinstance(battle, Battle) and followed:
+            self.policy.run_in_policy_thread(self.observer.on_end, self, battle, battle_state(battle, session.messages))
+        self.policy.close_session(session)

@@ -1,0 +1,1 @@
+"""Players that follow rules: damage, duels, trainers."""
