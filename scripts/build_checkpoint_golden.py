@@ -24,7 +24,7 @@ from gemma_metamon.runs import checkpoints
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
-from small_agent import train_command  # noqa: E402
+from support.small_agent import train_command  # noqa: E402
 
 BATTLES = TESTS / "goldens" / "battles"
 BATTLE = next((BATTLES / "gen9ou").glob("metamon-gen9ou-0355040679_*"))

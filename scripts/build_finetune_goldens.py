@@ -27,8 +27,8 @@ from metamon.rl.metamon_to_amago import MetamonMaskedActor
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import golden_finetune as goldens
-from amago_goldens import Golden, golden_batch
+from support import golden_finetune as goldens
+from support.amago_goldens import Golden, golden_batch
 
 from gemma_metamon.upstream.interchange import from_amago
 

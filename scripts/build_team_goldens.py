@@ -1,4 +1,4 @@
-"""What the pinned simulator itself makes of tests/team_files.py: `python scripts/build_team_goldens.py`."""
+"""What the pinned simulator itself makes of tests/support/team_files.py: `python scripts/build_team_goldens.py`."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def packed_by_simulator(texts: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(TESTS))
-    from team_files import TEXTS
+    from support.team_files import TEXTS
 
     packed = dict(zip(TEXTS, packed_by_simulator(list(TEXTS.values())), strict=True))
     golden = json.dumps(packed, ensure_ascii=False, indent=0)

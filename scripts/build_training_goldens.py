@@ -2,7 +2,8 @@
 
 With metamon 1.6.0 (and amago 48eea05, which must call itself 3.4.0) it writes trainings, batch_filters and hlgauss in
 tests/goldens/amago/amago-3.3.0; with 1.5.1 (amago 3.1.2) trainings in amago-3.1.1. What goes in is made by
-tests/golden_recipe.py or lies in the goldens; the training configs are metamon's own files. CPU, float32, one thread.
+tests/support/golden_recipe.py or lies in the goldens; the training configs are metamon's own files. CPU, float32, one
+thread.
 """
 
 import functools
@@ -29,7 +30,7 @@ from metamon.rl import TRAINING_CONFIG_DIR, metamon_to_amago
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-recipe = importlib.import_module("golden_recipe")
+recipe = importlib.import_module("support.golden_recipe")
 GOLDENS = ROOT / "tests" / "goldens" / "amago"
 HOME = GOLDENS / "amago-3.1.1" / "agent" / "multitask_seed0"
 AGENTS_HAVE_WEIGHT = hasattr(amago.agent.Agent, "edit_actor_mask")

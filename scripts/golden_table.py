@@ -3,7 +3,7 @@
 python scripts/golden_table.py [--goldens DIR]
 
 Exit status 1 if one is beyond its tolerance. A row sums up files that differ in seed, variant or setting alone, and
-arrays that differ in parameter or update alone. Tolerances and their exceptions stand in tests/golden_check.py.
+arrays that differ in parameter or update alone. Tolerances and their exceptions stand in tests/support/golden_check.py.
 """
 
 import argparse
@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from amago_goldens import ROOT
-from golden_check import Tolerance, compare, golden_paths, tolerance
+from support.amago_goldens import ROOT
+from support.golden_check import Tolerance, compare, golden_paths, tolerance
 
 BY_PARAMETER = ("grads", "grad_norms", "norms_after_step", "final", "buffers_after_train_call", "after/traj_encoder")
 

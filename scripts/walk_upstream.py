@@ -27,7 +27,7 @@ from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import checks, interchange, trial, versions
 from gemma_metamon.upstream.datasets import dataset_text, link_roots
 
-PROGRAM = Path(__file__).parent.parent / "tests" / "metamon_process.py"
+PROGRAM = Path(__file__).parent.parent / "tests" / "support" / "metamon_process.py"
 BASELINES = ["RandomBaseline", "Gen1BossAI"]
 FORMAT = "gen9ou"
 EPOCHS, RESUMED_FROM, LAST = 3, 2, 4
@@ -117,7 +117,7 @@ def evaluate(folder: Path, run_dir: Path, battles: int) -> dict[str, tuple[int, 
 
 
 def run_program(name: str, folder: Path, spec: dict[str, Any]) -> Any:
-    """Of tests/metamon_process.py; what it prints goes to FOLDER/output.txt."""
+    """Of tests/support/metamon_process.py; what it prints goes to FOLDER/output.txt."""
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     offline = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", versions.CACHE_DIR: str(folder / "cache")}
     with (folder / "output.txt").open("ab") as output:

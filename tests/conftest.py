@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.paths import BATTLE_FILES, TESTS
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.simulator.server import Server
 
-TESTS = Path(__file__).parent
-GOLDENS = TESTS / "goldens"
-BATTLE_FILES = sorted((GOLDENS / "battles").rglob("*.json.lz4"))
-
 _poke_env = importlib.util.find_spec("poke_env")
 if _poke_env is not None and not (Path(_poke_env.origin or "").parent / "battle").exists():
     # metamon's fork, which excludes the one that battles here need: only the files with `upstream` tests are for it,
-    # which say so themselves or share test_metamon's mark
+    # which say so themselves or share the mark of support.metamon_runs
     collect_ignore = [
-        path.name
-        for path in TESTS.glob("test_*.py")
-        if not any(mark in path.read_text(encoding="utf-8") for mark in ("mark.upstream", "from test_metamon import"))
+        str(path)
+        for path in TESTS.rglob("test_*.py")
+        if not any(
+            mark in path.read_text(encoding="utf-8") for mark in ("mark.upstream", "from support.metamon_runs import")
+        )
     ]
 
 
@@ -46,8 +45,3 @@ def server() -> "Iterator[Server]":
 
     with running_server() as running:
         yield running
-
-
-def observation_golden(battle_file: Path) -> Path:
-    folder = GOLDENS / "observations" / battle_file.relative_to(GOLDENS / "battles").parent
-    return folder / f"{battle_file.name.removesuffix('.json.lz4')}.npz"

@@ -2,14 +2,14 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 from gemma_metamon.commands import main
 from gemma_metamon.extras import EXTRAS
 
-PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PYPROJECT = ROOT / "pyproject.toml"
 IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_round", "1", "--steps_per_round", "1"]
 
 

@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 MAX_BATTLES_BYTES = 12 * 1024**2
 
 

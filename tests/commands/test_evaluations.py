@@ -1,0 +1,174 @@
+"""Evaluation while training: in another process, one at a time, never in training's way."""
+
+import json
+import logging
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_agent import train_command
+
+from gemma_metamon.commands import main
+from gemma_metamon.commands._evaluations import EvaluationPlan, Evaluations
+from gemma_metamon.training.tracking import Tracker
+
+# in place of `gemma-metamon evaluate`, which takes a server and half a minute: a process that prints a result
+PLAYS = "import json, sys, time; time.sleep({seconds}); print(json.dumps({{'seconds': 1, 'pairs': []}}))"
+FAILS = "import sys; sys.exit('first line\\nno such server')"
+
+
+class Plan(EvaluationPlan):
+    """Runs a piece of Python as its process."""
+
+    def command(self, run_dir: Path, epoch: int, battle_format: str) -> list[str]:
+        code = FAILS if battle_format == "fails" else PLAYS.format(seconds=battle_format)
+        return [sys.executable, "-c", code]
+
+
+def plan(*formats: str, every: int = 1, last_epoch: int = 9) -> Plan:
+    return Plan(every=every, last_epoch=last_epoch, formats=formats, opponents=["A"], battles=1, device="cpu")
+
+
+def folder_of(epoch: int) -> Path:
+    return Path(f"run/ckpts/epoch_{epoch}")
+
+
+class Results(list[tuple[int, str]]):
+    """What came in, as `on_result` of Evaluations."""
+
+    def __call__(self, epoch: int, battle_format: str, result: dict[str, Any]) -> None:
+        self.append((epoch, battle_format))
+
+
+def test_epochs_are_due_by_the_number_and_at_the_end() -> None:
+    every_third = plan("0", every=3, last_epoch=8)
+    assert [epoch for epoch in range(9) if every_third.is_due(epoch)] == [3, 6, 8]
+
+
+def test_training_does_not_wait_and_the_end_does() -> None:
+    results = Results()
+    with Evaluations(Path("run"), plan("0.3", "0"), results) as evaluations:
+        started = time.monotonic()
+        evaluations.on_checkpoint(folder_of(1))
+        assert time.monotonic() - started < 0.1
+        assert results == []
+    assert results == [(1, "0.3"), (1, "0")]
+
+
+def test_the_newest_waiting_checkpoint_takes_the_place_of_an_older_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    results = Results()
+    with Evaluations(Path("run"), plan("0.5"), results) as evaluations:
+        evaluations.on_checkpoint(folder_of(1))
+        time.sleep(0.2)
+        evaluations.on_checkpoint(folder_of(2))
+        evaluations.on_checkpoint(folder_of(3))
+    assert results == [(1, "0.5"), (3, "0.5")]
+    assert "epoch 2 is not evaluated: epoch 3 is newer" in caplog.text
+    assert "waiting for the evaluation of epoch 1 and 3" in caplog.text
+
+
+def test_a_failed_evaluation_is_told_counted_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    results = Results()
+    with Evaluations(Path("run"), plan("fails", "0"), results) as evaluations:
+        evaluations.on_checkpoint(folder_of(1))
+    assert results == [(1, "0")]
+    assert (evaluations.done, evaluations.failed) == (1, 1)
+    assert "the evaluation of epoch 1 in fails failed: no such server" in caplog.text
+    assert "1 of 2 evaluations failed" in caplog.text
+
+
+def test_an_interrupt_ends_the_evaluation_at_once() -> None:
+    results = Results()
+    started = time.monotonic()
+    evaluations = Evaluations(Path("run"), plan("60", "60"), results)
+
+    def train() -> None:
+        with evaluations:
+            evaluations.on_checkpoint(folder_of(1))
+            time.sleep(0.5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert time.monotonic() - started < 10
+    assert results == []
+    assert evaluations.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--eval_gens", "1", "--eval_opponents", "Nobody"], "'Nobody'"),
+        (["--eval_gens", "2"], "gen2ou"),
+        (["--eval_gens", "1", "--eval_device", "gameboy"], "device 'gameboy' cannot be used"),
+        (["--eval_gens", "1", "--eval_every", "0"], "--eval_every 0; it must be at least 1"),
+        (["--eval_gens", "1", "--eval_battles", "0"], "--eval_battles 0; it must be at least 1"),
+    ],
+)
+def test_an_evaluation_that_could_only_fail_is_refused_before_training(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(train_command(tmp_path, *arguments)) == 1
+    assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_a_training_run_is_evaluated_on_the_real_simulator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    command = train_command(tmp_path, "--epochs", "2")
+    command += ["--eval_gens", "1", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
+    assert main(command) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["format"]) for line in lines] == [(1, "gen1ou"), (2, "gen1ou")]
+    for line in lines:
+        (pair,) = line["pairs"]
+        assert (pair["opponent"], pair["battles"]) == ("RandomPlayer", 2)
+    # training had ended before the first result came
+    assert caplog.text.index("epoch_2") < caplog.text.index("epoch 1 wins")
+    assert "waiting for the evaluation of epoch 1 and 2" in caplog.text
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "Battles won in gen1ou" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_wandb_gets_the_epoch_beside_each_win_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="pip install 'gemma-metamon[wandb]'")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Tracker(tmp_path, "run", {}, wandb=True) as tracker:
+        tracker.log(20, {"loss/total": 1.5})
+        for epoch, win_rate in ((1, 0.25), (2, 0.5)):  # both after the update that is logged last
+            pair = {"opponent": "RandomPlayer", "win_rate": win_rate}
+            tracker.log_evaluation(epoch, "gen1ou", {"seconds": 1.0, "pairs": [pair]})
+    deadline = time.monotonic() + 30  # wandb's own process writes the file, and is not done when finish() is
+    while len(history := wandb_history(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    rates = [record for record in history if "evaluation/gen1ou/RandomPlayer" in record]
+    assert [(record["epoch"], record["evaluation/gen1ou/RandomPlayer"]) for record in rates] == [(1, 0.25), (2, 0.5)]
+
+
+def wandb_history(run_dir: Path) -> list[dict[str, Any]]:
+    """What wandb has written for its server: records in LevelDB's log format (blocks of 32 KiB) after 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    data, at, history = path.read_bytes(), 7, []
+    while at + 7 <= len(data):
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        if at + 7 + length > len(data):
+            break  # half written
+        assert kind == 1, "a record in several parts; this test writes none so long"
+        record = Record()
+        record.ParseFromString(data[at + 7 : at + 7 + length])
+        if record.WhichOneof("record_type") == "history":
+            history.append(
+                {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            )
+        at += 7 + length
+    return history

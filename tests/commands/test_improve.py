@@ -1,0 +1,325 @@
+"""`gemma-metamon improve`: steps that are done once each however often it is stopped, and what comes of them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from poke_env.player import RandomPlayer
+from support.paths import SCRIPTS
+from support.processes import descendants, is_running
+from support.small_agent import BATTLES, SMALL, TINY, train_command
+
+from gemma_metamon.battle.replays import BattleFileName, find_battles
+from gemma_metamon.commands import _round_steps, build_parser, main
+from gemma_metamon.commands._round_results import as_table, together
+from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
+from gemma_metamon.commands._rounds import Step
+from gemma_metamon.reports.evaluation import rating_curve
+from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.matches.evaluate import Evaluation
+from gemma_metamon.showdown.matches.ratings import rate
+from gemma_metamon.showdown.matches.seatings import PairResult
+from gemma_metamon.showdown.matches.tallies import Tally
+from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.showdown.players.registry import user_name
+
+
+def improve_command(out: Path, *extra: str) -> list[str]:
+    command = ["improve", "--format", "gen1ou", "--rounds", "2", "--battles_per_round", "3", "--steps_per_round", "2"]
+    command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
+    command += ["--batch_size_per_gpu", "2", "--max_turns", "10", "--device", "cpu", "--workers", "1"]
+    return [*command, "--out", str(out), *extra]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    save_dir = tmp_path_factory.mktemp("runs")
+    assert main(train_command(save_dir, "--formats", "gen1ou")) == 0
+    return save_dir / "run"
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_untrained_agent_collects_nothing_before_its_first_training() -> None:
+    args = build_parser().parse_args(improve_command(Path("out"), "--model_gin_config", TINY))
+    first, second = ([s.name for s in Rounds(args, None).steps() if s.round == number] for number in (1, 2))
+    assert first == ["train", "evaluate"]
+    assert second == ["collect", "prepare", "train", "evaluate"]
+
+
+def test_a_battle_counts_as_collected_once_whatever_the_views_of_it(tmp_path: Path) -> None:
+    assert count_battles(tmp_path / "none") == 0
+    for battle, player, opponent in (("1", "A", "B"), ("1", "B", "A"), ("2", "A", "B")):
+        name = BattleFileName(f"gemma-gen1ou-{battle}", None, player, opponent, datetime(2026, 1, 1), player == "A")
+        (tmp_path / f"{name}.json.lz4").touch()
+        (tmp_path / f".{name}.json.lz4.part").touch()  # of a process that was killed
+    assert count_battles(tmp_path) == 2
+
+
+def touch_battle(folder: Path, battle: str, *sides: tuple[str, str]) -> None:
+    for player, opponent in sides:
+        name = BattleFileName(f"gemma-gen1ou-{battle}", None, player, opponent, datetime(2026, 1, 1), player < opponent)
+        (folder / f"{name}.json.lz4").touch()
+
+
+@pytest.mark.parametrize(("both_views", "kept"), [(False, {"whole", "other", "past"}), (True, {"whole"})])
+def test_a_battle_with_one_view_of_two_is_played_again(both_views: bool, kept: set[str], tmp_path: Path) -> None:
+    touch_battle(tmp_path, "whole", ("out1-aa", "out1-bb"), ("out1-bb", "out1-aa"))
+    touch_battle(tmp_path, "half", ("out1-aa", "out1-bb"))
+    touch_battle(tmp_path, "other", ("out1-aa", "Random-cc"))
+    touch_battle(tmp_path, "past", ("out1-aa", "out11-bb"))
+    (tmp_path / ".x.json.lz4.part").touch()
+    drop_half_recorded(tmp_path, "out@1", both_views=both_views)
+    left = {BattleFileName.parse(path.name).battle_id.rpartition("-")[2] for path in tmp_path.iterdir()}
+    assert left == kept
+    drop_half_recorded(tmp_path / "none", "out@1", both_views=both_views)
+
+
+def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> None:
+    # Showdown's names end after nine of its characters: it may be against an earlier round, which has no view
+    touch_battle(tmp_path, "1", (user_name("self-playing@1"), user_name("self-playing@2")))
+    drop_half_recorded(tmp_path, "self-playing@2", both_views=False)
+    assert count_battles(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "commands"),
+    [
+        ([], ["evaluate --players"]),
+        (["battles.jsonl"], ["evaluate --players"]),
+        (["results.json"], ["report"]),
+        (["results.json", "report.html"], []),
+    ],
+)
+def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
+    there: list[str], commands: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out" / "evaluations" / "round_1"
+    folder.mkdir(parents=True)
+    done = evaluation(("out@1", "Rival", 6, 4))
+    for name in there:
+        (folder / name).write_text(json.dumps(done))
+    ran: list[str] = []
+
+    def run_command(arguments: list[str], step: Step, out: Path) -> None:
+        ran.append(" ".join(arguments))
+        if arguments[0] == "evaluate":
+            assert not folder.exists()
+            folder.mkdir()
+            (folder / "results.json").write_text(json.dumps(done))
+
+    monkeypatch.setattr(_round_steps, "run_command", run_command)
+    args = build_parser().parse_args(improve_command(tmp_path / "out", "--model_gin_config", TINY))
+    Rounds(args, None).work(Step(1, "evaluate"))
+    assert [said.startswith(command) for said, command in zip(ran, commands, strict=True)] == [True] * len(commands)
+
+
+# --- the folder ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["battles", "stores", "evaluations"])
+def test_an_agent_is_not_called_as_a_folder_of_its_battles(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / name, "--model_gin_config", TINY)) == 1
+    assert f"no agent can be called '{name}'; choose another name" in capsys.readouterr().err
+
+
+def test_the_root_of_all_folders_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(improve_command(Path("/"), "--model_gin_config", TINY)) == 1
+    assert "--out / has no name to call the agents by" in capsys.readouterr().err
+
+
+def test_somebody_elses_run_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "out" / "out" / "ckpts" / "epoch_3"
+    run.mkdir(parents=True)
+    assert main(improve_command(tmp_path / "out", "--model_gin_config", TINY)) == 1
+    assert "out/out is a run that is no part of this; choose another --out" in capsys.readouterr().err
+    assert run.is_dir()
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "nothing to begin with: give --run_dir of a trained agent, or --model_gin_config"),
+        (["--run_dir", "nowhere"], "nowhere: no such folder"),
+        (["--run_dir", "nowhere", "--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
+        (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
+        (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
+        (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
+        (["--model_gin_config", TINY, "--parsed_replay_dir", "no/battles"], "no such folder: no/battles"),
+        (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
+        (["--model_gin_config", TINY, "--rounds", "0"], "--rounds 0; it must be at least 1"),
+        (["--model_gin_config", TINY, "--past_rounds", "-1"], "--past_rounds -1; it must not be negative"),
+        (["--model_gin_config", TINY, "--seed", "-1"], "--seed -1; it must be within 0 to 4294967295"),
+        (["--model_gin_config", TINY, "--device", "gameboy"], "device 'gameboy' cannot be used"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_no_folder(
+    arguments: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / "out", *arguments)) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert complaint in said[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_opponent_with_the_name_of_our_own_agents_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old" / "out" / "ckpts" / "epoch_1").mkdir(parents=True)
+    rival = str(tmp_path / "old" / "out") + "@1"
+    flags = ["--model_gin_config", TINY, "--eval_opponents", rival]
+    assert main(improve_command(tmp_path / "out", *flags)) == 1
+    assert "would both be called 'out'; choose another name for --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--obs_space", "DefaultObservationSpace"], "--obs_space is for a new agent; leave it out"),
+        (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart._t is [7, 1], not [1, 1]"),
+        (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
+        (["--gin_override", "MultiTaskAgent.gama = 0.9"], "doesn't have a parameter named 'gama'"),
+    ],
+)
+def test_what_a_run_cannot_go_on_with_is_refused_before_a_battle(
+    arguments: list[str], complaint: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(improve_command(tmp_path / "out", "--run_dir", str(trained), *arguments)) == 1
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# --- results -------------------------------------------------------------------------------------------------------
+
+
+def evaluation(*results: tuple[str, str, int, int]) -> dict[str, Any]:
+    pairs = []
+    for player, opponent, wins, losses in results:
+        sides = [Contestant(name, RandomPlayer) for name in (player, opponent)]
+        tallies = [Tally(wins=wins, losses=losses, turns=20), Tally(wins=losses, losses=wins, turns=20)]
+        pairs.append(PairResult(player=sides[0], opponent=sides[1], players=tallies[0], opponents=tallies[1]))
+    done = Evaluation(battle_format="gen1ou", battles_per_pair=10, seed=0, pairs=pairs)
+    return json.loads(json.dumps(done.as_dict()))  # type: ignore[no-any-return]
+
+
+def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
+    first = evaluation(("us@0", "Rival", 2, 8))
+    second = evaluation(("us@1", "us@0", 7, 3), ("us@1", "Rival", 6, 4))
+    results = together([first, second])
+    rows = {row["name"]: row for row in results["contestants"]}
+    assert (rows["Rival"]["battles"], rows["Rival"]["wins"], rows["Rival"]["mean_turns"]) == (20, 12, 2.0)
+    ratings = rate([("us@0", "Rival", 2, 8, 0), ("us@1", "us@0", 7, 3, 0), ("us@1", "Rival", 6, 4, 0)])
+    assert {name: row["rating"]["elo"] for name, row in rows.items()} == {r.name: r.elo for r in ratings}
+    assert len(results["pairs"]) == 3
+    line = rating_curve({"rounds_of": "us", **results}).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 1]
+    assert line.get_ydata().tolist() == [rows["us@0"]["rating"]["elo"], rows["us@1"]["rating"]["elo"]]
+
+
+def test_the_table_says_how_often_each_round_won() -> None:
+    table = as_table(together([evaluation(("us@0", "Rival", 2, 8)), evaluation(("us@1", "Rival", 6, 4))]))
+    assert [line.split()[-1] for line in table.splitlines() if line.startswith("us@")] == ["20.0%", "60.0%"]
+
+
+# --- the whole of it -----------------------------------------------------------------------------------------------
+
+
+def finished(out: Path) -> list[tuple[int, str]]:
+    path = out / "improve.json"
+    return [(e["round"], e["step"]) for e in json.loads(path.read_text())["finished"]] if path.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES)]
+    command = [sys.executable, "-m", "gemma_metamon", *improve_command(out, *flags)]
+    kills = 0
+    while True:
+        before = finished(out)
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            while process.poll() is None and finished(out) == before:
+                time.sleep(0.02)
+            if process.poll() is None:
+                own = descendants(process.pid)
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+            returned = process.wait(60)
+        said = (tmp_path / "log").read_text()
+        assert returned in (0, -signal.SIGKILL), said[-3000:]
+        if returned == 0:
+            break
+        deadline = time.monotonic() + 20
+        while any(map(is_running, own)):
+            assert time.monotonic() < deadline, "a step goes on without us"
+            time.sleep(0.05)
+    assert kills >= 9
+    each = ["collect", "prepare", "train", "evaluate"]
+    assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
+    assert checkpoints.list_checkpoints(out / "out") == [0, 1, 2]
+    assert (checkpoints.checkpoint_folder(out / "out", 0) / checkpoints.WEIGHTS).read_bytes() == (
+        checkpoints.checkpoint_folder(trained, 1) / checkpoints.WEIGHTS
+    ).read_bytes()
+    for number in (1, 2):
+        views = find_battles(out / "battles" / f"round_{number}", ["gen1ou"])
+        assert len({BattleFileName.parse(path.name).battle_id for path in views}) == 3
+    results = json.loads((out / "results.json").read_text())
+    met = [(pair["player"], pair["opponent"], pair["battles"]) for pair in results["pairs"]]
+    assert met == [
+        ("out@0", "RandomPlayer", 2),
+        ("out@1", "out@0", 2),
+        ("out@1", "RandomPlayer", 2),
+        ("out@2", "out@0", 2),
+        ("out@2", "out@1", 2),
+        ("out@2", "RandomPlayer", 2),
+    ]
+    assert all(row["rating"] is not None for row in results["contestants"])
+    assert main(["report", str(out)]) == 0  # it can be made again
+    assert "Elo of the agent after each round" in (out / "report.html").read_text()
+    assert (out / "rating_curve.png").stat().st_size > 1000
+    stores = f"--custom_replay_dir {out}/stores/round_1 {out}/stores/round_2"
+    assert stores in said
+    pool = f"--players {out}/out@1 --opponents {out}/out@1 {out}/out@0 RandomPlayer"
+    assert pool in said
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(trained: Path, tmp_path: Path) -> None:
+    script = SCRIPTS / "kill_improve.py"
+    command = [sys.executable, str(script), "--kills", "3", "--rounds", "1", "--out", str(tmp_path / "kills")]
+    done = subprocess.run([*command, "--run_dir", str(trained)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kills"], result["complaints"]) == (3, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_an_untrained_agent_is_trained_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--model_gin_config", TINY, "--train_gin_config", "binary_rl.gin", "--parsed_replay_dir", str(BATTLES)]
+    flags += [text for override in SMALL for text in ("--gin_override", override)]
+    assert main(improve_command(tmp_path / "new", *flags, "--rounds", "1", "--json")) == 0
+    assert finished(tmp_path / "new") == [(0, "begin"), (1, "train"), (1, "evaluate")]
+    results = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [row["name"] for row in results["contestants"]] == ["new@1", "RandomPlayer"]

@@ -1,0 +1,109 @@
+"""The SLURM files: bash reads them, their flags are ours, and a requeued job goes on after its newest checkpoint."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+
+from gemma_metamon.commands import build_parser
+from gemma_metamon.runs import resolve
+
+FILES = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))
+BASH = shutil.which("bash")
+pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
+SRUN = f"""#!{sys.executable}
+import json, os, pathlib, sys, time
+pathlib.Path(os.environ["SEEN"]).write_text(json.dumps(sys.argv[1:]))
+time.sleep(float(os.environ.get("LASTS", "0")))
+"""
+SCONTROL = '#!/bin/bash\necho "$@" > "$SEEN.requeued"\n'
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job whose srun notes down what it should run."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (tools / name).write_text(content)
+        (tools / name).chmod(0o755)
+    own = {"RUN_NAME": "run", "SAVE_DIR": str(tmp_path / "a folder"), "REPLAYS": "battles", "SLURM_JOB_ID": "7"}
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **own, "SEEN": str(tmp_path / "seen"), "PATH": path, "FORMATS": "gen1ou gen9ou", "GPUS": "2"}
+
+
+def run(file: Path, job: dict[str, str], *extra: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    assert BASH is not None
+    command = [BASH, str(file), *extra]
+    return subprocess.run(command, env=job | changes, capture_output=True, text=True, timeout=60, check=False)
+
+
+def seen(job: dict[str, str]) -> list[str]:
+    words: list[str] = json.loads(Path(job["SEEN"]).read_text())
+    return words
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_bash_reads_it(file: Path) -> None:
+    assert BASH is not None
+    subprocess.run([BASH, "-n", str(file)], check=True, timeout=60)
+    lines = file.read_text().splitlines()
+    assert lines[0] == "#!/bin/bash"
+    # what comes after the first command SLURM takes for a comment
+    options = [number for number, line in enumerate(lines) if line.startswith("#SBATCH")]
+    assert max(options) < next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_its_command_is_one_that_we_have(file: Path, job: dict[str, str]) -> None:
+    extra = ["--gin_override", "MetamonAMAGOExperiment.mixed_precision = 'bf16'"]
+    done = run(file, job, *extra)
+    assert done.returncode == 0, done.stderr
+    launcher, train = seen(job)[: (at := seen(job).index("train"))], seen(job)[at:]
+    assert launcher == ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "gemma_metamon"]
+    args = build_parser().parse_args(train)  # exits for an unknown flag
+    assert args.formats == ["gen1ou", "gen9ou"]
+    assert args.ckpt is None
+    assert args.gin_override == extra[1:]
+    resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    assert {*re.findall(r"--\w+", file.read_text())} >= {"--run_name", "--epochs"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_requeued_job_goes_on_after_its_newest_checkpoint(file: Path, job: dict[str, str]) -> None:
+    for name in ("epoch_0", "epoch_9", "epoch_10", "epoch_12.partial"):
+        (Path(job["SAVE_DIR"]) / "run" / "ckpts" / name).mkdir(parents=True)
+    assert run(file, job).returncode == 0
+    assert build_parser().parse_args(seen(job)[seen(job).index("train") :]).ckpt == 10
+    Path(job["SEEN"]).unlink()
+    done = run(file, job, EPOCHS="10")
+    assert (done.returncode, Path(job["SEEN"]).exists()) == (0, False)
+    assert "trained to epoch 10" in done.stdout
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_before_its_time_is_up_it_requeues_itself(file: Path, job: dict[str, str]) -> None:
+    assert BASH is not None
+    process = subprocess.Popen([BASH, str(file)], env=job | {"LASTS": "50"}, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 50
+    while not (Path(job["SEEN"]).exists() and Path(job["SEEN"]).read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=40) == 0
+    assert Path(f"{job['SEEN']}.requeued").read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize("missing", ["RUN_NAME", "REPLAYS"])
+def test_what_it_must_be_told_is_named(missing: str, job: dict[str, str]) -> None:
+    done = run(FILES[0], {name: value for name, value in job.items() if name != missing})
+    assert done.returncode != 0
+    assert f"{missing}=" in done.stderr

@@ -1,0 +1,417 @@
+"""Ladder play on the real simulator: whole runs, misbehaving players, a bad network, a server that dies."""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.ladder_players import (
+    FOUR,
+    QUICK,
+    Dreaming,
+    Failing,
+    Hanging,
+    Leaderless,
+    Stubborn,
+    Thoughtful,
+    ladder,
+    play,
+    rows_by_battle,
+    tell,
+    unrecorded,
+)
+from support.proxy import Faults, Proxy
+
+from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.showdown.ladder.ladder import GONE
+from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
+from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.simulator.server import Server, running_server
+
+pytestmark = pytest.mark.server
+
+
+def quick(**changes: float) -> LadderTimeouts:
+    return LadderTimeouts(**{**QUICK.__dict__, **changes})
+
+
+def check_agreement(folders: list[Path]) -> Counter[str]:
+    """Both sides wrote every battle down, and say the same of it."""
+    outcomes: Counter[str] = Counter()
+    for battle, rows in rows_by_battle(folders).items():
+        results = sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        outcomes[" and ".join(results)] += 1
+        assert results in (["lost", "won"], ["tied", "tied"]), (battle, rows)
+        assert len({row["turns"] for row in rows if row["result"] in FINISHED}) == 1
+    return outcomes
+
+
+def run_four(url: str, folder: Path, battles: int, **options: Any) -> tuple[list[Path], list[Any]]:
+    """Four players; the first two stop after so many battles each, the others when those are through."""
+    folders = [folder / name for name in FOUR]
+    goals = (battles, battles, None, None)
+    concurrency = options.pop("concurrency", 2)
+
+    async def all_four() -> list[Any]:
+        four = [
+            ladder(name, url, battles=goal, folder=place, concurrency=concurrency, **options)
+            for name, goal, place in zip(FOUR, goals, folders, strict=True)
+        ]
+        return await play(four[:2], four[2:])
+
+    return folders, asyncio.run(all_four())
+
+
+@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
+def test_battles_are_played_and_written_down_as_both_sides_saw_them(
+    server: Server, tmp_path: Path, battle_format: str
+) -> None:
+    folders, summaries = run_four(server.websocket_url, tmp_path, 3, battle_format=battle_format)
+    check_agreement(folders)
+    assert [summary.finished for summary in summaries[:2]] == [3, 3]
+    assert sum(summary.refused for summary in summaries) == sum(summary.fallbacks for summary in summaries) == 0
+    assert unrecorded(folders) == []
+    for folder in folders[:2]:
+        recorded = sorted((folder / "battles" / battle_format).glob("*.json.lz4"))
+        assert len(recorded) == 3
+        assert [load_battle(path).won for path in recorded] == [path.name.endswith("WIN.json.lz4") for path in recorded]
+    rows = [json.loads(line) for line in (folders[0] / "results.jsonl").read_text().splitlines()]
+    assert all(row["rating_before"] >= 1000 and row["rating_after"] >= 1000 for row in rows)
+    assert all(row["decisions"] >= row["turns"] - 2 for row in rows)
+    log = (folders[0] / "replays" / rows[0]["log"]).read_text()
+    assert log.startswith("|init|battle\n")
+    assert f"|turn|{rows[0]['turns']}\n" in log
+    assert "|request|" not in log
+
+
+@pytest.mark.slow
+def test_200_battles_among_four_players(server: Server, tmp_path: Path) -> None:
+    async def until_200() -> list[Any]:
+        rows: list[dict[str, Any]] = []
+
+        def count(row: dict[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) == 2 * 200:  # each battle has two sides
+                for one in four:
+                    one.stop()
+
+        four = [
+            ladder(name, server.websocket_url, folder=tmp_path / name, concurrency=4, on_row=count) for name in FOUR
+        ]
+        return await play(four)
+
+    summaries = asyncio.run(asyncio.wait_for(until_200(), 1200))
+    folders = [tmp_path / name for name in FOUR]
+    outcomes = check_agreement(folders)
+    tell(f"{outcomes.total()} battles: {dict(outcomes)}; {[vars(summary) for summary in summaries]}")
+    assert outcomes.total() >= 200
+    assert sum(summary.finished for summary in summaries) == 2 * outcomes.total()
+    assert sum(summary.fallbacks + summary.refused for summary in summaries) == 0
+    assert sum(summary.results["unfinished"] for summary in summaries) == 0
+    assert unrecorded(folders) == []
+
+
+def bad_network(url: str, folder: Path, faults: Faults, battles: int) -> tuple[list[Path], list[Any], dict[str, int]]:
+    async def through_proxy() -> tuple[list[Any], dict[str, int]]:
+        async with Proxy(url, faults) as proxy:
+            four = [
+                ladder(
+                    name, proxy.url, battles=battles if name == FOUR[0] else None, folder=folder / name, concurrency=2
+                )
+                for name in FOUR
+            ]
+            return await play(four[:1], four[1:]), proxy.done
+
+    summaries, done = asyncio.run(asyncio.wait_for(through_proxy(), 900))
+    return [folder / name for name in FOUR], summaries, done
+
+
+def test_cut_connections_are_taken_up_again_and_no_battle_is_lost(server: Server, tmp_path: Path) -> None:
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, Faults(cut=0.03), 2)
+    check_agreement(folders)
+    assert done["cut"] > 2
+    assert sum(summary.cuts for summary in summaries) >= done["cut"] - len(FOUR)
+    assert sum(summary.rejoins for summary in summaries) > 0
+    assert sum(summary.results["unfinished"] for summary in summaries) == 0
+    assert unrecorded(folders) == []
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ["|init|battle", "|/join battle-"],
+        ["|init|battle", "|t:|", "|player|", "|player|", "|rule|", "|request|", "|/join battle-"],
+    ],
+    ids=["its_first_message", "all_of_it"],
+)
+def test_a_battle_whose_beginning_was_lost_is_found(server: Server, tmp_path: Path, lost: list[str]) -> None:
+    """And so it is if the first question for it is lost as well."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    faults = Faults(lose_first=[*lost])
+
+    async def one_battle() -> list[Any]:
+        async with Proxy(server.websocket_url, faults) as proxy:
+            unlucky = ladder("MaxBasePowerPlayer", proxy.url, battles=1, folder=folders[0])
+            other = ladder(
+                "RandomPlayer", server.websocket_url, battles=1, folder=folders[1], timeouts=quick(stall_s=60)
+            )
+            return await play([unlucky, other])
+
+    summaries = asyncio.run(asyncio.wait_for(one_battle(), 60))
+    assert faults.lose_first == []
+    assert [summary.finished for summary in summaries] == [1, 1]
+    check_agreement(folders)
+
+
+def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path: Path) -> None:
+    faults = Faults(lose_first=["|switch|"])  # who is on the field
+
+    async def one_battle() -> None:
+        async with Proxy(server.websocket_url, faults) as proxy:
+            unlucky = ladder("MaxBasePowerPlayer", proxy.url, battles=1, folder=tmp_path)
+            await play([unlucky], [ladder(Thoughtful, server.websocket_url)])
+
+    asyncio.run(asyncio.wait_for(one_battle(), 60))
+    (row,) = Results(tmp_path).rows.values()
+    assert row["rejoins"] == 1
+    assert row["fallback_reasons"].keys() == {"failed"}
+    assert row["fallbacks"] < row["decisions"] / 2  # until it was told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(cut=0.02, delay_s=0.3),
+        Faults(lose=0.01, delay_s=0.3),
+        Faults(cut=0.005, delay_s=0.3, garble=0.01, lose=0.01),
+    ],
+    ids=["cut", "lose", "everything"],
+)
+def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 10)
+    played = {
+        battle: sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        for battle, rows in rows_by_battle(folders).items()
+    }
+    tell(f"{len(played)} battles; {done}; {[vars(summary) for summary in summaries]}")
+    # a garbled number makes a battle of its own, which nobody ever plays: it is written down as unfinished
+    one_sided = {
+        battle: results for battle, results in played.items() if results not in (["lost", "won"], ["tied"] * 2)
+    }
+    assert len(one_sided) <= (3 if faults.garble else 0), one_sided
+    assert summaries[0].finished == 10
+    assert unrecorded(folders) == []
+
+
+def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> list[Any]:
+    """The server is killed whenever battles are in play, started again, and at last played on to an end."""
+
+    async def through_deaths() -> list[Any]:
+        first = running_server()
+        running = await asyncio.to_thread(first.__enter__)
+        servers, port = [first], running.port
+        players = [ladder(name, running.websocket_url, folder=folder / name, concurrency=2) for name in names]
+        playing = asyncio.create_task(play(players))
+
+        async def underway() -> None:
+            while not any(
+                battle.in_room and battle.outcome.turns > 1 for player in players for battle in player.battles.values()
+            ):
+                await asyncio.sleep(0.05)
+
+        for _ in range(deaths):
+            await underway()
+            os.kill(running.pid, signal.SIGKILL)
+            await asyncio.sleep(0.5)
+            servers.append(running_server(port))
+            running = await asyncio.to_thread(servers[-1].__enter__)
+        while min(player.summary.finished for player in players) < 1:
+            await asyncio.sleep(0.05)
+        for player in players:
+            player.stop()
+        summaries = await playing
+        for server in servers:
+            server.__exit__(None, None, None)
+        return summaries
+
+    summaries = asyncio.run(asyncio.wait_for(through_deaths(), 180))
+    folders = [folder / name for name in names]
+    assert unrecorded(folders) == []
+    rows = [row for rows in rows_by_battle(folders).values() for row in rows]
+    assert {row["reason"] for row in rows if row["result"] == "unfinished"} == {GONE}
+    assert sum(summary.cuts for summary in summaries) >= 2 * deaths  # two at least were playing each time
+    assert all(summary.finished >= 1 for summary in summaries)
+    return rows
+
+
+def test_a_killed_and_restarted_server_leaves_no_battle_unrecorded(tmp_path: Path) -> None:
+    run_through_deaths(tmp_path, FOUR[:2], deaths=1)
+
+
+@pytest.mark.slow
+def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> None:
+    rows = run_through_deaths(tmp_path, FOUR, deaths=3)
+    tell(f"{len(rows)} lines: {Counter(row['result'] for row in rows)}")
+
+
+@pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
+def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path: Path, build: type, why: str) -> None:
+    async def one_battle() -> None:
+        timeouts = quick(decision_s=0.05)
+        silent = ladder(build, server.websocket_url, battles=1, folder=tmp_path / "slow", timeouts=timeouts)
+        await play([silent], [ladder("MaxBasePowerPlayer", server.websocket_url)])
+
+    Hanging.released.clear()
+    try:
+        asyncio.run(one_battle())
+    finally:
+        Hanging.released.set()
+    (row,) = Results(tmp_path / "slow").rows.values()
+    assert row["result"] in FINISHED
+    assert row["fallback_reasons"] == {why: row["decisions"]}
+    assert row["refused"] == 0  # what is played instead is legal
+    (record,) = (tmp_path / "slow" / "battles" / "gen1ou").glob("*.lz4")
+    assert -1 not in load_battle(record).actions[:-1]  # and what was really played is what is recorded
+
+
+def test_a_player_without_a_lead_is_given_one(server: Server, tmp_path: Path) -> None:
+    async def one_battle() -> None:
+        leaderless = ladder(Leaderless, server.websocket_url, battles=1, folder=tmp_path / "a", battle_format="gen9ou")
+        await play([leaderless], [ladder("MaxBasePowerPlayer", server.websocket_url, battle_format="gen9ou")])
+
+    asyncio.run(one_battle())
+    (row,) = Results(tmp_path / "a").rows.values()
+    assert row["result"] in FINISHED
+    assert row["fallback_reasons"] == {"lead": 1}
+
+
+def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    async def one_battle() -> None:
+        async with Proxy(server.websocket_url) as proxy:
+            stubborn = ladder(Stubborn, proxy.url, battles=1, folder=tmp_path / "stubborn")
+            send = stubborn._connection.send
+
+            async def listening(message: str, room: str = "") -> bool:
+                sent.append(message)
+                return await send(message, room)
+
+            stubborn._connection.send = listening  # type: ignore[method-assign]
+            await play([stubborn], [ladder("MaxBasePowerPlayer", server.websocket_url)])
+
+    asyncio.run(one_battle())
+    (row,) = Results(tmp_path / "stubborn").rows.values()
+    choices = [message for message in sent if message.startswith("/choose")]
+    assert row["result"] in FINISHED
+    assert row["refused"] == sum("notamove" in choice for choice in choices) > 0
+    assert row["fallback_reasons"] == {"refused": row["refused"]}
+    assert max(Counter(choices).values()) == 1  # each names its request
+
+
+def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, tmp_path: Path) -> None:
+    async def one_battle() -> None:
+        waiting = ladder(
+            "RandomPlayer",
+            server.websocket_url,
+            battles=1,
+            folder=tmp_path / "waiting",
+            timeouts=quick(stall_s=0.5, forfeit_s=3.0),
+        )
+        absent = ladder(Dreaming, server.websocket_url, timeouts=quick(decision_s=3600.0, stall_s=3600.0))
+        await play([waiting], [absent])
+
+    asyncio.run(asyncio.wait_for(one_battle(), 60))
+    (row,) = Results(tmp_path / "waiting").rows.values()
+    assert (row["result"], row["turns"]) == ("lost", 1)
+    assert row["rejoins"] == 2  # the log was asked for twice, to see whether something had been missed
+    log = (tmp_path / "waiting" / "replays" / row["log"]).read_text()
+    assert "Battle timer is ON" in log
+    assert "forfeited" in log
+
+
+def test_stopping_once_finishes_what_runs_and_a_restart_goes_on_counting(server: Server, tmp_path: Path) -> None:
+    async def stopped_after_one() -> int:
+        mine = ladder("RandomPlayer", server.websocket_url, battles=4, folder=tmp_path / "a", concurrency=2)
+        other = ladder("MaxBasePowerPlayer", server.websocket_url, concurrency=3)
+        mine._on_row = lambda row: mine.stop() if mine.stops == 0 else None
+        (mine_done, _) = await play([mine], [other])
+        assert mine_done.results["unfinished"] == 0
+        return mine_done.finished
+
+    async def gone_on() -> int:
+        mine = ladder("RandomPlayer", server.websocket_url, battles=4, folder=tmp_path / "a")
+        return (await play([mine], [ladder("MaxBasePowerPlayer", server.websocket_url)]))[0].finished
+
+    first = asyncio.run(stopped_after_one())
+    assert 1 <= first <= 3
+    assert asyncio.run(gone_on()) == 4 - first
+    assert Results(tmp_path / "a").finished == 4
+
+
+def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(server: Server, tmp_path: Path) -> None:
+    async def stopped() -> list[str]:
+        mine = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
+        other = ladder(Thoughtful, server.websocket_url)
+        theirs = asyncio.create_task(other.run())
+        ours = asyncio.create_task(play([mine]))
+        while not (mine.battles and next(iter(mine.battles.values())).outcome.turns > 2):
+            await asyncio.sleep(0.01)
+        mine.stop()
+        mine.stop()
+        await asyncio.wait_for(ours, 10)
+        results = Results(tmp_path / "a")
+        rows = list(results.rows.values())
+        results.close()
+        again = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
+        await play([again])
+        other.stop()
+        await theirs
+        return [rows[0]["result"], rows[0]["reason"], rows[0]["log"]]
+
+    result, reason, log = asyncio.run(asyncio.wait_for(stopped(), 60))
+    assert (result, reason) == ("unfinished", STOPPED)
+    results = Results(tmp_path / "a")
+    (row,) = results.rows.values()
+    assert row["log"] == log
+    assert row["result"] in FINISHED
+    assert results.finished == 1
+
+
+def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_path: Path) -> None:
+    folders, _ = run_four(server.websocket_url, tmp_path, 1, concurrency=1)
+    results = folders[0] / "results.jsonl"
+    (before,) = [json.loads(line) for line in results.read_text().splitlines()]
+    results.write_text(results.read_text()[:40])  # killed while writing
+
+    async def restarted() -> None:
+        await play([ladder(FOUR[0], server.websocket_url, battles=1, folder=folders[0])])
+
+    asyncio.run(restarted())
+    (after,) = Results(folders[0]).rows.values()
+    for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
+        assert after[key] == before[key]
+    assert after["reason"] == "read from its log after a restart"
+
+
+def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    with pytest.raises(ConfigError, match="another process plays into"):
+        Results(tmp_path)
+    results.close()
+    Results(tmp_path).close()
+
+
+def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    log = results.new_log("battle-gen1ou-1")
+    log.add(["|player|p1|Ann|", "|c|☆Eve|gg\u2028|win|Ann\x85|win|Ann\r|win|Ann"])
+    [(_, read)] = results.cut_off()
+    results.close()
+    assert read.lines == log.lines

@@ -1,0 +1,533 @@
+import asyncio
+import json
+import logging
+import os
+import re
+import runpy
+import shutil
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from poke_env.player import RandomPlayer
+from support.paths import GOLDENS, SCRIPTS
+from support.team_files import GENGAR, HIDDEN_POWERS, SNORLAX, TEXTS, set_of
+
+from gemma_metamon.errors import DataError, MissingDependencyError, MissingFileError
+from gemma_metamon.showdown.matches.watching import disconnect, play_pair
+from gemma_metamon.showdown.players.registry import connection, user_name
+from gemma_metamon.showdown.simulator.installation import import_teams, validate_teams
+from gemma_metamon.showdown.simulator.server import Server
+from gemma_metamon.showdown.simulator.team_texts import TeamText, pack_teams, split_teams
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams, own_formats, pack_team
+
+T = TypeVar("T")
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+SCRIPT = SCRIPTS / "build_team_goldens.py"
+# texts that the simulator packs, but not into a team that can be played
+NO_TEAMS = {"quoted": "1 of them without moves"}
+TAUROS = "Tauros\nAbility: No Ability\nEVs: 252 HP / 252 Atk\n- Body Slam\n- Hyper Beam"
+PACKED = "Tauros||leftovers|intimidate|frustration,earthquake|Jolly|4,252,,,,252|||||0"
+
+
+def species(team: str) -> list[str]:
+    return [pokemon.split("|")[0] for pokemon in team.split("]")]
+
+
+def by_simulator(texts: list[str]) -> list[str]:
+    """Its own `Teams.pack(Teams.import(text))`, past everything of the package's."""
+    packed: list[str] = runpy.run_path(str(SCRIPT))["packed_by_simulator"](texts)
+    return packed
+
+
+# --- as the simulator packs them -----------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+@needs_node
+def test_every_text_is_packed_as_the_simulator_packs_it() -> None:
+    """pokemon-showdown 0.11.11. Regenerate with: python scripts/build_team_goldens.py"""
+    golden = json.loads((GOLDENS / "packed_teams.json").read_text(encoding="utf-8"))
+    assert golden.keys() == TEXTS.keys()
+    texts = {name: text for name, text in TEXTS.items() if name not in NO_TEAMS}
+    teams = [(name, team) for name, text in texts.items() for team in split_teams(text)]
+    assert [name for name, _ in teams] == list(texts)
+    assert dict(zip(texts, pack_teams(teams), strict=True)) == {name: golden[name] for name in texts}
+    for name, words in NO_TEAMS.items():
+        with pytest.raises(DataError, match=words):
+            pack_team(TEXTS[name])
+
+
+NAMES = st.text(st.characters(exclude_characters="|\n\r", exclude_categories=["Cs"]), max_size=6)
+WORDS = NAMES | st.sampled_from(
+    [
+        "Zapdos",
+        "tapu koko",
+        "Mr. Mime",
+        "Lando-T",
+        "Leftovers",
+        "Pressure",
+        "Timid",
+        "252",
+        "-1",
+        "HP",
+        "Spe",
+        "Yes",
+        "Fire",
+    ]
+)
+BEGINNINGS = [
+    "Ability: ", "Trait: ", "Level: ", "Happiness: ", "Shiny: ", "Pokeball: ", "Hidden Power: ", "Gigantamax: ", "-",
+    "- ", "~", "Dynamax Level: ", "Tera Type: ", "EVs: 4 ", "IVs: 3 ", "- Hidden Power [", "- Frustration", "=== ", "",
+]  # fmt: skip
+ENDINGS = ["", " ", "]", " / ", " Nature", " nature", " HP / 3 Spe", "\r", "  "]
+LINES = st.builds("{}{}{}".format, st.sampled_from(BEGINNINGS), WORDS, st.sampled_from(ENDINGS))
+FIRST_LINES = st.builds(
+    "{}{}{}".format,
+    WORDS,
+    st.sampled_from(["", " (Zapdos)", " ()", " (M)", " (Mew) (F)", "(", " (a) (b)"]),
+    st.sampled_from(["", " @ Leftovers", "@ Leftovers", " @ ", " @ a @ b", " @ No Item"]),
+)
+SETS = st.builds("{}\n{}\n- Tackle".format, FIRST_LINES, st.lists(LINES, max_size=5).map("\n".join))
+
+
+def drawn(strategy: st.SearchStrategy[T], count: int) -> list[T]:
+    """Examples for one Node process: one for each takes most of a second."""
+    examples: list[T] = []
+
+    @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
+    @given(strategy)
+    def draw(example: T) -> None:
+        examples.append(example)
+
+    draw()
+    return examples
+
+
+@pytest.mark.server
+@needs_node
+def test_whatever_is_written_is_packed_as_the_simulator_does_or_refused() -> None:
+    texts = drawn(st.lists(SETS, min_size=1, max_size=2).map("\n\n".join), 150)
+    expected = dict(zip(texts, by_simulator(texts), strict=True))
+    whole = {text: split_teams(text)[0].text for text in texts if len(split_teams(text)) == 1}
+    for text, answer in zip(whole, import_teams(list(whole.values())), strict=True):
+        assert answer["packed"] == expected[text]
+        if answer["survives"] and not answer["idle"] and answer["pokemon"] <= 6:
+            assert pack_teams([("", TeamText(text=answer["packed"], packed=True))]) == [expected[text]]
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.parametrize("battle_format", ["gen3ou", "gen4ou", "gen5ou", "gen6ou"])
+def test_every_hidden_power_without_ivs_is_accepted(battle_format: str) -> None:
+    text = "Zapdos @ Leftovers\nAbility: Pressure\nEVs: 4 HP / 252 SpA / 252 Spe\nTimid Nature\n- Hidden Power [{}]"
+    teams = [("", *split_teams(text.format(kind))) for kind in HIDDEN_POWERS]
+    reasons = validate_teams(battle_format, pack_teams(teams))
+    assert dict(zip(HIDDEN_POWERS, reasons, strict=True)) == {kind: [] for kind in HIDDEN_POWERS}
+
+
+@pytest.mark.server
+@needs_node
+def test_happiness_ball_and_moves_are_the_sets_own() -> None:
+    names = ["happiness", "pokeball", "move without a space", "nickname with @"]
+    happy, in_ball, moves, nickname = pack_teams([(name, *split_teams(TEXTS[name])) for name in names])
+    assert happy.split("|")[-1] == "0"
+    assert in_ball.startswith("Gengar||Leftovers|CursedBody|")
+    assert moves.split("|")[4] == "ShadowBall,SludgeBomb"
+    assert nickname.startswith("me@home|Scizor|ChoiceBand|Technician|")
+
+
+@pytest.mark.server
+@needs_node
+def test_blank_lines_make_no_further_pokemon() -> None:
+    other = TAUROS.replace("Tauros", "Snorlax")
+    texts = [
+        f"=== [gen1ou] mine ===\n\n{blanks}{TAUROS}\n\n{blanks}{other}\n\n{blanks}"
+        for blanks in ("", "\n", "\n\n\n", "\r\n\r\n", "\n  \n")
+    ]
+    packed = pack_teams([("", *split_teams(text)) for text in texts])
+    assert [species(team) for team in packed] == [["Tauros", "Snorlax"]] * len(texts)
+
+
+@pytest.mark.server
+@needs_node
+def test_a_team_is_packed_wherever_the_script_is_called_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert species(pack_team(TAUROS)) == ["Tauros"]
+
+
+@pytest.mark.server
+@needs_node
+def test_five_hundred_files_are_packed_in_one_process(tmp_path: Path) -> None:
+    import_teams([TAUROS])  # the installation is no part of it
+    for i in range(500):
+        (tmp_path / f"{i:03}.gen9ou_team").write_text(TEXTS["six"])
+    started = time.monotonic()
+    assert len(load_teams("gen9ou", tmp_path)) == 500
+    assert time.monotonic() - started < 30  # a process for each would take minutes
+
+
+# --- packed already ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        PACKED,
+        "a @ b|zapdos||1|||,,,,,|N|,,,30|S|050|255,,luxuryball,G,10,Fire",
+        "]".join(["Ditto|||imposter|transform|||||||"] * 6),
+        "dräck|mew||||||||||,,,,,",
+        "===|mew|||tackle|||||||",
+        "[x]|tauros|||tackle|||||||]gen9ou]x|mew|||tackle|||||||",
+    ],
+)
+@pytest.mark.parametrize("ends", ["{}", "{}\n", "\n\n{}\r\n", "\ufeff{}"])
+def test_a_packed_team_is_passed_on_byte_for_byte_and_without_node(
+    packed: str, ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    (tmp_path / "a.gen7ou_team").write_bytes(ends.format(packed).encode())
+    assert load_teams("gen7ou", tmp_path) == [packed]
+
+
+def test_packed_teams_may_stand_one_on_a_line() -> None:
+    other = PACKED.replace("Tauros", "Mew")
+    assert [team.text for team in split_teams(f"{PACKED}\n\n{other}\n")] == [PACKED, other]
+    stored = split_teams(f"gen7ou]folder/mine|{PACKED}\ngen8ou]other|{other}\nou]of old|{other}")
+    assert [(team.battle_format, team.title, team.text) for team in stored] == [
+        ("gen7ou", "folder/mine", PACKED),
+        ("gen8ou", "other", other),
+        ("gen6ou", "of old", other),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "battle_format", "title"),
+    [
+        ("123[gen9ou]folder/One|", "gen9ou", "folder/One"),
+        ("123[gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou][new] One|", "gen9ou", "[new] One"),
+        ("gen9ou-box]One|", "gen9oubox", "One"),
+        ("7[]One|", "", "One"),
+        ("One|", "", "One"),
+        ("folder/Two|", "", "folder/Two"),
+        ("[new] Two|", "", "[new] Two"),
+        ("|", "", ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [PACKED, f"{PACKED}]Bitey|mew|||tackle|||||||"])
+def test_a_stored_team_is_read_with_whatever_stands_before_it(
+    before: str, battle_format: str, title: str, packed: str
+) -> None:
+    expected = TeamText(text=packed, packed=True, battle_format=battle_format, title=title)
+    assert split_teams(f"{before}{packed}\n") == [expected]
+    assert split_teams(f"gen9ou]empty|\n{before}{packed}\n3[gen9ou]empty|\nempty|") == [expected]
+
+
+def test_a_store_of_empty_teams_holds_none_and_a_line_that_runs_over_is_no_stored_team() -> None:
+    assert split_teams("gen9ou]One|") == split_teams("gen9ou]One|\nTwo|\n4[gen9]folder/|\n") == []
+    with pytest.raises(DataError, match="no whole packed team"):
+        pack_team(f"{PACKED}|")
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        ("|||", "no whole packed team"),
+        (f"{PACKED}]", "no whole packed team"),
+        (f"{PACKED}]Mew||", "no whole packed team"),
+        ("]".join([PACKED] * 7), "has 7 Pokémon; expected one to 6"),
+    ],
+)
+def test_what_is_no_packed_team_is_refused(packed: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        pack_team(packed)
+
+
+@pytest.mark.server
+@needs_node
+def test_a_team_without_node_says_that_packed_ones_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingDependencyError, match=r"install Node.js.*teams that are packed already need none"):
+        pack_team(TAUROS)
+
+
+# --- backups -------------------------------------------------------------------------------------------------------
+
+
+def backup(*teams: tuple[str, str]) -> str:
+    """As Showdown's teambuilder writes all teams into one text."""
+    return "".join(f"=== {title} ===\n\n{text}\n\n\n" for title, text in teams)
+
+
+@pytest.mark.server
+@needs_node
+def test_a_backup_is_split_and_the_formats_own_teams_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = backup(
+        ("[gen9ou] rain/one", f"{GENGAR}\n{SNORLAX}"),
+        ("[gen9uu] two", GENGAR),
+        ("[gen9ou] [new] three", SNORLAX),
+        ("[gen9ou] empty", ""),
+        ("[ou] of the sixth", GENGAR),
+        ("[gen9] any", SNORLAX),
+        ("[gen9ou-box] shelf", "\n".join([GENGAR] * 9)),
+        ("untitled", GENGAR),
+    )
+    (tmp_path / "all.txt").write_bytes(text.replace("\n", "\r\n").encode())
+    with caplog.at_level(logging.WARNING):
+        teams = load_teams("gen9ou", tmp_path)
+    assert [species(team) for team in teams] == [["Gengar", "Snorlax"], ["Snorlax"], ["Snorlax"], ["Gengar"]]
+    assert "4 teams for gen9ou" in caplog.text
+    assert "left out for their headers: gen6ou (1), gen9oubox (1), gen9uu (1)" in caplog.text
+    titles = [team.title for team in split_teams(text)]
+    assert titles == ["rain/one", "two", "[new] three", "of the sixth", "any", "shelf", "untitled"]
+
+
+@pytest.mark.server
+@needs_node
+def test_a_backup_holds_the_teams_that_were_put_in() -> None:
+    golden = json.loads((GOLDENS / "packed_teams.json").read_text(encoding="utf-8"))
+    # a remark is a header like any other there
+    names = [name for name in TEXTS if name not in NO_TEAMS and not re.search("header|JSON|remark", name)]
+    teams, expected = [], []
+    for chosen in drawn(st.lists(st.sampled_from(names), min_size=2, max_size=60, unique=True), 15):
+        text = backup(*((f"[gen9ou] {i}", TEXTS[name].removeprefix("\ufeff")) for i, name in enumerate(chosen)))
+        teams += [("", team) for team in split_teams(text)]
+        expected += [golden[name] for name in chosen]
+    assert pack_teams(teams) == expected
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("text", [GENGAR, f"{GENGAR}\n{SNORLAX}"])
+@pytest.mark.parametrize("before", ["", SNORLAX])
+def test_headers_without_formats_cut_where_pokemon_follow_each(count: int, text: str, before: str) -> None:
+    teams = split_teams(f"{before}\n{backup(*((f'team {i}', text) for i in range(count)))}")
+    assert [team.title for team in teams] == [""] * bool(before) + [f"team {i}" for i in range(count)]
+    assert all(team.text.strip() == text.strip() for team in teams[bool(before) :])
+    with pytest.raises(DataError, match=f"holds {len(teams)} teams"):
+        pack_team(backup(*((team.title, team.text) for team in teams)))
+
+
+@pytest.mark.parametrize("empty", ["first", "between", "end"])
+def test_headers_without_formats_are_remarks_where_one_has_nothing_under_it(empty: str) -> None:
+    remarks = [("lead", GENGAR), ("wall", SNORLAX)]
+    remarks.insert(["first", "between", "end"].index(empty), (empty, ""))
+    assert len(split_teams(backup(*remarks))) == 1
+    # but never a team of seven
+    assert len(split_teams(backup(*remarks, *((f"{i}", GENGAR) for i in range(5))))) == 7
+
+
+def test_a_folder_with_teams_for_other_formats_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(backup(("[gen9uu] a", GENGAR), ("[gen8ou] b", GENGAR)))
+    with pytest.raises(
+        DataError, match=r"no team for 'gen9ou': the headers .* say gen8ou \(1\), gen9uu \(1\); write \[gen9ou\]"
+    ):
+        load_teams("gen9ou", tmp_path)
+    (tmp_path / "b.gen9ou_team").write_text(backup(("[gen9uu] a", GENGAR)))
+    with pytest.raises(DataError, match=r"b\.gen9ou_team is named for gen9ou, but its header says gen9uu \(1\)"):
+        load_teams("gen9ou", tmp_path)
+
+
+# --- folders -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+@needs_node
+def test_users_folder_is_read_as_metamon_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.gen1ou_team").write_text(TAUROS)
+    (tmp_path / "b.txt").write_text(TAUROS.replace("Tauros", "Snorlax"))
+    (tmp_path / "c.gen9ou_team").write_text(TAUROS)
+    assert [species(team) for team in load_teams("gen1ou", tmp_path)] == [["Snorlax"], ["Tauros"]]
+
+
+def test_no_team_for_a_format_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"gen7ou.*there are gen1ou, gen9ou.*--team_dir"):
+        load_teams("gen7ou")
+    with pytest.raises(MissingFileError, match=r"holds no team file for 'gen1ou': expected NAME\.gen1ou_team"):
+        load_teams("gen1ou", tmp_path)
+    with pytest.raises(MissingFileError, match="no such folder"):
+        load_teams("gen1ou", tmp_path / "absent")
+    (tmp_path / "a.txt").write_text(PACKED)
+    with pytest.raises(MissingFileError, match=r"a\.txt is a file; give the folder that it lies in"):
+        load_teams("gen1ou", tmp_path / "a.txt")
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no Pokémon"),
+        ("=== [gen1ou] empty ===\n\n", "holds no Pokémon"),
+        ("hello", r"has 1 Pokémon, 1 of them without moves \('hello'\)"),
+        ("My team\nby me\n\n" + TAUROS, r"2 Pokémon, 1 of them without moves \('myteam'\)"),
+        ("\n\n".join([TAUROS] * 7), "has 7 Pokémon; expected one to 6"),
+        (TAUROS.replace("Tauros", "a|b (Tauros)"), r"a `\|` in a name"),
+        (f"{TAUROS}\nTera Type: a]b", r"a `\]` in a type"),
+        ("|||", "no whole packed team"),
+        ("[]", "has 0 Pokémon"),
+        ('[{"species": "Tauros", "moves": 3}]', "1 of them without moves"),
+        ('[{"species": "Tauros", "moves": ["Tackle"], "pokeball": 7}]', "has 0 Pokémon"),
+        ("[" * 100_000, "is JSON, but no whole list"),
+        ('[{"name": "Tauros", "species": "Tauros", "moves": ["Tac', "is JSON, but no whole list"),
+        ('[\n  {\n    "name": "Tauros",\n\n    "moves": [', "is JSON, but no whole list"),
+        ('{"team": [{"species": "Tauros", "moves": ["Tackle"]}]}', "is JSON, but no whole list"),
+        ("[1, 2]", "is JSON, but no whole list"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_team_is_an_error_that_names_it(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.gen1ou_team").write_text(text)
+    (tmp_path / "good.gen1ou_team").write_text(TAUROS)
+    with pytest.raises(DataError, match=rf"bad\.gen1ou_team.* {words}"):
+        load_teams("gen1ou", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'"{PACKED}"', "is in quotation marks"),
+        (f"'{PACKED}',\n", "is in quotation marks"),
+        (f"/utm {PACKED}", r"begins with a command \(/utm\)"),
+        ("/utm null||", r"begins with a command \(/utm\)"),
+        ("<html><body>|</body></html>", "is a web page"),
+        ("\n<!DOCTYPE html>||", "is a web page"),
+        ('{"team": "Tauros|||"}', "is JSON, but no whole list"),
+        ('[{"name": "a|b", "moves": ["Tackle"', "is JSON, but no whole list"),
+        (f"{PACKED}\n/utm {PACKED}", r"begins with a command \(/utm\)"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_is_called_by_its_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "bad.gen1ou_team").write_text(text)
+    with pytest.raises(DataError, match=rf"bad\.gen1ou_team {words}"):
+        load_teams("gen1ou", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["<3", "<p", '"', '"x" y', "'", "/me", "/me x", "[x]", "{x}", '["x"]', "<heads>"])
+def test_nicknames_that_look_like_another_kind_are_no_trouble(name: str) -> None:
+    packed = f"{name}|tauros|||tackle|||||||"
+    assert pack_team(packed) == packed
+
+
+@pytest.mark.server
+@needs_node
+def test_other_kinds_are_named_in_exported_teams_too_and_json_may_hold_bars() -> None:
+    for text, words in [
+        (f'"{TAUROS}"', "is in quotation marks"),
+        ("<html><body>404</body></html>", "is a web page"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            pack_team(text)
+    teams = [f"{name} (Tauros)\n- Tackle" for name in ("<3", '"x"', "/me", "[x]", '["x"]', "{x}")]
+    teams.append('[{"name": "a|b", "species": "Tauros", "moves": ["Tackle"]}]')
+    lines = pack_teams([("", team) for text in teams for team in split_teams(text)])
+    assert [line.split("|")[0] for line in lines] == ["<3", '"x"', "/me", "[x]", '["x"]', "{x}", "a b"]
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    def fails(words: str) -> None:
+        with pytest.raises(DataError, match=rf"bad\.gen1ou_team {words}"):
+            load_teams("gen1ou", tmp_path)
+        bad.rmdir() if bad.is_dir() else bad.unlink()
+
+    bad = tmp_path / "bad.gen1ou_team"
+    bad.write_bytes(TAUROS.encode("utf-16"))
+    fails("is not UTF-8 text")
+    bad.write_bytes(TAUROS.encode("utf-16-le"))
+    fails(r"is not UTF-8 text \(at byte 1\)")
+    bad.write_bytes(b"Tauros\n\xff")
+    fails(r"is not UTF-8 text \(at byte 7\)")
+    bad.mkdir()
+    fails("is named like a team, but is no file")
+    bad.symlink_to(tmp_path / "nowhere")
+    fails(r"is a link to .*nowhere, which is not there; mend the link")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(bad)
+        fails("is named like a team, but is no file")
+    with bad.open("wb") as file:
+        file.truncate(2**40)
+    fails("is larger than 32 MiB")
+
+
+@pytest.mark.server
+@needs_node
+def test_a_bad_team_of_a_backup_is_named_and_the_others_counted(tmp_path: Path) -> None:
+    text = backup(("[gen9ou] fine", GENGAR), ("[gen9ou] half", "Mew\n"), ("[gen9ou] too", "Mew\n"))
+    (tmp_path / "all.txt").write_text(text)
+    with pytest.raises(DataError, match=r"all\.txt, team 'half', has 1 Pokémon, 1 .* \(and 1 more that are no teams\)"):
+        load_teams("gen9ou", tmp_path)
+
+
+# --- sent as they are ----------------------------------------------------------------------------------------------
+
+
+def test_same_seed_gives_the_same_teams_and_another_does_not() -> None:
+    def draw(seed: int) -> list[str]:
+        builder = SeededTeambuilder([f"team {i}" for i in range(10)], seed)
+        return [builder.yield_team() for _ in range(20)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+    assert len(set(draw(1))) > 1
+
+
+@pytest.mark.server
+@needs_node
+def test_a_team_reaches_the_server_as_it_is(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.gen7ou_team").write_text(f"gen7ou]mine|{PACKED}\n")
+    (team,) = load_teams("gen7ou", tmp_path)
+    sent: list[str] = []
+
+    async def one() -> None:
+        options = {"battle_format": "gen7anythinggoes", "websocket_url": server.websocket_url}
+        players = [
+            RandomPlayer(**connection(user_name("Team"), team=SeededTeambuilder([team], 0), **options))
+            for _ in range(2)
+        ]
+        for player in players:
+            send = player.ps_client.send_message
+
+            async def spied(message: str, *rest: str, send=send) -> None:  # type: ignore[no-untyped-def]
+                sent.append(message)
+                await send(message, *rest)
+
+            player.ps_client.send_message = spied
+        try:
+            await play_pair(*players, 1, timeout_s=60)
+        finally:
+            await disconnect(*players)
+
+    asyncio.run(one())
+    assert {message for message in sent if message.startswith("/utm")} == {f"/utm {PACKED}"}
+
+
+# --- this project's own --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.parametrize("battle_format", own_formats())
+def test_own_teams_are_different_whole_and_accepted(battle_format: str) -> None:
+    teams = load_teams(battle_format)
+    assert len(set(teams)) >= {"gen9ou": 12, "gen1ou": 8}[battle_format]
+    for team in teams:
+        assert len(set(species(team))) == 6
+        assert all(len(pokemon.split("|")[4].split(",")) == 4 for pokemon in team.split("]"))
+    reasons = validate_teams(battle_format, teams)
+    assert {team: why for team, why in zip(teams, reasons, strict=True) if why} == {}
+
+
+@pytest.mark.server
+@needs_node
+def test_the_validator_judges_the_line_that_is_sent_as_it_judges_the_text() -> None:
+    legal = "Zapdos @ Leftovers\nAbility: Pressure\nEVs: 4 HP / 252 SpA / 252 Spe\nTimid Nature\n- Hidden Power [Grass]"
+    illegal = set_of("Zapdos @ Leftovers", "Ability: Static", moves="- Spore")
+    texts = [legal, illegal]
+    reasons = validate_teams("gen3ou", texts + pack_teams([("", *split_teams(text)) for text in texts]))
+    of_texts, of_lines = reasons[:2], reasons[2:]
+    assert of_texts == of_lines
+    assert of_lines[0] == []
+    assert any("Spore" in reason for reason in of_lines[1])

@@ -1,0 +1,432 @@
+"""Checkpoints to AMAGO's layout and back: the same names in the same order, every bit, and bad files refused."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_sizes import checkpoint_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from support.paths import GOLDENS, TESTS
+from support.small_agent import BATTLES, SMALL, TINY, train_command
+from support.tensors import assert_same_bits
+from torch import Tensor, nn
+
+from gemma_metamon.commands import main
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
+from gemma_metamon.data.dataset import collate, encode_battle, take_window
+from gemma_metamon.errors import DataError
+from gemma_metamon.nets.agents.copies import COPIES
+from gemma_metamon.nets.batch import Batch
+from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.text.vocabulary import Vocabulary
+from gemma_metamon.upstream import interchange
+from gemma_metamon.view import BattleView
+
+KEYS = GOLDENS / "amago/amago-3.1.1/state_dict_keys/placeholder_tstep_encoder_2944_multitaskagent.json"
+AMAGO_PROCESS = TESTS / "support" / "amago_process.py"
+AGENTS = {
+    "MultiTaskAgent": SMALL,
+    "Agent": [
+        *SMALL,
+        "MetamonAMAGOExperiment.agent_type = @agent.Agent",
+        "Agent.actor_type = @MetamonMaskedActor",
+        "Agent.pass_obs_keys_to_actor = ['illegal_actions']",
+        "Agent.critic_type = @actor_critic.NCritics",
+        "NCritics.d_hidden = 16",
+    ],
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
+
+
+def random_bits(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Any bits of finite numbers."""
+    if dtype == torch.bool:
+        return torch.randint(2, shape, generator=generator).bool()
+    n_bytes = shape.numel() * torch.empty((), dtype=dtype).element_size()
+    drawn = torch.randint(256, (n_bytes,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
+    return torch.where(drawn.isfinite(), drawn, 1)  # a checkpoint whose numbers are not is refused
+
+
+def write_run(run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, seed: int = 0, **meta: Any) -> Path:
+    """A checkpoint of a small agent, with random bits in many dtypes for weights; its configuration is left in gin."""
+    resolved, view = resolve.load(TINY, None, AGENTS[agent]), BattleView.default()
+    generator = torch.Generator().manual_seed(seed)
+    weights = {
+        key: random_bits(tensor.shape, DTYPES[(i + seed) % len(DTYPES)], generator)
+        for i, (key, tensor) in enumerate(interchange.expected_weights(view).items())
+    }
+    known = {"identity": checkpoints.identify(view), "config": resolved.text, "epoch": epoch, "updates": 7, "draws": 14}
+    return checkpoints.write_checkpoint(
+        run_dir, checkpoints.CheckpointMeta(**{**known, "settings": {}, **meta}), weights
+    )
+
+
+def import_command(file: Path, save_dir: Path, *extra: str) -> list[str]:
+    return ["import", "--from", "amago", str(file), "--save_dir", str(save_dir), "--run_name", "imported", *extra]
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    """An exported small agent, with its description beside it."""
+    return interchange.export_policy(write_run(tmp_path / "run"), "run", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    save_dir = tmp_path_factory.mktemp("trained")
+    assert main(train_command(save_dir, training="binary_maxq_rl.gin")) == 0
+    return save_dir / "run"
+
+
+def test_names_shapes_and_order_are_amagos() -> None:
+    class Placeholder(nn.Module):
+        emb_dim = 2944
+
+        def __init__(self, **_: Any) -> None:
+            super().__init__()
+
+    resolve.load("gemma_synthetic_multitaskagent.gin", "binary_rl.gin")
+    experiment: Experiment = configurable(EXPERIMENT)()
+    experiment.tstep_encoder_type = Placeholder
+    with torch.device("meta"):
+        state = interchange.to_amago(experiment.build_agent(BattleView.default()).state_dict())
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+    theirs = json.loads(KEYS.read_text())["state_dict"]
+    assert [(key, [*tensor.shape]) for key, tensor in state.items()] == [
+        (key, entry["shape"]) for key, entry in theirs.items()
+    ]
+
+
+def test_every_part_of_an_agent_has_a_name_at_amagos() -> None:
+    def parts(training: str | None, overrides: list[str]) -> list[str]:
+        resolve.load(TINY, training, overrides)
+        return [*dict.fromkeys(key.split(".")[0] for key in interchange.expected_weights(BattleView.default()))]
+
+    assert parts("finetune.gin", SMALL) == [*interchange.PARTS]
+    ordinary = [part for part in interchange.PARTS if part not in COPIES]
+    assert all(parts(None, overrides) == ordinary for overrides in AGENTS.values())
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@given(seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=6)
+def test_there_and_back_keeps_every_bit_both_ways(agent: str, seed: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        save_dir, out = Path(folder) / "save", Path(folder) / "out"
+        first = write_run(save_dir / "first", agent=agent, seed=seed)
+        exported = interchange.export_policy(first, "first", out)
+        assert main(import_command(exported, save_dir)) == 0
+        second = checkpoints.find_checkpoint(save_dir / "imported", 1)
+        again = interchange.export_policy(second, "second", out)
+        assert_same_bits(checkpoints.read_weights(first), checkpoints.read_weights(second))
+        assert_same_bits(interchange.read_policy(exported), interchange.read_policy(again))
+        assert [*interchange.read_policy(exported)] == [*interchange.read_policy(again)]
+        before, after = checkpoints.read_meta(first), checkpoints.read_meta(second)
+        assert (before.identity, before.config, before.vocabulary) == (after.identity, after.config, after.vocabulary)
+
+
+def test_the_layout_is_amagos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = write_run(tmp_path / "run", epoch=3)
+    command = ["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    weights = "run/ckpts/policy_weights/policy_epoch_3"
+    assert written == {f"{weights}.pt", "run/ckpts/gemma_metamon.json", "run/ckpts/config.txt"}
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'out' / weights}.pt\n"
+    meta = checkpoints.read_meta(folder)
+    assert (tmp_path / "out" / "run" / "ckpts" / "config.txt").read_text() == meta.config
+    state = torch.load(tmp_path / "out" / f"{weights}.pt", weights_only=True)
+    assert type(state) is dict
+    assert all(tensor.is_contiguous() and tensor.device.type == "cpu" for tensor in state.values())
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state.values()}
+    assert sum(storages.values()) == sum(tensor.nbytes for tensor in state.values())
+
+
+def policy_of(run_dir: Path, batch: Batch) -> Tensor:
+    agent: Any = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, 1), "cpu")[0]
+    probs: Tensor = agent.action_probs(batch)
+    return probs
+
+
+def recorded_batch() -> Batch:
+    files = sorted((BATTLES / "gen1ou").glob("*.lz4"))[:3]
+    return collate([take_window(encode_battle(path, BattleView.default()), 0, 8) for path in files])
+
+
+def test_an_imported_agent_plays_the_same_and_does_not_resume(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    exported = interchange.export_policy(checkpoints.find_checkpoint(trained_run, 1), "run", tmp_path / "out")
+    assert main(import_command(exported, tmp_path)) == 0
+    assert "does not resume" in capsys.readouterr().out
+    files = [path for path in (tmp_path / "imported").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {"config.gin", checkpoints.WEIGHTS, checkpoints.META}
+    batch = recorded_batch()
+    assert torch.equal(policy_of(tmp_path / "imported", batch), policy_of(trained_run, batch))
+    resume = train_command(tmp_path, "--ckpt", "1", "--epochs", "2", run_name="imported", training="binary_maxq_rl.gin")
+    assert main(resume) == 1
+    assert "cannot be resumed: it has no training.safetensors" in capsys.readouterr().err
+
+
+def test_a_file_without_our_description_needs_the_flags(
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (policy_file.parents[1] / interchange.DESCRIPTION).unlink()
+    assert main(import_command(policy_file, tmp_path)) == 1
+    assert "has no gemma_metamon.json" in capsys.readouterr().err
+    flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
+    assert main(import_command(policy_file, tmp_path, *flags)) == 0
+    imported = checkpoints.find_checkpoint(tmp_path / "imported", 1)
+    assert_same_bits(checkpoints.read_weights(imported), interchange.read_policy(policy_file))
+
+
+def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Path, tmp_path: Path) -> None:
+    # as amago writes them: it saves what an SVD returned as it lay in memory
+    state, memory = interchange.read_policy(policy_file), torch.randn(64)
+    state |= {key: memory[: tensor.numel()].view(tensor.shape) for key, tensor in state.items() if tensor.numel() <= 64}
+    state["actor.base.in_layer.weight"] = torch.randn(16, 16).T
+    torch.save(state, policy_file)
+    assert main(import_command(policy_file, tmp_path)) == 0
+    imported = checkpoints.find_checkpoint(tmp_path / "imported", 1)
+    assert_same_bits(checkpoints.read_weights(imported), state)
+
+
+@pytest.mark.slow
+def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")
+    resolved = resolve.load(
+        TINY, None, [*SMALL, "GemmaTstepEncoder.use_4bit = True", "GemmaTstepEncoder.use_lora = True"]
+    )
+    view = BattleView.default()
+    meta = checkpoints.CheckpointMeta(
+        identity=checkpoints.identify(view), config=resolved.text, epoch=1, updates=0, draws=0, settings={}
+    )
+    folders = []
+    for seed in range(2):  # the scales' text has not the same length each time
+        torch.manual_seed(seed)
+        agent = configurable(EXPERIMENT)().build_agent(view)
+        folders.append(checkpoints.write_checkpoint(tmp_path / f"run{seed}", meta, agent.state_dict()))
+    for seed, folder in enumerate(folders):
+        exported = interchange.export_policy(folder, f"run{seed}", tmp_path / "out")
+        assert main(import_command(exported, tmp_path / str(seed))) == 0
+        imported = checkpoints.find_checkpoint(tmp_path / str(seed) / "imported", 1)
+        assert_same_bits(checkpoints.read_weights(folder), checkpoints.read_weights(imported))
+        agent = checkpoints.load_agent(imported, "cpu")[0]
+        assert_same_bits(agent.state_dict(), checkpoints.read_weights(folder))
+
+
+def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:
+    words = [*Vocabulary.default().words[:400]]
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    assert main(train_command(tmp_path, "--tokenizer", str(tmp_path / "words.json"))) == 0
+    exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
+    assert main(import_command(exported, tmp_path)) == 0
+    assert checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "imported", 1)).vocabulary == words
+    (exported.parents[1] / interchange.DESCRIPTION).unlink()
+    flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
+    flags += ["--tokenizer", str(tmp_path / "words.json"), "--ckpt", "2"]
+    assert main(import_command(exported, tmp_path, *flags)) == 0
+    assert checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "imported", 2)).vocabulary == words
+
+
+REFUSED_IMPORTS = {
+    "another observation space": (["--obs_space", "DefaultObservationSpace"], "use --obs_space TeamPreview"),
+    "another reward": (["--reward_function", "BinaryReward"], "reward_function 'DefaultShapedReward'"),
+    "another phrasing": (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural'"),
+    "another width": (
+        ["--gin_override", "TformerTrajEncoder.d_ff = 24"],
+        "ff1.weight is [16, 16], not [24, 16]",
+    ),
+    "another depth": (["--gin_override", "TformerTrajEncoder.n_layers = 2"], "missing (traj_encoder.tformer.layers.1."),
+    "a training config alone": (["--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
+    "no word list": (["--tokenizer", "DefaultObservationSpace-v1"], "no word list DefaultObservationSpace-v1"),
+    "a negative epoch": (["--ckpt", "-1"], "say which epoch it is with --ckpt N"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_IMPORTS)
+def test_what_does_not_fit_is_refused_in_one_sentence(
+    name: str, policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags, complaint = REFUSED_IMPORTS[name]
+    assert main(import_command(policy_file, tmp_path, *flags)) == 1
+    said = capsys.readouterr().err
+    assert complaint in said
+    assert said.startswith("gemma-metamon import: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "imported").exists()
+
+
+def test_missing_extra_and_misshapen_entries_are_counted_and_named(
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    state = interchange.read_policy(policy_file)
+    missing = [key for key in state if key.startswith("target_actor.")]
+    for key in missing:
+        del state[key]
+    state["popart.mu"] = torch.zeros(3)
+    state["steps"] = torch.zeros(1)
+    torch.save(state, policy_file)
+    assert main(import_command(policy_file, tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert f"{len(missing)} missing ({missing[0]}, {missing[1]}, {missing[2]}, ...)" in said
+    assert "1 extra (steps)" in said
+    assert "1 misshapen (popart.mu is [3], not [7, 1])" in said
+
+
+def test_nothing_is_overwritten(policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    export = ["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]
+    assert main(export) == 1
+    assert "policy_epoch_1.pt exists" in capsys.readouterr().err
+    assert main(import_command(policy_file, tmp_path)) == 0
+    assert main(import_command(policy_file, tmp_path)) == 1
+    assert "imported has a checkpoint 1 already" in capsys.readouterr().err
+    (tmp_path / "out" / "run" / "ckpts" / "config.txt").write_text("another run's")
+    write_run(tmp_path / "run", epoch=2)
+    assert main(export) == 1
+    assert "config.txt is there with another configuration" in capsys.readouterr().err
+    assert main([*export[:3], "--to", "merged", "--out", str(tmp_path / "run")]) == 1
+    assert "run exists; delete it" in capsys.readouterr().err
+
+
+def test_the_untrained_network_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_run(tmp_path / "run", epoch=0)
+    assert main(["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]) == 1
+    assert "metamon loads no checkpoint 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_other_subwords_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = write_run(tmp_path / "run")
+    meta = (folder / checkpoints.META).read_text()
+    subword_hash = checkpoints.read_meta(folder).identity.subword_hash
+    (folder / checkpoints.META).write_text(meta.replace(subword_hash, "0" * len(subword_hash)))
+    assert main(["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]) == 1
+    assert "was trained with subword_hash" in capsys.readouterr().err
+
+
+class RunsCode:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_code_in_a_file_is_run(zipped: bool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file, made = tmp_path / "policy_epoch_1.pt", tmp_path / "made"
+    torch.save({"popart.mu": torch.zeros(1), "more": RunsCode(made)}, file, _use_new_zipfile_serialization=zipped)
+    assert main(import_command(file, tmp_path, "--model_gin_config", TINY)) == 1
+    said = capsys.readouterr().err
+    assert "mkdir, which could run code and is not opened" in said
+    assert "weights_only" not in said
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"model": {"popart.mu": torch.zeros(1)}}, "no state dict, it holds 'model': dict"),
+        ([torch.zeros(1)], "no state dict, it holds list"),
+        ({"epoch": 3, "popart.mu": torch.zeros(1)}, "no state dict, it holds 'epoch': int"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(content: object, complaint: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "file.pt")
+    with pytest.raises(DataError, match=complaint):
+        interchange.read_policy(tmp_path / "file.pt")
+
+
+@given(st.integers(0, 10_000), st.booleans(), st.binary(max_size=8))
+@settings(deadline=None, max_examples=60)
+def test_a_damaged_file_is_refused_and_nothing_else(place: int, cut: bool, junk: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "policy_epoch_1.pt"
+        torch.save({"popart.mu": torch.zeros(1), "popart.nu": torch.ones(2)}, file)
+        whole = file.read_bytes()
+        place %= len(whole)
+        file.write_bytes(whole[:place] + junk + (b"" if cut else whole[place + len(junk) :]))
+        with contextlib.suppress(DataError):
+            state = interchange.read_policy(file)
+            assert all(isinstance(value, Tensor) for value in state.values())
+
+
+def test_a_missing_file_and_a_damaged_description_are_refused(
+    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(import_command(tmp_path / "policy_epoch_9.pt", tmp_path)) == 1
+    assert "no file" in capsys.readouterr().err
+    (policy_file.parents[1] / interchange.DESCRIPTION).write_text("{}")
+    assert main(import_command(policy_file, tmp_path)) == 1
+    assert "gemma_metamon.json is no description of a run" in capsys.readouterr().err
+
+
+def test_gemma_is_exported_with_what_one_should_know(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["export", "--run_dir", str(trained_run), "--ckpt", "1"]
+    assert main([*command, "--to", "merged", "--out", str(tmp_path / "merged")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"wrote {tmp_path / 'merged'}"
+    assert "the base was random" in said[1]
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+    assert main([*command, "--to", "peft", "--out", str(tmp_path / "peft")]) == 1
+    assert "has no adapter" in capsys.readouterr().err
+
+
+def test_computed_sizes_are_those_of_real_files(trained_run: Path, tmp_path: Path) -> None:
+    computed = checkpoint_bytes(TINY, SMALL)
+    folder = checkpoints.find_checkpoint(trained_run, 1)
+    entries = len(checkpoints.read_weights(folder))
+    exported = interchange.export_policy(folder, "run", tmp_path)
+    for column, file, n_names in (
+        ("weights", folder / checkpoints.WEIGHTS, entries),
+        ("training", folder / checkpoints.TRAINING, 3 * entries),
+        ("amago", exported, entries),
+    ):
+        assert computed[column] <= file.stat().st_size < computed[column] + 500 * n_names, column
+
+
+@pytest.mark.upstream
+@pytest.mark.parametrize(("agent", "critic"), [("MultiTaskAgent", "NCriticsTwoHot"), ("Agent", "NCritics")])
+def test_amagos_own_agent_loads_it_strictly_and_plays_the_same(agent: str, critic: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("amago") is None:
+        pytest.skip("amago is not installed: see GEMMA_TRAINING.md")
+    unmasked = [f"{agent}.actor_type = @actor_critic.Actor", "Actor.d_hidden = 16"]
+    unmasked += [f"{agent}.pass_obs_keys_to_actor = []", f"{agent}.num_critics = 4"]
+    overrides = [word for line in [*AGENTS[agent], *unmasked] for word in ("--gin_override", line)]
+    assert main(train_command(tmp_path, *overrides)) == 0
+    exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
+    batch = recorded_batch()
+    ours = policy_of(tmp_path / "run", batch)
+    names = ("GemmaTstepEncoder", "TformerTrajEncoder", "Actor", critic, EXPERIMENT)
+    parameters = {name: {k: v for k, v in bindings_of(name).items() if "_type" not in k} for name in names}
+    (tmp_path / "build.json").write_text(
+        json.dumps({"agent": agent, "critic": critic, "num_critics": 4, "parameters": parameters})
+    )
+    shutil.copyfile(exported, tmp_path / "policy.pt")
+    inputs = {"rl2s": batch.rl2s, "time_idxs": batch.time_idxs}
+    inputs |= {name: batch.obs[name] for name in ("numbers", "text_tokens")}
+    save_file({name: array.contiguous() for name, array in inputs.items()}, tmp_path / "inputs.safetensors")
+    done = subprocess.run(
+        [sys.executable, str(AMAGO_PROCESS), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = load_file(tmp_path / "probs.safetensors")["probs"]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert_same_bits(interchange.read_policy(tmp_path / "resaved.pt"), interchange.read_policy(exported))
