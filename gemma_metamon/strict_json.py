@@ -123,7 +123,7 @@ def read_dataclass(cls: type[Built], value: object) -> Built:
 
     Raises:
         DataError: a field that is missing, unknown, or of another type. It is named by its place, as in
-            "pairs[1].wins is True; expected a count". What the dataclass itself refuses is raised as it is.
+            "pairs[1].wins is True; expected a count". So is a dataclass that refuses its fields with a DataError.
     """
     return typing.cast("Built", _read(cls, value, ""))
 
@@ -140,7 +140,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         raise DataError(f"{where or 'it'} is {shown(value)}; expected {expected}")
     origin, args = typing.get_origin(chosen), typing.get_args(chosen)
     if isinstance(chosen, type) and dataclasses.is_dataclass(chosen):
-        return chosen(**_read_fields(_fields_of(chosen), value, where))
+        return _build(chosen, _read_fields(_fields_of(chosen), value, where), where)
     if origin is dict:
         return {key: _read(args[1], entry, _place(where, key)) for key, entry in value.items()}
     if origin is list:
@@ -151,6 +151,15 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             _read(hint, entry, f"{where}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value, strict=True))
         )
     return value
+
+
+def _build(cls: Any, fields: dict[str, Any], where: str) -> Any:
+    try:
+        return cls(**fields)
+    except DataError as error:
+        if not where:
+            raise
+        raise DataError(f"{where}: {error}") from error
 
 
 def _read_fields(fields: Mapping[str, tuple[Any, bool]], value: dict[str, Any], where: str) -> dict[str, Any]:

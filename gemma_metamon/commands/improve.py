@@ -1,6 +1,7 @@
 """`gemma-metamon improve`: collect, prepare, train, evaluate, round after round."""
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
         rounds.check_folder(journal)
         carry_out(rounds.steps(), journal, rounds.work)
         results = report(args.out, rounds.run_dir, args.rounds)
-    print(json.dumps(results) if args.json else as_table(results))
+    print(json.dumps(dataclasses.asdict(results)) if args.json else as_table(results))
     return 0
 
 
