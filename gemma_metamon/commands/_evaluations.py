@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_at_least_one
 from gemma_metamon.extras import require_extra
 from gemma_metamon.results.schema import EvaluationReport, TrainingEvaluation
 from gemma_metamon.strict_json import parse_json_object, read_dataclass
@@ -168,7 +167,6 @@ class Evaluations:
 
 def check_evaluation(args: argparse.Namespace) -> None:
     """Raises for what would make every evaluation fail."""
-    require_at_least_one(args, "eval_every", "eval_battles")
     if not args.eval_gens:
         return
     require_extra("battle", "--eval_gens")

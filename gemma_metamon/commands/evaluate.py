@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import (
+    add_shared_argument,
     add_watch_argument,
+    at_least_one,
     load_watcher,
     make_folder,
-    require_above_zero,
-    require_at_least_one,
-    require_websocket,
 )
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -63,7 +62,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="runs of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), scripted players by name, or "
         '"ensemble(RUN, RUN@EPOCH@T0.8)" of runs',
     )
-    who.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
+    add_shared_argument(who, "ckpt", help="the epoch of runs without @EPOCH (default: the last)")
     who.add_argument(
         "--opponents",
         nargs="+",
@@ -73,8 +72,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     who.add_argument("--round_robin", action="store_true", help="everybody meets everybody; adds Elo and GXE")
     who.add_argument("--sample", action="store_true", help="checkpoints draw actions; otherwise the most probable")
-    who.add_argument("--temperature", type=float, default=1.0, help="of checkpoints without @T (default: %(default)s)")
-    who.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
+    add_shared_argument(who, "temperature", help="of checkpoints without @T (default: %(default)s)")
+    add_shared_argument(who, "device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
     who.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -84,30 +83,21 @@ def add_parser(subparsers: "Subparsers") -> None:
 
     battles = parser.add_argument_group("battles")
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
-    battles.add_argument("--battles", type=int, default=100, help="of each pair (default: %(default)s)")
-    battles.add_argument("--team_dir", type=Path, help="a folder of teams in Showdown's export format")
-    battles.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
-    battles.add_argument("--seed", type=int, default=0, help="of teams and --sample (default: %(default)s)")
-    battles.add_argument(
-        "--server", help="ws://... of a running server without accounts (default: a simulator of its own)"
-    )
+    battles.add_argument("--battles", type=at_least_one, default=100, help="of each pair (default: %(default)s)")
+    add_shared_argument(battles, "seed", help="of teams and --sample (default: %(default)s)")
+    for name in ("team_dir", "concurrency", "server", "timeout_s"):
+        add_shared_argument(battles, name)
     battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
     battles.add_argument("--accept", action="store_true", help="wait for user:NAME's challenges instead of challenging")
-    battles.add_argument(
-        "--timeout_s", type=float, default=60, help="give up after this silence (default: %(default)s)"
-    )
 
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, help="keep results, every battle and a report in this folder")
     add_watch_argument(output)
-    output.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(output, "json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_at_least_one(args, "battles", "concurrency")
-    require_above_zero(args, "temperature", "timeout_s")
-    require_websocket(args)
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
     require_extra("battle", "evaluate")
