@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.results.schema import LadderRow
     from gemma_metamon.showdown.accounts import LadderServer
     from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
+    from gemma_metamon.showdown.ladder.results import Results
     from gemma_metamon.showdown.players.contestants import Contestant
 
 logger = logging.getLogger(__name__)
@@ -207,7 +209,7 @@ async def _play(
     sparring: "list[Contestant]",
     server: "LadderServer",
     password: Any,
-    results: Any,
+    results: "Results",
 ) -> int:
     import asyncio
 
@@ -218,11 +220,11 @@ async def _play(
 
     with progress_bar(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
 
-        def show(row: dict[str, Any]) -> None:
-            bar.set_postfix_str(f"rating {row['rating_after'] or 'not told'}", refresh=False)
+        def show(row: "LadderRow") -> None:
+            bar.set_postfix_str(f"rating {row.rating_after or 'not told'}", refresh=False)
             bar.update(min(results.finished, args.battles) - bar.n)
-            reason = f", {row['reason']}" if row["reason"] else ""
-            bar.write(f"{row['battle']}: {row['result']} against {row['opponent']}{reason}", file=sys.stderr)
+            reason = f", {row.reason}" if row.reason else ""
+            bar.write(f"{row.battle}: {row.result} against {row.opponent}{reason}", file=sys.stderr)
 
         common = {"server": server, "battle_format": args.format, "teams": args.teams}
         ladder = Ladder(
@@ -282,9 +284,9 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> Callable
     return lambda: 143 if told_to_end else 130 if ladder.stops > 1 else 0
 
 
-def _report(summary: "Summary", results: Any) -> dict[str, Any]:
+def _report(summary: "Summary", results: "Results") -> dict[str, Any]:
     rows = list(results.rows.values())
-    counts = {result: sum(row["result"] == result for row in rows) for result in ("won", "lost", "tied", "unfinished")}
+    counts = {result: sum(row.result == result for row in rows) for result in ("won", "lost", "tied", "unfinished")}
     return {
         "out": str(results.folder),
         **counts,
@@ -301,7 +303,7 @@ def _report(summary: "Summary", results: Any) -> dict[str, Any]:
     }
 
 
-def _table(summary: "Summary", results: Any) -> str:
+def _table(summary: "Summary", results: "Results") -> str:
     report = _report(summary, results)
     this_run = ", ".join(f"{count} {what}" for what, count in report["this_run"].items())
     lines = [

@@ -23,6 +23,9 @@ from gemma_metamon.strict_json import Count, UnknownFieldError, read_dataclass, 
 LAYOUT: Final = 1
 """Of results.json. A version that gives a field another meaning writes "layout": 2; without that word it is 1."""
 
+NEWER: Final = f"a newer gemma_metamon than this one ({__version__}) may have written it; update, and read it again"
+"""The mend of what this version does not know."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -256,6 +259,56 @@ class BattleRow:
     log: str
 
 
+Result = Literal["won", "lost", "tied", "unfinished"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LadderRow:
+    """A line of a ladder run's results.jsonl.
+
+    Attributes:
+        log: the battle's log, a file in the folder `replays`; "" where none is kept.
+        player: who played, as an evaluation would call it; None of somebody without a label.
+        battle: its tag, "battle-gen1ou-12".
+        username: ours on the server.
+        format: such as "gen1ou".
+        opponent: its name on the server; "unknown" where that was never told.
+        result: ours. An "unfinished" battle may go on without us.
+        reason: why it is unfinished; "" of others.
+        rating_before: as the server told it; None where it told none.
+        rating_after: likewise.
+        turns: of the battle.
+        began_at: ISO 8601, UTC.
+        seconds: that it took us.
+        decisions: that were asked of us.
+        fallbacks: those of them that the player did not make in time, or made wrongly.
+        fallback_reasons: reason -> how many.
+        refused: choices that the server refused.
+        reconnects: cuts of the connection while it lasted.
+        rejoins: times that its room was entered anew.
+    """
+
+    log: str
+    player: str | None
+    battle: str
+    username: str
+    format: str
+    opponent: str
+    result: Result
+    reason: str
+    rating_before: int | None
+    rating_after: int | None
+    turns: Count
+    began_at: str
+    seconds: float
+    decisions: Count
+    fallbacks: Count
+    fallback_reasons: dict[str, Count]
+    refused: Count
+    reconnects: Count
+    rejoins: Count
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingEvaluation:
     """A line of evaluations.jsonl: how the checkpoint of an epoch played against each opponent in a format."""
@@ -275,14 +328,13 @@ def read(path: Path) -> EvaluationResults:
     """
     content = read_json_object(path)
     layout = content.pop("layout", LAYOUT)
-    newer = f"a newer gemma_metamon than this one ({__version__}) may have written it; update, and read it again"
     if layout != LAYOUT:
-        raise DataError(f"{shown_path(path)} has layout {shown(layout)}, expected {LAYOUT}; {newer}")
+        raise DataError(f"{shown_path(path)} has layout {shown(layout)}, expected {LAYOUT}; {NEWER}")
     cls = RoundsResults if "rounds_of" in content else EvaluationResults
     try:
         return read_dataclass(cls, content)
     except UnknownFieldError as error:
-        raise DataError(f"{shown_path(path)}: {error}; {newer}") from error
+        raise DataError(f"{shown_path(path)}: {error}; {NEWER}") from error
     except DataError as error:
         raise DataError(f"{shown_path(path)} holds no results of an evaluation: {error}") from error
 
