@@ -204,6 +204,7 @@ def add_space_arguments(parser: "argparse._ActionsContainer", *, instead: str | 
 
 
 def add_tokenizer_argument(parser: "argparse._ActionsContainer") -> None:
+    """--tokenizer; see `load_vocabulary`."""
     parser.add_argument(
         "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
     )
@@ -232,6 +233,7 @@ def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
 
 
 def add_watch_argument(parser: "argparse._ActionsContainer") -> None:
+    """--watch; see `load_watcher`."""
     parser.add_argument(
         "--watch",
         type=Path,
@@ -252,11 +254,13 @@ def load_watcher(args: argparse.Namespace) -> "Watcher | None":
 
 
 def add_gin_arguments(parser: "argparse._ActionsContainer") -> None:
+    """--train_gin_config and --gin_override; the model's config is each command's own."""
     parser.add_argument("--train_gin_config", help="a packaged training config's name, or a path to one")
     add_override_argument(parser)
 
 
 def add_override_argument(parser: "argparse._ActionsContainer") -> None:
+    """--gin_override, which may be repeated."""
     parser.add_argument(
         "--gin_override",
         action="append",

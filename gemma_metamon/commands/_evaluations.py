@@ -47,6 +47,7 @@ class EvaluationPlan:
         return epoch > 0 and (epoch % self.every == 0 or epoch == self.last_epoch)
 
     def command(self, run_dir: Path, epoch: int, battle_format: str) -> list[str]:
+        """The command line that plays this checkpoint in this format and prints an EvaluationReport as JSON."""
         command = [sys.executable, "-m", "gemma_metamon", "evaluate", "--run_dir", str(run_dir), "--ckpt", str(epoch)]
         command += ["--format", battle_format, "--opponents", *self.opponents, "--battles", str(self.battles)]
         return [*command, "--device", self.device, "--json"]

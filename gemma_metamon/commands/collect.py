@@ -29,6 +29,7 @@ train's --custom_replay_dir takes, and metamon's; its dataset.yaml is what metam
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "collect",
         help="record battles between scripted players and checkpoints",
@@ -61,6 +62,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Plays the battles, writes them and prints what was written."""
     require_extra("battle", "collect")
     import asyncio
 

@@ -31,6 +31,7 @@ DATASET_EXAMPLE = """example:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "configs",
         help="the packaged gin configs: list, show, derive, install into metamon; its dataset file",
@@ -102,6 +103,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
+    """Prints the packaged configs, a line each."""
     from gemma_metamon.configs.files import KINDS, describe, find_config, list_configs
 
     found = {kind: {name: describe(find_config(name, kind)) for name in list_configs(kind)} for kind in KINDS}
@@ -116,6 +118,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
+    """Prints the bindings and the architecture that a run would have."""
     from gemma_metamon.runs import resolve
     from gemma_metamon.runs.architecture import describe_architecture
     from gemma_metamon.view import BattleView
@@ -139,6 +142,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_path(args: argparse.Namespace) -> int:
+    """Prints where a packaged config lies."""
     from gemma_metamon.configs.files import Kind, find_config, list_configs
 
     kind: Kind = "training" if args.name in list_configs("training") else "models"
@@ -147,6 +151,7 @@ def run_path(args: argparse.Namespace) -> int:
 
 
 def run_derive(args: argparse.Namespace) -> int:
+    """Prints a config that includes another one and changes some of it."""
     from gemma_metamon import __version__
     from gemma_metamon.configs.files import config_folder, find_config
     from gemma_metamon.runs import resolve
@@ -167,6 +172,7 @@ def run_derive(args: argparse.Namespace) -> int:
 
 
 def run_install(args: argparse.Namespace) -> int:
+    """Copies the model configs into metamon's folder, or removes them; status 1 where something was left alone."""
     from gemma_metamon.upstream import installed_configs
 
     folder = args.to or installed_configs.metamon_model_folder()
@@ -186,6 +192,7 @@ def run_install(args: argparse.Namespace) -> int:
 
 
 def run_dataset(args: argparse.Namespace) -> int:
+    """Prints the dataset file, and makes the links that it names."""
     from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.upstream.datasets import dataset_text, link_roots, shares_by_battles
 

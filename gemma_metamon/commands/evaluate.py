@@ -45,6 +45,7 @@ Each drawn pair of teams is played twice, with sides and teams exchanged; the dr
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "evaluate",
         help="let checkpoints and other players meet, and count",
@@ -98,6 +99,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Lets them meet and prints the results; status 1 where fewer battles were played than asked for."""
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
     require_extra("battle", "evaluate")

@@ -44,6 +44,7 @@ battles, those in play are finished; twice: stop at once. The same command again
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "ladder",
         help="play rated battles on a server's ladder",
@@ -107,6 +108,7 @@ class _NoPassword(argparse.Action):
 
 
 def run(args: argparse.Namespace) -> int:
+    """Plays until all battles are finished or it is stopped, and prints what was won."""
     if (args.player is None) == (args.run_dir is None):
         raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player, or an ensemble)")
     require_extra("battle", "ladder")

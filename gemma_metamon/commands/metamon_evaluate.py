@@ -17,6 +17,7 @@ EXAMPLE = """examples, where metamon and amago are installed:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "metamon-evaluate",
         help="let metamon evaluate a run of its own, or an exported one",
@@ -41,6 +42,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs metamon's evaluation in this process, or one of its launchers."""
     from gemma_metamon.errors import ConfigError
     from gemma_metamon.upstream import evaluation, launchers
 

@@ -17,6 +17,7 @@ and the next round, from the slow copy of this one: --run_name gemma_tuned_2 --p
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "metamon-finetune",
         help="let metamon fine-tune a run of its own, or an exported one",
@@ -31,6 +32,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs metamon's fine-tuning in this process."""
     from gemma_metamon.upstream import evaluation, finetuning
 
     run_dir = args.run_dir.expanduser()

@@ -30,6 +30,7 @@ checksum."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "prepare",
         help="make recorded battles ready for training, once",
@@ -68,6 +69,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Makes the store, or goes on with it, and verifies it where asked; prints what is in it."""
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
     report: dict[str, Any] = {"out": str(args.out)}

@@ -17,6 +17,7 @@ EXAMPLE = """examples:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "report",
         help="make charts, replays and a web page of an evaluation or a run",
@@ -34,6 +35,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Makes the page and prints its path."""
     require_extra("report", "a report")
     from gemma_metamon.reports.evaluation import write_report
 

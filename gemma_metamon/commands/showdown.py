@@ -15,6 +15,7 @@ EXAMPLE = """example: gemma-metamon showdown start --port 8000 && gemma-metamon 
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "showdown",
         help="start, stop or look at the local battle server",
@@ -28,6 +29,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Starts, stops or lists servers; status 3 where one was asked for that is not there."""
     from gemma_metamon.showdown.simulator import server
 
     if args.action == "start":

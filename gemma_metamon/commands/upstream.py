@@ -21,6 +21,7 @@ the flagship on this version of metamon. The exit status is 1 where something ke
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "upstream",
         help="check an environment with metamon and amago",
@@ -36,6 +37,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prints each check when it is done, and the command to train with; status 1 where metamon would not run."""
     import tempfile
 
     from gemma_metamon.upstream import checks, versions
