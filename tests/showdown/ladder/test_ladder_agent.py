@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from poke_env.battle import Battle
-from support.ladder_players import ladder, play
+from support.ladder_players import QUICK, ladder, play
 from support.proxy import Faults, Proxy
 from support.small_agent import train_command
 
@@ -39,14 +40,18 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
     policy = BatchedPolicy(agent, meta.view(), max_battles=6, sample=True)
 
+    # the cuts alone are tested: nothing is late, however busy the machine is
+    patient = replace(QUICK, ping_s=300.0, decision_s=300.0, forfeit_s=300.0)
+
     async def through_cuts(url: str) -> Any:
         async with Proxy(url, Faults(cut=0.03)) as proxy:
-            agent = ladder(learned("agent", policy).build, proxy.url, battles=3, folder=tmp_path / "a", concurrency=2)
-            other = ladder("RandomPlayer", url, concurrency=2)
+            options = {"concurrency": 2, "timeouts": patient}
+            agent = ladder(learned("agent", policy).build, proxy.url, battles=3, folder=tmp_path / "a", **options)
+            other = ladder("RandomPlayer", url, **options)
             return (await play([agent], [other]))[0]
 
     with running_server() as server:
-        summary = asyncio.run(asyncio.wait_for(through_cuts(server.websocket_url), 240))
+        summary = asyncio.run(asyncio.wait_for(through_cuts(server.websocket_url), 280))
     assert summary.finished == 3
     assert summary.rejoins > 0
     assert summary.fallbacks == 0
