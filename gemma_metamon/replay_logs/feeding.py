@@ -32,6 +32,7 @@ logging.getLogger("poke-env").setLevel(logging.ERROR)
 
 
 def new_battle(log: ReplayLog, side: str) -> Battle:
+    """poke-env's battle before the first message of a log, seen by one side; both players are named p1 and p2."""
     battle = Battle(f"battle-{log.battle_format}-1", side, _silent, gen=log.gen)
     for name in SIDES:
         battle.parse_message(["", "player", name, name, "1", ""])

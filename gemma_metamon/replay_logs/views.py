@@ -28,9 +28,14 @@ _ABILITY_REQUESTED_FROM = 7
 def told_view(
     log: ReplayLog, side: str, asks: list[Ask], teams: dict[str, Team], missing: Counter[str]
 ) -> RecordedBattle | None:
-    """The side's states and actions; None where it was never asked for anything.
+    """One side's view of a battle: its states and actions. None where it was never asked for anything.
 
-    `missing` counts by kind the choices that the log does not tell.
+    Args:
+        log: the whole battle.
+        side: p1 or p2.
+        asks: when somebody was asked for a choice, in order, of both sides.
+        teams: of both sides, as the whole log tells them.
+        missing: counts by kind the choices that the log does not tell; added to.
     """
     view = _View(log, side, teams)
     states: list[BattleState] = []
