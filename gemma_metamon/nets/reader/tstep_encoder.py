@@ -21,12 +21,13 @@ from gemma_metamon.nets.checks import FLAG, HEADS, TEXT, WIDTH, check, number, o
 from gemma_metamon.nets.reader.action_scores import N_SCORES, ActionTexts, Branches, score_actions
 from gemma_metamon.nets.reader.backbone import BackboneOptions, build_backbone
 from gemma_metamon.nets.reader.entities import EntityReader, check_fusion
+from gemma_metamon.nets.reader.memory_plan import MemoryPlan
 from gemma_metamon.nets.reader.numbers import NumbersEncoder
 from gemma_metamon.nets.reader.observation_keys import ObservationKeys
 from gemma_metamon.nets.reader.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.reader.readout import SummaryReadout
 from gemma_metamon.nets.reader.recompute import recompute_chunks
-from gemma_metamon.nets.reader.subword_lookup import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
 from gemma_metamon.nets.reader.text_cache import TextCache, weights_of
 from gemma_metamon.nets.reader.weights import GEMMA_3_270M
 from gemma_metamon.nets.spaces import HasShape

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG
-from gemma_metamon.nets.reader.subword_lookup import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.reader.memory_plan import MemoryPlan
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
