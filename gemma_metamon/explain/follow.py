@@ -226,7 +226,7 @@ class Follower:
                 temperature=self.temperature,
             )
             if not read:  # what the readout made of this text was remembered
-                with _without_memory(encoder):
+                with _without_cache(encoder):
                     encoder.encode_texts(obs["text_tokens"][0])
         states, slots = read[0]  # (1, T, hidden_size), (1, T)
         attention = encoder.readout.attention(states, slots)[0].mean(-1)  # (T,)
@@ -316,9 +316,9 @@ def _inputs_of(module: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
 
 
 @contextmanager
-def _without_memory(encoder: Any) -> Iterator[None]:
-    memory, encoder.text_cache = encoder.text_cache, None
+def _without_cache(encoder: Any) -> Iterator[None]:
+    cache, encoder.reader.cache = encoder.reader.cache, None
     try:
         yield
     finally:
-        encoder.text_cache = memory
+        encoder.reader.cache = cache

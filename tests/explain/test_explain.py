@@ -210,7 +210,7 @@ def test_attention_is_told_also_of_texts_that_are_remembered(
 ) -> None:
     agent = build_agent(view, *overrides)
     first, again = (explain(agent, view, battle_file).decisions for _ in range(2))
-    assert agent.tstep_encoder.text_cache.hits > 0
+    assert agent.tstep_encoder.reader.cache.hits > 0
     for before, after in zip(first, again, strict=True):
         assert sum(part.attention for part in before.entities) + before.start_attention == pytest.approx(1.0, abs=1e-5)
         assert [part.attention for part in after.entities] == pytest.approx(

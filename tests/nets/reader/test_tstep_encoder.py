@@ -70,11 +70,11 @@ def test_a_text_longer_than_the_sliding_window_is_the_same_too() -> None:
 def test_the_chunk_size_does_not_change_the_output(encoder: GemmaTstepEncoder, chunk: int) -> None:
     obs, rl2s = make_batch()
     expected = encoder(obs, rl2s)
-    encoder.encoder_chunk_tokens = chunk
+    encoder.reader.chunk_subwords = chunk
     try:
         torch.testing.assert_close(encoder(obs, rl2s), expected, rtol=0, atol=1e-5)
     finally:
-        encoder.encoder_chunk_tokens = None
+        encoder.reader.chunk_subwords = None
 
 
 def count_texts_read(encoder: GemmaTstepEncoder, obs: dict[str, Tensor], rl2s: Tensor) -> int:
@@ -140,7 +140,7 @@ def test_recomputing_gives_the_same_gradients_with_dropout(autocast: bool) -> No
 def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     recomputed: list[Any] = []
     monkeypatch.setattr(
-        "gemma_metamon.nets.reader.tstep_encoder.recompute_chunks",
+        "gemma_metamon.nets.reader.text_reader.recompute_chunks",
         lambda function, chunks, _: recomputed.extend(chunks) or torch.cat([function(*chunk) for chunk in chunks]),
     )
     obs, rl2s = make_batch()
