@@ -200,13 +200,13 @@ class Follower:
     def setting(self) -> Setting:
         agent, returns = self.agent, torch.zeros(0)
         if isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics:
-            returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.reward_multiplier
+            returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.options.reward_multiplier
         return Setting(
             granularity=agent.tstep_encoder.granularity,
             phrasing=agent.tstep_encoder.phrasing,
             discount=agent.discounts[-1],
             temperature=self.temperature,
-            critics=agent.num_critics if agent.uses_critics else 0,
+            critics=len(agent.critics) if agent.uses_critics else 0,
             returns=tuple(returns.tolist()),
         )
 
@@ -248,7 +248,7 @@ class Follower:
             values, probs = agent.critics.values(outputs), outputs[:, 0, 0, :, -1].exp()
         else:
             values, probs = agent.popart(outputs, normalized=False), torch.zeros(A, 0, 0)
-        return values[:, 0, 0, :, -1, 0].cpu() / agent.reward_multiplier, probs.cpu()
+        return values[:, 0, 0, :, -1, 0].cpu() / agent.options.reward_multiplier, probs.cpu()
 
     def _entities(self, words: list[str], attention: Tensor) -> tuple[Entity, ...]:
         phrasing = self.agent.tstep_encoder.phrasing

@@ -227,7 +227,7 @@ def test_critics_that_regress_give_a_number_each(view: BattleView, battle_file: 
     assert explanation.decisions[0].distributions == ()
     # returns are near PopArt's mean, 300 in multiplied reward
     assert all(abs(value - 30) < 3 for value in explanation.decisions[0].judged_option.values)
-    assert len(explanation.decisions[0].judged_option.values) == agent.num_critics
+    assert len(explanation.decisions[0].judged_option.values) == len(agent.critics)
     assert "critic 4" in render_page(explanation)
 
 
