@@ -1,4 +1,4 @@
-"""What an agent is built from, what it gives back and says of itself, and which options cannot work."""
+"""What passes between an agent and its surroundings: discounts in, losses and statistics out."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,20 +10,17 @@ from gemma_metamon.nets.checks import SHARE, check, each
 from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.layers import masked_mean
 
-_DISCOUNTS = each(SHARE, most=100)
-
 
 class Multigammas:
-    """The discounts that are learned beside the one that acts."""
+    """The discounts that are learned beside the one that acts.
 
-    def __init__(
-        self,
-        discrete: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995),
-        continuous: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995),
-    ) -> None:
-        check("Multigammas", locals(), {"discrete": _DISCOUNTS, "continuous": _DISCOUNTS})
+    Args:
+        discrete: for discrete actions, the only ones here; upstream's name.
+    """
+
+    def __init__(self, discrete: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995)) -> None:
+        check("Multigammas", locals(), {"discrete": each(SHARE, most=100)})
         self.discrete = list(discrete)
-        self.continuous = list(continuous)
 
 
 class AgentLosses(NamedTuple):
