@@ -30,7 +30,7 @@ def test_it_gives_what_reading_gives_and_stays_within_its_bound(batches: list, n
         words = torch.tensor(batch)
         assert torch.equal(torch.stack(cache.read(words, "weights", double)), 2.0 * words)
         assert len(cache) <= n_texts
-        assert cache.n_bytes == 8 * len(cache)
+        assert cache._values.currsize == 8 * len(cache)
     assert cache.hits + cache.misses == sum(map(len, batches))
 
 
