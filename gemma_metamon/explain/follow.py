@@ -228,10 +228,10 @@ class Follower:
             if not read:  # what the readout made of this text was remembered
                 with _without_cache(encoder):
                     encoder.encode_texts(obs["text_tokens"][0])
-        states, slots = read[0]  # (1, T, hidden_size), (1, T)
-        attention = encoder.readout.attention(states, slots)[0].mean(-1)  # (T,)
+        states, word_places = read[0]  # (1, T, hidden_size), (1, T)
+        attention = encoder.readout.attention(states, word_places)[0].mean(-1)  # (T,)
         n_places = 1 + (len(self._slots) if encoder.entities is not None else obs["text_tokens"].shape[-1])
-        places = torch.zeros(n_places, device=self.device).index_add(0, slots[0].clamp(min=0), attention)
+        places = torch.zeros(n_places, device=self.device).index_add(0, word_places[0].clamp(min=0), attention)
         return probs[0].cpu(), acted[0][0], places.cpu()
 
     def _judge(self, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,9 +30,12 @@ GUMBEL_TEMPERATURE = 0.5
 class MultiTaskAgent(ActorCriticAgent):
     """Critics classify the return (NCriticsTwoHot), so that rewards of very different size can be learned together.
 
-    The parameters are those of AgentOptions, and:
+    Parameters that are not listed here are those of AgentOptions.
 
     Args:
+        obs_space: observation name -> something with a `shape`.
+        rl2_space: has shape (1 + A,), the previous reward and action.
+        action_space: has n = A.
         value_estimate: how the mean over the policy's actions is taken, in the TD target, the advantage and the online
             term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
             both num_actions_for_value_... are without effect, and the online term's gradient goes through the
@@ -139,10 +142,15 @@ class MultiTaskAgent(ActorCriticAgent):
 
 
 class Agent(ActorCriticAgent):
-    """Critics regress the return (NCritics), in the scale of PopArt's statistics; parameters as of AgentOptions.
+    """Critics regress the return (NCritics), in the scale of PopArt's statistics.
 
     A critic values every action at once, so the mean over the policy is exact and both num_actions_for_value_... are
-    without effect, as in AMAGO with a list of actions.
+    without effect, as in AMAGO with a list of actions. Parameters that are not listed here are those of AgentOptions.
+
+    Args:
+        obs_space: observation name -> something with a `shape`.
+        rl2_space: has shape (1 + A,), the previous reward and action.
+        action_space: has n = A.
     """
 
     critics_class = NCritics

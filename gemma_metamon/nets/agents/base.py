@@ -121,6 +121,7 @@ class ActorCriticAgent(nn.Module):
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> "ActorCriticAgent":
+        """As nn.Module.train; where the critics learn alone, the parts of the policy stay in eval mode."""
         super().train(mode)
         if self.trains_critics_alone:
             for part in self._policy_parts():

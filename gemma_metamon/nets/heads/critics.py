@@ -144,7 +144,7 @@ class NCriticsTwoHot(nn.Module):
         share, each = self.net.state_share(state), torch.arange(C, device=state.device)[:, None]  # (C, B * T, H)
         inputs = with_discount(self.gamma_feature, action.clamp(-0.999, 0.999)).reshape(K * N, 1 + A)
         values = [
-            self.values(self._log_probs(self.net.answer(share[each, part % N // G], inputs[part])))[..., 0]
+            self.values(self._log_probs(self.net.evaluate(share[each, part % N // G], inputs[part])))[..., 0]
             for part in torch.split(queries, N, dim=1)  # as many at a time as one action has in all states
         ]
         value = torch.zeros(C, K * N, device=state.device).scatter(1, queries, torch.cat(values, dim=1))

@@ -19,12 +19,12 @@ class Texts:
 
     Attributes:
         subwords: (N, T) ids.
-        slots: (N, T), the place of a subword's word in its text, from 1; 0 for bos, -1 for padding.
+        places: (N, T), the place of a subword's word in its text, from 1; 0 for bos, -1 for padding.
         lengths: (N,), subwords of each text, bos included.
     """
 
     subwords: Tensor
-    slots: Tensor
+    places: Tensor
     lengths: Tensor
 
     def __len__(self) -> int:
@@ -34,14 +34,14 @@ class Texts:
         """Some of the texts, without the padding that only others need."""
         lengths = self.lengths[chosen]
         longest = int(lengths.max())
-        return Texts(self.subwords[chosen, :longest], self.slots[chosen, :longest], lengths)
+        return Texts(self.subwords[chosen, :longest], self.places[chosen, :longest], lengths)
 
     def sorted_distinct(self) -> tuple["Texts", Tensor]:
         """The different texts among these, those that begin alike side by side, and which each text (N,) is."""
-        both = torch.cat([self.subwords, self.slots], dim=1)
+        both = torch.cat([self.subwords, self.places], dim=1)
         distinct, text_of = torch.unique(both, dim=0, return_inverse=True)
-        subwords, slots = distinct.chunk(2, dim=1)
-        return Texts(subwords, slots, (slots >= 0).sum(1)), text_of
+        subwords, places = distinct.chunk(2, dim=1)
+        return Texts(subwords, places, (places >= 0).sum(1)), text_of
 
     def shared(self) -> Tensor:
         """How many of its first subwords each text (N,) has in common with the one before it; 0 for the first."""
@@ -99,10 +99,10 @@ class SubwordLookup(nn.Module):
         is_subword = torch.arange(ids.shape[2], device=ids.device) < word_lengths[..., None]  # (N, W, S)
         inside = (position >= 1) & (position < lengths[:, None])  # (N, T)
         subwords[inside] = ids[is_subword]
-        slots = torch.where(position < lengths[:, None], 0, -1)  # (N, T)
-        word_slots = torch.arange(1, words.shape[1] + 1, device=ids.device)  # (W,)
-        slots[inside] = word_slots[:, None].expand_as(ids)[is_subword]
-        return Texts(subwords, slots, lengths)
+        places = torch.where(position < lengths[:, None], 0, -1)  # (N, T)
+        word_places = torch.arange(1, words.shape[1] + 1, device=ids.device)  # (W,)
+        places[inside] = word_places[:, None].expand_as(ids)[is_subword]
+        return Texts(subwords, places, lengths)
 
     def inner(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Words that go on a text: ids (N, W) -> subwords (N, T), padding behind the last, and lengths (N,)."""

@@ -70,7 +70,7 @@ class TextReader:
             states = self.cache.read(
                 words, weights_of([self.backbone]), self._read_states
             )  # of a text (t, hidden_size)
-            summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.lookup(words).slots)
+            summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.lookup(words).places)
             return summary
         weights = weights_of((self.backbone, pool))
         return torch.stack(
@@ -98,7 +98,7 @@ class TextReader:
         plan = self.memory_plan(words.device)
         branches: Branches | None = None
         if action_texts is not None:
-            # texts alike in subwords and slots have the same names in the same slots: any turn of a text will do
+            # texts alike in subwords and places have the same names in the same places: any turn of a text will do
             turn_of = text_of.new_zeros(len(texts)).scatter_(0, text_of, torch.arange(len(words), device=words.device))
             branches = action_texts(words[turn_of], self.lookup)
         behind = None if branches is None else len(branches.cue) + branches.lengths.sum(1)
@@ -109,9 +109,9 @@ class TextReader:
         def read_chunk(*chunk: Any) -> Tensor:
             packed = PackedTexts(*chunk)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
-                states, slots = read_packed(self.backbone, packed)  # (n, t, hidden_size), (n, the longest text)
-            T = slots.shape[1]
-            pooled: Tensor = pool(states[:, :T], slots)
+                states, places = read_packed(self.backbone, packed)  # (n, t, hidden_size), (n, the longest text)
+            T = places.shape[1]
+            pooled: Tensor = pool(states[:, :T], places)
             if packed.branches is None:
                 return pooled
             backbone: Any = self.backbone

@@ -200,15 +200,15 @@ class GemmaTstepEncoder(nn.Module):
         )
         hidden_size = backbone.config.hidden_size
         self.entities: EntityReader | None = None
-        read_width, read_slots = hidden_size, keys.n_words
+        read_width, read_places = hidden_size, keys.n_words
         if slots is not None:
-            read_width, read_slots = fusion_width or hidden_size, len(slots)
+            read_width, read_places = fusion_width or hidden_size, len(slots)
             self.entities = EntityReader(
                 slots, hidden_size, width=read_width, n_layers=fusion_layers, n_heads=fusion_heads
             )
         self.readout = SummaryReadout(
             read_width,
-            read_slots if slot_scores else None,
+            read_places if slot_scores else None,
             summary_tokens=summary_tokens,
             token_dim=text_emb_dim // summary_tokens,
         )
@@ -233,6 +233,13 @@ class GemmaTstepEncoder(nn.Module):
         return self.text_emb_dim + self.numerical_emb_dim + (N_SCORES if self.action_texts is not None else 0)
 
     def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
+        """Timesteps as vectors, (B, L, emb_dim) float32; zeros where they are padding.
+
+        Args:
+            obs: the words (B, L, W) and the numbers (B, L, N), under the names that the space gave.
+            rl2s: (B, L, 1 + A), the previous reward and action.
+            log_dict: where AMAGO collects what it logs; gets the share of texts that are different.
+        """
         real = ~padded_timesteps(rl2s)  # (B, L)
         out = torch.zeros(*real.shape, self.emb_dim, device=rl2s.device)
         words, numbers = self.observation_keys.read(obs, real)  # (R, W), (R, N), R real timesteps

@@ -48,6 +48,7 @@ class SigmaReparam(nn.Linear):
         self._known_scale: tuple[object, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out); in training mode sigma is brought up to date first."""
         scale = self._move_and_scale() if self.training or torch.is_grad_enabled() else self._settled_scale()
         # the scaled weight itself is never made: it would cost as much memory as all the parameters
         out = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype) * scale.to(x.dtype)
@@ -79,7 +80,16 @@ class SigmaReparam(nn.Linear):
 
 
 class AttentionLayer(nn.Module):
-    """Causal self-attention, each head's output scaled by a learned factor."""
+    """Causal self-attention, each head's output scaled by a learned factor.
+
+    Args:
+        d_model: D, width of the stream.
+        n_heads: H.
+        dropout_attn: dropout of the attention weights.
+        dropout_qkv: dropout of queries, keys and values.
+        head_scaling: whether the heads' factors learn; otherwise they stay 1.
+        linear: the class of its linear layers.
+    """
 
     def __init__(
         self,
@@ -105,6 +115,13 @@ class AttentionLayer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None,
         memory: tuple[KVCache, int, CacheSlots] | None,
     ) -> Tensor:
+        """The stream (B, T, D) -> what is added to it, (B, T, D).
+
+        Args:
+            x: the stream; with a memory T is 1.
+            rotation: of queries and keys, see RotaryPosEmb; None where positions are added to the input.
+            memory: the cache, this layer's index in it, and where the timestep goes; None in training.
+        """
         B, T, D = x.shape
         # of the 3 * D channels the head runs fastest: (three, width, heads)
         qkv = self.dropout_qkv(self.qkv_projection(x)).view(B, T, 3, -1, self.n_heads)
@@ -124,7 +141,18 @@ class AttentionLayer(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a two-layer MLP, each normalised before and, with normformer_norms, inside as well."""
+    """Attention and a two-layer MLP, each normalised before and, with normformer_norms, inside as well.
+
+    Args:
+        attention_layer: the attention.
+        d_model: D, width of the stream.
+        d_ff: width inside the MLP.
+        dropout_ff: dropout after the MLP.
+        activation: leaky_relu, relu or gelu.
+        norm: layer, rmsnorm, unitball, unitball-detach or none.
+        normformer_norms: two more normalisations.
+        linear: the class of its linear layers.
+    """
 
     def __init__(
         self,
@@ -154,6 +182,7 @@ class TransformerLayer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None,
         memory: tuple[KVCache, int, CacheSlots] | None,
     ) -> Tensor:
+        """The stream (B, T, D) -> the stream (B, T, D); parameters as of AttentionLayer."""
         x = x + self.norm2(self.attention_layer(self.norm1(x), rotation, memory))
         hidden = self.norm4(self.activation(self.ff1(self.norm3(x))))
         out: Tensor = x + self.dropout_ff(self.ff2(hidden))
@@ -161,7 +190,16 @@ class TransformerLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Input projection, positions, layers, a final normalisation."""
+    """Input projection, positions, layers, a final normalisation.
+
+    Args:
+        inp_dim: width of the input.
+        d_model: width of the stream.
+        layers: in their order.
+        dropout_emb: dropout of the embedded input.
+        norm: the final one; layer, rmsnorm, unitball, unitball-detach or none.
+        position_embedding: see `build_position_embedding`.
+    """
 
     def __init__(
         self,

@@ -197,16 +197,16 @@ def test_subwords_are_those_of_the_table_read_word_by_word(data: st.DataObject) 
     table = SubwordTable.load("natural").rows_for(Vocabulary.default().words)
     ids = data.draw(st.lists(st.lists(st.integers(-1, len(table.words) - 1), min_size=7, max_size=7), min_size=1))
     texts = SubwordLookup(table, compact=False)(torch.tensor(ids))
-    for row, slots, length, words in zip(
-        texts.subwords.tolist(), texts.slots.tolist(), texts.lengths.tolist(), ids, strict=True
+    for row, places, length, words in zip(
+        texts.subwords.tolist(), texts.places.tolist(), texts.lengths.tolist(), ids, strict=True
     ):
         expected = table.encode_line([table.words[index] if index >= 0 else "no such word" for index in words])
         assert row[:length] == expected
         assert not any(row[length:])
         word_lengths = [table.inner_lengths[index] for index in words]
         word_lengths[0] = table.first_lengths[words[0]]
-        assert slots[:length] == [0, *np.arange(1, 8).repeat(word_lengths)]
-        assert slots[length:] == [-1] * (len(row) - length)
+        assert places[:length] == [0, *np.arange(1, 8).repeat(word_lengths)]
+        assert places[length:] == [-1] * (len(row) - length)
 
 
 def test_compact_subwords_are_rows_of_the_used_ids() -> None:
