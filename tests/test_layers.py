@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,56 @@ def test_only_upstream_imports_metamon_or_amago() -> None:
     for path in PACKAGE.rglob("*.py"):
         theirs = {name.split(".")[0] for name in imports_of(path)} & {"metamon", "amago"}
         assert not theirs or path.parent.name == "upstream", path
+
+
+# What reaches a file or a socket: modules (an error class of one is harmless), and what is called.
+OUTSIDE = {
+    "aiohttp", "ftplib", "glob", "h5py", "http", "httpx", "huggingface_hub", "io", "os", "pathlib", "requests",
+    "safetensors", "shutil", "socket", "ssl", "subprocess", "tempfile", "urllib", "urllib3", "websockets",
+}  # fmt: skip
+HARMLESS = {"huggingface_hub.errors"}
+OPENING = {
+    "open", "from_pretrained", "fromfile", "hf_hub_download", "load_file", "load_state_dict_from_url", "memmap",
+    "read_bytes", "read_text", "save_file", "save_pretrained", "snapshot_download", "write_bytes", "write_text",
+}  # fmt: skip
+SAVED_BY = {"torch", "np", "numpy", "pickle", "json", "gin"}  # whose `load`, `save` and `dump` are of files
+ASKS_THE_HUB = PACKAGE / "nets" / "reader" / "weights.py"
+
+
+def ways_outside(path: Path) -> set[str]:
+    """What a file imports and calls that reaches a file or a socket."""
+    found = {name for name in imports_of(path) - HARMLESS if name.split(".")[0] in OUTSIDE}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and node.id in OPENING | {"__import__"}:
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in OPENING | {"import_module"} or (
+                owner in SAVED_BY and re.match("(load|save|dump)", node.attr)
+            ):
+                found.add(f"{owner}.{node.attr}")
+    return found
+
+
+def test_nets_open_no_file_and_no_socket_but_where_gemmas_weights_come_from() -> None:
+    opening = {path for path in FILES if path.is_relative_to(PACKAGE / "nets") and ways_outside(path)}
+    assert opening == {ASKS_THE_HUB}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import socket", "def f():\n    from pathlib import Path", "open(name)", "torch.load(name)", "np.save(name, x)",
+        "model = Model.from_pretrained(name)", "import huggingface_hub.errors as e, huggingface_hub",
+        "import importlib; importlib.import_module(name)", "read = folder.read_bytes", "with_it(torch.save)",
+    ],
+)  # fmt: skip
+def test_a_way_outside_is_seen(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n" + line)
+    assert len(ways_outside(path)) == 1
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n")
+    assert not ways_outside(path)
 
 
 @pytest.mark.parametrize(

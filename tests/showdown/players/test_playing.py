@@ -126,7 +126,7 @@ def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
     assert sum(sizes) == policy.decisions
     assert max(sizes) > 8
     assert len(policy._free_rows) == 64
-    cache = policy.agent.tstep_encoder.text_cache
+    cache = policy.agent.tstep_encoder.reader.cache
     assert cache.hits > 0
 
 
