@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-
-import gemma_metamon
-
-PACKAGE = Path(gemma_metamon.__file__).parent
+from support.modules import FILES, PACKAGE, imports_of, module_of
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
-# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it.
-SHARED = {"errors", "extras", "strict_json", "atomic_files", "intervals", "progress", "protocol", "user_cache"}
+# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. The modules
+# of SHARED may be imported by all, and each of them imports only those before it.
+SHARED = (
+    "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
+    "child_processes",
+)  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
 HEADS = READER | {"nets.trajectory", "nets.heads"}
@@ -25,14 +26,7 @@ PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
 MATCHES = PLAYERS | {"showdown.matches"}
 RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "extras": set(),
-    "strict_json": set(),
-    "atomic_files": set(),
-    "intervals": set(),
-    "progress": set(),
-    "protocol": set(),
-    "user_cache": set(),
+    **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
     "battle": set(),
     "sample_battles": {"battle"},
     "teams": set(),
@@ -69,30 +63,6 @@ def room_of(module: str) -> str:
     return parts[0]
 
 
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules that a file imports, wherever in it: of `from a import b` it is a.b where that is a module."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" if is_module(node.module, alias.name) else node.module
-                      for alias in node.names}  # fmt: skip
-    return found
-
-
-def is_module(package: str, name: str) -> bool:
-    place = PACKAGE.parent.joinpath(*package.split("."), name)
-    return package.startswith("gemma_metamon") and (place.is_dir() or place.with_suffix(".py").is_file())
-
-
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
-
-
 def test_every_file_stands_in_a_room() -> None:
     assert {room_of(module_of(path)) for path in FILES} == set(ROOMS) | {"__main__", "commands"}
 
@@ -109,7 +79,7 @@ def test_a_room_imports_only_the_rooms_that_it_may(path: Path) -> None:
     room = room_of(module_of(path))
     if room in ("__main__", "commands"):  # they bring everything together
         return
-    allowed = ROOMS[room] | SHARED | {room, "gemma_metamon"}
+    allowed = ROOMS[room] | ({room, "gemma_metamon"} if room in SHARED else {room, "gemma_metamon", *SHARED})
     ours = {name for name in imports_of(path) if name.startswith("gemma_metamon.")}
     assert {room_of(name) for name in ours} <= allowed
 
