@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
@@ -19,8 +18,9 @@ from poke_env.player import ForfeitBattleOrder, Player
 
 from gemma_metamon.showdown.ladder.results import FINISHED, BattleLog, Outcome, read_outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.live.battle_progress import count_progress
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
-from gemma_metamon.showdown.live.progress import count_progress
+from gemma_metamon.showdown.live.poke_env_hooks import end_battle
 
 logger = logging.getLogger(__name__)
 # what poke-env's player keeps from its battle, and what is read here
@@ -165,9 +165,8 @@ class LadderBattle:
         """No more decisions; the player forgets the battle."""
         if self._deciding is not None:
             self._deciding.cancel()
-        callback: Callable[[Battle], None] = self._player._battle_finished_callback
         try:
-            callback(self.battle)
+            end_battle(self._player, self.battle)
         except Exception as error:  # noqa: BLE001 the battle may never have begun, or be garbled
             logger.info("%s ended for its player with %s: %s", self.tag, type(error).__name__, error)
 

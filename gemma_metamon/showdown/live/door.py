@@ -11,6 +11,13 @@ from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
+from gemma_metamon.showdown.live.poke_env_hooks import (
+    Choose,
+    ReceiveBattleMessages,
+    intercept_battle_messages,
+    intercept_choices,
+    intercept_leads,
+)
 
 
 def open_door(player: Player) -> "Door":
@@ -43,26 +50,23 @@ class Door:
         self.failure: Exception | None = None
         self.given_up: dict[str, str] = {}
         self._battles: dict[str, _Asked] = {}
-        self._choose: Any = player.choose_move
-        self._preview: Any = player.teampreview
-        self._receive: Any = player.ps_client._on_battle_message
-        player.choose_move = self._choose_move  # type: ignore[method-assign]
-        player.teampreview = self._choose_lead  # type: ignore[method-assign]
-        player.ps_client._on_battle_message = self._battle_message
+        intercept_choices(player, self._choose_move)
+        intercept_leads(player, self._choose_lead)
+        intercept_battle_messages(player, self._on_battle_messages)
         # now and then poke-env sends the server's own choice after a refusal; here that is the last resort
         player.DEFAULT_CHOICE_CHANCE = 0.0
 
-    async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
+    async def _choose_move(self, battle: AbstractBattle, choose: Choose) -> BattleOrder:
         battle = _singles(battle)
         asked = self._asked(battle)
-        order, _ = await decide(self._choose, battle, asked.decisions, None)
+        order, _ = await decide(choose, battle, asked.decisions, None)
         self._take(asked, order.message)
         return order
 
-    async def _choose_lead(self, battle: AbstractBattle) -> str:
+    async def _choose_lead(self, battle: AbstractBattle, choose: Choose) -> str:
         battle = _singles(battle)
         asked = self._asked(battle)
-        message = await decide_lead(self._preview, battle, asked.decisions, None)
+        message = await decide_lead(choose, battle, asked.decisions, None)
         self._take(asked, message)
         return message
 
@@ -79,7 +83,7 @@ class Door:
         asked.begin(battle.last_request.get("rqid"))
         return asked
 
-    async def _battle_message(self, split_messages: list[list[str]]) -> None:
+    async def _on_battle_messages(self, split_messages: list[list[str]], receive: ReceiveBattleMessages) -> None:
         tag = split_messages[0][0].removeprefix(">")
         passed_on = []
         for message in split_messages:
@@ -89,7 +93,7 @@ class Door:
                 if tag in self._battles:
                     self._battles[tag].refuse()
             passed_on.append(message)
-        await self._receive(passed_on)
+        await receive(passed_on)
         if any(message[1:2] in (["win"], ["tie"], ["deinit"]) for message in split_messages):
             self._battles.pop(tag, None)
 

@@ -7,6 +7,8 @@ others are effects. One memory belongs to one battle. Pokémon are known by poke
 from poke_env.battle import Battle, Effect, Move, PokemonType
 from poke_env.data import GenData
 
+from gemma_metamon.showdown.live.poke_env_hooks import messages_read
+
 _EFFECTS = {effect.name.replace("_", ""): effect for effect in Effect}
 # metamon's client library knows these too; whatever neither knows is one word
 _MORE_EFFECTS = {"BEATUP", "GOOEY", "HAZE", "LIGHTSCREEN", "MUDSPORT", "MYSTERYBERRY", "NEUTRALIZINGGAS", "RAMPAGE"}
@@ -38,7 +40,7 @@ class BattleMemory:
         if battle is not self._battle:
             self._forget()
             self._battle = battle
-        messages = battle._replay_data
+        messages = messages_read(battle)
         self._gen = battle.gen
         for message in messages[self._read :]:
             if len(message) > 2:

@@ -13,6 +13,13 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.showdown.live.door import given_up
 from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.live.orders import order_to_action
+from gemma_metamon.showdown.live.poke_env_hooks import (
+    Choose,
+    FinishBattle,
+    intercept_battle_end,
+    intercept_choices,
+    messages_read,
+)
 from gemma_metamon.showdown.live.state import battle_state
 
 # The server itself ends a battle, as a tie, at turn 1000.
@@ -48,10 +55,8 @@ class Recorder:
 
         The door of a player with a connection is opened before: what comes through it is what is sent.
         """
-        choose: Callable[[AbstractBattle], Any] = player.choose_move
-        finished = player._battle_finished_callback
 
-        def choose_move(battle: AbstractBattle) -> Any:
+        def choose_move(battle: AbstractBattle, choose: Choose) -> Any:
             if battle.turn > self._max_turns:
                 return ForfeitBattleOrder()
             recording = self._before(battle)
@@ -64,7 +69,7 @@ class Recorder:
 
             return later()
 
-        def battle_finished(battle: AbstractBattle) -> None:
+        def finish(battle: AbstractBattle, inner: FinishBattle) -> None:
             try:
                 if given_up(player, battle.battle_tag) is None:
                     self._finish(battle)
@@ -72,10 +77,10 @@ class Recorder:
                     self._recordings.pop(battle.battle_tag, None)
                     self._on_battle(battle, None)  # type: ignore[arg-type]
             finally:
-                finished(battle)
+                inner(battle)
 
-        player.choose_move = choose_move  # type: ignore[method-assign]
-        player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
+        intercept_choices(player, choose_move)
+        intercept_battle_end(player, finish)
 
     def correct(self, battle: Battle, order: BattleOrder) -> None:
         """The last choice in this battle was made by somebody else than the player, and was this."""
@@ -85,7 +90,7 @@ class Recorder:
 
     def _before(self, battle: Any) -> _Recording:
         recording = self._recordings.setdefault(battle.battle_tag, _Recording())
-        heard = (id(battle), len(battle._replay_data))  # a rejoined battle is another object, and counts otherwise
+        heard = (id(battle), len(messages_read(battle)))  # a rejoined battle is another object, and counts otherwise
         if heard == recording.heard:  # the last choice was refused: this is the same decision again
             recording.states.pop()
             recording.actions.pop()

@@ -11,6 +11,7 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.door import given_up
 from gemma_metamon.showdown.live.orders import action_to_order, legal_actions
+from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
 from gemma_metamon.showdown.live.state import battle_state
 from gemma_metamon.showdown.players.ensembles import BattleSession, EnsemblePolicy, Member
 from gemma_metamon.view import BattleView
@@ -64,6 +65,7 @@ class PolicyPlayer(Player):
         self.policy = policy
         self.observer = observer
         self._sessions: dict[str, BattleSession] = {}
+        intercept_battle_end(self, self._close_session)
 
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         if not isinstance(battle, Battle):
@@ -78,7 +80,8 @@ class PolicyPlayer(Player):
             self.policy.run_in_policy_thread(self.observer.on_decision, self, battle, state, legal, action)
         return action_to_order(action, battle)
 
-    def _battle_finished_callback(self, battle: AbstractBattle) -> None:
+    def _close_session(self, battle: AbstractBattle, finish: FinishBattle) -> None:
+        finish(battle)
         session = self._sessions.pop(battle.battle_tag, None)
         if session is None:
             return
