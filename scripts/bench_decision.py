@@ -27,6 +27,7 @@ from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.nets.agents.acting import prepare_to_act
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
 from gemma_metamon.showdown.players.registry import connection
@@ -120,15 +121,8 @@ def new_player(policy: BatchedPolicy, battle_format: str) -> Any:
         "Red", battle_format=battle_format, websocket_url="ws://localhost:1/showdown/websocket", team=None
     )
     player = PolicyPlayer(policy, start_listening=False, **options)
-    attach(Recorder(lambda battle, record: None), player)
+    open_door(player).record(Recorder(lambda battle, record: None))
     return player
-
-
-def attach(recorder: Recorder, player: PolicyPlayer) -> None:
-    from gemma_metamon.showdown.live.door import open_door
-
-    open_door(player)
-    recorder.attach(player)
 
 
 def count_calls(profile: cProfile.Profile) -> Counter[str]:
