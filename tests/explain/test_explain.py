@@ -27,6 +27,7 @@ from gemma_metamon.explain.follow import Decision, Follower, follow_recorded
 from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.watch import NOW, Watcher
 from gemma_metamon.runs import resolve
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
@@ -104,7 +105,7 @@ def play(policy: BatchedPolicy, observer: Any, n_battles: int, *, concurrency: i
 
     def build(**options: Any) -> PolicyPlayer:
         player = PolicyPlayer(policy, observer=observer, **options)
-        Recorder(lambda battle, record: records.append(record)).attach(player)
+        open_door(player).record(Recorder(lambda battle, record: records.append(record)))
         return player
 
     with running_server() as server:

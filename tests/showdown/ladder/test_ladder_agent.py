@@ -19,9 +19,7 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.runs import checkpoints
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import FINISHED, Results
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.orders import legal_actions
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.players.contestants import learned
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 from gemma_metamon.showdown.simulator.server import running_server
@@ -120,13 +118,14 @@ class Retold:
     def seen(battle: Battle) -> dict[str, Any]:
         """The state, and what is legal. Moves and the bench by name, as everybody who reads a state has them."""
         try:
-            state = battle_state(battle, BattleMemory()).to_dict()
+            live = LiveBattle(battle)
+            state = live.state.to_dict()
         except DataError as error:
             return {"error": str(error)}
         state["available_switches"] = sorted(state["available_switches"], key=itemgetter("name"))
         for pokemon in (state["player_active_pokemon"], *state["available_switches"]):
             pokemon["moves"] = sorted(pokemon["moves"], key=itemgetter("name"))
-        return {**state, "legal": legal_actions(battle).tolist()}
+        return {**state, "legal": list(live.options)}
 
 
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
