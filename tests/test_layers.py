@@ -56,6 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "training": WORDS | AGENTS | RUNS | {"data"},
     "explain": WORDS | HEADS,
     "reports": set(),
+    "loops": RUNS | {"showdown.matches", "reports"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
 }
 

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.errors import DataError
     from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
-    from gemma_metamon.nets.agents.acting import prepare_to_act
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.loading import load_for_play
 
     battle = load_battle(args.battle)
     name, player, opponent = battle_stem(args.battle.name), "recorded player", "opponent"
@@ -59,18 +59,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
-    checkpoint = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
+    checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
     require_place(page, "out")
-    agent, meta = checkpoints.load_agent(checkpoint, args.device)
-    prepare_to_act(agent)  # as `evaluate` and `ladder` do
-    follower = Follower(agent, meta.view(), temperature=args.temperature)
+    playable = load_for_play(checkpoint, args.device)
+    follower = Follower(playable.agent, playable.view, temperature=args.temperature)
     decisions = follow_recorded(follower, battle)
     explanation = Explanation(
         battle=name,
         battle_format=battle.states[0].format,
         player=player,
         opponent=opponent,
-        agent=f"{args.run_dir.resolve().name}, epoch {meta.epoch}",
+        agent=checkpoint.label,
         result=result_of(battle.states[-1]),
         setting=follower.setting(),
         decisions=list(progress_bar(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),

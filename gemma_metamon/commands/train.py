@@ -13,7 +13,7 @@ from gemma_metamon.commands._arguments import (
     add_gin_arguments,
     add_space_arguments,
     add_tokenizer_argument,
-    load_vocabulary,
+    load_view,
     make_folder,
     require_at_least_one,
     require_name,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.data.dataset import BattleDataset, Battles
-    from gemma_metamon.runs.checkpoints import RunIdentity
     from gemma_metamon.runs.experiment import Experiment
+    from gemma_metamon.runs.identity import RunIdentity
     from gemma_metamon.runs.resolve import ResolvedConfig
     from gemma_metamon.view import BattleView
 
@@ -168,37 +168,30 @@ class Plan:
 
 def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
-    import torch
-
     from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
     from gemma_metamon.nets.reader.weights import check_weights
-    from gemma_metamon.runs import checkpoints, resolve, resuming
-    from gemma_metamon.runs.experiment import Experiment, returns_beyond_bins
+    from gemma_metamon.runs import resolve, resuming
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.experiment import Experiment, build_without_weights, returns_beyond_bins
+    from gemma_metamon.runs.identity import RunIdentity
+    from gemma_metamon.runs.loading import require_fit
     from gemma_metamon.runs.sizes import require_memory
     from gemma_metamon.training import tracking
-    from gemma_metamon.view import BattleView
 
-    view = BattleView.from_names(
-        obs_space=args.obs_space,
-        action_space=args.action_space,
-        reward_function=args.reward_function,
-        vocabulary=load_vocabulary(args),
-    )
+    view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     experiment: Experiment = configurable(EXPERIMENT)()
-    with torch.device("meta"):  # without weights: every part checks its own values at once
-        agent = experiment.build_agent(view)
-        beyond = returns_beyond_bins(agent, view.reward_function)
+    agent: Any = build_without_weights(view)
     require_memory(agent)
     _require_its_agent(args.gin_override, agent)
-    identity = checkpoints.identify(view)
+    identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:
         tracking.require_wandb()
     check_run_folder(args, run_dir, identity)
     if args.init_from is not None:
-        checkpoints.require_fit(agent, checkpoints.find_named(args.init_from))
+        require_fit(agent, Checkpoint.find_named(args.init_from))
     if args.ckpt is not None:
-        resuming.require_same_training(checkpoints.find_checkpoint(run_dir, args.ckpt), agent)
+        resuming.require_same_training(Checkpoint.find(run_dir, args.ckpt), agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
@@ -208,7 +201,7 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
         identity=identity,
         dataset=dataset,
         held_out=held_out,
-        warning=beyond,
+        warning=returns_beyond_bins(agent, view.reward_function),
     )
 
 
@@ -226,7 +219,8 @@ def _require_its_agent(overrides: Sequence[str], agent: "nn.Module") -> None:
 
 
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
-    from gemma_metamon.runs import checkpoints, run_folder
+    from gemma_metamon.runs import run_folder
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.training import processes, tracking
     from gemma_metamon.training.trainer import Schedule, Trainer
 
@@ -268,7 +262,6 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
                 seed=args.seed,
                 log_interval=args.log_interval,
             ),
-            identity=plan.identity,
             config=config,
             settings=settings,
             held_out=plan.held_out,
@@ -277,7 +270,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         if args.ckpt is not None:
             trainer.resume(args.ckpt)
         elif args.init_from is not None:
-            trainer.start_from(checkpoints.find_named(args.init_from))
+            trainer.start_from(Checkpoint.find_named(args.init_from))
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.battle.rewards import RewardFunction
-from gemma_metamon.configs.names import bindings_of, configurable, inherited_bindings
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable, inherited_bindings
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.checks import FLAG, PART, SEQUENCE, SHARE, check, number, one_of, whole
@@ -167,6 +167,16 @@ class Experiment:
     def learning_rate_factor(self, update: int) -> float:
         """The share of learning_rate that update number `update` (from 0) has."""
         return min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
+
+
+def build_without_weights(view: BattleView) -> nn.Module:
+    """The agent that the loaded configuration builds for `view`, on torch's meta device: no memory, no download.
+
+    Every part checks its own values, so raises ConfigError as `Experiment.build_agent` does, in a fraction of a second.
+    """
+    with torch.device("meta"):
+        agent: nn.Module = configurable(EXPERIMENT)().build_agent(view)
+    return agent
 
 
 def obs_spaces(view: BattleView) -> Mapping[str, Space]:

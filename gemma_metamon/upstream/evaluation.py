@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gemma_metamon.configs.statements import require_saved_imports
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, MissingDependencyError, MissingFileError
-from gemma_metamon.runs.checkpoints import RunDescription
+from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.upstream import versions
 from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of, policy_path

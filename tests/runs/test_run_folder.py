@@ -19,7 +19,8 @@ from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.runs import checkpoints, run_folder
+from gemma_metamon.runs import run_folder
+from gemma_metamon.runs.checkpoints import list_checkpoints
 from gemma_metamon.runs.run_folder import go_back
 
 
@@ -73,7 +74,7 @@ def test_later_checkpoints_are_moved_aside_on_demand(
     assert "seed was 0 and is 5" in caplog.text
     assert (moved / "ckpts" / "epoch_2" / "weights.safetensors").read_bytes() == before
     assert (run_dir / "ckpts" / "epoch_2" / "weights.safetensors").read_bytes() != before
-    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert list_checkpoints(run_dir) == [0, 1, 2]
     kept = "".join(line for line in metrics.splitlines(keepends=True) if json.loads(line)["update"] <= 2)
     assert kept + (moved / "metrics.jsonl").read_text() == metrics
     assert [line["update"] for line in lines(run_dir / "metrics.jsonl") if "loss/total" in line] == [1, 2, 3, 4]
@@ -162,7 +163,7 @@ def test_two_trainings_do_not_share_a_folder(
 def test_what_a_killed_training_left_is_cleared(run_dir: Path) -> None:
     (run_dir / "ckpts" / ".epoch_3.part").mkdir()
     (run_dir / "ckpts" / ".epoch_3.part" / "weights.safetensors").write_bytes(b"half")
-    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert list_checkpoints(run_dir) == [0, 1, 2]
     assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "2")) == 0
     assert sorted(path.name for path in (run_dir / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2", "epoch_3"]
 

@@ -20,7 +20,8 @@ from gemma_metamon.nets.heads.lm_actor import LMActor, LMTrajEncoder
 from gemma_metamon.nets.reader.action_scores import N_SCORES
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import describe_architecture
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 TINY_LM = "gemma_tiny_lm_actor.gin"
@@ -86,7 +87,7 @@ def test_it_trains_saves_loads_and_resumes(training: str, tmp_path: Path) -> Non
     assert main(command) == 0
     assert main([*command, "--ckpt", "1", "--epochs", "2"]) == 0
     assert main([*command, "--run_name", "whole", "--epochs", "2"]) == 0
-    (agent, meta), (whole, _) = (load_agent(checkpoint_folder(tmp_path / run, 2), "cpu") for run in ("run", "whole"))
+    (agent, meta), (whole, _) = (load_agent(Checkpoint(tmp_path / run, 2), "cpu") for run in ("run", "whole"))
     assert meta.updates == 4
     assert isinstance(agent.traj_encoder, LMTrajEncoder)
     assert isinstance(agent.actor, LMActor)
@@ -104,7 +105,7 @@ def test_it_travels_to_amago_and_back_and_is_explained(tmp_path: Path, battle_fi
     (policy,) = (tmp_path / "out").rglob("policy_epoch_1.pt")
     back = ["import", "--from", "amago", str(policy), "--save_dir", str(tmp_path), "--run_name", "back"]
     assert main(back) == 0
-    (ours, _), (theirs, _) = (load_agent(checkpoint_folder(tmp_path / name, 1), "cpu") for name in ("run", "back"))
+    (ours, _), (theirs, _) = (load_agent(Checkpoint(tmp_path / name, 1), "cpu") for name in ("run", "back"))
     for name, weight in ours.state_dict().items():
         assert torch.equal(theirs.state_dict()[name], weight), name
 

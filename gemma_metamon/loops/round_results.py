@@ -17,6 +17,7 @@ RESULTS, PAGE, EVALUATIONS = "results.json", "report.html", "evaluations"
 
 
 def evaluation_folder(out: Path, number: int) -> Path:
+    """Where the evaluation of a round is, or will be."""
     return out / EVALUATIONS / f"round_{number}"
 
 
