@@ -179,9 +179,10 @@ def _begin(args: argparse.Namespace) -> "RunDescription | None":
     for name in SPACES:
         setattr(args, name, getattr(view, name).name)
     if args.model_gin_config is None and begin is not None:
-        resolve.load_text(begin.config, args.gin_override)
+        resolved = resolve.load_text(begin.config, args.gin_override)
     else:
-        resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+        resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved.require_used()
     agent: Any = build_without_weights(view)
     if checkpoint is not None and begin is not None:
         begin.identity.require(RunIdentity.of(view, agent.tstep_encoder), str(checkpoint.folder))

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import logging
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +23,8 @@ from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, take_over
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.data.dataset import BattleDataset, Battles
     from gemma_metamon.runs.experiment import Experiment
@@ -47,9 +42,6 @@ EXAMPLE = """example (a minute or two on a CPU, on the bundled battles):
 UNUSED = {
     "async_env_mp_context": "environments run outside training here",
 }
-
-
-_OF_AN_AGENT = re.compile(r"\s*(?:\w+\.)*(?P<agent>Agent|MultiTaskAgent|MetamonFinetuneAgent)\.\w+\s*=")
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -180,10 +172,10 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
 
     view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved.require_used()
     experiment: Experiment = configurable(EXPERIMENT)()
     agent: Any = build_without_weights(view)
     require_memory(agent)
-    _require_its_agent(args.gin_override, agent)
     identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:
         tracking.require_wandb()
@@ -203,19 +195,6 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
         held_out=held_out,
         warning=returns_beyond_bins(agent, view.reward_function),
     )
-
-
-def _require_its_agent(overrides: Sequence[str], agent: "nn.Module") -> None:
-    """Raises ConfigError for an override of an agent that is not trained here: it would change nothing."""
-    own = {made.__name__ for made in type(agent).__mro__}
-    for override in overrides:
-        match = _OF_AN_AGENT.match(override)
-        if match is not None and match["agent"] not in own:
-            raise ConfigError(
-                f"--gin_override {shown(override)} is for another agent than the {type(agent).__name__} of these "
-                "configs, and would change nothing; leave it out, or choose configs with "
-                f"MetamonAMAGOExperiment.agent_type = @agent.{match['agent']}"
-            )
 
 
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:

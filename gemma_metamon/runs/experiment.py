@@ -34,6 +34,10 @@ _RULES = {
 }
 
 
+MADE_BY_NAME = POPART, MULTIGAMMAS = "PopArtLayer", "Multigammas"
+"""What every agent has without a config that binds it."""
+
+
 class Space(NamedTuple):
     """The shape of one timestep of an input, as gym's spaces have it."""
 
@@ -122,8 +126,8 @@ class Experiment:
             ),
             traj_encoder_type=self.traj_encoder_type,
             # upstream's agents make these two by themselves; through gin, so that bindings reach them
-            popart_type=configurable("PopArtLayer"),
-            multigammas_type=configurable("Multigammas"),
+            popart_type=configurable(POPART),
+            multigammas_type=configurable(MULTIGAMMAS),
         )
         require_together(
             type(agent).__name__,

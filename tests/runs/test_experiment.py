@@ -63,7 +63,8 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 def test_every_training_config_trains_either_agent(agent: str, training: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.gin"
     config.write_text(AGENT_CONFIG if agent == "Agent" else f'include "{TINY}"')
-    assert main(train_command(tmp_path, "--model_gin_config", str(config), training=training)) == 0
+    lacks = "NCriticsTwoHot" if agent == "Agent" else "nothing"
+    assert main(train_command(tmp_path, training=training, model=str(config), lacks=lacks)) == 0
     trained, meta = load_agent(Checkpoint(tmp_path / "run", 1), "cpu")
     assert type(trained).__name__ == agent
     assert meta.updates == 2

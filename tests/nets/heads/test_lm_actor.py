@@ -25,6 +25,7 @@ from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 TINY_LM = "gemma_tiny_lm_actor.gin"
+SMALL_LM = {"model": TINY_LM, "lacks": "MetamonMaskedActor"}
 SMALL_ACTOR = "LMActor.d_hidden = 16"
 
 
@@ -83,7 +84,7 @@ def test_what_is_learned_reaches_gemma_from_the_first_update_and_the_memory_too(
 
 @pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "binary_maxq_rl.gin"])
 def test_it_trains_saves_loads_and_resumes(training: str, tmp_path: Path) -> None:
-    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, training=training, model=TINY_LM)
+    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, training=training, **SMALL_LM)
     assert main(command) == 0
     assert main([*command, "--ckpt", "1", "--epochs", "2"]) == 0
     assert main([*command, "--run_name", "whole", "--epochs", "2"]) == 0
@@ -96,7 +97,7 @@ def test_it_trains_saves_loads_and_resumes(training: str, tmp_path: Path) -> Non
 
 
 def test_it_travels_to_amago_and_back_and_is_explained(tmp_path: Path, battle_file: Path) -> None:
-    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, model=TINY_LM)
+    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, **SMALL_LM)
     assert main(command) == 0
     run, page = tmp_path / "run", tmp_path / "page.html"
     assert main(["explain", str(battle_file), "--run_dir", str(run), "--out", str(page)]) == 0
