@@ -62,10 +62,10 @@ def check_run_folder(
         )
 
 
-def take_over(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any], config: str) -> None:
-    """Makes the folder what it was when the checkpoint was saved that training goes on after, and writes config.gin.
+def prepare_run_folder(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any], config: str) -> None:
+    """Moves aside what is later than the checkpoint that training goes on after, and writes config.gin.
 
-    Says what is moved away for it, and in what the training will differ from the one that saved it.
+    Logs what was moved where, and how the settings differ from those that the checkpoint was trained with.
     """
     from gemma_metamon.runs import run_folder
     from gemma_metamon.runs.checkpoints import Checkpoint
@@ -75,7 +75,7 @@ def take_over(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any],
         meta = Checkpoint.find(run_dir, args.ckpt).read_meta()
         epoch, updates = meta.epoch, meta.updates
         _warn_of_other_settings(meta, settings, config)
-    moved = run_folder.go_back(run_dir, epoch, updates)
+    moved = run_folder.move_later_aside(run_dir, epoch, updates)
     if moved is not None:
         logger.info("what came after epoch %d of %s is in %s now", max(epoch, 0), run_dir, moved)
     with written_whole(run_dir / "config.gin") as staged:

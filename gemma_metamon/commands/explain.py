@@ -18,6 +18,7 @@ EXAMPLE = "example: gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first -
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon explain` with its flags."""
     parser = subparsers.add_parser(
         "explain",
         help="show a recorded battle through an agent's eyes, as a web page",
@@ -36,6 +37,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Writes the page of a battle and prints what it says in short. Returns the exit status."""
     require_above_zero(args, "temperature")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(explanation: "Explanation", page: Path) -> str:
+    """What the command prints of a page."""
     return (
         f"{explanation.player} vs {explanation.opponent} ({explanation.battle_format}), {explanation.result}: "
         f"{len(explanation.decisions)} decisions, the agent's most probable action was taken in {explanation.agreed} "

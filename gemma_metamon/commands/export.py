@@ -21,6 +21,7 @@ FORMS = {
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon export` with its flags."""
     parser = subparsers.add_parser(
         "export",
         help="write a checkpoint for metamon, peft or transformers",
@@ -35,6 +36,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Writes a checkpoint in the form that was asked for. Returns the exit status."""
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.loading import load_agent
 

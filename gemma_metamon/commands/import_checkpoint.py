@@ -25,6 +25,7 @@ BESIDE = "what the run's gemma_metamon.json says"
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon import` with its flags."""
     parser = subparsers.add_parser(
         "import",
         help="read a checkpoint of metamon's",
@@ -50,6 +51,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Writes a checkpoint of ours from AMAGO's file. Returns the exit status."""
     from gemma_metamon.atomic_files import written_whole
     from gemma_metamon.runs.experiment import build_without_weights
     from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words

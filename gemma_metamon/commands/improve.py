@@ -41,6 +41,7 @@ FREE = {"rounds", "concurrency", "device", "workers", "dloader_workers", "json",
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon improve` with its flags."""
     parser = subparsers.add_parser(
         "improve",
         help="let an agent play, learn from it and be rated, round after round",
@@ -107,6 +108,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Works through the rounds and prints the ratings of everybody. Returns the exit status."""
     from gemma_metamon.commands._round_steps import Rounds
     from gemma_metamon.loops.round_results import as_table, report
 

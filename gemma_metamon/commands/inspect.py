@@ -15,6 +15,7 @@ EXAMPLE = "example: gemma-metamon inspect BATTLE.json.lz4 --obs_space TeamPrevie
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon inspect` with its flags."""
     parser = subparsers.add_parser("inspect", help="print a recorded battle as an agent sees it", epilog=EXAMPLE)
     parser.add_argument("battle", type=Path, metavar="BATTLE", help="a battle file, .json.lz4 or .json")
     add_space_arguments(parser)
@@ -26,6 +27,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Prints a battle timestep by timestep, or as JSON. Returns the exit status."""
     from gemma_metamon.battle.replays import load_battle
     from gemma_metamon.battle.trajectories import observe_trajectory
     from gemma_metamon.text.phrases import join_phrases
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_timestep(trajectory: "Trajectory", text: str, t: int) -> None:
+    """What the agent sees at timestep t, with `text` as Gemma reads it, and what was chosen there."""
     n_decisions = len(trajectory.rewards)
     print(f"== timestep {t}" + (" (the end: nothing is chosen)" if t == n_decisions else ""))
     print(f"words    {' '.join(trajectory.words[t])}")

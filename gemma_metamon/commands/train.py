@@ -21,7 +21,7 @@ from gemma_metamon.commands._arguments import (
 )
 from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
-from gemma_metamon.commands._run_folder import check_run_folder, take_over
+from gemma_metamon.commands._run_folder import check_run_folder, prepare_run_folder
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ UNUSED = {
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon train` with its flags."""
     parser = subparsers.add_parser(
         "train",
         help="train an agent on recorded battles",
@@ -134,6 +135,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Trains as the flags say, in this process or as one of several. Returns the exit status."""
     _check_flags(args)
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
@@ -221,10 +223,10 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         def take_folder() -> None:
             with run_folder.writing_in(run_dir):
                 make_folder(run_dir, "save_dir")
-                held.enter_context(run_folder.alone_in(run_dir))
+                held.enter_context(run_folder.training_lock(run_dir))
                 # again: another training may have ended just now, and the processes are known
                 check_run_folder(args, run_dir, plan.identity, state.num_processes)
-                take_over(args, run_dir, settings, config)
+                prepare_run_folder(args, run_dir, settings, config)
 
         processes.on_main_process(state, take_folder)
         logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")

@@ -164,6 +164,7 @@ class Experiment:
         return said + ("; float32 is multiplied as TF32" if self.tf32 and device == "cuda" else "")
 
     def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
+        """AdamW over what trains, at the full learning rate; see `learning_rate_factor`."""
         return torch.optim.AdamW(
             agent.trainable_parameters(), lr=self.learning_rate, betas=(0.9, 0.999), weight_decay=self.l2_coeff
         )
@@ -184,6 +185,7 @@ def build_without_weights(view: BattleView) -> nn.Module:
 
 
 def obs_spaces(view: BattleView) -> Mapping[str, Space]:
+    """The shapes of what a timestep encoder reads of one timestep, by upstream's names."""
     return {
         "numbers": Space((view.obs_space.n_numbers,)),
         "text_tokens": Space((view.obs_space.n_words,)),

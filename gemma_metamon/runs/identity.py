@@ -86,6 +86,7 @@ class RunDescription:
     version: str = __version__
 
     def view(self) -> BattleView:
+        """What the run is shown, with its own words. Raises ConfigError for a space that this version does not have."""
         return BattleView.from_names(
             obs_space=self.identity.obs_space,
             action_space=self.identity.action_space,
@@ -107,6 +108,7 @@ class RunDescription:
             raise DataError(f"{path} is no description of a run of this package: {on_one_line(error)}") from error
 
     def write(self, path: Path) -> None:
+        """As JSON, for `read`. Raises OSError where it cannot be written."""
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 

@@ -32,10 +32,10 @@ RELEASE_S = 8.0
 
 
 @contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in this folder, and what a killed process left is put in order.
+def training_lock(run_dir: Path) -> Iterator[None]:
+    """Holds the lock of a run's folder for the length of the block, and removes what a killed process half wrote.
 
-    Raises ConfigError where somebody does.
+    Raises ConfigError where another process trains there.
     """
     lock = FileLock(run_dir / LOCK)
     try:
@@ -54,10 +54,10 @@ def alone_in(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def go_back(run_dir: Path, epoch: int, updates: int) -> Path | None:
-    """Makes the folder what it was after an epoch and so many updates in all: what came later is moved away.
+def move_later_aside(run_dir: Path, epoch: int, updates: int) -> Path | None:
+    """Moves checkpoints and log lines from after an epoch, and so many updates in all, into RUN/discarded/<N>/.
 
-    Returns the folder that it is in now, None where nothing came later.
+    Returns that folder, None where nothing came later.
     """
     later = [number for number in list_checkpoints(run_dir) if number > epoch]
     target = _new_folder(run_dir / DISCARDED)

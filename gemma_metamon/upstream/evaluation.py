@@ -242,6 +242,7 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
             )
 
         def get_path_to_checkpoint(self, checkpoint: int) -> str:
+            """Raises as `choose_epoch` does."""
             # a launcher's config may name any; of one that is not there, metamon would say less, and nothing of 0
             return str(policy_path(run_dir.parent, run_dir.name, choose_epoch(run_dir, checkpoint)))
 
