@@ -182,7 +182,7 @@ def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary | None":
     from gemma_metamon.text.vocabulary import METAMON_WORD_LISTS, Vocabulary
 
     path = Path(args.tokenizer)
-    if path.is_file() or path.suffix == ".json":
+    if isinstance(args.tokenizer, Path) or path.is_file() or path.suffix == ".json":  # a flag may take files alone
         return Vocabulary.from_file(path)
     if args.tokenizer not in METAMON_WORD_LISTS:
         raise ConfigError(
@@ -200,7 +200,6 @@ def load_view(args: argparse.Namespace, beside: "RunDescription | None" = None) 
     Raises:
         ConfigError: an unknown name.
         MissingFileError, DataError: as `Vocabulary.from_file` does.
-
     """
     from gemma_metamon.view import BattleView
 

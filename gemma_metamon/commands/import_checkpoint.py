@@ -44,6 +44,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     add_space_arguments(parser, instead=BESIDE)
     parser.add_argument(
         "--tokenizer",
+        type=Path,
         help="a JSON list of words, or a map word -> id, that it was trained with "
         f"(default: {BESIDE}, or the packaged vocabulary)",
     )
