@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import metamon_runs
 from support.metamon_process import gradient_norm
 from support.metamon_runs import (
     SHOWDOWN_PORT,
@@ -53,6 +54,8 @@ from gemma_metamon.upstream import installed_configs, interchange
 from gemma_metamon.upstream.evaluation import config_for_metamon
 from gemma_metamon.view import BattleView
 
+pytestmark, env, showdown = metamon_runs.pytestmark, metamon_runs.env, metamon_runs.showdown
+save_dir, trained = metamon_runs.save_dir, metamon_runs.trained
 AMAGO_33 = "GEMMA_METAMON_AMAGO_33"
 AGENT = [  # gemma_tiny with the other agent
     "MetamonAMAGOExperiment.agent_type = @agent.Agent",
