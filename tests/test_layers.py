@@ -2,19 +2,21 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-import gemma_metamon
-
-PACKAGE = Path(gemma_metamon.__file__).parent
+from support.modules import FILES, PACKAGE, imports_of, module_of
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
-# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it.
-SHARED = {"errors", "extras", "strict_json", "atomic_files", "intervals", "progress", "protocol", "user_cache"}
+# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. The modules
+# of SHARED may be imported by all, and each of them imports only those before it.
+SHARED = (
+    "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
+    "child_processes",
+)  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
 HEADS = READER | {"nets.trajectory", "nets.heads"}
@@ -24,14 +26,7 @@ PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
 MATCHES = PLAYERS | {"showdown.matches"}
 RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "extras": set(),
-    "strict_json": set(),
-    "atomic_files": set(),
-    "intervals": set(),
-    "progress": set(),
-    "protocol": set(),
-    "user_cache": set(),
+    **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
     "battle": set(),
     "sample_battles": {"battle"},
     "teams": set(),
@@ -69,30 +64,6 @@ def room_of(module: str) -> str:
     return parts[0]
 
 
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules that a file imports, wherever in it: of `from a import b` it is a.b where that is a module."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" if is_module(node.module, alias.name) else node.module
-                      for alias in node.names}  # fmt: skip
-    return found
-
-
-def is_module(package: str, name: str) -> bool:
-    place = PACKAGE.parent.joinpath(*package.split("."), name)
-    return package.startswith("gemma_metamon") and (place.is_dir() or place.with_suffix(".py").is_file())
-
-
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
-
-
 def test_every_file_stands_in_a_room() -> None:
     assert {room_of(module_of(path)) for path in FILES} == set(ROOMS) | {"__main__", "commands"}
 
@@ -109,7 +80,7 @@ def test_a_room_imports_only_the_rooms_that_it_may(path: Path) -> None:
     room = room_of(module_of(path))
     if room in ("__main__", "commands"):  # they bring everything together
         return
-    allowed = ROOMS[room] | SHARED | {room, "gemma_metamon"}
+    allowed = ROOMS[room] | ({room, "gemma_metamon"} if room in SHARED else {room, "gemma_metamon", *SHARED})
     ours = {name for name in imports_of(path) if name.startswith("gemma_metamon.")}
     assert {room_of(name) for name in ours} <= allowed
 
@@ -123,6 +94,56 @@ def test_only_upstream_imports_metamon_or_amago() -> None:
     for path in PACKAGE.rglob("*.py"):
         theirs = {name.split(".")[0] for name in imports_of(path)} & {"metamon", "amago"}
         assert not theirs or path.parent.name == "upstream", path
+
+
+# What reaches a file or a socket: modules (an error class of one is harmless), and what is called.
+OUTSIDE = {
+    "aiohttp", "ftplib", "glob", "h5py", "http", "httpx", "huggingface_hub", "io", "os", "pathlib", "requests",
+    "safetensors", "shutil", "socket", "ssl", "subprocess", "tempfile", "urllib", "urllib3", "websockets",
+}  # fmt: skip
+HARMLESS = {"huggingface_hub.errors"}
+OPENING = {
+    "open", "from_pretrained", "fromfile", "hf_hub_download", "load_file", "load_state_dict_from_url", "memmap",
+    "read_bytes", "read_text", "save_file", "save_pretrained", "snapshot_download", "write_bytes", "write_text",
+}  # fmt: skip
+SAVED_BY = {"torch", "np", "numpy", "pickle", "json", "gin"}  # whose `load`, `save` and `dump` are of files
+ASKS_THE_HUB = PACKAGE / "nets" / "reader" / "weights.py"
+
+
+def ways_outside(path: Path) -> set[str]:
+    """What a file imports and calls that reaches a file or a socket."""
+    found = {name for name in imports_of(path) - HARMLESS if name.split(".")[0] in OUTSIDE}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and node.id in OPENING | {"__import__"}:
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in OPENING | {"import_module"} or (
+                owner in SAVED_BY and re.match("(load|save|dump)", node.attr)
+            ):
+                found.add(f"{owner}.{node.attr}")
+    return found
+
+
+def test_nets_open_no_file_and_no_socket_but_where_gemmas_weights_come_from() -> None:
+    opening = {path for path in FILES if path.is_relative_to(PACKAGE / "nets") and ways_outside(path)}
+    assert opening == {ASKS_THE_HUB}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import socket", "def f():\n    from pathlib import Path", "open(name)", "torch.load(name)", "np.save(name, x)",
+        "model = Model.from_pretrained(name)", "import huggingface_hub.errors as e, huggingface_hub",
+        "import importlib; importlib.import_module(name)", "read = folder.read_bytes", "with_it(torch.save)",
+    ],
+)  # fmt: skip
+def test_a_way_outside_is_seen(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n" + line)
+    assert len(ways_outside(path)) == 1
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n")
+    assert not ways_outside(path)
 
 
 @pytest.mark.parametrize(

@@ -59,14 +59,14 @@ class Tree:
 
     @property
     def amago_words(self) -> str:
-        """Which amago it needs, as errors say it: amago 3.3.0 or later."""
+        """Which versions of amago fit, as a sentence names them."""
         if self.last_amago is None:
             return f"amago {self.amago} or later"
         return f"amago {self.amago}" if self.amago == self.last_amago else f"amago {self.amago} or {self.last_amago}"
 
     @property
     def amago_install(self) -> str:
-        """The command that installs this amago."""
+        """The command that installs the amago of this tree."""
         return f'pip install "amago @ git+{REPOSITORIES}/amago.git@{self.amago_checkout}"'
 
     @property

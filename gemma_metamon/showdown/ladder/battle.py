@@ -9,31 +9,29 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any
 
 from poke_env.battle import Battle
 from poke_env.data import GenData
-from poke_env.player import ForfeitBattleOrder, Player
+from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.showdown.ladder.results import FINISHED, BattleLog, Outcome, read_outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
+from gemma_metamon.showdown.live.battle_progress import count_progress
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
-from gemma_metamon.showdown.live.progress import count_progress
+from gemma_metamon.showdown.live.poke_env_hooks import end_battle
+from gemma_metamon.showdown.live.recording import Recorder
 
 logger = logging.getLogger(__name__)
 # what poke-env's player keeps from its battle, and what is read here
 _NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
 
 
-class Table(Protocol):
-    """What a battle needs of the one who plays it."""
-
-    def choice_made(self, battle: "LadderBattle", order: Any, *, own: bool) -> None:
-        """An order is about to be sent; `own` says whether the player itself chose it."""
-
-    async def send(self, message: str, room: str = "") -> bool: ...
+Send = Callable[[str, str], Awaitable[bool]]
+"""Sends a message to a room; tells whether it went out."""
 
 
 class LadderBattle:
@@ -45,7 +43,8 @@ class LadderBattle:
         username: ours, as the server writes it.
         battle_format: "gen1ou".
         log: where what is said of it goes; not empty where it was begun by an earlier process.
-        table: see there.
+        send: how a choice goes out.
+        recorder: is told of every request, of what is sent for it, and of the end.
         timeouts: the deadline of a decision.
     """
 
@@ -57,7 +56,8 @@ class LadderBattle:
         username: str,
         battle_format: str,
         log: BattleLog,
-        table: Table,
+        send: Send,
+        recorder: Recorder,
         timeouts: LadderTimeouts,
     ) -> None:
         self.tag = tag
@@ -74,10 +74,12 @@ class LadderBattle:
         self.stage = 0  # how far the watchdog has gone
         self.ended_at: float | None = None
         self._player = player
-        self._table = table
+        self._send_to_room = send
+        self._recorder = recorder
         self._timeouts = timeouts
         self._gen = GenData.from_format(battle_format).gen
         self._format = battle_format
+        self._outcome: Outcome | None = None  # until the log grows
         started = self.outcome.started
         self._began_at = float(started) if started else time.time()
         self._count = self._progress = 0  # of lines that tell of progress: in the log as it is, and the most ever
@@ -89,14 +91,19 @@ class LadderBattle:
 
     @property
     def outcome(self) -> Outcome:
-        return read_outcome(self.log.lines)
+        """What the log says so far."""
+        if self._outcome is None:
+            self._outcome = read_outcome(self.log.lines)
+        return self._outcome
 
     @property
     def log_name(self) -> str:
+        """The name of the log's file, without its ending; the tag where there is no file."""
         return self.tag if self.log.path is None else self.log.path.stem
 
     def receive(self, lines: list[str]) -> None:
         """A message of this battle's room."""
+        self._outcome = None
         if lines and lines[0].startswith("|init|"):
             self._begin_anew(lines)
         else:
@@ -165,11 +172,14 @@ class LadderBattle:
         """No more decisions; the player forgets the battle."""
         if self._deciding is not None:
             self._deciding.cancel()
-        callback: Callable[[Battle], None] = self._player._battle_finished_callback
+        self._tell_of_end(lambda: self._recorder.note_end(live_battle(self.battle)))
+        self._tell_of_end(lambda: end_battle(self._player, self.battle))
+
+    def _tell_of_end(self, tell: Callable[[], None]) -> None:
         try:
-            callback(self.battle)
+            tell()
         except Exception as error:  # noqa: BLE001 the battle may never have begun, or be garbled
-            logger.info("%s ended for its player with %s: %s", self.tag, type(error).__name__, error)
+            logger.info("%s ended with %s: %s", self.tag, type(error).__name__, error)
 
     def _fresh_battle(self) -> Battle:
         return Battle(battle_tag=self.tag, username=self.username, logger=self._player.logger, gen=self._gen)
@@ -262,19 +272,34 @@ class LadderBattle:
         if self.battle.teampreview:
             message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
         else:
-            order, own = await decide(self._player.choose_move, self.battle, self.decisions, deadline_s)
-            if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
-                self._doubt(str(self.decisions.failure), self.decisions.failure)
-            self._table.choice_made(self, order, own=own)
-            message = order.message
+            message = (await self._decide_and_record(live_battle(self.battle), deadline_s)).message
         if message in self.decisions.refused:  # even the server's own choice: silence, and the watchdog, remain
             return
         self._choices[rqid] = message
         await self._send(message, rqid)
 
+    async def _decide_and_record(self, live: LiveBattle, deadline_s: float) -> BattleOrder:
+        lack: Exception | None = None
+        try:
+            self._recorder.note_request(live)
+        except Exception as error:  # noqa: BLE001 the choice must go out, however broken the battle that we hold
+            lack = error
+
+        def choose(battle: Battle) -> Any:
+            if lack is not None:  # what has no state is not put to the player
+                raise lack
+            return self._player.choose_move(battle)
+
+        order = await decide(choose, live, self.decisions, deadline_s)
+        if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
+            self._doubt(str(self.decisions.failure), self.decisions.failure)
+        if lack is None:
+            self._recorder.note_sent(live, order)
+        return order
+
     async def _send(self, message: str, rqid: int) -> None:
         forfeit = message == ForfeitBattleOrder().message
-        await self._table.send(message if forfeit else f"{message}|{rqid}", self.tag)
+        await self._send_to_room(message if forfeit else f"{message}|{rqid}", self.tag)
 
     def _spawn(self, sending: Any) -> None:
         task = asyncio.ensure_future(sending)

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from poke_env.battle import Battle
-from poke_env.player import BattleOrder, Player
+from poke_env.player import Player
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
 from gemma_metamon.errors import ServerError
@@ -107,7 +107,6 @@ class Ladder:
         )
         self._player = build(**options, start_listening=False)
         self._recorder = Recorder(self._save)
-        self._recorder.attach(self._player)
         self._connection = Connection(server, username, password, self, self._timeouts)
         self._search = Search(
             battle_format,
@@ -233,19 +232,6 @@ class Ladder:
             return None
         return battle or self._add(room, None)
 
-    # what a battle asks for
-
-    async def send(self, message: str, room: str = "") -> bool:
-        return await self._connection.send(message, room)
-
-    def choice_made(self, battle: LadderBattle, order: BattleOrder, *, own: bool) -> None:
-        if own:
-            return
-        try:
-            self._recorder.correct(battle.battle, order)
-        except Exception as error:  # noqa: BLE001 the choice must go out, however broken the battle that we hold
-            logger.warning("%s is not recorded as it was played: %s", battle.tag, error)
-
     # what is done when it is due
 
     def _over(self) -> bool:
@@ -333,7 +319,8 @@ class Ladder:
             username=self._username,
             battle_format=self.format,
             log=log,
-            table=self,
+            send=self._connection.send,
+            recorder=self._recorder,
             timeouts=self._timeouts,
         )
         self._closed.pop(tag, None)

@@ -49,6 +49,7 @@ from poke_env.player import Player
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.matches.ratings import Rating, rate
 from gemma_metamon.showdown.matches.seatings import Ended, PairResult, Table, draw_teams, seatings_of
 from gemma_metamon.showdown.matches.tallies import Tally
@@ -276,7 +277,7 @@ class _Journal:
     def write(self, ended: Ended) -> None:
         battle, pair, choices = ended.battle, ended.seating.result, ended.choices
         log = f"{LOGS}/{battle.battle_tag}.log"
-        messages = "".join("|".join(message) + "\n" for message in battle._replay_data)
+        messages = "".join("|".join(message) + "\n" for message in messages_read(battle))
         with written_whole(self._folder / log) as staged:
             staged.write_text(messages, encoding="utf-8")
         ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)

@@ -13,6 +13,7 @@ from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.showdown.live.door import given_up
+from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
 from gemma_metamon.showdown.matches.tallies import ChoiceMeter, Choices, Tally
 from gemma_metamon.showdown.matches.watching import disconnect, play_outside, play_pair
 from gemma_metamon.showdown.players.contestants import Contestant, Outside
@@ -165,10 +166,10 @@ class Table:
 
     def _count(self, seating: Seating, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:
         """From now on, the player's battles are counted when they end."""
-        meter, finished = ChoiceMeter(player), player._battle_finished_callback
+        meter = ChoiceMeter(player)
 
-        def battle_finished(battle: AbstractBattle) -> None:
-            finished(battle)
+        def count(battle: AbstractBattle, finish: FinishBattle) -> None:
+            finish(battle)
             tag = battle.battle_tag
             choices = meter.take(tag), others.take(tag) if others else Choices()
             reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
@@ -183,4 +184,4 @@ class Table:
             # battles are begun one after the other: the i-th of them has the i-th teams
             self.on_battle(Ended(seating, list(player.battles).index(tag), battle, choices))
 
-        player._battle_finished_callback = battle_finished  # type: ignore[method-assign]
+        intercept_battle_end(player, count)

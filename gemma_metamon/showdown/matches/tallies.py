@@ -13,6 +13,12 @@ from poke_env.player import BattleOrder, Player
 from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.showdown.live.deciding import is_refusal
 from gemma_metamon.showdown.live.door import open_door
+from gemma_metamon.showdown.live.poke_env_hooks import (
+    Choose,
+    ReceiveBattleMessages,
+    intercept_battle_messages,
+    intercept_choices,
+)
 
 
 @dataclass(kw_only=True)
@@ -72,7 +78,7 @@ class Tally:
         self.choices.add(other.choices)
 
     def as_dict(self) -> dict[str, Any]:
-        """What a row of results.json holds of it (see showdown/evaluate.py)."""
+        """What a row of results.json holds of it (see showdown/matches/evaluate.py)."""
         return {
             "battles": self.battles,
             "wins": self.wins,
@@ -95,26 +101,24 @@ class ChoiceMeter:
     def __init__(self, player: Player) -> None:
         open_door(player)
         self._by_battle: defaultdict[str, Choices] = defaultdict(Choices)
-        self._choose: Any = player.choose_move
-        self._receive: Any = player.ps_client._on_battle_message
-        player.choose_move = self._choose_move  # type: ignore[method-assign]
-        player.ps_client._on_battle_message = self._battle_message
+        intercept_choices(player, self._choose_move)
+        intercept_battle_messages(player, self._on_battle_messages)
 
     def take(self, battle_tag: str) -> Choices:
         """Those of a battle that is over; they are forgotten here."""
         return self._by_battle.pop(battle_tag, Choices())
 
-    async def _choose_move(self, battle: AbstractBattle) -> BattleOrder:
+    async def _choose_move(self, battle: AbstractBattle, choose: Choose) -> BattleOrder:
         started = time.perf_counter()
-        order: BattleOrder = await self._choose(battle)
+        order: BattleOrder = await choose(battle)
         choices = self._by_battle[battle.battle_tag]
         choices.sent += 1
         choices.latencies_ms.append(1000 * (time.perf_counter() - started))
         return order
 
-    async def _battle_message(self, split_messages: list[list[str]]) -> None:
+    async def _on_battle_messages(self, split_messages: list[list[str]], receive: ReceiveBattleMessages) -> None:
         tag = split_messages[0][0].removeprefix(">")
         refused = sum(message[1:2] == ["error"] and is_refusal(message[2]) for message in split_messages)
         if refused:
             self._by_battle[tag].refused += refused
-        await self._receive(split_messages)
+        await receive(split_messages)

@@ -14,8 +14,14 @@ from typing import Any
 from poke_env.player import Player
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
+from gemma_metamon.showdown.live.battle_progress import count_progress
 from gemma_metamon.showdown.live.door import open_door
-from gemma_metamon.showdown.live.progress import count_progress
+from gemma_metamon.showdown.live.poke_env_hooks import (
+    ReceiveMessage,
+    close_connection,
+    intercept_messages,
+    is_listening,
+)
 from gemma_metamon.strict_json import on_one_line
 
 SILENCE_TIMEOUT_S = 60.0
@@ -33,10 +39,9 @@ class _Watch:
         self.began_at = self.heard_at = time.monotonic()
         self.popups: list[str] = []
         self.failure: tuple[str, Exception] | None = None
-        self._receive: Any = player.ps_client._handle_message
-        player.ps_client._handle_message = self._handle_message  # type: ignore[method-assign]
+        self.stop = intercept_messages(player, self._on_message)
 
-    async def _handle_message(self, message: str) -> None:
+    async def _on_message(self, message: str, receive: ReceiveMessage) -> None:
         leads_on = _leads_on(message)
         if leads_on:
             self.heard_at = time.monotonic()
@@ -46,15 +51,15 @@ class _Watch:
             self.popups.append(message.split("|", 3)[3])
             return
         try:
-            await self._receive(message)
+            await receive(message)
         except Exception as error:  # noqa: BLE001 whatever it is, `check` raises it where the battles are awaited
             # a slow login has a deadline of its own
-            if not message.startswith("|challstr|") and not await self._give_up(message, error):
+            if not message.startswith("|challstr|") and not await self._give_up(message, error, receive):
                 self.failure = (message.split("\n")[0].removeprefix(">"), error)
         if leads_on:  # a decision may have taken its time
             self.heard_at = time.monotonic()
 
-    async def _give_up(self, message: str, error: Exception) -> bool:
+    async def _give_up(self, message: str, error: Exception, receive: ReceiveMessage) -> bool:
         """Ends the battle of a message that poke-env cannot follow. False where something else has failed."""
         tag, *lines = message.removeprefix(">").split("\n")
         battle = self.player.battles.get(tag)
@@ -68,13 +73,10 @@ class _Watch:
                 self.door.given_up[tag] = on_one_line(f"{type(error).__name__}: {error}")[:100]
                 await self.player.ps_client.send_message("/forfeit", tag)
             if ends and not battle.finished:  # it stood behind what could not be followed
-                await self._receive(f">{tag}\n{ends[0]}")
+                await receive(f">{tag}\n{ends[0]}")
         except Exception:  # noqa: BLE001 whatever it is, the first error is told
             return False
         return True
-
-    def stop(self) -> None:
-        self.player.ps_client._handle_message = self._receive  # type: ignore[method-assign]
 
     def check_failure(self) -> None:
         """Raises ServerError where a message could not be dealt with: by the player, the disk, or poke-env."""
@@ -100,7 +102,7 @@ class _Watch:
             if re.search("format is invalid|was not found|not accepting challenges|already using the name", popup):
                 raise ServerError(f"the server refused {name}: {popup}")
         self.check_failure()
-        if client._listening_coroutine.done():
+        if not is_listening(self.player):
             if client.logged_in.is_set():
                 raise ServerError(f"{name} lost the connection to {client.websocket_url}")
             raise ServerError(f"{name} cannot connect to {client.websocket_url}; is a Showdown server running there?")
@@ -186,13 +188,7 @@ async def _watched(
 async def disconnect(*players: Player) -> None:
     """Closes the players' connections; call it when they are done, or the server keeps their names."""
     for player in players:
-        client = player.ps_client
-        if client._listening_coroutine.done():
-            continue
-        if hasattr(client, "websocket"):
-            await client.stop_listening()  # type: ignore[no-untyped-call]
-        else:  # it is still connecting
-            client._listening_coroutine.cancel()
+        await close_connection(player)
 
 
 def plain(popup: str) -> str:

@@ -13,6 +13,7 @@ from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.accounts import MAX_NAME
+from gemma_metamon.showdown.live.poke_env_hooks import check_poke_env
 from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, TypeTrainer
 
 # poke-env warns of every message that it does not model, several times a battle; failures reach us in another way
@@ -23,6 +24,7 @@ class NoSwitchRandomPlayer(RandomPlayer):
     """Random moves, never leaving of its own accord: what a player that has learnt nothing else could do."""
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        """A random move; a random switch where no move is allowed."""
         moves: Any = battle.available_moves
         if moves:
             return self.create_order(moves[random.randrange(len(moves))])
@@ -68,14 +70,26 @@ def connection(
     team: Teambuilder | None,
     concurrency: int = 1,
 ) -> dict[str, Any]:
-    """Keyword arguments with which any poke-env Player joins a server without accounts, silently."""
+    """Keyword arguments with which any poke-env Player joins a server without accounts, silently.
+
+    Args:
+        name: the user name, at most `MAX_NAME` characters that the server knows nobody else by.
+        battle_format: e.g. "gen1ou".
+        websocket_url: of the server, "ws://localhost:8000/showdown/websocket".
+        team: gives each battle its team; None for a format that gives out teams.
+        concurrency: battles at a time; 0 sets no limit.
+
+    Raises:
+        MissingDependencyError: a version of poke-env is installed that battles cannot be followed with.
+    """
+    check_poke_env()
     return {
         "account_configuration": AccountConfiguration(name, None),
         "server_configuration": ServerConfiguration(websocket_url, "no-login-server"),
         "battle_format": battle_format,
         "team": team,
         "max_concurrent_battles": concurrency,
-        # poke-env logs whole messages, and its own errors twice; play.py watches the player instead
+        # poke-env logs whole messages, and its own errors twice; matches/watching.py watches the player instead
         "log_level": logging.CRITICAL + 1,
         # on a busy machine, a server that has just begun takes its time
         "open_timeout": 60,
