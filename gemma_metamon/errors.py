@@ -3,6 +3,8 @@
 One base class: the command line prints it as one sentence and exits with 1 (with `--debug`, a traceback).
 """
 
+import signal
+
 
 class GemmaMetamonError(Exception):
     """Base of every error that a user's input or machine can cause."""
@@ -30,3 +32,14 @@ class MissingDependencyError(GemmaMetamonError, ImportError):
 
 class ServerError(GemmaMetamonError, RuntimeError):
     """The battle server did not start, did not answer, or refused what was sent."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """Nobody's mistake: SIGTERM or SIGHUP came. As Ctrl-C's, which asyncio and everybody else lets through.
+
+    `signal` says which of the two it was.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = signal.Signals(number)

@@ -20,7 +20,8 @@ from torch import Tensor
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.explain.follow import Follower, follow_recorded
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint
+from gemma_metamon.runs.loading import load_for_play
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
@@ -38,10 +39,10 @@ def rounded(name: str, weights: Tensor) -> Tensor:
     return (weights / step).round() * step * (2 if name.startswith("actor.") else 1)
 
 
-def probabilities(folder: Path) -> list[list[float]]:
+def probabilities(checkpoint: Checkpoint) -> list[list[float]]:
     """Of the actions that are shown, at each decision of the battle."""
-    agent, meta = checkpoints.load_agent(folder, "cpu")
-    decisions = follow_recorded(Follower(agent, meta.view()), load_battle(BATTLE))
+    playable = load_for_play(checkpoint, "cpu")
+    decisions = follow_recorded(Follower(playable.agent, playable.view), load_battle(BATTLE))
     return [[round(option.probability, 7) for option in decision.options] for decision in decisions]
 
 
@@ -55,11 +56,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if gemma_metamon(train_command(Path(scratch))):
             sys.exit("training failed")
-        folder = checkpoints.find_checkpoint(Path(scratch) / "run", None)
-        (folder / checkpoints.TRAINING).unlink(missing_ok=True)
-        weights = folder / checkpoints.WEIGHTS
+        checkpoint = Checkpoint.find(Path(scratch) / "run")
+        folder = checkpoint.folder
+        (folder / TRAINING).unlink(missing_ok=True)
+        weights = folder / WEIGHTS
         save_file({name: rounded(name, value) for name, value in load_file(weights).items()}, weights)
-        expected = {"battle": BATTLE.relative_to(BATTLES).as_posix(), "probabilities": probabilities(folder)}
+        expected = {"battle": BATTLE.relative_to(BATTLES).as_posix(), "probabilities": probabilities(checkpoint)}
         (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
         with tarfile.open(out, "w:xz") as archive:
             archive.add(folder, arcname=f"run/ckpts/{folder.name}")

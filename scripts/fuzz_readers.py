@@ -152,7 +152,9 @@ class CheckpointReader:
         import torch
 
         from gemma_metamon.configs.names import EXPERIMENT, configurable
-        from gemma_metamon.runs import checkpoints, resolve, resuming
+        from gemma_metamon.runs import resolve, resuming
+        from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
+        from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity
 
         torch.set_num_threads(1)
         resolved, view = (
@@ -165,8 +167,8 @@ class CheckpointReader:
         for parameter in self.agent.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         self.optimizer.step()
-        self.identity = checkpoints.identify(view)
-        meta = checkpoints.CheckpointMeta(
+        self.identity = RunIdentity.of(view, self.agent.tstep_encoder)
+        meta = CheckpointMeta(
             identity=self.identity,
             config=resolved.text,
             vocabulary=list(view.vocabulary.words[:50]),
@@ -176,34 +178,36 @@ class CheckpointReader:
             settings={"epochs": 1, "formats": ["gen1ou"]},
         )
         random_states = {"cpu": torch.get_rng_state()}
-        self.whole = checkpoints.write_checkpoint(
+        self.whole = write_checkpoint(
             folder / "run",
             meta,
             self.agent.state_dict(),
             resuming.training_state(self.optimizer, self.agent, random_states),
         )
-        self.harmed = folder / "epoch_1"
+        self.harmed = Checkpoint(folder / "harmed", 1)
 
     def harm(self, rng: random.Random) -> None:
         from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS
 
-        shutil.rmtree(self.harmed, ignore_errors=True)
-        self.harmed.mkdir()
+        shutil.rmtree(self.harmed.folder, ignore_errors=True)
+        self.harmed.folder.mkdir(parents=True)
         self.name = rng.choice((META, WEIGHTS, TRAINING))
-        content = (self.whole / self.name).read_bytes()
+        content = (self.whole.folder / self.name).read_bytes()
         mutate = mutate_json if self.name == META else mutate_safetensors
-        (self.harmed / self.name).write_bytes(mutate(rng, content))
+        (self.harmed.folder / self.name).write_bytes(mutate(rng, content))
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.runs import checkpoints, resuming
+        from gemma_metamon.runs import resuming
+        from gemma_metamon.runs.checkpoints import META, WEIGHTS
+        from gemma_metamon.runs.loading import load_weights
 
-        if self.name == checkpoints.META:
-            meta = checkpoints.read_meta(self.harmed)
+        if self.name == META:
+            meta = self.harmed.read_meta()
             meta.view()
             meta.identity.require(self.identity, "x")
             yield [meta.epoch, meta.updates, meta.draws]
-        elif self.name == checkpoints.WEIGHTS:
-            checkpoints.load_weights(self.agent, self.harmed)
+        elif self.name == WEIGHTS:
+            load_weights(self.agent, self.harmed)
             yield from (value.float() for value in self.agent.state_dict().values())
         else:
             resuming.load_training_state(self.harmed, self.optimizer, self.agent)

@@ -26,7 +26,7 @@ from typing import Any
 from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
 from gemma_metamon.data.store import BattleStore
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_checkpoints
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
 WITHIN_S = (1.0, 3.0, 15.0)
@@ -139,13 +139,13 @@ def complaints(out: Path, run_dir: Path, rounds: int) -> Iterator[str]:
     if finished_steps(out) != all_steps(rounds):
         yield f"finished steps are {finished_steps(out)}"
     own = out / out.name
-    if checkpoints.list_checkpoints(own) != list(range(rounds + 1)):
-        yield f"checkpoints are {checkpoints.list_checkpoints(own)}"
-    first, last = (checkpoints.checkpoint_folder(*where) / checkpoints.WEIGHTS for where in ((run_dir, 1), (own, 0)))
+    if list_checkpoints(own) != list(range(rounds + 1)):
+        yield f"checkpoints are {list_checkpoints(own)}"
+    first, last = (Checkpoint(*where).folder / WEIGHTS for where in ((run_dir, 1), (own, 0)))
     if first.read_bytes() != last.read_bytes():
         yield "epoch 0 is not what it began with"
-    for epoch in checkpoints.list_checkpoints(own):
-        checkpoints.read_weights(checkpoints.checkpoint_folder(own, epoch))
+    for epoch in list_checkpoints(own):
+        Checkpoint(own, epoch).read_weights()
     yield from (f"{path} is left over" for suffix in ("part", "old") for path in out.rglob(f".*.{suffix}"))
     for number in range(1, rounds + 1):
         yield from _battle_complaints(out / "battles" / f"round_{number}")

@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.intervals import wilson_interval
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
+from gemma_metamon.runs.loading import load_for_play
 
 OPPONENT = "MaxBasePowerPlayer"
 CONCURRENCY = 20
@@ -162,7 +163,7 @@ def train(contender: Contender, seed: int, args: argparse.Namespace) -> None:
     }
     if args.parsed_replay_dir is not None:
         settings["parsed_replay_dir"] = str(args.parsed_replay_dir)
-    done = max(checkpoints.list_checkpoints(run_dir), default=0)
+    done = max(list_checkpoints(run_dir), default=0)
     if done:
         require_same(run_dir, settings)
     elif run_dir.exists():  # stopped before its first point
@@ -182,7 +183,7 @@ def train(contender: Contender, seed: int, args: argparse.Namespace) -> None:
 
 
 def require_same(run_dir: Path, settings: dict[str, Any]) -> None:
-    saved = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, None)).settings
+    saved = Checkpoint.find(run_dir).read_meta().settings
     for name, value in settings.items():
         if saved[name] != value:
             raise ConfigError(
@@ -245,9 +246,8 @@ async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Name
     from gemma_metamon.showdown.players.policy_player import BatchedPolicy
     from gemma_metamon.showdown.simulator.teams import load_teams
 
-    folder = checkpoints.find_checkpoint(run_dir, args.updates // args.every)
-    agent, meta = checkpoints.load_agent(folder, "cpu")
-    policy = BatchedPolicy(agent, meta.view(), max_battles=2 * CONCURRENCY, sample=False, seed=seed)
+    playable = load_for_play(Checkpoint.find(run_dir, args.updates // args.every), "cpu")
+    policy = BatchedPolicy(playable.agent, playable.view, max_battles=2 * CONCURRENCY, sample=False, seed=seed)
     result = await play_match(
         learned(run_dir.name, policy).build,
         OPPONENT,

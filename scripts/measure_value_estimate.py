@@ -27,7 +27,8 @@ from gemma_metamon.data.dataset import collate, encode_battle, is_held_out, take
 from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
 from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch, countable_actions
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 BATTLE_FORMAT, HOLDOUT_SHARE = "gen1ou", 0.1
@@ -48,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run_dir = args.run_dir or train(Path(folder), args.updates)
-        agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
+        agent, meta = load_agent(Checkpoint.find(run_dir), "cpu")
     torch.set_num_threads(args.threads)
     batches = list(held_out_batches(agent, meta.view(), args.batches, args.batch_size))
     agent.tstep_encoder, agent.traj_encoder = Given("state"), Given(None)

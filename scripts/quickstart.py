@@ -21,7 +21,8 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.data.dataset import is_held_out
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
@@ -52,7 +53,7 @@ def train(args: argparse.Namespace) -> Path:
 def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreement:
     files = find_battles(sample_battles.extract(BATTLE_FORMAT), [BATTLE_FORMAT])
     held_out = [path for path in files if is_held_out(path, HOLDOUT_SHARE)]
-    meta = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, None))
+    meta = Checkpoint.find(run_dir).read_meta()
     result = measure_agreement(agent, held_out, meta.view(), agent.options.max_seq_len, blank_text=blank_text)
     if result is None:
         raise SystemExit("quickstart: no held-out battle holds a known choice")
@@ -80,9 +81,9 @@ async def play_all(
 
 
 def policy_player(run_dir: Path, epoch: int, *, sample: bool, seed: int) -> tuple[Callable[..., Any], Any]:
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, epoch), "cpu")
-    policy = BatchedPolicy(agent, meta.view(), max_battles=2 * CONCURRENCY, sample=sample, seed=seed)
-    return functools.partial(PolicyPlayer, policy), agent
+    playable = load_for_play(Checkpoint.find(run_dir, epoch), "cpu")
+    policy = BatchedPolicy(playable.agent, playable.view, max_battles=2 * CONCURRENCY, sample=sample, seed=seed)
+    return functools.partial(PolicyPlayer, policy), playable.agent
 
 
 def print_tables(results: dict[tuple[str, str], Tally], trained: Agreement, blanked: Agreement, updates: int) -> None:

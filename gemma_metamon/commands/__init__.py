@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from gemma_metamon import __version__
 from gemma_metamon.commands._arguments import Parser, check_paths, check_texts
-from gemma_metamon.commands._ending import TerminatedError, ended_by_signals
+from gemma_metamon.commands._ending import ended_by_signals
 from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
-from gemma_metamon.errors import GemmaMetamonError
+from gemma_metamon.errors import GemmaMetamonError, TerminatedError
 
 COMMANDS = (
     "prepare",

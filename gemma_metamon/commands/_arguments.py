@@ -15,7 +15,9 @@ from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:
     from gemma_metamon.explain.watch import Watcher
+    from gemma_metamon.runs.identity import RunDescription
     from gemma_metamon.text.vocabulary import Vocabulary
+    from gemma_metamon.view import BattleView
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -204,23 +206,21 @@ def add_space_arguments(parser: "argparse._ActionsContainer", *, instead: str | 
 
 
 def add_tokenizer_argument(parser: "argparse._ActionsContainer") -> None:
-    """--tokenizer; see `load_vocabulary`."""
+    """--tokenizer; see `load_view`."""
     parser.add_argument(
         "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
     )
 
 
-def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
+def _load_vocabulary(args: argparse.Namespace) -> "Vocabulary | None":
     """Of --tokenizer. The name of one of metamon's word lists, which are not ours, is put back to None.
 
     Raises ConfigError for another name, and as `Vocabulary.from_file` does.
     """
     from gemma_metamon.text.vocabulary import METAMON_WORD_LISTS, Vocabulary
 
-    if args.tokenizer is None:
-        return Vocabulary.default()
     path = Path(args.tokenizer)
-    if path.is_file() or path.suffix == ".json":
+    if isinstance(args.tokenizer, Path) or path.is_file() or path.suffix == ".json":  # a flag may take files alone
         return Vocabulary.from_file(path)
     if args.tokenizer not in METAMON_WORD_LISTS:
         raise ConfigError(
@@ -229,7 +229,27 @@ def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
         )
     logger.info("--tokenizer %s is unused: metamon's word lists come with metamon; using the packaged one", path)
     args.tokenizer = None
-    return Vocabulary.default()
+    return None
+
+
+def load_view(args: argparse.Namespace, beside: "RunDescription | None" = None) -> "BattleView":
+    """What the flags of spaces and words name; what they leave out is that of `beside`, or else the default.
+
+    Raises:
+        ConfigError: an unknown name.
+        MissingFileError, DataError: as `Vocabulary.from_file` does.
+    """
+    from gemma_metamon.view import BattleView
+
+    names = {
+        name: getattr(args, name) or (default if beside is None else getattr(beside.identity, name))
+        for name, (default, _) in SPACES.items()
+    }
+    if vars(args).get("tokenizer") is not None:  # not all commands have it
+        vocabulary = _load_vocabulary(args)
+    else:
+        vocabulary = None if beside is None else beside.view().vocabulary
+    return BattleView.from_names(**names, vocabulary=vocabulary)
 
 
 def add_watch_argument(parser: "argparse._ActionsContainer") -> None:

@@ -10,16 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from gemma_metamon.errors import TerminatedError
+
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _came: list[int] = []  # in the block that is running
-
-
-class TerminatedError(KeyboardInterrupt):
-    """As Ctrl-C's, which asyncio and everybody else lets through. `signal` says which signal it was."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.signal = signal.Signals(number)
 
 
 @contextmanager

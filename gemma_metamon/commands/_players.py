@@ -7,12 +7,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.showdown.players.contestants import Contestant
     from gemma_metamon.showdown.players.ensembles import Member
     from gemma_metamon.showdown.players.policy_player import Observer
@@ -22,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class FoundMember:
-    """A checkpoint's folder, at the temperature that was written, None for the command's, and with its weight."""
+    """A checkpoint, at the temperature that was written, None for the command's, and with its weight."""
 
-    folder: Path
+    checkpoint: "Checkpoint"
     temperature: float | None = None
     weight: float = 1.0
 
@@ -49,7 +50,8 @@ class FoundPlayer:
 
     @property
     def run_dirs(self) -> list[Path]:
-        return list(dict.fromkeys(member.folder.parent.parent for member in self.members))
+        """The folders of its members' runs, each once."""
+        return list(dict.fromkeys(member.checkpoint.run_dir for member in self.members))
 
 
 def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPlayer]:
@@ -79,7 +81,7 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 
 def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
-    from gemma_metamon.runs.checkpoints import find_checkpoint
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
     if ensemble is not None and member.text in PLAYERS:
@@ -93,12 +95,12 @@ def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | No
         except ConfigError as error:
             raise ConfigError(f"{error}; nor is {member.text!r} the folder of a run") from None
     try:
-        folder = find_checkpoint(member.run_dir, epoch if member.epoch is None else member.epoch)
+        checkpoint = Checkpoint.find(member.run_dir, epoch if member.epoch is None else member.epoch)
     except MissingFileError as error:
         if ensemble is None:
             raise
         raise MissingFileError(f"member {member.text} of {ensemble.text}: {error}") from None
-    return FoundMember(folder=folder, temperature=member.temperature, weight=member.weight)
+    return FoundMember(checkpoint=checkpoint, temperature=member.temperature, weight=member.weight)
 
 
 def contestants(
@@ -122,25 +124,25 @@ def contestants(
         max_battles: the most battles that one player has in play at a time, those just ending included.
         seed: of the draws.
         observer: is told of the decisions of checkpoints that play alone.
-        dtype: of the checkpoints' largest weights, see `prepare_to_act`.
+        dtype: of the checkpoints' largest weights, see `load_for_play`.
 
     Raises:
         ConfigError: a device that cannot be used.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
     """
     from gemma_metamon.nets.agents.acting import share_texts
-    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.runs.loading import require_loadable, usable_device
     from gemma_metamon.showdown.players.contestants import learned, scripted
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
     from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 
-    folders = list(dict.fromkeys(member.folder for player in found for member in player.members))
-    if folders:
-        checkpoints.usable_device(device)
-    if len(folders) > 1:
-        for folder in folders:
-            checkpoints.require_loadable(folder)
-    labels = _labels(folders)
+    checkpoints = list(dict.fromkeys(member.checkpoint for player in found for member in player.members))
+    if checkpoints:
+        usable_device(device)
+    if len(checkpoints) > 1:
+        for checkpoint in checkpoints:
+            require_loadable(checkpoint)
+    labels = _labels(checkpoints)
     made: dict[FoundPlayer, Contestant] = {}
     for player in found:
         if player in made:
@@ -172,27 +174,29 @@ def contestants(
 
 
 def _load_members(
-    player: FoundPlayer, labels: dict[Path, str], device: str | None, temperature: float, dtype: str
+    player: FoundPlayer, labels: "dict[Checkpoint, str]", device: str | None, temperature: float, dtype: str
 ) -> "list[Member]":
-    """A checkpoint that is a member twice is loaded once."""
-    from gemma_metamon.nets.agents.acting import prepare_to_act
-    from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
-    from gemma_metamon.runs import checkpoints
+    """A checkpoint that is a member twice is loaded once.
+
+    Args:
+        player: whose members.
+        labels: the names of all checkpoints.
+        device: see `contestants`, as for the others.
+        temperature: of members that are written without one.
+        dtype: of their largest weights.
+    """
+    from gemma_metamon.runs.loading import Playable, load_for_play
     from gemma_metamon.showdown.players.ensembles import Member
 
-    agents: dict[Path, tuple[Any, Any]] = {}
-    for folder in dict.fromkeys(member.folder for member in player.members):
-        agent, meta = checkpoints.load_agent(folder, device)
-        prepare_to_act(agent, dtype)
-        encoder = cast("Any", agent).tstep_encoder
-        if isinstance(encoder, GemmaTstepEncoder):
-            logger.info("%s: %s", labels[folder], encoder.describe())
-        agents[folder] = agent, meta.view()
+    loaded: dict[Checkpoint, Playable] = {}
+    for checkpoint in dict.fromkeys(member.checkpoint for member in player.members):
+        loaded[checkpoint] = load_for_play(checkpoint, device, dtype)
+        logger.info("%s: %s", labels[checkpoint], loaded[checkpoint].agent.tstep_encoder.describe())
     return [
         Member(
-            agent=agents[member.folder][0],
-            view=agents[member.folder][1],
-            name=labels[member.folder],
+            agent=loaded[member.checkpoint].agent,
+            view=loaded[member.checkpoint].view,
+            name=labels[member.checkpoint],
             temperature=temperature if member.temperature is None else member.temperature,
             weight=member.weight,
         )
@@ -200,26 +204,21 @@ def _load_members(
     ]
 
 
-def _labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """Checkpoint folder -> "first@3", or with the whole path where runs in two folders have one name."""
-
-    def epoch(folder: Path) -> str:
-        return folder.name.removeprefix("epoch_")
-
-    short = {folder: f"{folder.parent.parent.resolve().name}@{epoch(folder)}" for folder in folders}
-    named = list(short.values())
+def _labels(checkpoints: "Sequence[Checkpoint]") -> "dict[Checkpoint, str]":
+    """The label of each, first@3, or with the whole path where runs in two folders have one name."""
+    named = [checkpoint.label for checkpoint in checkpoints]
     return {
-        folder: label if named.count(label) == 1 else f"{folder.parent.parent}@{epoch(folder)}"
-        for folder, label in short.items()
+        checkpoint: label if named.count(label) == 1 else str(checkpoint)
+        for checkpoint, label in zip(checkpoints, named, strict=True)
     }
 
 
-def _label(player: FoundPlayer, labels: dict[Path, str]) -> str:
+def _label(player: FoundPlayer, labels: "dict[Checkpoint, str]") -> str:
     parts = []
     for member in player.members:
         temperature = "" if member.temperature is None else f"@T{member.temperature:g}"
         weight = "" if member.weight == 1 else f"*{member.weight:g}"
-        name, _, epoch = labels[member.folder].rpartition("@")
+        name, _, epoch = labels[member.checkpoint].rpartition("@")
         parts.append(f"{as_member(name) if player.ensemble else name}@{epoch}{temperature}{weight}")
     joined = ", ".join(parts)
     return f"ensemble({'vote: ' if player.vote else ''}{joined})" if player.ensemble else joined

@@ -9,19 +9,18 @@ import json
 import shutil
 import sys
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.commands._arguments import SEEDS, SPACES
-from gemma_metamon.commands._round_results import EVALUATIONS
-from gemma_metamon.commands._rounds import Journal, Step, run_command
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.loops.round_results import EVALUATIONS
+from gemma_metamon.loops.steps import Journal, Step, run_command
 
 if TYPE_CHECKING:
     from gemma_metamon.battle.replays import BattleFileName
-    from gemma_metamon.runs.checkpoints import RunDescription
+    from gemma_metamon.runs.identity import RunDescription
 
 ROUND = ("collect", "prepare", "train", "evaluate")
 BEGIN = "begin"
@@ -43,6 +42,7 @@ class Rounds:
         self.run_dir = args.out / args.out.resolve().name  # a run's name is the label of its agents
 
     def steps(self) -> list[Step]:
+        """All of them, in order, finished or not."""
         steps = [Step(0, "begin")]
         if self.begin is not None:
             steps.append(Step(0, "evaluate"))
@@ -53,6 +53,7 @@ class Rounds:
         return steps
 
     def work(self, step: Step) -> None:
+        """Does a step. Raises GemmaMetamonError where its command fails."""
         {
             "begin": self._begin_with,
             "collect": self._collect,
@@ -82,9 +83,9 @@ class Rounds:
 
     def check_folder(self, journal: Journal) -> None:
         """Raises ConfigError where somebody else's run has the place of ours, which the first round makes anew."""
-        from gemma_metamon.runs import checkpoints
+        from gemma_metamon.runs.checkpoints import list_checkpoints
 
-        if not journal.path.exists() and any(epoch > 0 for epoch in checkpoints.list_checkpoints(self.run_dir)):
+        if not journal.path.exists() and any(epoch > 0 for epoch in list_checkpoints(self.run_dir)):
             raise ConfigError(f"{self.run_dir} is a run that is no part of this; choose another --out")
 
     def _agent(self, number: int) -> str:
@@ -106,14 +107,9 @@ class Rounds:
             self._prepare_store(battles, BEGIN, step)
 
     def _copy_agent(self) -> None:
-        from gemma_metamon.runs import checkpoints
+        from gemma_metamon.runs.checkpoints import Checkpoint, copy_as_start
 
-        source = checkpoints.find_named(self.args.run_dir)
-        with written_whole(checkpoints.checkpoint_folder(self.run_dir, 0)) as staged:
-            staged.mkdir(parents=True)
-            shutil.copyfile(source / checkpoints.WEIGHTS, staged / checkpoints.WEIGHTS)
-            meta = replace(checkpoints.read_meta(source), epoch=0, updates=0, draws=0)
-            meta.write(staged / checkpoints.META)
+        copy_as_start(Checkpoint.find_named(self.args.run_dir), self.run_dir)
 
     def _collect(self, step: Step) -> None:
         """Goes on with the battles that are there."""
@@ -148,11 +144,11 @@ class Rounds:
         self._run([*command, *self._view_flags()], step)
 
     def _train(self, step: Step) -> None:
-        from gemma_metamon.runs import checkpoints
+        from gemma_metamon.runs.checkpoints import CHECKPOINTS, list_checkpoints
 
         args, number = self.args, step.round
-        put_in_order(self.run_dir / "ckpts")
-        if number in checkpoints.list_checkpoints(self.run_dir):
+        put_in_order(self.run_dir / CHECKPOINTS)
+        if number in list_checkpoints(self.run_dir):
             return
         command = ["train", "--run_name", self.run_dir.name, "--save_dir", str(self.out), "--epochs", str(number)]
         if number > 1:
@@ -176,7 +172,7 @@ class Rounds:
 
     def _evaluate(self, step: Step) -> None:
         """All battles anew where one is missing; where only the page is, the page."""
-        from gemma_metamon.commands._round_results import PAGE, as_table, evaluation_folder, is_evaluated, report
+        from gemma_metamon.loops.round_results import PAGE, as_table, evaluation_folder, is_evaluated, report
 
         args, folder = self.args, evaluation_folder(self.out, step.round)
         if is_evaluated(folder):
@@ -194,7 +190,9 @@ class Rounds:
             print(as_table(results), file=sys.stderr)
 
     def _run(self, command: list[str], step: Step) -> None:
-        run_command(command, step, self.out)
+        from gemma_metamon.commands import main
+
+        run_command(main, command, step, self.out)
 
     def _curves(self) -> list[str]:
         return ["--run_dir", str(self.run_dir)] if (self.run_dir / "metrics.jsonl").is_file() else []

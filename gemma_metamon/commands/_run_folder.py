@@ -10,7 +10,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
-    from gemma_metamon.runs.checkpoints import CheckpointMeta, RunIdentity
+    from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +28,18 @@ def check_run_folder(
 
     `processes` is how many train, once that is known.
     """
-    from gemma_metamon.runs import checkpoints, resuming
+    from gemma_metamon.runs import resuming
+    from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
 
     if args.init_from is not None:
         if args.ckpt is not None:
             raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
-        start = checkpoints.find_named(args.init_from)
-        meta = checkpoints.read_meta(start)
+        start = Checkpoint.find_named(args.init_from)
+        meta = start.read_meta()
         made_with = meta.settings.get("model_gin_config", args.model_gin_config)
         other = "" if made_with == args.model_gin_config else f" (made with --model_gin_config {shown_path(made_with)})"
-        meta.identity.require(identity, f"{start}{other}")
-    there = checkpoints.list_checkpoints(run_dir)
+        meta.identity.require(identity, f"{start.folder}{other}")
+    there = list_checkpoints(run_dir)
     if args.ckpt is None:
         if there:
             raise ConfigError(
@@ -46,13 +47,13 @@ def check_run_folder(
                 f"go on with --ckpt {there[-1]}, or choose another --run_name"
             )
         return
-    folder = checkpoints.find_checkpoint(run_dir, args.ckpt)
-    checkpoints.read_meta(folder).identity.require(identity, str(folder))
+    checkpoint = Checkpoint.find(run_dir, args.ckpt)
+    checkpoint.read_meta().identity.require(identity, str(checkpoint.folder))
     if args.epochs <= args.ckpt:
         raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
-    resuming.require_resumable(folder)
+    resuming.require_resumable(checkpoint)
     if processes is not None:
-        resuming.require_processes(folder, processes)
+        resuming.require_processes(checkpoint, processes)
     later = [epoch for epoch in there if epoch > args.ckpt]
     if later and not args.discard_later:
         raise ConfigError(
@@ -61,19 +62,20 @@ def check_run_folder(
         )
 
 
-def take_over(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any], config: str) -> None:
-    """Makes the folder what it was when the checkpoint was saved that training goes on after, and writes config.gin.
+def prepare_run_folder(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any], config: str) -> None:
+    """Moves aside what is later than the checkpoint that training goes on after, and writes config.gin.
 
-    Says what is moved away for it, and in what the training will differ from the one that saved it.
+    Logs what was moved where, and how the settings differ from those that the checkpoint was trained with.
     """
-    from gemma_metamon.runs import checkpoints, run_folder
+    from gemma_metamon.runs import run_folder
+    from gemma_metamon.runs.checkpoints import Checkpoint
 
     epoch = updates = -1
     if args.ckpt is not None:
-        meta = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, args.ckpt))
+        meta = Checkpoint.find(run_dir, args.ckpt).read_meta()
         epoch, updates = meta.epoch, meta.updates
         _warn_of_other_settings(meta, settings, config)
-    moved = run_folder.go_back(run_dir, epoch, updates)
+    moved = run_folder.move_later_aside(run_dir, epoch, updates)
     if moved is not None:
         logger.info("what came after epoch %d of %s is in %s now", max(epoch, 0), run_dir, moved)
     with written_whole(run_dir / "config.gin") as staged:

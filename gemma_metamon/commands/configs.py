@@ -11,6 +11,7 @@ from gemma_metamon.commands._arguments import (
     add_override_argument,
     add_shared_argument,
     add_space_arguments,
+    load_view,
     share,
 )
 
@@ -121,11 +122,8 @@ def run_show(args: argparse.Namespace) -> int:
     """Prints the bindings and the architecture that a run would have."""
     from gemma_metamon.runs import resolve
     from gemma_metamon.runs.architecture import describe_architecture
-    from gemma_metamon.view import BattleView
 
-    view = BattleView.from_names(
-        obs_space=args.obs_space, action_space=args.action_space, reward_function=args.reward_function
-    )
+    view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
     architecture = describe_architecture(view)
     if args.json:

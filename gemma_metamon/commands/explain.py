@@ -18,6 +18,7 @@ EXAMPLE = "example: gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first -
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon explain` with its flags."""
     parser = subparsers.add_parser(
         "explain",
         help="show a recorded battle through an agent's eyes, as a web page",
@@ -36,6 +37,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Writes the page of a battle and prints what it says in short. Returns the exit status."""
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
     require_extra("report", "explain")
@@ -45,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.errors import DataError
     from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
-    from gemma_metamon.nets.agents.acting import prepare_to_act
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.loading import load_for_play
 
     battle = load_battle(args.battle)
     name, player, opponent = battle_stem(args.battle.name), "recorded player", "opponent"
@@ -58,18 +60,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
-    checkpoint = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
+    checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
     require_place(page, "out")
-    agent, meta = checkpoints.load_agent(checkpoint, args.device)
-    prepare_to_act(agent)  # as `evaluate` and `ladder` do
-    follower = Follower(agent, meta.view(), temperature=args.temperature)
+    playable = load_for_play(checkpoint, args.device)
+    follower = Follower(playable.agent, playable.view, temperature=args.temperature)
     decisions = follow_recorded(follower, battle)
     explanation = Explanation(
         battle=name,
         battle_format=battle.states[0].format,
         player=player,
         opponent=opponent,
-        agent=f"{args.run_dir.resolve().name}, epoch {meta.epoch}",
+        agent=checkpoint.label,
         result=result_of(battle.states[-1]),
         setting=follower.setting(),
         decisions=list(progress_bar(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(explanation: "Explanation", page: Path) -> str:
+    """What the command prints of a page."""
     return (
         f"{explanation.player} vs {explanation.opponent} ({explanation.battle_format}), {explanation.result}: "
         f"{len(explanation.decisions)} decisions, the agent's most probable action was taken in {explanation.agreed} "

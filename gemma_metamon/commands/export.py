@@ -21,6 +21,7 @@ FORMS = {
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon export` with its flags."""
     parser = subparsers.add_parser(
         "export",
         help="write a checkpoint for metamon, peft or transformers",
@@ -35,13 +36,15 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.runs import checkpoints
+    """Writes a checkpoint in the form that was asked for. Returns the exit status."""
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.loading import load_agent
 
-    folder = checkpoints.find_checkpoint(args.run_dir, args.ckpt)
+    checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
     if args.to == "amago":
         from gemma_metamon.upstream.interchange import export_policy
 
-        written = export_policy(folder, args.run_dir.resolve().name, args.out)
+        written = export_policy(checkpoint, args.out)
         print(f"wrote {written}")
         return 0
     if args.out.exists():
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     require_place(args.out, "out")
     from gemma_metamon.runs.gemma_export import export_merged, export_peft
 
-    agent, _ = checkpoints.load_agent(folder, "cpu")
+    agent, _ = load_agent(checkpoint, "cpu")
     encoder: Any = agent.get_submodule("tstep_encoder")
     caveats = export_peft(encoder, args.out) if args.to == "peft" else export_merged(encoder, args.out)
     print("\n".join([f"wrote {args.out}", *caveats]))

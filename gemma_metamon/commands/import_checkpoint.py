@@ -2,22 +2,21 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
-    SPACES,
     add_gin_arguments,
     add_shared_argument,
     add_space_arguments,
     folder_name,
+    load_view,
     make_folder,
 )
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.runs.checkpoints import RunDescription
-    from gemma_metamon.view import BattleView
+    from gemma_metamon.runs.identity import RunDescription
 
 EXAMPLE = """example:
   gemma-metamon import --from amago metamon_runs/first/ckpts/policy_weights/policy_epoch_40.pt \\
@@ -27,6 +26,7 @@ BESIDE = "what the run's gemma_metamon.json says"
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon import` with its flags."""
     parser = subparsers.add_parser(
         "import",
         help="read a checkpoint of metamon's",
@@ -53,8 +53,10 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Writes a checkpoint of ours from AMAGO's file. Returns the exit status."""
     from gemma_metamon.atomic_files import written_whole
-    from gemma_metamon.runs import checkpoints
+    from gemma_metamon.runs.experiment import build_without_weights
+    from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
     from gemma_metamon.upstream import interchange
 
     beside = interchange.read_description(args.file)
@@ -62,25 +64,26 @@ def run(args: argparse.Namespace) -> int:
     if epoch is None or epoch < 0:
         raise ConfigError(f"{args.file.name} is no policy_epoch_<N>.pt; say which epoch it is with --ckpt N")
     config = _load_config(args, beside)
-    view = _view(args, beside)
-    identity = checkpoints.identify(view)
+    view = load_view(args, beside)
+    agent: Any = build_without_weights(view)
+    identity = RunIdentity.of(view, agent.tstep_encoder)
     if beside is not None:
         beside.identity.require(identity, str(args.file))
-    meta = checkpoints.CheckpointMeta(
+    meta = CheckpointMeta(
         identity=identity,
         config=config,
         epoch=epoch,
         updates=0,  # no state dict says how many
         draws=0,
         settings={"imported_from": str(args.file)},
-        vocabulary=checkpoints.own_words(view.vocabulary),
+        vocabulary=own_words(view.vocabulary),
     )
     run_dir = args.save_dir / args.run_name
     make_folder(args.save_dir, "save_dir")
-    folder = interchange.import_policy(args.file, run_dir, meta)
+    imported = interchange.import_policy(args.file, run_dir, meta)
     with written_whole(run_dir / "config.gin") as staged:
         staged.write_text(config, encoding="utf-8")
-    print(f"wrote {folder}; it plays, but does not resume: the file holds no optimizer state")
+    print(f"wrote {imported.folder}; it plays, but does not resume: the file holds no optimizer state")
     return 0
 
 
@@ -99,17 +102,3 @@ def _load_config(args: argparse.Namespace, beside: "RunDescription | None") -> s
     if args.train_gin_config is not None:
         raise ConfigError("--train_gin_config needs --model_gin_config, too; one gin binding fits into --gin_override")
     return resolve.load_text(beside.config, args.gin_override).text
-
-
-def _view(args: argparse.Namespace, beside: "RunDescription | None") -> "BattleView":
-    from gemma_metamon.text.vocabulary import Vocabulary
-    from gemma_metamon.view import BattleView
-
-    names = {
-        name: getattr(args, name) or (default if beside is None else getattr(beside.identity, name))
-        for name, (default, _) in SPACES.items()
-    }
-    vocabulary = None if beside is None else beside.view().vocabulary
-    return BattleView.from_names(
-        **names, vocabulary=vocabulary if args.tokenizer is None else Vocabulary.from_file(args.tokenizer)
-    )

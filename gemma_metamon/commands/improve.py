@@ -15,19 +15,19 @@ from gemma_metamon.commands._arguments import (
     add_space_arguments,
     add_tokenizer_argument,
     at_least_one,
-    load_vocabulary,
+    load_view,
     make_folder,
     not_negative,
     share,
     zero_or_above,
 )
-from gemma_metamon.commands._rounds import Journal, carry_out, only_worker
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.loops.steps import Journal, carry_out, only_worker
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.runs.checkpoints import RunDescription
+    from gemma_metamon.runs.identity import RunDescription
 
 EXAMPLE = """example:
   gemma-metamon improve --run_dir runs/first --format gen1ou --rounds 5 --battles_per_round 200 --steps_per_round 300 \\
@@ -43,6 +43,7 @@ FREE = {"rounds", "concurrency", "device", "workers", "dloader_workers", "json",
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon improve` with its flags."""
     parser = subparsers.add_parser(
         "improve",
         help="let an agent play, learn from it and be rated, round after round",
@@ -120,8 +121,9 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.commands._round_results import as_table, report
+    """Works through the rounds and prints the ratings of everybody. Returns the exit status."""
     from gemma_metamon.commands._round_steps import Rounds
+    from gemma_metamon.loops.round_results import as_table, report
 
     require_extra("battle", "improve")
     require_extra("report", "improve")
@@ -146,7 +148,7 @@ def _check(args: argparse.Namespace) -> None:
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
     from gemma_metamon.data.store import is_store
-    from gemma_metamon.runs.checkpoints import usable_device
+    from gemma_metamon.runs.loading import usable_device
     from gemma_metamon.showdown.simulator.formats import find_teams
 
     usable_device(args.device)
@@ -165,44 +167,37 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _begin(args: argparse.Namespace) -> "RunDescription | None":
-    """What the agent begins with, None for a new one. Fills in the flags that follow from it."""
-    from gemma_metamon.runs import checkpoints
+    """What the agent begins with, None for a new one. Fills in the flags that follow from it.
 
-    begin = None
+    Raises ConfigError for a bad configuration, CheckpointMismatchError where run_dir's weights do not fit it.
+    """
+    from gemma_metamon.runs import resolve
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.experiment import build_without_weights
+    from gemma_metamon.runs.identity import RunIdentity
+    from gemma_metamon.runs.loading import require_fit
+
+    checkpoint = begin = None
     if args.run_dir is not None:
-        folder = checkpoints.find_named(args.run_dir)
-        args.run_dir = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
-        begin = checkpoints.read_meta(folder)
+        checkpoint = Checkpoint.find_named(args.run_dir)
+        args.run_dir = str(checkpoint)
+        begin = checkpoint.read_meta()
         for flag in (*SPACES, "tokenizer"):
             if getattr(args, flag) is not None:
                 raise ConfigError(f"--{flag} is for a new agent; leave it out: that of --run_dir {args.run_dir} stays")
-    for name, (default, _) in SPACES.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default if begin is None else getattr(begin.identity, name))
-    _check_config(args, begin)
-    return begin
-
-
-def _check_config(args: argparse.Namespace, begin: "RunDescription | None") -> None:
-    """Raises ConfigError for a bad configuration, CheckpointMismatchError where run_dir's weights do not fit it."""
-    import torch
-
-    from gemma_metamon.configs.names import EXPERIMENT, configurable
-    from gemma_metamon.runs import checkpoints, resolve
-    from gemma_metamon.view import BattleView
-
+    view = load_view(args, begin)
+    for name in SPACES:
+        setattr(args, name, getattr(view, name).name)
     if args.model_gin_config is None and begin is not None:
-        resolve.load_text(begin.config, args.gin_override)
+        resolved = resolve.load_text(begin.config, args.gin_override)
     else:
-        resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
-    spaces = {name: getattr(args, name) for name in SPACES}
-    view = BattleView.from_names(**spaces, vocabulary=load_vocabulary(args)) if begin is None else begin.view()
-    with torch.device("meta"):
-        agent = configurable(EXPERIMENT)().build_agent(view)
-    if begin is not None:
-        folder = checkpoints.find_named(args.run_dir)
-        begin.identity.require(checkpoints.identify(view), str(folder))
-        checkpoints.require_fit(agent, folder)
+        resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved.require_used()
+    agent: Any = build_without_weights(view)
+    if checkpoint is not None and begin is not None:
+        begin.identity.require(RunIdentity.of(view, agent.tstep_encoder), str(checkpoint.folder))
+        require_fit(agent, checkpoint)
+    return begin
 
 
 def _as_json(value: Any) -> Any:

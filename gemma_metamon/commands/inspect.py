@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_shared_argument, add_space_arguments
+from gemma_metamon.commands._arguments import add_shared_argument, add_space_arguments, load_view
 
 if TYPE_CHECKING:
     from gemma_metamon.battle.trajectories import Trajectory
@@ -15,6 +15,7 @@ EXAMPLE = "example: gemma-metamon inspect BATTLE.json.lz4 --obs_space TeamPrevie
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon inspect` with its flags."""
     parser = subparsers.add_parser("inspect", help="print a recorded battle as an agent sees it", epilog=EXAMPLE)
     parser.add_argument("battle", type=Path, metavar="BATTLE", help="a battle file, .json.lz4 or .json")
     add_space_arguments(parser)
@@ -26,19 +27,14 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from gemma_metamon.battle.actions import get_action_space
-    from gemma_metamon.battle.observations import get_observation_space
+    """Prints a battle timestep by timestep, or as JSON. Returns the exit status."""
     from gemma_metamon.battle.replays import load_battle
-    from gemma_metamon.battle.rewards import get_reward_function
     from gemma_metamon.battle.trajectories import observe_trajectory
     from gemma_metamon.text.phrases import join_phrases
-    from gemma_metamon.text.vocabulary import Vocabulary
 
-    space, actions = get_observation_space(args.obs_space), get_action_space(args.action_space)
-    reward = get_reward_function(args.reward_function)
-    trajectory = observe_trajectory(load_battle(args.battle), space, actions, reward)
-    vocabulary = Vocabulary.default()
-    text = [join_phrases(words, args.phrasing, vocabulary) for words in trajectory.words.tolist()]
+    view = load_view(args)
+    trajectory = observe_trajectory(load_battle(args.battle), view.obs_space, view.action_space, view.reward_function)
+    text = [join_phrases(words, args.phrasing, view.vocabulary) for words in trajectory.words.tolist()]
     if args.json:
         print(
             json.dumps(
@@ -60,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_timestep(trajectory: "Trajectory", text: str, t: int) -> None:
+    """What the agent sees at timestep t, with `text` as Gemma reads it, and what was chosen there."""
     n_decisions = len(trajectory.rewards)
     print(f"== timestep {t}" + (" (the end: nothing is chosen)" if t == n_decisions else ""))
     print(f"words    {' '.join(trajectory.words[t])}")

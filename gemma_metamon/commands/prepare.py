@@ -12,7 +12,7 @@ from gemma_metamon.commands._arguments import (
     add_tokenizer_argument,
     at_least_one,
     folder_name,
-    load_vocabulary,
+    load_view,
     share,
 )
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
@@ -105,14 +105,8 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.data.preparing import prepare
     from gemma_metamon.data.store import SET_ASIDE, is_store
-    from gemma_metamon.view import BattleView
 
-    view = BattleView.from_names(
-        obs_space=args.obs_space,
-        action_space=args.action_space,
-        reward_function=args.reward_function,
-        vocabulary=load_vocabulary(args),
-    )
+    view = load_view(args)
     formats = args.formats or list_sources(args.parsed_replay_dir)
     if not formats:
         raise MissingFileError(

@@ -3,8 +3,6 @@
 import argparse
 import contextlib
 import logging
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +14,21 @@ from gemma_metamon.commands._arguments import (
     add_tokenizer_argument,
     at_least_one,
     folder_name,
-    load_vocabulary,
+    load_view,
     make_folder,
     not_negative,
     share,
 )
 from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
-from gemma_metamon.commands._run_folder import check_run_folder, take_over
+from gemma_metamon.commands._run_folder import check_run_folder, prepare_run_folder
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.data.dataset import BattleDataset, Battles
-    from gemma_metamon.runs.checkpoints import RunIdentity
     from gemma_metamon.runs.experiment import Experiment
+    from gemma_metamon.runs.identity import RunIdentity
     from gemma_metamon.runs.resolve import ResolvedConfig
     from gemma_metamon.view import BattleView
 
@@ -49,10 +44,8 @@ UNUSED = {
 }
 
 
-_OF_AN_AGENT = re.compile(r"\s*(?:\w+\.)*(?P<agent>Agent|MultiTaskAgent|MetamonFinetuneAgent)\.\w+\s*=")
-
-
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds `gemma-metamon train` with its flags."""
     parser = subparsers.add_parser(
         "train",
         help="train an agent on recorded battles",
@@ -148,6 +141,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Trains as the flags say, in this process or as one of several. Returns the exit status."""
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
     run_dir = args.save_dir / args.run_name
@@ -173,37 +167,30 @@ class Plan:
 
 def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
-    import torch
-
     from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
     from gemma_metamon.nets.reader.weights import check_weights
-    from gemma_metamon.runs import checkpoints, resolve, resuming
-    from gemma_metamon.runs.experiment import Experiment, returns_beyond_bins
+    from gemma_metamon.runs import resolve, resuming
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.experiment import Experiment, build_without_weights, returns_beyond_bins
+    from gemma_metamon.runs.identity import RunIdentity
+    from gemma_metamon.runs.loading import require_fit
     from gemma_metamon.runs.sizes import require_memory
     from gemma_metamon.training import tracking
-    from gemma_metamon.view import BattleView
 
-    view = BattleView.from_names(
-        obs_space=args.obs_space,
-        action_space=args.action_space,
-        reward_function=args.reward_function,
-        vocabulary=load_vocabulary(args),
-    )
+    view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved.require_used()
     experiment: Experiment = configurable(EXPERIMENT)()
-    with torch.device("meta"):  # without weights: every part checks its own values at once
-        agent = experiment.build_agent(view)
-        beyond = returns_beyond_bins(agent, view.reward_function)
+    agent: Any = build_without_weights(view)
     require_memory(agent)
-    _require_its_agent(args.gin_override, agent)
-    identity = checkpoints.identify(view)
+    identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:
         tracking.require_wandb()
     check_run_folder(args, run_dir, identity)
     if args.init_from is not None:
-        checkpoints.require_fit(agent, checkpoints.find_named(args.init_from))
+        require_fit(agent, Checkpoint.find_named(args.init_from))
     if args.ckpt is not None:
-        resuming.require_same_training(checkpoints.find_checkpoint(run_dir, args.ckpt), agent)
+        resuming.require_same_training(Checkpoint.find(run_dir, args.ckpt), agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
@@ -213,25 +200,13 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
         identity=identity,
         dataset=dataset,
         held_out=held_out,
-        warning=beyond,
+        warning=returns_beyond_bins(agent, view.reward_function),
     )
 
 
-def _require_its_agent(overrides: Sequence[str], agent: "nn.Module") -> None:
-    """Raises ConfigError for an override of an agent that is not trained here: it would change nothing."""
-    own = {made.__name__ for made in type(agent).__mro__}
-    for override in overrides:
-        match = _OF_AN_AGENT.match(override)
-        if match is not None and match["agent"] not in own:
-            raise ConfigError(
-                f"--gin_override {shown(override)} is for another agent than the {type(agent).__name__} of these "
-                "configs, and would change nothing; leave it out, or choose configs with "
-                f"MetamonAMAGOExperiment.agent_type = @agent.{match['agent']}"
-            )
-
-
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
-    from gemma_metamon.runs import checkpoints, run_folder
+    from gemma_metamon.runs import run_folder
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.training import processes, tracking
     from gemma_metamon.training.trainer import Schedule, Trainer
 
@@ -253,10 +228,10 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         def take_folder() -> None:
             with run_folder.writing_in(run_dir):
                 make_folder(run_dir, "save_dir")
-                held.enter_context(run_folder.alone_in(run_dir))
+                held.enter_context(run_folder.training_lock(run_dir))
                 # again: another training may have ended just now, and the processes are known
                 check_run_folder(args, run_dir, plan.identity, state.num_processes)
-                take_over(args, run_dir, settings, config)
+                prepare_run_folder(args, run_dir, settings, config)
 
         processes.on_main_process(state, take_folder)
         logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
@@ -273,7 +248,6 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
                 seed=args.seed,
                 log_interval=args.log_interval,
             ),
-            identity=plan.identity,
             config=config,
             settings=settings,
             held_out=plan.held_out,
@@ -282,7 +256,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         if args.ckpt is not None:
             trainer.resume(args.ckpt)
         elif args.init_from is not None:
-            trainer.start_from(checkpoints.find_named(args.init_from))
+            trainer.start_from(Checkpoint.find_named(args.init_from))
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,

@@ -18,6 +18,7 @@ Owner = Literal["agent", "experiment"]
 
 
 def config_folder(kind: Kind) -> Path:
+    """Where the packaged configs of a kind lie."""
     return _packaged() / kind
 
 
@@ -39,6 +40,7 @@ def _packaged() -> Path:
 
 
 def list_configs(kind: Kind) -> list[str]:
+    """The names of the packaged configs of a kind, sorted."""
     return sorted(path.name for path in config_folder(kind).glob("*.gin"))
 
 

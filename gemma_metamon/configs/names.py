@@ -52,13 +52,21 @@ def inherited_bindings(made: Any) -> dict[str, Any]:
     """
     import gin
 
-    if not inspect.isclass(made):
-        return {}
     found: dict[str, Any] = {}
-    for name, (selector, target) in registered.items():
-        if name != made.__name__ and inspect.isclass(target) and issubclass(made, target):
-            found |= gin.get_bindings(selector)
+    for name in bases_of(made):
+        found |= gin.get_bindings(registered[name][0])
     return found
+
+
+def bases_of(made: Any) -> list[str]:
+    """The gin names of the configurable classes that a class extends; none of a function."""
+    if not inspect.isclass(made):
+        return []
+    return [
+        name
+        for name, (_, target) in registered.items()
+        if name != made.__name__ and inspect.isclass(target) and issubclass(made, target)
+    ]
 
 
 def followed(value: Any) -> Any:

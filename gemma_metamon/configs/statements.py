@@ -76,6 +76,9 @@ class Reader:
         self._folders = folders
         self._bound: dict[tuple[str, str, str], Any] = {}
         self._macros_of_overrides: dict[str, str] = {}
+        self._made_of: dict[str, set[str]] = {}
+        self.overridden: dict[str, str] = {}
+        """Override, as errors call it -> the gin name that it sets a parameter of."""
         self._n_files = 0
 
     def read_file(self, path: Path, including: tuple[Path, ...] = ()) -> None:
@@ -117,7 +120,6 @@ class Reader:
         macros = Macros(
             {scope: value for (scope, selector, _), value in self._bound.items() if selector == "gin.macro"}
         )
-        made_of: dict[str, set[str]] = {}
         for (scope, selector, parameter), value in self._bound.items():
             resolved = macros.resolve(value)
             if selector == "gin.macro":
@@ -126,11 +128,11 @@ class Reader:
             binding = f"{name} = {shown(resolved, none='None')}"
             for reference in references_in(resolved):
                 self._check_reference(reference, binding)
-                made_of.setdefault(selector, set()).add(reference.config_key[1])
+                self._made_of.setdefault(selector, set()).add(reference.config_key[1])
             hint = hints_of(self._targets[selector]).get(parameter, Any)
             if not fits(resolved, hint):
                 raise ConfigError(f"{binding} is not of its type; expected {self._expected(hint)}")
-        self._refuse_loops(made_of)
+        self._refuse_loops()
         for name, override in self._macros_of_overrides.items():
             if name not in macros.followed:
                 raise ConfigError(
@@ -153,6 +155,8 @@ class Reader:
             if key[1] not in self._targets:
                 raise ValueError(f"No configurable matching {selector!r}")
             self._check_parameter(key[1], parameter)
+            if source.kind == "override":
+                self.overridden[source.name] = self._names[key[1]]
         gin.bind_parameter(key, value)
         self._bound[key] = value
 
@@ -184,17 +188,25 @@ class Reader:
         ]
         return " or ".join(fitting) or type_name(hint)
 
-    def _refuse_loops(self, made_of: Mapping[str, set[str]]) -> None:
-        for first in made_of:
-            reached, ahead = set[str](), [first]
-            while ahead:
-                new = made_of.get(ahead.pop(), set()) - reached
-                reached |= new
-                ahead.extend(new)
-            if first in reached:
+    def parts_of(self, name: str) -> set[str]:
+        """The gin names that are bound to a parameter of this one, or of one of those, and so on; after `check`."""
+        (selector,) = (selector for selector, own in self._names.items() if own == name)
+        return {self._names[part] for part in self._reached(selector)}
+
+    def _reached(self, first: str) -> set[str]:
+        reached, ahead = set[str](), [first]
+        while ahead:
+            new = self._made_of.get(ahead.pop(), set()) - reached
+            reached |= new
+            ahead.extend(new)
+        return reached
+
+    def _refuse_loops(self) -> None:
+        for first, parts in self._made_of.items():
+            if first in self._reached(first):
                 raise ConfigError(
                     f"{self._names[first]} is to be built of itself "
-                    f"({', '.join(sorted(f'@{self._names[name]}' for name in made_of[first]))})"
+                    f"({', '.join(sorted(f'@{self._names[name]}' for name in parts))})"
                 )
 
     def _find(self, filename: str, source: Source) -> Path:

@@ -3,13 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import nn
 
-from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.heads.critics import NCriticsTwoHot
-from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.experiment import build_without_weights
 from gemma_metamon.view import BattleView
 
 PARTS = (
@@ -30,9 +28,7 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
     The agent is made on torch's meta device: no memory, no download. A frozen or target parameter counts in `total`
     and not in `trainable`; what copies share is in the `total` of each of them, and once in that of the whole.
     """
-    experiment: Experiment = configurable(EXPERIMENT)()
-    with torch.device("meta"):
-        agent: Any = experiment.build_agent(view)
+    agent: Any = build_without_weights(view)
     trained = {id(parameter) for parameter in agent.trainable_parameters()}
     parts = [part for part in (*PARTS, *COPIES) if hasattr(agent, part)]
     parameters = {part: count_parameters(getattr(agent, part), trained) for part in parts}
@@ -53,6 +49,7 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
 
 
 def count_parameters(module: nn.Module, trained: set[int]) -> dict[str, int]:
+    """How many numbers a module holds; `trained` has the ids of the parameters that an optimizer changes."""
     parameters = list(module.parameters())
     return {
         "total": sum(p.numel() for p in parameters),

@@ -17,6 +17,9 @@ def best_attention() -> None:
     """Nothing to choose here: the embedded trajectory encoder has one attention, torch's own."""
 
 
+AGENTS = (amago2.MultiTaskAgent, amago2.Agent, finetune.MetamonFinetuneAgent)
+"""Whose parameters may be bound under the names of what they extend, too: see `inherited_bindings`."""
+
 _CONFIGURABLES = (
     ("MultiTaskAgent", _AGENT, amago2.MultiTaskAgent),
     ("Agent", _AGENT, amago2.Agent),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.battle.rewards import RewardFunction
-from gemma_metamon.configs.names import bindings_of, configurable, inherited_bindings
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable, inherited_bindings
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.checks import FLAG, PART, SEQUENCE, SHARE, check, number, one_of, whole
@@ -32,6 +32,10 @@ _RULES = {
     "mixed_precision": one_of("no", "bf16").saying("in float16 Gemma 3 overflows"),
     "tf32": FLAG,
 }
+
+
+MADE_BY_NAME = POPART, MULTIGAMMAS = "PopArtLayer", "Multigammas"
+"""What every agent has without a config that binds it."""
 
 
 class Space(NamedTuple):
@@ -122,8 +126,8 @@ class Experiment:
             ),
             traj_encoder_type=self.traj_encoder_type,
             # upstream's agents make these two by themselves; through gin, so that bindings reach them
-            popart_type=configurable("PopArtLayer"),
-            multigammas_type=configurable("Multigammas"),
+            popart_type=configurable(POPART),
+            multigammas_type=configurable(MULTIGAMMAS),
         )
         require_together(
             type(agent).__name__,
@@ -160,6 +164,7 @@ class Experiment:
         return said + ("; float32 is multiplied as TF32" if self.tf32 and device == "cuda" else "")
 
     def build_optimizer(self, agent: Any) -> torch.optim.AdamW:
+        """AdamW over what trains, at the full learning rate; see `learning_rate_factor`."""
         return torch.optim.AdamW(
             agent.trainable_parameters(), lr=self.learning_rate, betas=(0.9, 0.999), weight_decay=self.l2_coeff
         )
@@ -169,7 +174,18 @@ class Experiment:
         return min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
 
 
+def build_without_weights(view: BattleView) -> nn.Module:
+    """The agent that the loaded configuration builds for `view`, on torch's meta device: no memory, no download.
+
+    Every part checks its own values, so raises ConfigError as `Experiment.build_agent` does, in a fraction of a second.
+    """
+    with torch.device("meta"):
+        agent: nn.Module = configurable(EXPERIMENT)().build_agent(view)
+    return agent
+
+
 def obs_spaces(view: BattleView) -> Mapping[str, Space]:
+    """The shapes of what a timestep encoder reads of one timestep, by upstream's names."""
     return {
         "numbers": Space((view.obs_space.n_numbers,)),
         "text_tokens": Space((view.obs_space.n_words,)),

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gemma_metamon.configs.files import find_config, include_folders
-from gemma_metamon.configs.names import followed, registered
+from gemma_metamon.configs.names import EXPERIMENT, bases_of, followed, registered
 from gemma_metamon.configs.statements import Reader, Source
-from gemma_metamon.runs.embedded import register
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.runs.embedded import AGENTS, register
+from gemma_metamon.runs.experiment import MADE_BY_NAME
 from gemma_metamon.strict_json import shown
 
 
@@ -19,10 +21,20 @@ class ResolvedConfig:
     Attributes:
         text: all bindings as a .gin text that loads again, sorted by name; references by name.
         bindings: "Name.parameter" -> value as gin would print it, what a macro stands for in its place.
+        unused: override -> the name that it is of, where no part of the agent is made by that name.
     """
 
     text: str
     bindings: dict[str, str]
+    unused: dict[str, str]
+
+    def require_used(self) -> None:
+        """Raises ConfigError for an override that would change nothing."""
+        for override, name in self.unused.items():
+            raise ConfigError(
+                f"--gin_override {override} would change nothing: these configs make no {name}; leave it out, or "
+                f"choose configs in which something is @{name}"
+            )
 
 
 def load(model_gin_config: str, train_gin_config: str | None = None, overrides: Sequence[str] = ()) -> ResolvedConfig:
@@ -70,4 +82,13 @@ def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
         for name, (selector, _) in sorted(registered.items())
         for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items())
     }
-    return ResolvedConfig(text=gin.config_str(), bindings=bindings)
+    used = _used_names(reader)
+    unused = {override: name for override, name in reader.overridden.items() if name not in used}
+    return ResolvedConfig(text=gin.config_str(), bindings=bindings, unused=unused)
+
+
+def _used_names(reader: Reader) -> set[str]:
+    """What an experiment is made of, with what it makes by name, and what the parts that are agents extend."""
+    used = {EXPERIMENT, *MADE_BY_NAME, *reader.parts_of(EXPERIMENT)}
+    bases = {base for name in used for base in bases_of(registered[name][1]) if registered[name][1] in AGENTS}
+    return used.union(bases, *(reader.parts_of(base) for base in bases))

@@ -3,14 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, MissingFileError
-from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint
 from gemma_metamon.runs.tensor_files import (
     damaged,
     read_headers,
@@ -35,46 +34,46 @@ def training_state(
     return training | {f"filter/{name}": value for name, value in agent.filter_memory().items()}
 
 
-def require_resumable(folder: Path) -> None:
+def require_resumable(checkpoint: Checkpoint) -> None:
     """Raises MissingFileError for a checkpoint that brings no optimizer state: an imported one, or an older 0."""
-    if not (folder / TRAINING).is_file():
+    if not (checkpoint.folder / TRAINING).is_file():
         raise MissingFileError(
-            f"{folder} cannot be resumed: it has no {TRAINING} (an imported one brings no optimizer state); "
-            f"{_begin_another(folder)}"
+            f"{checkpoint.folder} cannot be resumed: it has no {TRAINING} (an imported one brings no optimizer state); "
+            f"{_begin_another(checkpoint)}"
         )
 
 
-def require_processes(folder: Path, processes: int) -> None:
+def require_processes(checkpoint: Checkpoint, processes: int) -> None:
     """Raises CheckpointMismatchError where another number of processes saved the checkpoint than would go on with it.
 
     Each process draws its own random numbers and goes on with the state that it saved; another number of processes
     would have none, or another share of the battles. Raises DataError where the file is damaged.
     """
-    require_resumable(folder)
-    saved_by = sum(key.startswith("random/cpu") for key in read_headers(folder / TRAINING))
+    require_resumable(checkpoint)
+    saved_by = sum(key.startswith("random/cpu") for key in read_headers(checkpoint.folder / TRAINING))
     if saved_by != processes:
         raise CheckpointMismatchError(
-            f"{folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; start "
-            f"as many, or {_begin_another(folder)}"
+            f"{checkpoint.folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; "
+            f"start as many, or {_begin_another(checkpoint)}"
         )
 
 
-def require_same_training(folder: Path, agent: Any) -> None:
+def require_same_training(checkpoint: Checkpoint, agent: Any) -> None:
     """Raises CheckpointMismatchError where the run's configuration is now that of another training than it was.
 
     Another kind of agent, other sizes, or other parts that learn (a stage with another training config) have no use
     for the optimizer's moments: such a training is a run of its own.
 
     Args:
-        folder: of a checkpoint that can be resumed.
+        checkpoint: one that can be resumed.
         agent: that of the configuration; it may be on the meta device.
     """
     parts = {key.partition(".")[0] for key in agent.state_dict()}
     learning = [[*parameter.shape] for parameter in agent.trainable_parameters()]
-    saved_parts = {key.partition(".")[0] for key in read_headers(folder / WEIGHTS)}
+    saved_parts = {key.partition(".")[0] for key in read_headers(checkpoint.folder / WEIGHTS)}
     moments = {
         int(match["index"]): header.shape
-        for key, header in read_headers(folder / TRAINING).items()
+        for key, header in read_headers(checkpoint.folder / TRAINING).items()
         if (match := _MOMENT.fullmatch(key)) and match["name"] == "exp_avg"
     }
     # what fits in most places, and in some not, is damaged: whoever restores it says where
@@ -82,8 +81,9 @@ def require_same_training(folder: Path, agent: Any) -> None:
     if saved_parts == parts and (2 * fitting >= len(moments) and max(moments, default=-1) < len(learning)):
         return
     raise CheckpointMismatchError(
-        f"{folder} was saved by another training than this run's configs describe: other parts learn there; go on with "
-        f"the configs it was trained with (see config.gin beside its checkpoints), or {_begin_another(folder)}"
+        f"{checkpoint.folder} was saved by another training than this run's configs describe: other parts learn there; "
+        f"go on with the configs it was trained with (see config.gin beside its checkpoints), or "
+        f"{_begin_another(checkpoint)}"
     )
 
 
@@ -92,24 +92,24 @@ def random_state_name(kind: str, process: int) -> str:
     return kind if process == 0 else f"{kind}_of_process_{process}"
 
 
-def _begin_another(folder: Path) -> str:
-    run = f"{folder.parent.parent}@{folder.name.removeprefix('epoch_')}"
-    return f"begin another run with its weights: --run_name another, and --init_from {run}"
+def _begin_another(checkpoint: Checkpoint) -> str:
+    return f"begin another run with its weights: --run_name another, and --init_from {checkpoint}"
 
 
 def _counted(processes: int) -> str:
     return "1 process" if processes == 1 else f"{processes} processes"
 
 
-def load_training_state(folder: Path, optimizer: torch.optim.Optimizer, agent: Any) -> dict[str, Tensor]:
+def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, agent: Any) -> dict[str, Tensor]:
     """Restores the optimizer's moments and what the filter remembers; returns the random states by name.
 
     A filter of which the checkpoint knows nothing (the run had another, or of another size) begins without memory.
 
     Raises DataError for what cannot be restored.
     """
-    require_resumable(folder)
-    tensors = read_tensors(folder / TRAINING)
+    require_resumable(checkpoint)
+    path = checkpoint.folder / TRAINING
+    tensors = read_tensors(path)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if match := _MOMENT.fullmatch(key):
@@ -118,9 +118,9 @@ def load_training_state(folder: Path, optimizer: torch.optim.Optimizer, agent: A
     memory = {name: tensors[key] for name in agent.filter_memory() if (key := f"filter/{name}") in tensors}
     complaint = unfit_moments(state, optimizer) or unfit_random_states(random_states)
     if complaint := complaint or unfit_memory(memory, agent.filter_memory()):
-        raise damaged(folder / TRAINING, complaint)
+        raise damaged(path, complaint)
     if any(name not in memory or memory[name].shape != own.shape for name, own in agent.filter_memory().items()):
-        logger.warning("%s has no memory that fits this run's filter, which begins without one", folder / TRAINING)
+        logger.warning("%s has no memory that fits this run's filter, which begins without one", path)
     else:
         for name, own in agent.filter_memory().items():
             own.copy_(memory[name])

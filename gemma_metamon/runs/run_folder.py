@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ RELEASE_S = 8.0
 
 
 @contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in this folder, and what a killed process left is put in order.
+def training_lock(run_dir: Path) -> Iterator[None]:
+    """Holds the lock of a run's folder for the length of the block, and removes what a killed process half wrote.
 
-    Raises ConfigError where somebody does.
+    Raises ConfigError where another process trains there.
     """
     lock = FileLock(run_dir / LOCK)
     try:
@@ -48,23 +48,23 @@ def alone_in(run_dir: Path) -> Iterator[None]:
         raise ConfigError(f"another process trains in {run_dir}; wait for it, or choose another --run_name") from error
     try:
         put_in_order(run_dir)
-        put_in_order(run_dir / "ckpts")
+        put_in_order(run_dir / CHECKPOINTS)
         yield
     finally:
         lock.release()
 
 
-def go_back(run_dir: Path, epoch: int, updates: int) -> Path | None:
-    """Makes the folder what it was after an epoch and so many updates in all: what came later is moved away.
+def move_later_aside(run_dir: Path, epoch: int, updates: int) -> Path | None:
+    """Moves checkpoints and log lines from after an epoch, and so many updates in all, into RUN/discarded/<N>/.
 
-    Returns the folder that it is in now, None where nothing came later.
+    Returns that folder, None where nothing came later.
     """
-    later = [number for number in checkpoints.list_checkpoints(run_dir) if number > epoch]
+    later = [number for number in list_checkpoints(run_dir) if number > epoch]
     target = _new_folder(run_dir / DISCARDED)
     for number in reversed(later):  # killed in between, it leaves a run without a gap
-        folder = checkpoints.checkpoint_folder(target, number)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.checkpoint_folder(run_dir, number).rename(folder)
+        moved = Checkpoint(target, number).folder
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        Checkpoint(run_dir, number).folder.rename(moved)
     _move_lines(run_dir / METRICS, target, lambda line: line["update"] <= updates)
     _move_lines(run_dir / NOT_FINITE, target, lambda line: line["update"] <= updates)
     _move_lines(run_dir / EVALUATIONS, target, lambda line: line["epoch"] <= epoch)
@@ -117,7 +117,7 @@ def writing_in(run_dir: Path) -> Iterator[None]:
 def how_to_go_on(run_dir: Path) -> str:
     """What to do after a training that ended early."""
     try:
-        there = checkpoints.list_checkpoints(run_dir)
+        there = list_checkpoints(run_dir)
     except OSError:
         there = []
     if not there:

@@ -60,6 +60,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def damaged(path: Path, reason: object) -> DataError:
+    """The error to raise for a file that holds something else than was written."""
     return DataError(f"{path} is damaged ({on_one_line(reason)}); use another checkpoint of the run")
 
 

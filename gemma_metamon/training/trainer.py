@@ -27,9 +27,11 @@ from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
 from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.runs import checkpoints, resuming, run_folder
-from gemma_metamon.runs.checkpoints import CheckpointMeta, RunIdentity
+from gemma_metamon.runs import resuming, run_folder
+from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
+from gemma_metamon.runs.loading import load_weights
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.meter import Meter
@@ -61,7 +63,6 @@ class Trainer:
         experiment: what gin set.
         dataset: the battles.
         schedule: how long, in what portions, and the seed.
-        identity: what the weights mean something for; every checkpoint records it (`checkpoints.identify` makes it).
         config: the resolved gin configuration as text; every checkpoint records it, to build the agent again from.
         settings: what else checkpoints are to record of the run, as JSON; the command line puts its flags here.
         held_out: battles that are not trained on; the agreement with the first 256 is measured after each epoch.
@@ -75,7 +76,6 @@ class Trainer:
         experiment: Experiment,
         dataset: BattleDataset,
         schedule: Schedule,
-        identity: RunIdentity,
         config: str,
         settings: Mapping[str, Any] | None = None,
         held_out: Battles = (),
@@ -85,7 +85,6 @@ class Trainer:
         self.experiment = experiment
         self.dataset = dataset
         self.schedule = schedule
-        self.identity = identity
         self.config = config
         self.settings = dict(settings or {})
         self.held_out = held_out[:MAX_HELD_OUT]
@@ -120,17 +119,22 @@ class Trainer:
         """The agent itself, without the wrapper of distributed training."""
         return self.accelerator.unwrap_model(self.agent)
 
+    @property
+    def identity(self) -> RunIdentity:
+        """What the weights mean something for."""
+        return RunIdentity.of(self.dataset.view, self.bare_agent.tstep_encoder)
+
     def resume(self, epoch: int) -> None:
         """Goes on after a checkpoint: weights, optimizer, schedule, random states and the order of battles.
 
         Raises CheckpointMismatchError where another number of processes saved it, or another kind of run.
         """
-        folder = checkpoints.find_checkpoint(self.run_dir, epoch)
-        meta = checkpoints.read_meta(folder)
-        meta.identity.require(self.identity, str(folder))
-        resuming.require_processes(folder, self.accelerator.num_processes)
-        checkpoints.load_weights(self.bare_agent, folder)
-        random_states = resuming.load_training_state(folder, self.optimizer.optimizer, self.bare_agent)
+        checkpoint = Checkpoint.find(self.run_dir, epoch)
+        meta = checkpoint.read_meta()
+        meta.identity.require(self.identity, str(checkpoint.folder))
+        resuming.require_processes(checkpoint, self.accelerator.num_processes)
+        load_weights(self.bare_agent, checkpoint)
+        random_states = resuming.load_training_state(checkpoint, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index
         torch.set_rng_state(random_states[resuming.random_state_name("cpu", process)])
         cuda = resuming.random_state_name("cuda", process)
@@ -139,20 +143,20 @@ class Trainer:
         self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
         self._resumed = True
 
-    def start_from(self, folder: Path) -> None:
+    def start_from(self, checkpoint: Checkpoint) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
-        checkpoints.load_weights(self.bare_agent, folder, as_start=True)
+        load_weights(self.bare_agent, checkpoint, as_start=True)
         self._began_with_weights = True
 
     def train(
         self,
         tracker: Tracker,
-        on_checkpoint: Callable[[Path], None] | None = None,
+        on_checkpoint: Callable[[Checkpoint], None] | None = None,
         on_update: Callable[[], None] | None = None,
     ) -> None:
         """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
 
-        The main process calls on_checkpoint with the folder of each trained one, and every process on_update after each
+        The main process calls on_checkpoint with each trained one, and every process on_update after each
         update; training waits until they return, and ends with what they raise.
 
         Raises GemmaMetamonError where the numbers stop being finite, or a process that reads battles was killed; the
@@ -170,7 +174,7 @@ class Trainer:
             self._evaluate_held_out(tracker)
             self._save()
             if on_checkpoint is not None and self.accelerator.is_main_process:
-                on_checkpoint(checkpoints.checkpoint_folder(self.run_dir, self.epoch))
+                on_checkpoint(Checkpoint(self.run_dir, self.epoch))
 
     def _warn_of_new_weights(self) -> None:
         if self._began_with_weights or not self.accelerator.is_main_process:
@@ -308,7 +312,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if not self.accelerator.is_main_process:
             return
-        folder = checkpoints.write_checkpoint(
+        checkpoint = write_checkpoint(
             self.run_dir,
             CheckpointMeta(
                 identity=self.identity,
@@ -317,12 +321,12 @@ class Trainer:
                 updates=self.updates,
                 draws=self.draws,
                 settings=self.settings,
-                vocabulary=checkpoints.own_words(self.dataset.view.vocabulary),
+                vocabulary=own_words(self.dataset.view.vocabulary),
             ),
             self.bare_agent.state_dict(),
             resuming.training_state(self.optimizer.optimizer, self.bare_agent, random_states),
         )
-        logger.info("saved %s", folder)
+        logger.info("saved %s", checkpoint.folder)
 
     def _random_states(self) -> dict[str, Tensor]:
         """Of all processes, in every one."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gemma_metamon.configs.statements import require_saved_imports
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, MissingDependencyError, MissingFileError
-from gemma_metamon.runs.checkpoints import RunDescription
+from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.upstream import versions
 from gemma_metamon.upstream.interchange import DESCRIPTION, epoch_of, policy_path
@@ -242,6 +242,7 @@ def _register(run_dir: Path, epoch: int, description: RunDescription, config: Pa
             )
 
         def get_path_to_checkpoint(self, checkpoint: int) -> str:
+            """Raises as `choose_epoch` does."""
             # a launcher's config may name any; of one that is not there, metamon would say less, and nothing of 0
             return str(policy_path(run_dir.parent, run_dir.name, choose_epoch(run_dir, checkpoint)))
 

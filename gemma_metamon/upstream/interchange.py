@@ -20,9 +20,10 @@ from torch import Tensor
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
-from gemma_metamon.runs import checkpoints, resolve
-from gemma_metamon.runs.checkpoints import CheckpointMeta, RunDescription
+from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints, write_checkpoint
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.identity import CheckpointMeta, RunDescription
+from gemma_metamon.runs.loading import load_described, require_same_entries
 from gemma_metamon.runs.tensor_files import TYPES, require_finite
 from gemma_metamon.strict_json import on_one_line, shown
 from gemma_metamon.view import BattleView
@@ -89,13 +90,12 @@ def expected_weights(view: BattleView) -> dict[str, Tensor]:
         return experiment.build_agent(view).state_dict()
 
 
-def export_policy(folder: Path, run_name: str, out: Path) -> Path:
+def export_policy(checkpoint: Checkpoint, out: Path) -> Path:
     """Writes a checkpoint of ours as AMAGO lays it out; loads its configuration into gin.
 
     Args:
-        folder: of `checkpoints.find_checkpoint`.
-        run_name: the name that metamon will know the run by.
-        out: the save_dir that metamon will look in.
+        checkpoint: of `Checkpoint.find`.
+        out: the save_dir that metamon will look in; the run keeps its name there.
 
     Returns:
         The path of the weights.
@@ -105,23 +105,21 @@ def export_policy(folder: Path, run_name: str, out: Path) -> Path:
         DataError: a damaged checkpoint.
         CheckpointMismatchError: one that this version of the package would read differently.
     """
-    meta = checkpoints.read_meta(folder)
+    folder, meta = checkpoint.folder, checkpoint.read_meta()
     if meta.epoch == 0:
         raise ConfigError(
             f"{folder} is the untrained network, and metamon loads no checkpoint 0: it would play random weights; "
             "export a later one"
         )
-    path = policy_path(out, run_name, meta.epoch)
+    path = policy_path(out, checkpoint.run_name, meta.epoch)
     config = path.parents[1] / "config.txt"
     if path.exists():
         raise ConfigError(f"{path} exists; delete it, or choose another --out")
     if config.exists() and config.read_text(encoding="utf-8") != meta.config:
         raise ConfigError(f"{config} is there with another configuration than {folder}'s; choose another --out")
-    resolve.load_text(meta.config)
-    view = meta.view()
-    meta.identity.require(checkpoints.identify(view), str(folder))
-    saved, wanted = checkpoints.read_weights(folder), expected_weights(view)
-    checkpoints.require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
+    view, _ = load_described(meta, str(folder))
+    saved, wanted = checkpoint.read_weights(), expected_weights(view)
+    require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
     description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
     with written_whole(path) as staged:
         try:
@@ -175,7 +173,7 @@ def read_description(path: Path) -> RunDescription | None:
     return RunDescription.read(description) if description.is_file() else None
 
 
-def import_policy(path: Path, run_dir: Path, meta: CheckpointMeta) -> Path:
+def import_policy(path: Path, run_dir: Path, meta: CheckpointMeta) -> Checkpoint:
     """Writes a policy_epoch_<N>.pt as a checkpoint of ours; it plays, and does not resume.
 
     Args:
@@ -183,21 +181,18 @@ def import_policy(path: Path, run_dir: Path, meta: CheckpointMeta) -> Path:
         run_dir: of the run that it becomes part of.
         meta: what the checkpoint will say of itself; its configuration is the one that gin holds.
 
-    Returns:
-        The checkpoint's folder.
-
     Raises:
         ConfigError: the run has that checkpoint already.
         DataError, MissingFileError: as `read_policy`.
         CheckpointMismatchError: entries that are missing, extra or of another shape.
     """
-    if meta.epoch in checkpoints.list_checkpoints(run_dir):
+    if meta.epoch in list_checkpoints(run_dir):
         raise ConfigError(f"{run_dir} has a checkpoint {meta.epoch} already; choose another --run_name")
     state, wanted = read_policy(path), expected_weights(meta.view())
     mend = "give the flags and gin files that it was trained with"
-    checkpoints.require_same_entries(state, to_amago(wanted), str(path), mend)
+    require_same_entries(state, to_amago(wanted), str(path), mend)
     weights = {key: _own_copy(value) for key, value in from_amago(state).items()}
-    return checkpoints.write_checkpoint(run_dir, meta, weights)
+    return write_checkpoint(run_dir, meta, weights)
 
 
 def _require_file(path: Path) -> None:

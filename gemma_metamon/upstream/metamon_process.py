@@ -24,7 +24,7 @@ from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.nets.heads.lm_actor import require_together
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.reader.word_encoder import build_word_encoder
-from gemma_metamon.runs.checkpoints import RunDescription, RunIdentity, own_words
+from gemma_metamon.runs.identity import RunDescription, RunIdentity, own_words
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.upstream import critic_warmup, versions
 from gemma_metamon.upstream.interchange import DESCRIPTION

@@ -23,7 +23,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.data.store import BattleStore
 from gemma_metamon.errors import DataError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.view import BattleView
 
 VIEW = BattleView.default()
@@ -258,7 +258,7 @@ def test_one_hostile_battle_among_four_does_not_poison_training(
     command[command.index("--parsed_replay_dir") + 1] = str(folder)
     del command[command.index("gen9ou")]
     assert main(command) == 0
-    weights = checkpoints.read_weights(checkpoints.find_checkpoint(tmp_path / "run", 1))
+    weights = Checkpoint.find(tmp_path / "run", 1).read_weights()
     assert all(tensor.isfinite().all() for tensor in weights.values())
     (row,) = map(json.loads, (tmp_path / "run" / "set_aside.jsonl").read_text().splitlines())
     assert row["file"] == str(folder / "gen1ou" / name)

@@ -13,7 +13,8 @@ from support.processes import descendants, eventually, is_running
 from support.small_agent import BATTLES, TINY
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._ending import TerminatedError, ended_by_signals
+from gemma_metamon.commands._ending import ended_by_signals
+from gemma_metamon.errors import TerminatedError
 
 MANY = ["--battles", "5000"]
 COMMANDS = {

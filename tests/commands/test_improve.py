@@ -18,13 +18,13 @@ from support.small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import _round_steps, build_parser, main
-from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
-from gemma_metamon.commands._rounds import Step
+from gemma_metamon.loops.round_results import as_table, together
+from gemma_metamon.loops.steps import Step
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import EvaluationResults
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.showdown.matches.evaluate import Evaluation
 from gemma_metamon.showdown.matches.ratings import rate
 from gemma_metamon.showdown.matches.seatings import PairResult
@@ -111,7 +111,7 @@ def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
         schema.write(folder / name, done)
     ran: list[str] = []
 
-    def run_command(arguments: list[str], step: Step, out: Path) -> None:
+    def run_command(run: object, arguments: list[str], step: Step, out: Path) -> None:
         ran.append(" ".join(arguments))
         if arguments[0] == "evaluate":
             assert not folder.exists()
@@ -274,9 +274,9 @@ def test_killed_after_every_step_it_goes_on_to_the_same_end(trained: Path, tmp_p
     assert kills >= 9
     each = ["collect", "prepare", "train", "evaluate"]
     assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
-    assert checkpoints.list_checkpoints(out / "out") == [0, 1, 2]
-    assert (checkpoints.checkpoint_folder(out / "out", 0) / checkpoints.WEIGHTS).read_bytes() == (
-        checkpoints.checkpoint_folder(trained, 1) / checkpoints.WEIGHTS
+    assert list_checkpoints(out / "out") == [0, 1, 2]
+    assert (Checkpoint(out / "out", 0).folder / WEIGHTS).read_bytes() == (
+        Checkpoint(trained, 1).folder / WEIGHTS
     ).read_bytes()
     for number in (1, 2):
         views = find_battles(out / "battles" / f"round_{number}", ["gen1ou"])

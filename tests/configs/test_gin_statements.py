@@ -16,7 +16,8 @@ from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.configs.statements import MOST_CHARACTERS, require_saved_imports
 from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
 from gemma_metamon.runs import resolve, sizes
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 PLUGIN = "import gemma_metamon.upstream.plugin\n"
@@ -72,7 +73,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stranger")
     assert main(train_command(folder)) == 0
     for epoch in (0, 1):
-        add_import(checkpoint_folder(folder / "run", epoch) / "checkpoint.json")
+        add_import(Checkpoint(folder / "run", epoch).folder / "checkpoint.json")
     return folder / "run"
 
 
@@ -104,7 +105,7 @@ def test_a_strangers_run_is_refused_by_name(
 def test_a_strangers_run_is_not_loaded_to_play(run_dir: Path) -> None:
     """`evaluate`, `collect` and `ladder` play with what this loads."""
     with pytest.raises(ConfigError, match="would run 'import evil_module'"):
-        load_agent(checkpoint_folder(run_dir, 1), "cpu")
+        load_agent(Checkpoint(run_dir, 1), "cpu")
 
 
 @pytest.mark.usefixtures("trap")

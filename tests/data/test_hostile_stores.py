@@ -18,7 +18,7 @@ from gemma_metamon.data.encoding import SetAside
 from gemma_metamon.data.preparing import prepare
 from gemma_metamon.data.store import BattleStore, read_records, write_records
 from gemma_metamon.errors import DataError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.view import BattleView
 
 SHARD = "gen1ou/00000.arrow"
@@ -233,7 +233,7 @@ def test_training_from_a_harmed_store_stays_finite(store: Path, tmp_path: Path) 
     command[command.index("--parsed_replay_dir") + 1] = str(store)
     del command[command.index("gen9ou")]
     assert main(command) == 0
-    weights = checkpoints.read_weights(checkpoints.find_checkpoint(tmp_path / "run", 1))
+    weights = Checkpoint.find(tmp_path / "run", 1).read_weights()
     assert all(tensor.isfinite().all() for tensor in weights.values())
 
 

@@ -29,8 +29,7 @@ from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, write_shard
 from gemma_metamon.data.store import BattleStore, FormatPlan, write_plan, write_records
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.runs import checkpoints
-from gemma_metamon.runs.checkpoints import WEIGHTS
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
 
@@ -136,7 +135,7 @@ def test_formats_are_chosen_within_the_store(prepared: Path, folder: Path) -> No
 
 
 def weights(save_dir: Path, run_name: str) -> bytes:
-    return (checkpoints.checkpoint_folder(save_dir / run_name, 1) / WEIGHTS).read_bytes()
+    return (Checkpoint(save_dir / run_name, 1).folder / WEIGHTS).read_bytes()
 
 
 def test_training_from_the_store_equals_training_from_the_folder(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._round_results import together
 from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.loops.round_results import together
 from gemma_metamon.reports.evaluation import write_report
 from gemma_metamon.results import schema
 from gemma_metamon.results.json_lines import read_rows

@@ -11,8 +11,9 @@ from support.small_agent import TINY, train_command
 from gemma_metamon.battle.rewards import REWARD_FUNCTIONS
 from gemma_metamon.commands import main
 from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.experiment import returns_beyond_bins
+from gemma_metamon.runs.loading import load_agent
 
 AGENT_CONFIG = f"""
 include "{TINY}"
@@ -63,8 +64,9 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 def test_every_training_config_trains_either_agent(agent: str, training: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.gin"
     config.write_text(AGENT_CONFIG if agent == "Agent" else f'include "{TINY}"')
-    assert main(train_command(tmp_path, "--model_gin_config", str(config), training=training)) == 0
-    trained, meta = load_agent(checkpoint_folder(tmp_path / "run", 1), "cpu")
+    lacks = "NCriticsTwoHot" if agent == "Agent" else "nothing"
+    assert main(train_command(tmp_path, training=training, model=str(config), lacks=lacks)) == 0
+    trained, meta = load_agent(Checkpoint(tmp_path / "run", 1), "cpu")
     assert type(trained).__name__ == agent
     assert meta.updates == 2
     assert all(torch.isfinite(parameter).all() for parameter in trained.parameters())

@@ -17,8 +17,9 @@ from torch import Tensor
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import CheckpointMismatchError, DataError, GemmaMetamonError
-from gemma_metamon.runs import checkpoints, resuming
-from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS
+from gemma_metamon.runs import resuming
+from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS, Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.text.vocabulary import MAX_WORDS, Vocabulary
 from gemma_metamon.upstream.interchange import read_policy
 
@@ -40,8 +41,8 @@ def run_dir(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def folder(run_dir: Path) -> Path:
-    return checkpoints.find_checkpoint(run_dir, 1)
+def checkpoint(run_dir: Path) -> Checkpoint:
+    return Checkpoint.find(run_dir, 1)
 
 
 def one_sentence(command: list[str], capsys: pytest.CaptureFixture) -> str:
@@ -70,23 +71,23 @@ DESCRIPTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("harm", DESCRIPTIONS)
-def test_a_description_with_a_wrong_field_names_it(harm: str, folder: Path) -> None:
+def test_a_description_with_a_wrong_field_names_it(harm: str, checkpoint: Checkpoint) -> None:
     change, complaint = DESCRIPTIONS[harm]
-    meta = json.loads((folder / META).read_text())
+    meta = json.loads((checkpoint.folder / META).read_text())
     change(meta)
-    (folder / META).write_text(json.dumps(meta))
+    (checkpoint.folder / META).write_text(json.dumps(meta))
     with pytest.raises(DataError, match=rf"checkpoint\.json is no description of a run .*{complaint}"):
-        checkpoints.read_meta(folder)
+        checkpoint.read_meta()
 
 
 @pytest.mark.parametrize("content", ["", DEEP, '{"epoch": ' + "1" * 5000 + "}", '{"epoch": NaN}', "[]", "null", "\0"])
-def test_a_description_that_is_no_object_is_refused(content: str, folder: Path) -> None:
-    (folder / META).write_text(content)
+def test_a_description_that_is_no_object_is_refused(content: str, checkpoint: Checkpoint) -> None:
+    (checkpoint.folder / META).write_text(content)
     with pytest.raises(DataError, match=r"checkpoint\.json is no description of a run"):
-        checkpoints.read_meta(folder)
-    (folder / META).write_bytes(b"\xff" + content.encode())
+        checkpoint.read_meta()
+    (checkpoint.folder / META).write_bytes(b"\xff" + content.encode())
     with pytest.raises(DataError, match="not UTF-8"):
-        checkpoints.read_meta(folder)
+        checkpoint.read_meta()
 
 
 def change_tensors(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
@@ -122,27 +123,27 @@ BYTES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("name", [WEIGHTS, TRAINING])
 @pytest.mark.parametrize("harm", BYTES)
 def test_tensors_that_are_damaged_neither_play_nor_resume(
-    name: str, harm: str, run_dir: Path, folder: Path, capsys: pytest.CaptureFixture
+    name: str, harm: str, run_dir: Path, checkpoint: Checkpoint, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / name).write_bytes(BYTES[harm]((folder / name).read_bytes()))
+    (checkpoint.folder / name).write_bytes(BYTES[harm]((checkpoint.folder / name).read_bytes()))
     with pytest.raises(GemmaMetamonError, match=r"epoch_1") as caught:
-        load_both(folder)
+        load_both(checkpoint)
     assert "\n" not in str(caught.value)
 
 
-def load_both(folder: Path) -> None:
+def load_both(checkpoint: Checkpoint) -> None:
     """Loads a checkpoint to play, and to resume."""
-    agent, _ = checkpoints.load_agent(folder, "cpu")
+    agent, _ = load_agent(checkpoint, "cpu")
     experiment: Any = configurable(EXPERIMENT)()
-    resuming.load_training_state(folder, experiment.build_optimizer(agent), agent)
+    resuming.load_training_state(checkpoint, experiment.build_optimizer(agent), agent)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_refused_wherever_they_would_be_used(
-    value: float, run_dir: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    value: float, run_dir: Path, checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    change_tensors(folder / WEIGHTS, spoil(value))
-    said = f"{folder / WEIGHTS}: 1 of the "
+    change_tensors(checkpoint.folder / WEIGHTS, spoil(value))
+    said = f"{checkpoint.folder / WEIGHTS}: 1 of the "
     run = ["--run_dir", str(run_dir)]
     assert said in one_sentence(["explain", str(BATTLE), *run, "--out", str(tmp_path / "x.html")], capsys)
     assert said in one_sentence(["export", *run, "--to", "amago", "--out", str(tmp_path / "amago")], capsys)
@@ -175,18 +176,18 @@ TRAININGS: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
 
 
 @pytest.mark.parametrize("harm", TRAININGS)
-def test_a_training_state_that_adamw_cannot_use_is_refused(harm: str, folder: Path) -> None:
+def test_a_training_state_that_adamw_cannot_use_is_refused(harm: str, checkpoint: Checkpoint) -> None:
     change, complaint = TRAININGS[harm]
-    load_both(folder)
-    change_tensors(folder / TRAINING, change)
+    load_both(checkpoint)
+    change_tensors(checkpoint.folder / TRAINING, change)
     with pytest.raises(DataError, match=complaint):
-        load_both(folder)
+        load_both(checkpoint)
 
 
-def test_weights_of_another_type_are_refused(folder: Path) -> None:
-    change_tensors(folder / WEIGHTS, lambda t: t.update({key: value.double() for key, value in t.items()}))
+def test_weights_of_another_type_are_refused(checkpoint: Checkpoint) -> None:
+    change_tensors(checkpoint.folder / WEIGHTS, lambda t: t.update({key: value.double() for key, value in t.items()}))
     with pytest.raises(CheckpointMismatchError, match=r"in torch\.float64, not torch\.float32"):
-        checkpoints.load_agent(folder, "cpu")
+        load_agent(checkpoint, "cpu")
 
 
 class Stranger:

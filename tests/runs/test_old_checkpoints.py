@@ -6,7 +6,6 @@ packaged vocabulary (scripts/build_subwords.py --add), because the hash of that 
 
 import json
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,8 @@ from support.paths import GOLDENS
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.explain.follow import Follower, follow_recorded
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.text.subwords import SubwordTable
 
 KEPT = sorted((GOLDENS / "checkpoints").glob("*.tar.xz"))
@@ -25,7 +25,7 @@ HASHES = {
 
 
 @pytest.fixture(scope="module", params=KEPT, ids=lambda path: path.name)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     run = tmp_path_factory.mktemp("old")
     with tarfile.open(request.param) as archive:
         for member in filter(tarfile.TarInfo.isfile, archive):  # extractall's filter is younger than Python 3.11.2
@@ -33,22 +33,22 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             content = archive.extractfile(member)
             assert content is not None
             (run / member.name).write_bytes(content.read())
-    return checkpoints.find_checkpoint(run / "run", None)
+    return Checkpoint.find(run / "run")
 
 
-def test_an_old_checkpoint_plays_as_it_did(folder: Path) -> None:
-    expected = json.loads((folder / "expected.json").read_text())
+def test_an_old_checkpoint_plays_as_it_did(checkpoint: Checkpoint) -> None:
+    expected = json.loads((checkpoint.folder / "expected.json").read_text())
     battle = GOLDENS / "battles" / expected["battle"]
-    agent, meta = checkpoints.load_agent(folder, "cpu")
-    decisions = [*follow_recorded(Follower(agent, meta.view()), load_battle(battle))]
+    playable = load_for_play(checkpoint, "cpu")
+    decisions = [*follow_recorded(Follower(playable.agent, playable.view), load_battle(battle))]
     assert len(decisions) == len(expected["probabilities"]) > 20
     for decision, before in zip(decisions, expected["probabilities"], strict=True):
         np.testing.assert_allclose([option.probability for option in decision.options], before, rtol=0, atol=1e-4)
 
 
-def test_the_probabilities_tell_one_decision_from_another(folder: Path) -> None:
+def test_the_probabilities_tell_one_decision_from_another(checkpoint: Checkpoint) -> None:
     """Or the test above would pass with any words."""
-    rows = [tuple(row) for row in json.loads((folder / "expected.json").read_text())["probabilities"]]
+    rows = [tuple(row) for row in json.loads((checkpoint.folder / "expected.json").read_text())["probabilities"]]
     assert len(set(rows)) > len(rows) // 2
     assert max(max(row) - min(row) for row in rows) > 0.01
 

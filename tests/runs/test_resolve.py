@@ -47,6 +47,40 @@ def test_every_pair_resolves_and_its_text_resolves_to_the_same(model: str, train
     assert resolve.load_text(resolved.text) == resolved
 
 
+USED = {
+    "an agent that ours extends": ("finetune.gin", "MultiTaskAgent.tau = 0.01"),
+    "a part of an agent that ours extends": ("finetune.gin", "ISAdvantageFilter.clip_delta = 0.1"),
+    "what every agent makes": ("binary_rl.gin", "PopArtLayer.beta = 1e-3"),
+    "a function that is called in training": ("exp_rl.gin", "exp_filter.beta = 2.0"),
+    "the last override's part": ("binary_rl.gin", "MetamonMaskedResidualActor.feature_dim = 8"),
+}
+UNUSED = {
+    "an agent that extends ours": ("binary_rl.gin", "MetamonFinetuneAgent.use_is_correction = True"),
+    "a class that a part extends": ("binary_rl.gin", "Actor.d_hidden = 8"),
+    "other critics": ("binary_rl.gin", "NCritics.d_hidden = 8"),
+    "a filter of another training": ("il.gin", "agent.exp_filter.beta = 2.0"),
+}
+RESIDUAL = "MultiTaskAgent.actor_type = @MetamonMaskedResidualActor"
+
+
+@pytest.mark.parametrize("what", USED)
+def test_an_override_of_what_the_agent_is_made_of_is_used(what: str) -> None:
+    training, override = USED[what]
+    overrides = [override, RESIDUAL] if "Residual" in override else [override]
+    resolve.load(TINY, training, overrides).require_used()
+
+
+@pytest.mark.parametrize("what", UNUSED)
+def test_an_override_that_would_change_nothing_is_refused_by_name(what: str) -> None:
+    training, override = UNUSED[what]
+    resolved = resolve.load(TINY, training, ["MultiTaskAgent.tau = 0.01", override])
+    name = override.split(" ")[0].split(".")[-2]
+    with pytest.raises(
+        ConfigError, match=f"{re.escape(override)}' would change nothing: these configs make no {name};"
+    ):
+        resolved.require_used()
+
+
 @pytest.mark.parametrize("path", sorted((config_folder("models").parent).rglob("*.gin")), ids=lambda p: p.name)
 def test_a_config_says_what_it_is_and_imports_the_plugin_alone(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -19,8 +19,9 @@ from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.runs import checkpoints, run_folder
-from gemma_metamon.runs.run_folder import go_back
+from gemma_metamon.runs import run_folder
+from gemma_metamon.runs.checkpoints import list_checkpoints
+from gemma_metamon.runs.run_folder import move_later_aside
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def test_later_checkpoints_are_moved_aside_on_demand(
     assert "seed was 0 and is 5" in caplog.text
     assert (moved / "ckpts" / "epoch_2" / "weights.safetensors").read_bytes() == before
     assert (run_dir / "ckpts" / "epoch_2" / "weights.safetensors").read_bytes() != before
-    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert list_checkpoints(run_dir) == [0, 1, 2]
     kept = "".join(line for line in metrics.splitlines(keepends=True) if json.loads(line)["update"] <= 2)
     assert kept + (moved / "metrics.jsonl").read_text() == metrics
     assert [line["update"] for line in lines(run_dir / "metrics.jsonl") if "loss/total" in line] == [1, 2, 3, 4]
@@ -99,13 +100,13 @@ def test_each_update_is_there_once_and_torn_lines_are_moved_away(run_dir: Path) 
     (run_dir / "metrics.jsonl").write_bytes(before + b'{"update": 5, "loss/total": 1.0}\n{"upd')
     (run_dir / "evaluations.jsonl").write_text('{"epoch": 2}\n{"epoch": 3}\n[]\n')
     (run_dir / "set_aside.jsonl").write_text('{"file": "a", "reason": "b"}\n{"fil')
-    moved = go_back(run_dir, epoch=2, updates=4)
+    moved = move_later_aside(run_dir, epoch=2, updates=4)
     assert moved == run_dir / "discarded" / "5"
     assert (run_dir / "metrics.jsonl").read_bytes() == before
     assert (moved / "metrics.jsonl").read_text() == '{"update": 5, "loss/total": 1.0}\n{"upd'
     assert lines(run_dir / "evaluations.jsonl") == [{"epoch": 2}]
     assert lines(run_dir / "set_aside.jsonl") == [{"file": "a", "reason": "b"}]
-    assert go_back(run_dir, epoch=2, updates=4) is None
+    assert move_later_aside(run_dir, epoch=2, updates=4) is None
 
 
 @settings(deadline=None)
@@ -117,7 +118,7 @@ def test_going_back_keeps_every_line_somewhere(
     written = [json.dumps({"update": update, "number": number}) for number, update in enumerate(updates)]
     content = b"".join(f"{line}\n".encode() for line in written) + torn
     (folder / "metrics.jsonl").write_bytes(content)
-    moved = go_back(folder, epoch=0, updates=last)
+    moved = move_later_aside(folder, epoch=0, updates=last)
     kept = (folder / "metrics.jsonl").read_text().splitlines()
     assert kept == [line for line in written if json.loads(line)["update"] <= last]
     away = (moved / "metrics.jsonl").read_bytes() if moved else b""
@@ -162,7 +163,7 @@ def test_two_trainings_do_not_share_a_folder(
 def test_what_a_killed_training_left_is_cleared(run_dir: Path) -> None:
     (run_dir / "ckpts" / ".epoch_3.part").mkdir()
     (run_dir / "ckpts" / ".epoch_3.part" / "weights.safetensors").write_bytes(b"half")
-    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert list_checkpoints(run_dir) == [0, 1, 2]
     assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "2")) == 0
     assert sorted(path.name for path in (run_dir / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2", "epoch_3"]
 

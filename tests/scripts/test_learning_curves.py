@@ -11,7 +11,8 @@ import pytest
 from support.small_agent import BATTLES, SMALL
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import Checkpoint
 
 TRAINED = ["--format", "gen9ou", "--parsed_replay_dir", str(BATTLES), "--holdout_share", "0.3", "--batch_size", "2"]
 
@@ -69,7 +70,7 @@ def test_runs_are_trained_once_go_on_where_they_stopped_and_are_shared(run: Run,
     ):
         assert both[0] == first[0]
         assert len(both) == 2
-    config = checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "raw-seed3", 2)).config
+    config = Checkpoint.find(tmp_path / "raw-seed3", 2).read_meta().config
     assert resolve.load_text(config).bindings["GemmaTstepEncoder.phrasing"] == "'raw'"
 
     with pytest.raises(ConfigError, match=r"entity-seed3 was trained with steps_per_epoch 1, not 2; choose another"):

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from support.run_files import identity_of
 from support.small_agent import TINY
 
 from gemma_metamon.runs import resolve
-from gemma_metamon.runs.checkpoints import RunDescription, identify
+from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
 
@@ -26,7 +27,7 @@ def write_run(run_dir: Path, *, epochs: tuple[int, ...] = (0, 2, 4), words: list
     weights.mkdir(parents=True)
     for epoch in epochs:
         (weights / f"policy_epoch_{epoch}.pt").touch()
-    description = RunDescription(identity=identify(view), config=config, vocabulary=words)
+    description = RunDescription(identity=identity_of(view), config=config, vocabulary=words)
     description.write(description_of(run_dir))
     return run_dir
 

@@ -254,7 +254,6 @@ def _trainer(agent: Any, config: Mapping[str, Any]) -> Trainer:
             experiment=settings,
             dataset=SimpleNamespace(view=None),
             schedule=Schedule(epochs=1, steps_per_epoch=5, batch_size=4),
-            identity=None,
             config="",
             settings={},
             held_out=[],

@@ -2,24 +2,30 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint
+from gemma_metamon.runs.experiment import build_without_weights
+from gemma_metamon.runs.identity import RunIdentity
+from gemma_metamon.view import BattleView
 
 
-def folder(run_dir: Path, epoch: int) -> Path:
-    return checkpoints.checkpoint_folder(run_dir, epoch)
+def identity_of(view: BattleView) -> RunIdentity:
+    """Of a run with the configuration that is loaded."""
+    agent: Any = build_without_weights(view)
+    return RunIdentity.of(view, agent.tstep_encoder)
 
 
 def weights(run_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
-    loaded: dict[str, torch.Tensor] = load_file(folder(run_dir, epoch) / checkpoints.WEIGHTS)
+    loaded: dict[str, torch.Tensor] = load_file(Checkpoint(run_dir, epoch).folder / WEIGHTS)
     return loaded
 
 
 def moments(run_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
-    loaded = load_file(folder(run_dir, epoch) / checkpoints.TRAINING)
+    loaded = load_file(Checkpoint(run_dir, epoch).folder / TRAINING)
     return {key: value for key, value in loaded.items() if key.startswith("optimizer/")}
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 
 # writes down each process's losses and last weights, and lets one draw hold a NaN
 WATCHED = """
@@ -62,7 +62,7 @@ def test_two_processes_share_an_update(tmp_path: Path, training: str) -> None:
     assert done.stdout.count("trained to epoch 1 (2 updates)") == 1
     said = "training in 2 processes on cpu: 2 battles x 1 batches x 2 processes = 4 battles an update"
     assert done.stderr.count(said) == 1
-    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path / "run", 1))
+    meta = Checkpoint(tmp_path / "run", 1).read_meta()
     assert (meta.updates, meta.draws) == (2, 8)  # 2 updates of 2 battles in each of 2 processes
 
 
@@ -86,7 +86,7 @@ def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the
     for update, loss in logged.items():
         assert loss == pytest.approx(sum(losses[update - 1] for losses in of_process) / 2)
     assert of_process[0] != of_process[1]
-    weights = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.WEIGHTS)
+    weights = load_file(Checkpoint(tmp_path / "run", 1).folder / WEIGHTS)
     assert all(value.isfinite().all() for value in weights.values())
     for rank in (0, 1):  # each process ends with the weights that were saved
         of_rank = load_file(tmp_path / f"weights_{rank}.safetensors")
@@ -111,10 +111,7 @@ def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
         command = train_command(tmp_path / name, *dropout, *flags, training=training)
         done = launch("-m", "gemma_metamon", *command)
         assert done.returncode == 0, done.stderr[-3000:]
-    whole, parts = (
-        load_file(checkpoints.checkpoint_folder(tmp_path / name / "run", 2) / checkpoints.WEIGHTS)
-        for name in ("whole", "parts")
-    )
+    whole, parts = (load_file(Checkpoint(tmp_path / name / "run", 2).folder / WEIGHTS) for name in ("whole", "parts"))
     assert [name for name, value in whole.items() if not torch.equal(parts[name], value)] == []
     assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "2")) == 1
     said = capsys.readouterr().err

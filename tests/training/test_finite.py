@@ -15,7 +15,8 @@ from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.train import _open_battles
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, Window, collate
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training import finite
 from gemma_metamon.training.finite import FiniteGuard, record_left_out
@@ -111,10 +112,14 @@ def test_the_battles_of_a_bad_update_are_named_and_training_goes_on(
     assert ["loss/total" in line for line in metrics] == [True, False, True]
     assert "NaN" not in (run_dir / "metrics.jsonl").read_text()
     assert "update 2 is left out: its loss or gradient is not finite" in caplog.text
-    folder = checkpoints.checkpoint_folder(run_dir, 1)
-    for name in (checkpoints.WEIGHTS, checkpoints.TRAINING):
-        assert all(value.isfinite().all() for value in load_file(folder / name).values() if value.is_floating_point())
-    assert checkpoints.read_meta(folder).updates == 3
+    checkpoint = Checkpoint(run_dir, 1)
+    for name in (WEIGHTS, TRAINING):
+        assert all(
+            value.isfinite().all()
+            for value in load_file(checkpoint.folder / name).values()
+            if value.is_floating_point()
+        )
+    assert checkpoint.read_meta().updates == 3
 
 
 def test_too_many_bad_updates_in_a_row_end_the_run(
@@ -127,7 +132,7 @@ def test_too_many_bad_updates_in_a_row_end_the_run(
     assert "3 updates in a row had no finite loss or gradient" in said
     assert said.endswith("the run is saved up to epoch 0: the same command with --ckpt 0 goes on")
     assert [line["update"] for line in lines(tmp_path / "run" / "not_finite.jsonl")] == [3, 4, 5]
-    assert checkpoints.list_checkpoints(tmp_path / "run") == [0]
+    assert list_checkpoints(tmp_path / "run") == [0]
 
 
 @pytest.mark.parametrize("spoiling_update", [0, 1, 2])  # the last of three: no update after it would show it
@@ -145,7 +150,7 @@ def test_spoiled_weights_are_never_saved(
     assert said.startswith("gemma-metamon train: by update")
     assert "give no finite loss any more, and are not saved; lower MetamonAMAGOExperiment.learning_rate" in said
     assert "agrees with" not in caplog.text
-    assert checkpoints.list_checkpoints(tmp_path / "run") == [0]
+    assert list_checkpoints(tmp_path / "run") == [0]
 
 
 def test_looking_at_the_weights_changes_nothing_of_what_follows(
@@ -155,10 +160,7 @@ def test_looking_at_the_weights_changes_nothing_of_what_follows(
     assert main(train_command(tmp_path / "looked", *dropout)) == 0
     monkeypatch.setattr(finite.FiniteGuard, "weights_are_sound", lambda _: True)
     assert main(train_command(tmp_path / "blind", *dropout)) == 0
-    looked, blind = (
-        load_file(checkpoints.checkpoint_folder(tmp_path / name / "run", 2) / checkpoints.WEIGHTS)
-        for name in ("looked", "blind")
-    )
+    looked, blind = (load_file(Checkpoint(tmp_path / name / "run", 2).folder / WEIGHTS) for name in ("looked", "blind"))
     assert all(torch.equal(looked[name], value) for name, value in blind.items())
 
 

@@ -11,7 +11,8 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import describe_architecture
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent, read_weights
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 FULL = "gemma_synthetic_multitaskagent_full.gin"
@@ -37,10 +38,10 @@ def test_it_recomputes_saves_gemma_and_resumes_exactly(chunk: str, tmp_path: Pat
     assert main([*command, "--epochs", "2"]) == 0
     assert main([*command, "--run_name", "stopped"]) == 0
     assert main([*command, "--run_name", "stopped", "--ckpt", "1", "--epochs", "2"]) == 0
-    (whole, _), (stopped, _) = (load_agent(checkpoint_folder(tmp_path / name, 2), "cpu") for name in ("run", "stopped"))
+    (whole, _), (stopped, _) = (load_agent(Checkpoint(tmp_path / name, 2), "cpu") for name in ("run", "stopped"))
     for name, weight in whole.state_dict().items():
         assert torch.equal(stopped.state_dict()[name], weight), name
-    first, last = (read_weights(checkpoint_folder(tmp_path / "run", epoch)) for epoch in (0, 2))
+    first, last = (Checkpoint(tmp_path / "run", epoch).read_weights() for epoch in (0, 2))
     layers = [name for name in first if name.startswith("tstep_encoder.backbone.")]
     assert layers
     assert all(not torch.equal(first[name], last[name]) for name in layers if name.endswith("q_proj.weight"))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.training.tracking import Tracker
 
 DROPOUT = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5", "--log_interval", "1"]
@@ -48,7 +48,7 @@ def wait_until(true: Callable[[], object], process: "subprocess.Popen[str]") -> 
 
 
 def weights(run_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
-    loaded: dict[str, torch.Tensor] = load_file(checkpoints.checkpoint_folder(run_dir, epoch) / checkpoints.WEIGHTS)
+    loaded: dict[str, torch.Tensor] = load_file(Checkpoint(run_dir, epoch).folder / WEIGHTS)
     return loaded
 
 
@@ -75,7 +75,7 @@ def test_an_end_that_was_lost_on_the_way_comes_with_the_next_update(
     assert main(train_command(tmp_path, "--steps_per_epoch", "9", "--log_interval", "1")) == 128 + signal.SIGTERM
     assert lost == ["TerminatedError"]
     assert "epoch 1/1:  33%" in capsys.readouterr().err
-    assert checkpoints.list_checkpoints(tmp_path / "run") == [0]
+    assert list_checkpoints(tmp_path / "run") == [0]
 
 
 def test_a_run_that_is_killed_again_and_again_is_the_run_it_would_have_been(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_it_would_have_been(tmp_
         wait_until(has_come, process)
         process.kill()
         process.communicate()
-        there = checkpoints.list_checkpoints(run_dir)
+        there = list_checkpoints(run_dir)
         assert there == [*range(len(there))]
         for epoch in there:
             assert weights(run_dir, epoch).keys() == weights(tmp_path / "whole" / "run", epoch).keys()
@@ -129,7 +129,7 @@ def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_leaves_nobody(
     process.send_signal(number)
     _, complaints = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    last = checkpoints.list_checkpoints(run_dir)[-1]
+    last = list_checkpoints(run_dir)[-1]
     *_, how, why = complaints.strip().splitlines()
     assert how.endswith(f"the run is saved up to epoch {last}: the same command with --ckpt {last} goes on")
     assert why == f"gemma-metamon train: {said}"

@@ -15,7 +15,8 @@ from gemma_metamon.data.dataset import collate, take_window
 from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.runs import resolve
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 BF16 = ["--gin_override", "MetamonAMAGOExperiment.mixed_precision = 'bf16'"]
@@ -37,13 +38,13 @@ def test_it_trains_nearly_as_in_float32_and_resumes_exactly(tmp_path: Path, capl
     float32, bfloat16 = losses_of(tmp_path / "plain"), losses_of(tmp_path / "half")
     assert bfloat16 != float32
     assert bfloat16 == pytest.approx(float32, rel=0.05, abs=0.02)
-    agent, meta = load_agent(checkpoint_folder(tmp_path / "half", 1), "cpu")
+    agent, meta = load_agent(Checkpoint(tmp_path / "half", 1), "cpu")
     assert {parameter.dtype for parameter in agent.parameters()} == {torch.float32}
     assert "MetamonAMAGOExperiment.mixed_precision = 'bf16'" in meta.config
 
     assert main([*half, "--ckpt", "1", "--epochs", "2"]) == 0
     assert main([*half, "--run_name", "whole", "--epochs", "2"]) == 0
-    stopped, whole = (load_agent(checkpoint_folder(tmp_path / name, 2), "cpu")[0] for name in ("half", "whole"))
+    stopped, whole = (load_agent(Checkpoint(tmp_path / name, 2), "cpu")[0] for name in ("half", "whole"))
     assert all(torch.equal(whole.state_dict()[name], weight) for name, weight in stopped.state_dict().items())
     with caplog.at_level(logging.WARNING):
         resumed = train_command(tmp_path, "--log_interval", "1", run_name="half")

@@ -99,10 +99,10 @@ def test_a_start_of_another_model_is_refused_by_the_name_of_its_config(
     )
 
 
-def test_an_override_of_an_agent_that_is_not_trained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_override_of_what_no_part_is_made_of_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     switch = "MetamonFinetuneAgent.use_is_correction = True"
     assert main(train_command(tmp_path, "--gin_override", switch)) == 1
-    assert "is for another agent than the MultiTaskAgent of these configs" in capsys.readouterr().err
+    assert "would change nothing: these configs make no MetamonFinetuneAgent" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     parents = "agent.MultiTaskAgent.tau = 0.01"  # what the fine-tuning agent is, too
     assert (

@@ -13,7 +13,8 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, collate
 from gemma_metamon.errors import CheckpointMismatchError
-from gemma_metamon.runs import checkpoints, resolve, resuming
+from gemma_metamon.runs import resolve, resuming
+from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training.tracking import Tracker
 from gemma_metamon.training.trainer import Schedule, Trainer
@@ -30,7 +31,6 @@ def trainer(run_dir: Path, *overrides: str, training: str = "binary_rl.gin", **s
         experiment=experiment,
         dataset=BattleDataset([battles], [1.0], view, max_seq_len=experiment.max_seq_len),
         schedule=Schedule(**{"epochs": 1, "steps_per_epoch": 1, "batch_size": 2, **schedule}),
-        identity=checkpoints.identify(view),
         config=resolved.text,
     )
 
@@ -41,8 +41,8 @@ def test_it_trains_saves_and_resumes_without_settings(tmp_path: Path) -> None:
         resumed = trainer(tmp_path, epochs=2)
         resumed.resume(1)
         resumed.train(tracker)
-    assert checkpoints.list_checkpoints(tmp_path) == [0, 1, 2]
-    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path, 2))
+    assert list_checkpoints(tmp_path) == [0, 1, 2]
+    meta = Checkpoint(tmp_path, 2).read_meta()
     assert (meta.settings, meta.vocabulary, meta.updates) == ({}, None, 2)
     assert meta.view().obs_space.name == "TeamPreviewObservationSpace"
 
@@ -90,7 +90,7 @@ def test_an_update_of_two_batches_has_the_mean_of_their_gradients(
 
 def test_another_number_of_processes_cannot_go_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(train_command(tmp_path)) == 0
-    folder = checkpoints.checkpoint_folder(tmp_path / "run", 1)
-    resuming.require_processes(folder, 1)
+    checkpoint = Checkpoint(tmp_path / "run", 1)
+    resuming.require_processes(checkpoint, 1)
     with pytest.raises(CheckpointMismatchError, match=r"saved by 1 process and 2 processes would go on .*--init_from"):
-        resuming.require_processes(folder, 2)
+        resuming.require_processes(checkpoint, 2)

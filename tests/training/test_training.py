@@ -10,7 +10,7 @@ from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.train import _open_battles
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.view import BattleView
 
 SPACES = {
@@ -21,9 +21,7 @@ SPACES = {
 
 
 def weights(save_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
-    loaded: dict[str, torch.Tensor] = load_file(
-        checkpoints.checkpoint_folder(save_dir / "run", epoch) / checkpoints.WEIGHTS
-    )
+    loaded: dict[str, torch.Tensor] = load_file(Checkpoint(save_dir / "run", epoch).folder / WEIGHTS)
     return loaded
 
 
@@ -48,9 +46,9 @@ def test_a_run_writes_its_config_its_metrics_and_whole_checkpoints(
     assert main(train_command(tmp_path, "--log_interval", "1", "--epochs", "2")) == 0
     run_dir = tmp_path / "run"
     assert "trained to epoch 2 (4 updates)" in capsys.readouterr().out
-    assert checkpoints.list_checkpoints(run_dir) == [0, 1, 2]
+    assert list_checkpoints(run_dir) == [0, 1, 2]
     assert not [path for path in (run_dir / "ckpts").iterdir() if path.name.startswith(".")]
-    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(run_dir, 2))
+    meta = Checkpoint(run_dir, 2).read_meta()
     assert (meta.epoch, meta.updates, meta.draws) == (2, 4, 8)
     assert meta.identity.obs_space == "TeamPreviewObservationSpace"
     assert meta.config == (run_dir / "config.gin").read_text()
@@ -92,13 +90,13 @@ def test_a_run_logs_what_its_filter_does_and_forgets_nothing(tmp_path: Path, cap
     for line in logged:
         assert line["battle_weight_floor"] <= line["battle_weight_min"] <= line["battle_weight_mean"] <= 1
         assert 0 <= line["battle_percentile_mean"] <= 1
-    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 1) / checkpoints.TRAINING)
+    memory = load_file(Checkpoint(tmp_path / "run", 1).folder / TRAINING)
     assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (4, 2)
     assert memory["filter/recent"].count_nonzero() == 4
 
     assert main([*command, "--epochs", "2", "--ckpt", "1"]) == 0
     assert "has no memory" not in caplog.text
-    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 2) / checkpoints.TRAINING)
+    memory = load_file(Checkpoint(tmp_path / "run", 2).folder / TRAINING)
     assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (8, 4)
 
     # it travels without its memory, which upstream's files do not hold, and comes back
@@ -107,15 +105,15 @@ def test_a_run_logs_what_its_filter_does_and_forgets_nothing(tmp_path: Path, cap
     (file,) = (tmp_path / "amago").rglob("policy_epoch_2.pt")
     back = ["--save_dir", str(tmp_path), "--run_name", "back"]
     assert main(["import", "--from", "amago", str(file), *back]) == 0
-    ours, theirs = (checkpoints.find_checkpoint(tmp_path / name, 2) for name in ("run", "back"))
-    assert checkpoints.read_meta(ours).config == checkpoints.read_meta(theirs).config
-    loaded = checkpoints.read_weights(theirs)
-    assert all(torch.equal(loaded[key], value) for key, value in checkpoints.read_weights(ours).items())
+    ours, theirs = (Checkpoint.find(tmp_path / name, 2) for name in ("run", "back"))
+    assert ours.read_meta().config == theirs.read_meta().config
+    loaded = theirs.read_weights()
+    assert all(torch.equal(loaded[key], value) for key, value in ours.read_weights().items())
 
     larger = ["--epochs", "3", "--ckpt", "2", "--gin_override", "ISAdvantageFilter.seq_buffer_size = 7"]
     assert main([*command, *larger]) == 0
     assert "has no memory that fits this run's filter, which begins without one" in caplog.text
-    memory = load_file(checkpoints.checkpoint_folder(tmp_path / "run", 3) / checkpoints.TRAINING)
+    memory = load_file(Checkpoint(tmp_path / "run", 3).folder / TRAINING)
     assert (int(memory["filter/seen"]), int(memory["filter/calls"])) == (4, 2)
 
 
@@ -129,7 +127,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
 
 def test_accumulated_batches_are_counted_as_one_update(tmp_path: Path) -> None:
     assert main(train_command(tmp_path, "--grad_accum", "3")) == 0
-    meta = checkpoints.read_meta(checkpoints.checkpoint_folder(tmp_path / "run", 1))
+    meta = Checkpoint(tmp_path / "run", 1).read_meta()
     assert (meta.updates, meta.draws) == (2, 12)
 
 

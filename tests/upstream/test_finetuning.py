@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.run_files import changed, folder, metrics, moments, weights
+from support.run_files import changed, metrics, moments, weights
 from support.small_agent import SMALL, TINY, train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
 from gemma_metamon.nets.agents.copies import COPIES, SLOW, plain_state, state_with_copies
 from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
+from gemma_metamon.runs.loading import load_agent, load_weights
 from gemma_metamon.upstream import interchange
 from gemma_metamon.view import BattleView
 
@@ -114,7 +116,7 @@ def test_the_next_round_begins_with_the_slow_copy(runs: Path) -> None:
 
 
 def test_the_slow_copy_acts_and_the_rest_is_given_up(runs: Path) -> None:
-    agent: Any = checkpoints.load_agent(folder(runs / "tuned", 2), "cpu")[0]
+    agent: Any = load_agent(Checkpoint(runs / "tuned", 2), "cpu")[0]
     saved, loaded = weights(runs / "tuned", 2), agent.state_dict()
     for slow, original in SLOW.items():
         mine = {key: value for key, value in loaded.items() if key.startswith(f"{original}.")}
@@ -167,7 +169,7 @@ def test_a_frozen_base_is_held_once_and_saved_as_often_as_it_must(tmp_path: Path
     assert bool(base_keys) == (not pretrained)
 
     agent = built(TINY, [*lora, "MultiTaskAgent.num_critics = 4"])
-    checkpoints.load_weights(agent, folder(tmp_path / "tuned", 1))
+    load_weights(agent, Checkpoint(tmp_path / "tuned", 1))
     copies = [agent.tstep_encoder, agent.slow_tstep_encoder, agent.frozen_tstep_encoder]
     frozen = [{name: p for name, p in encoder.named_parameters() if not p.requires_grad} for encoder in copies]
     shared = {name for name in frozen[0] if ".lora_" not in name}
@@ -177,7 +179,7 @@ def test_a_frozen_base_is_held_once_and_saved_as_often_as_it_must(tmp_path: Path
     own = {id(encoder.get_parameter(name)) for encoder in copies for name in adapters}
     assert len(own) == 3 * len(adapters)
 
-    acting, _ = checkpoints.load_agent(folder(tmp_path / "tuned", 1), "cpu")
+    acting, _ = load_agent(Checkpoint(tmp_path / "tuned", 1), "cpu")
     for name in adapters:
         assert torch.equal(acting.get_parameter(f"tstep_encoder.{name}"), saved[f"slow_tstep_encoder.{name}"])
 
@@ -189,7 +191,7 @@ def built(model: str, overrides: list[str]) -> Any:
 
 
 def test_every_moment_of_the_optimizer_belongs_to_what_learns(runs: Path) -> None:
-    saved = load_file(folder(runs / "tuned", 2) / checkpoints.WEIGHTS)
+    saved = load_file(Checkpoint(runs / "tuned", 2).folder / WEIGHTS)
     learning = [key for key in saved if key.split(".")[0] in {*SLOW.values(), "data_actor"}]
     buffers = [key for key in learning if key.endswith((".u", ".v"))]
     assert len(moments(runs / "tuned", 2)) == 3 * (len(learning) - len(buffers))

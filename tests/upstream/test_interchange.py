@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from support.paths import GOLDENS, TESTS
+from support.run_files import identity_of
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 from support.tensors import assert_same_bits
 from torch import Tensor, nn
@@ -28,8 +29,11 @@ from gemma_metamon.data.dataset import collate, encode_battle, take_window
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.batch import Batch
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS, Checkpoint, write_checkpoint
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.identity import CheckpointMeta
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.upstream import interchange
 from gemma_metamon.view import BattleView
@@ -59,7 +63,9 @@ def random_bits(shape: torch.Size, dtype: torch.dtype, generator: torch.Generato
     return torch.where(drawn.isfinite(), drawn, 1)  # a checkpoint whose numbers are not is refused
 
 
-def write_run(run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, seed: int = 0, **meta: Any) -> Path:
+def write_run(
+    run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, seed: int = 0, **meta: Any
+) -> Checkpoint:
     """A checkpoint of a small agent, with random bits in many dtypes for weights; its configuration is left in gin."""
     resolved, view = resolve.load(TINY, None, AGENTS[agent]), BattleView.default()
     generator = torch.Generator().manual_seed(seed)
@@ -67,10 +73,8 @@ def write_run(run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, s
         key: random_bits(tensor.shape, DTYPES[(i + seed) % len(DTYPES)], generator)
         for i, (key, tensor) in enumerate(interchange.expected_weights(view).items())
     }
-    known = {"identity": checkpoints.identify(view), "config": resolved.text, "epoch": epoch, "updates": 7, "draws": 14}
-    return checkpoints.write_checkpoint(
-        run_dir, checkpoints.CheckpointMeta(**{**known, "settings": {}, **meta}), weights
-    )
+    known = {"identity": identity_of(view), "config": resolved.text, "epoch": epoch, "updates": 7, "draws": 14}
+    return write_checkpoint(run_dir, CheckpointMeta(**{**known, "settings": {}, **meta}), weights)
 
 
 def import_command(file: Path, save_dir: Path, *extra: str) -> list[str]:
@@ -80,7 +84,7 @@ def import_command(file: Path, save_dir: Path, *extra: str) -> list[str]:
 @pytest.fixture
 def policy_file(tmp_path: Path) -> Path:
     """An exported small agent, with its description beside it."""
-    return interchange.export_policy(write_run(tmp_path / "run"), "run", tmp_path / "out")
+    return interchange.export_policy(write_run(tmp_path / "run"), tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
@@ -126,26 +130,26 @@ def test_there_and_back_keeps_every_bit_both_ways(agent: str, seed: int) -> None
     with tempfile.TemporaryDirectory() as folder:
         save_dir, out = Path(folder) / "save", Path(folder) / "out"
         first = write_run(save_dir / "first", agent=agent, seed=seed)
-        exported = interchange.export_policy(first, "first", out)
+        exported = interchange.export_policy(first, out)
         assert main(import_command(exported, save_dir)) == 0
-        second = checkpoints.find_checkpoint(save_dir / "imported", 1)
-        again = interchange.export_policy(second, "second", out)
-        assert_same_bits(checkpoints.read_weights(first), checkpoints.read_weights(second))
+        second = Checkpoint.find(save_dir / "imported", 1)
+        again = interchange.export_policy(second, out)
+        assert_same_bits(first.read_weights(), second.read_weights())
         assert_same_bits(interchange.read_policy(exported), interchange.read_policy(again))
         assert [*interchange.read_policy(exported)] == [*interchange.read_policy(again)]
-        before, after = checkpoints.read_meta(first), checkpoints.read_meta(second)
+        before, after = first.read_meta(), second.read_meta()
         assert (before.identity, before.config, before.vocabulary) == (after.identity, after.config, after.vocabulary)
 
 
 def test_the_layout_is_amagos(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = write_run(tmp_path / "run", epoch=3)
+    checkpoint = write_run(tmp_path / "run", epoch=3)
     command = ["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]
     assert main(command) == 0
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     weights = "run/ckpts/policy_weights/policy_epoch_3"
     assert written == {f"{weights}.pt", "run/ckpts/gemma_metamon.json", "run/ckpts/config.txt"}
     assert capsys.readouterr().out == f"wrote {tmp_path / 'out' / weights}.pt\n"
-    meta = checkpoints.read_meta(folder)
+    meta = checkpoint.read_meta()
     assert (tmp_path / "out" / "run" / "ckpts" / "config.txt").read_text() == meta.config
     state = torch.load(tmp_path / "out" / f"{weights}.pt", weights_only=True)
     assert type(state) is dict
@@ -155,7 +159,7 @@ def test_the_layout_is_amagos(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
 
 
 def policy_of(run_dir: Path, batch: Batch) -> Tensor:
-    agent: Any = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, 1), "cpu")[0]
+    agent: Any = load_agent(Checkpoint.find(run_dir, 1), "cpu")[0]
     probs: Tensor = agent.action_probs(batch)
     return probs
 
@@ -168,11 +172,11 @@ def recorded_batch() -> Batch:
 def test_an_imported_agent_plays_the_same_and_does_not_resume(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    exported = interchange.export_policy(checkpoints.find_checkpoint(trained_run, 1), "run", tmp_path / "out")
+    exported = interchange.export_policy(Checkpoint.find(trained_run, 1), tmp_path / "out")
     assert main(import_command(exported, tmp_path)) == 0
     assert "does not resume" in capsys.readouterr().out
     files = [path for path in (tmp_path / "imported").rglob("*") if path.is_file()]
-    assert {path.name for path in files} == {"config.gin", checkpoints.WEIGHTS, checkpoints.META}
+    assert {path.name for path in files} == {"config.gin", WEIGHTS, META}
     batch = recorded_batch()
     assert torch.equal(policy_of(tmp_path / "imported", batch), policy_of(trained_run, batch))
     resume = train_command(tmp_path, "--ckpt", "1", "--epochs", "2", run_name="imported", training="binary_maxq_rl.gin")
@@ -188,8 +192,8 @@ def test_a_file_without_our_description_needs_the_flags(
     assert "has no gemma_metamon.json" in capsys.readouterr().err
     flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
     assert main(import_command(policy_file, tmp_path, *flags)) == 0
-    imported = checkpoints.find_checkpoint(tmp_path / "imported", 1)
-    assert_same_bits(checkpoints.read_weights(imported), interchange.read_policy(policy_file))
+    imported = Checkpoint.find(tmp_path / "imported", 1)
+    assert_same_bits(imported.read_weights(), interchange.read_policy(policy_file))
 
 
 def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Path, tmp_path: Path) -> None:
@@ -199,8 +203,8 @@ def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Pa
     state["actor.base.in_layer.weight"] = torch.randn(16, 16).T
     torch.save(state, policy_file)
     assert main(import_command(policy_file, tmp_path)) == 0
-    imported = checkpoints.find_checkpoint(tmp_path / "imported", 1)
-    assert_same_bits(checkpoints.read_weights(imported), state)
+    imported = Checkpoint.find(tmp_path / "imported", 1)
+    assert_same_bits(imported.read_weights(), state)
 
 
 @pytest.mark.slow
@@ -210,35 +214,33 @@ def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
         TINY, None, [*SMALL, "GemmaTstepEncoder.use_4bit = True", "GemmaTstepEncoder.use_lora = True"]
     )
     view = BattleView.default()
-    meta = checkpoints.CheckpointMeta(
-        identity=checkpoints.identify(view), config=resolved.text, epoch=1, updates=0, draws=0, settings={}
-    )
-    folders = []
+    meta = CheckpointMeta(identity=identity_of(view), config=resolved.text, epoch=1, updates=0, draws=0, settings={})
+    saved = []
     for seed in range(2):  # the scales' text has not the same length each time
         torch.manual_seed(seed)
         agent = configurable(EXPERIMENT)().build_agent(view)
-        folders.append(checkpoints.write_checkpoint(tmp_path / f"run{seed}", meta, agent.state_dict()))
-    for seed, folder in enumerate(folders):
-        exported = interchange.export_policy(folder, f"run{seed}", tmp_path / "out")
+        saved.append(write_checkpoint(tmp_path / f"run{seed}", meta, agent.state_dict()))
+    for seed, checkpoint in enumerate(saved):
+        exported = interchange.export_policy(checkpoint, tmp_path / "out")
         assert main(import_command(exported, tmp_path / str(seed))) == 0
-        imported = checkpoints.find_checkpoint(tmp_path / str(seed) / "imported", 1)
-        assert_same_bits(checkpoints.read_weights(folder), checkpoints.read_weights(imported))
-        agent = checkpoints.load_agent(imported, "cpu")[0]
-        assert_same_bits(agent.state_dict(), checkpoints.read_weights(folder))
+        imported = Checkpoint.find(tmp_path / str(seed) / "imported", 1)
+        assert_same_bits(checkpoint.read_weights(), imported.read_weights())
+        agent = load_agent(imported, "cpu")[0]
+        assert_same_bits(agent.state_dict(), checkpoint.read_weights())
 
 
 def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:
     words = [*Vocabulary.default().words[:400]]
     (tmp_path / "words.json").write_text(json.dumps(words))
     assert main(train_command(tmp_path, "--tokenizer", str(tmp_path / "words.json"))) == 0
-    exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
+    exported = interchange.export_policy(Checkpoint.find(tmp_path / "run", 1), tmp_path / "out")
     assert main(import_command(exported, tmp_path)) == 0
-    assert checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "imported", 1)).vocabulary == words
+    assert Checkpoint.find(tmp_path / "imported", 1).read_meta().vocabulary == words
     (exported.parents[1] / interchange.DESCRIPTION).unlink()
     flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
     flags += ["--tokenizer", str(tmp_path / "words.json"), "--ckpt", "2"]
     assert main(import_command(exported, tmp_path, *flags)) == 0
-    assert checkpoints.read_meta(checkpoints.find_checkpoint(tmp_path / "imported", 2)).vocabulary == words
+    assert Checkpoint.find(tmp_path / "imported", 2).read_meta().vocabulary == words
 
 
 REFUSED_IMPORTS = {
@@ -309,10 +311,10 @@ def test_the_untrained_network_is_not_exported(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_checkpoint_of_other_subwords_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = write_run(tmp_path / "run")
-    meta = (folder / checkpoints.META).read_text()
-    subword_hash = checkpoints.read_meta(folder).identity.subword_hash
-    (folder / checkpoints.META).write_text(meta.replace(subword_hash, "0" * len(subword_hash)))
+    checkpoint = write_run(tmp_path / "run")
+    meta = (checkpoint.folder / META).read_text()
+    subword_hash = checkpoint.read_meta().identity.subword_hash
+    (checkpoint.folder / META).write_text(meta.replace(subword_hash, "0" * len(subword_hash)))
     assert main(["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]) == 1
     assert "was trained with subword_hash" in capsys.readouterr().err
 
@@ -391,12 +393,12 @@ def test_gemma_is_exported_with_what_one_should_know(
 
 def test_computed_sizes_are_those_of_real_files(trained_run: Path, tmp_path: Path) -> None:
     computed = checkpoint_bytes(TINY, SMALL)
-    folder = checkpoints.find_checkpoint(trained_run, 1)
-    entries = len(checkpoints.read_weights(folder))
-    exported = interchange.export_policy(folder, "run", tmp_path)
+    checkpoint = Checkpoint.find(trained_run, 1)
+    entries = len(checkpoint.read_weights())
+    exported = interchange.export_policy(checkpoint, tmp_path)
     for column, file, n_names in (
-        ("weights", folder / checkpoints.WEIGHTS, entries),
-        ("training", folder / checkpoints.TRAINING, 3 * entries),
+        ("weights", checkpoint.folder / WEIGHTS, entries),
+        ("training", checkpoint.folder / TRAINING, 3 * entries),
         ("amago", exported, entries),
     ):
         assert computed[column] <= file.stat().st_size < computed[column] + 500 * n_names, column
@@ -411,7 +413,7 @@ def test_amagos_own_agent_loads_it_strictly_and_plays_the_same(agent: str, criti
     unmasked += [f"{agent}.pass_obs_keys_to_actor = []", f"{agent}.num_critics = 4"]
     overrides = [word for line in [*AGENTS[agent], *unmasked] for word in ("--gin_override", line)]
     assert main(train_command(tmp_path, *overrides)) == 0
-    exported = interchange.export_policy(checkpoints.find_checkpoint(tmp_path / "run", 1), "run", tmp_path / "out")
+    exported = interchange.export_policy(Checkpoint.find(tmp_path / "run", 1), tmp_path / "out")
     batch = recorded_batch()
     ours = policy_of(tmp_path / "run", batch)
     names = ("GemmaTstepEncoder", "TformerTrajEncoder", "Actor", critic, EXPERIMENT)

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import metamon_runs
 from support.metamon_process import gradient_norm
 from support.metamon_runs import (
     SHOWDOWN_PORT,
@@ -37,6 +38,7 @@ from support.metamon_runs import (
     train_flags,
 )
 from support.paths import ROOT
+from support.run_files import identity_of
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 from support.tensors import assert_same_bits
 
@@ -45,13 +47,15 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs.files import find_config, list_configs
 from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
 from gemma_metamon.data.dataset import collate, encode_battle, take_window
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import PARTS, describe_architecture
-from gemma_metamon.runs.checkpoints import RunDescription
+from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.upstream import installed_configs, interchange
 from gemma_metamon.upstream.evaluation import config_for_metamon
 from gemma_metamon.view import BattleView
 
+pytestmark, env, showdown = metamon_runs.pytestmark, metamon_runs.env, metamon_runs.showdown
+save_dir, trained = metamon_runs.save_dir, metamon_runs.trained
 AMAGO_33 = "GEMMA_METAMON_AMAGO_33"
 AGENT = [  # gemma_tiny with the other agent
     "MetamonAMAGOExperiment.agent_type = @agent.Agent",
@@ -77,7 +81,7 @@ def test_metamons_command_line_trains_and_describes_its_run(save_dir: Path) -> N
     description = RunDescription.read(save_dir / "run" / "ckpts" / interchange.DESCRIPTION)
     resolve.load_text(description.config)
     expected = replace(BattleView.default(), vocabulary=description.view().vocabulary)
-    assert description.identity == checkpoints.identify(expected)
+    assert description.identity == identity_of(expected)
     assert bound_value("GemmaTstepEncoder", "summary_tokens") == 12
     assert bound_value("MultiTaskAgent", "num_actions_for_value_in_actor_loss") == 3  # of binary_rl.gin
     n_words = len(description.view().vocabulary.words)
@@ -144,9 +148,7 @@ def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> 
     run = Path(home_env["HOME"]) / DOCS_RUN
     description = RunDescription.read(run / "ckpts" / interchange.DESCRIPTION)
     resolve.load_text(description.config)
-    assert description.identity == checkpoints.identify(
-        replace(BattleView.default(), vocabulary=description.view().vocabulary)
-    )
+    assert description.identity == identity_of(replace(BattleView.default(), vocabulary=description.view().vocabulary))
     assert bound_value("GemmaTstepEncoder", "summary_tokens") == 12
 
 

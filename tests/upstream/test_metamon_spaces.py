@@ -18,7 +18,8 @@ from gemma_metamon.battle.observations import OBSERVATION_SPACES
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.configs.files import find_config
 from gemma_metamon.explain.follow import Follower, follow_recorded
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.upstream.evaluation import config_for_metamon
 from gemma_metamon.upstream.interchange import DESCRIPTION
 
@@ -60,7 +61,7 @@ def test_a_run_on_a_space_trains_there_and_sees_here_what_it_saw_there(
 
     policy = policy_file(tmp_path, 2)
     run_here("import", "--from", "amago", str(policy), "--save_dir", str(tmp_path / "here"), "--run_name", "run")
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "here" / "run", None), "cpu")
+    agent, meta = load_agent(Checkpoint.find(tmp_path / "here" / "run"), "cpu")
     assert (meta.identity.obs_space, meta.identity.granularity) == (space, granularity)
     battle, view = load_battle(BATTLE), meta.view()
     words, numbers = view.obs_space.observe_battle(battle.states)

@@ -20,7 +20,8 @@ from support.metamon_runs import (  # the fixtures are asked for by name
 
 from gemma_metamon.commands import main
 from gemma_metamon.configs.files import find_config
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.upstream import interchange
 
 WARMUP = str(find_config("binary_rl_critic_warmup.gin", "training").resolve())
@@ -52,5 +53,5 @@ def test_metamons_fine_tuning_takes_a_run_of_ours_and_gives_one_that_acts_here(
     path = policy_file(tmp_path, 0)
     assert any(key.startswith("_tortoise_") for key in interchange.read_policy(path))
     assert main(["import", "--from", "amago", str(path), "--save_dir", str(tmp_path), "--run_name", "back"]) == 0
-    agent, _ = checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "back", None), "cpu")
+    agent, _ = load_agent(Checkpoint.find(tmp_path / "back"), "cpu")
     assert type(agent).__name__ == "MetamonFinetuneAgent"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support import upstream_stand_ins as upstream
 from support.packaged_configs import SINCE_160
+from support.run_files import identity_of
 from support.small_agent import TINY
 from support.upstream_stand_ins import build_encoder, complaint_of, model_file, training_file
 
@@ -21,7 +22,7 @@ from gemma_metamon.nets.reader.action_scores import N_SCORES
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import describe_architecture
-from gemma_metamon.runs.checkpoints import RunDescription, identify
+from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.text.action_words import WORDS_NEEDED
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.upstream import metamon_process
@@ -344,7 +345,7 @@ def test_a_run_of_metamons_is_described_so_that_an_embedded_process_builds_it(
     wanted = describe_architecture(view)
     assert resolve.load_text(description.config) == expected
     assert describe_architecture(view) == wanted
-    assert description.identity == identify(view)
+    assert description.identity == identity_of(view)
     assert description.identity.obs_space == "TeamPreviewObservationSpace"
     assert description.identity.action_space == "MinimalActionSpace"
     assert description.vocabulary == words

@@ -20,10 +20,12 @@ from gemma_metamon.nets.heads.lm_actor import LMActor, LMTrajEncoder
 from gemma_metamon.nets.reader.action_scores import N_SCORES
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import describe_architecture
-from gemma_metamon.runs.checkpoints import checkpoint_folder, load_agent
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 TINY_LM = "gemma_tiny_lm_actor.gin"
+SMALL_LM = {"model": TINY_LM, "lacks": "MetamonMaskedActor"}
 SMALL_ACTOR = "LMActor.d_hidden = 16"
 
 
@@ -82,11 +84,11 @@ def test_what_is_learned_reaches_gemma_from_the_first_update_and_the_memory_too(
 
 @pytest.mark.parametrize("training", ["il.gin", "binary_rl.gin", "binary_maxq_rl.gin"])
 def test_it_trains_saves_loads_and_resumes(training: str, tmp_path: Path) -> None:
-    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, training=training, model=TINY_LM)
+    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, training=training, **SMALL_LM)
     assert main(command) == 0
     assert main([*command, "--ckpt", "1", "--epochs", "2"]) == 0
     assert main([*command, "--run_name", "whole", "--epochs", "2"]) == 0
-    (agent, meta), (whole, _) = (load_agent(checkpoint_folder(tmp_path / run, 2), "cpu") for run in ("run", "whole"))
+    (agent, meta), (whole, _) = (load_agent(Checkpoint(tmp_path / run, 2), "cpu") for run in ("run", "whole"))
     assert meta.updates == 4
     assert isinstance(agent.traj_encoder, LMTrajEncoder)
     assert isinstance(agent.actor, LMActor)
@@ -95,7 +97,7 @@ def test_it_trains_saves_loads_and_resumes(training: str, tmp_path: Path) -> Non
 
 
 def test_it_travels_to_amago_and_back_and_is_explained(tmp_path: Path, battle_file: Path) -> None:
-    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, model=TINY_LM)
+    command = train_command(tmp_path, "--gin_override", SMALL_ACTOR, **SMALL_LM)
     assert main(command) == 0
     run, page = tmp_path / "run", tmp_path / "page.html"
     assert main(["explain", str(battle_file), "--run_dir", str(run), "--out", str(page)]) == 0
@@ -104,7 +106,7 @@ def test_it_travels_to_amago_and_back_and_is_explained(tmp_path: Path, battle_fi
     (policy,) = (tmp_path / "out").rglob("policy_epoch_1.pt")
     back = ["import", "--from", "amago", str(policy), "--save_dir", str(tmp_path), "--run_name", "back"]
     assert main(back) == 0
-    (ours, _), (theirs, _) = (load_agent(checkpoint_folder(tmp_path / name, 1), "cpu") for name in ("run", "back"))
+    (ours, _), (theirs, _) = (load_agent(Checkpoint(tmp_path / name, 1), "cpu") for name in ("run", "back"))
     for name, weight in ours.state_dict().items():
         assert torch.equal(theirs.state_dict()[name], weight), name
 

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import upstream_stand_ins as upstream
+from support.run_files import identity_of
 from support.small_agent import BACKBONE, train_command
 from support.turns import SLOTS, WORDS, make_batch, make_turns, spaces
 from torch import Tensor
@@ -26,7 +27,10 @@ from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.reader.subword_lookup import NO_WORD, SubwordLookup, Texts
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.identity import RunDescription
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 from gemma_metamon.text.slots import split_turn
 from gemma_metamon.text.subwords import SubwordTable
@@ -297,7 +301,7 @@ def test_metamons_evaluation_is_told_the_space_of_the_run(
         obs_space="TeamPreviewObservationSpace", action_space="DefaultActionSpace", reward_function="BinaryReward"
     )
     (tmp_path / "ckpts").mkdir()
-    description = checkpoints.RunDescription(identity=checkpoints.identify(view), config=text)
+    description = RunDescription(identity=identity_of(view), config=text)
     description.write(tmp_path / "ckpts" / DESCRIPTION)
     read: list[str] = []
 
@@ -320,10 +324,9 @@ def test_a_run_trains_resumes_plays_and_refuses_weights_of_the_other_granularity
     tmp_path: Path, battle_file: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(train_command(tmp_path, *OVERRIDE)) == 0
-    folder = checkpoints.checkpoint_folder(tmp_path / "run", 1)
-    assert checkpoints.read_meta(folder).identity.granularity == "entity"
+    assert Checkpoint(tmp_path / "run", 1).read_meta().identity.granularity == "entity"
     assert main(train_command(tmp_path, *OVERRIDE, "--ckpt", "1", "--epochs", "2")) == 0
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "run", None), "cpu")
+    agent, meta = load_agent(Checkpoint.find(tmp_path / "run"), "cpu")
     policy = BatchedPolicy(agent, meta.view(), max_battles=1)
     session, states = policy.open_session(), load_battle(battle_file).states[:3]
     legal = torch.arange(13) == 4

@@ -15,8 +15,10 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.reader.subword_lookup import NO_WORD
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.reader.word_encoder import WordLookup, build_word_encoder
-from gemma_metamon.runs import checkpoints, resolve
+from gemma_metamon.runs import resolve
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.gemma_export import export_merged
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
 
@@ -137,9 +139,7 @@ def test_a_run_trains_and_its_checkpoint_loads_with_the_words_it_learned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(train_command(tmp_path, "--model_gin_config", CONFIG)) == 0
-    before, after = (
-        checkpoints.load_agent(checkpoints.find_checkpoint(tmp_path / "run", epoch), "cpu")[0] for epoch in (0, 1)
-    )
+    before, after = (load_agent(Checkpoint.find(tmp_path / "run", epoch), "cpu")[0] for epoch in (0, 1))
     assert isinstance(after.tstep_encoder.subwords, WordLookup)
     words = [agent.tstep_encoder.backbone.embed_tokens.weight for agent in (before, after)]
     assert words[0].shape[0] == len(Vocabulary.default()) + 3

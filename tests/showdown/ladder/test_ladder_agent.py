@@ -16,7 +16,8 @@ from support.small_agent import train_command
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import FINISHED, Results
 from gemma_metamon.showdown.live.battle import LiveBattle
@@ -35,7 +36,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
+    agent, meta = load_agent(Checkpoint.find(run_dir), "cpu")
     policy = BatchedPolicy(agent, meta.view(), max_battles=6, sample=True)
 
     # the cuts alone are tested: nothing is late, however busy the machine is

@@ -19,8 +19,9 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.commands import main
 from gemma_metamon.commands._players import contestants, find_players
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.nets.agents.acting import prepare_to_act, share_texts
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.nets.agents.acting import share_texts
+from gemma_metamon.runs import loading
+from gemma_metamon.runs.checkpoints import META, WEIGHTS, Checkpoint
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.ensembles import EnsemblePolicy, Member
 
@@ -165,9 +166,8 @@ def test_checkpoints_over_one_frozen_gemma_read_each_text_once(runs: Path, battl
 def unshared(runs: Path) -> EnsemblePolicy:
     members = []
     for epoch in (0, 1):
-        agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(runs / "frozen", epoch), "cpu")
-        prepare_to_act(agent)
-        members.append(Member(agent=agent, view=meta.view()))
+        playable = loading.load_for_play(Checkpoint.find(runs / "frozen", epoch), "cpu")
+        members.append(Member(agent=playable.agent, view=playable.view))
     return EnsemblePolicy(members, max_battles=4)
 
 
@@ -239,13 +239,13 @@ def test_a_wrong_member_is_named_before_anything_is_loaded(
     assert complaint.format(runs) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "error"), [(checkpoints.META, DataError), (checkpoints.WEIGHTS, DataError)])
+@pytest.mark.parametrize(("name", "error"), [(META, DataError), (WEIGHTS, DataError)])
 def test_a_damaged_member_is_found_before_the_first_is_loaded(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: type[Exception]
 ) -> None:
     folder = copied(runs, tmp_path)
     (folder / name).write_bytes((folder / name).read_bytes()[:300])
-    monkeypatch.setattr(checkpoints, "load_agent", None)
+    monkeypatch.setattr(loading, "load_agent", None)
     with pytest.raises(error, match="bad"):
         found(f"ensemble({runs}/run, {tmp_path}/bad)")
 
@@ -254,10 +254,10 @@ def test_a_member_that_would_be_read_otherwise_is_found_too(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied(runs, tmp_path)
-    meta = json.loads((folder / checkpoints.META).read_text())
+    meta = json.loads((folder / META).read_text())
     meta["identity"]["subword_hash"] = "of other words"
-    (folder / checkpoints.META).write_text(json.dumps(meta))
-    monkeypatch.setattr(checkpoints, "load_agent", None)
+    (folder / META).write_text(json.dumps(meta))
+    monkeypatch.setattr(loading, "load_agent", None)
     with pytest.raises(CheckpointMismatchError, match="bad"):
         found(f"ensemble({runs}/run, {tmp_path}/bad)")
 
@@ -265,8 +265,8 @@ def test_a_member_that_would_be_read_otherwise_is_found_too(
 def copied(runs: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "bad" / "ckpts" / "epoch_1"
     folder.mkdir(parents=True)
-    for name in (checkpoints.META, checkpoints.WEIGHTS):
-        (folder / name).write_bytes((checkpoints.checkpoint_folder(runs / "run", 1) / name).read_bytes())
+    for name in (META, WEIGHTS):
+        (folder / name).write_bytes((Checkpoint(runs / "run", 1).folder / name).read_bytes())
     return folder
 
 

@@ -12,7 +12,8 @@ from support.small_agent import train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
-from gemma_metamon.runs import checkpoints
+from gemma_metamon.runs.checkpoints import META, WEIGHTS, Checkpoint
+from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.evaluate import play_match
@@ -30,7 +31,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load_policy(run_dir: Path, *, max_battles: int = 16, **options: Any) -> BatchedPolicy:
-    agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
+    agent, meta = load_agent(Checkpoint.find(run_dir), "cpu")
     return BatchedPolicy(agent, meta.view(), max_battles=max_battles, **options)
 
 
@@ -196,18 +197,18 @@ def test_more_battles_than_memory_is_an_error_that_names_the_mend(run_dir: Path)
 def test_a_damaged_checkpoint_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "run" / "ckpts" / "epoch_1"
     folder.mkdir(parents=True)
-    source = checkpoints.checkpoint_folder(run_dir, 1)
-    for name in (checkpoints.META, checkpoints.WEIGHTS):
+    source = Checkpoint(run_dir, 1).folder
+    for name in (META, WEIGHTS):
         (folder / name).write_bytes((source / name).read_bytes())
-    (folder / checkpoints.META).write_text('{"epoch": 1}')
+    (folder / META).write_text('{"epoch": 1}')
     assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1
     assert "no description of a run" in capsys.readouterr().err
-    (folder / checkpoints.META).write_bytes((source / checkpoints.META).read_bytes())
-    (folder / checkpoints.WEIGHTS).write_bytes((source / checkpoints.WEIGHTS).read_bytes()[:5000])
+    (folder / META).write_bytes((source / META).read_bytes())
+    (folder / WEIGHTS).write_bytes((source / WEIGHTS).read_bytes()[:5000])
     assert main(["evaluate", "--run_dir", str(tmp_path / "run")]) == 1
     assert "weights.safetensors is damaged" in capsys.readouterr().err
 
 
 def test_a_view_survives_its_checkpoint(run_dir: Path) -> None:
-    view: BattleView = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, 1)).view()
+    view: BattleView = Checkpoint.find(run_dir, 1).read_meta().view()
     assert (view.obs_space.name, view.action_space.n) == ("TeamPreviewObservationSpace", 13)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.processes import descendants, eventually, is_running
 
-from gemma_metamon.commands import _rounds
-from gemma_metamon.commands._ending import TerminatedError
-from gemma_metamon.commands._rounds import Journal, Step, carry_out
-from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, TerminatedError
+from gemma_metamon.loops import steps
+from gemma_metamon.loops.steps import Journal, Step, carry_out
 
 STEPS = [Step(number, name) for number in (1, 2) for name in ("collect", "prepare", "train", "evaluate")]
 
@@ -61,16 +61,17 @@ def test_more_rounds_go_on_after_the_last(tmp_path: Path) -> None:
     assert worked == STEPS
 
 
-def sleep_as_child(arguments: list[str], lock: Path) -> None:
+def sleep(arguments: Sequence[str]) -> int:
     time.sleep(600)
+    return 0
 
 
-def sleep_whatever_comes(arguments: list[str], lock: Path) -> None:
+def sleep_whatever_comes(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(600)
+    return sleep(arguments)
 
 
-@pytest.mark.parametrize("work", [sleep_as_child, sleep_whatever_comes])
+@pytest.mark.parametrize("work", [sleep, sleep_whatever_comes])
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), TerminatedError(signal.SIGTERM)])
 def test_an_interrupt_ends_the_step_that_is_worked_on(
     work: Any, interrupt: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -78,8 +79,7 @@ def test_an_interrupt_ends_the_step_that_is_worked_on(
     def end(*_: object) -> None:
         raise interrupt
 
-    monkeypatch.setattr(_rounds, "_work_as_child", work)
-    monkeypatch.setattr(_rounds, "STOP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(steps, "STOP_TIMEOUT_S", 0.5)
     before = signal.signal(signal.SIGUSR1, end)
 
     def interrupt_once_it_is_worked_on() -> None:
@@ -89,7 +89,7 @@ def test_an_interrupt_ends_the_step_that_is_worked_on(
     threading.Thread(target=interrupt_once_it_is_worked_on).start()
     try:
         with pytest.raises(type(interrupt)):
-            _rounds.run_command([], STEPS[0], tmp_path)
+            steps.run_command(work, [], STEPS[0], tmp_path)
     finally:
         signal.signal(signal.SIGUSR1, before)
     for child in multiprocessing.active_children():
@@ -100,12 +100,13 @@ def test_an_interrupt_ends_the_step_that_is_worked_on(
 WORK = """
 import sys, threading, time
 from pathlib import Path
-from gemma_metamon.commands import _rounds
+from gemma_metamon.commands import main
+from gemma_metamon.loops import steps
 folder = Path(sys.argv[1])
-with _rounds.only_worker(folder):
+with steps.only_worker(folder):
     print("alone here", flush=True)
     sys.stdin.readline()
-    _rounds.run_command(["--version"], _rounds.Step(1, "train"), folder)
+    steps.run_command(main, ["--version"], steps.Step(1, "train"), folder)
 """
 HOLD = """
 import sys, time
@@ -120,24 +121,24 @@ with FileLock(sys.argv[1]):
 def test_it_waits_for_the_step_that_a_killed_process_has_left(
     held_s: float, waits_s: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), str(held_s)]
-    monkeypatch.setattr(_rounds, "ORPHAN_TIMEOUT_S", waits_s)
+    command = [sys.executable, "-c", HOLD, str(tmp_path / steps.STEP_LOCK), str(held_s)]
+    monkeypatch.setattr(steps, "ORPHAN_TIMEOUT_S", waits_s)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as orphan:
         assert orphan.stdout is not None
         assert orphan.stdout.readline() == "held\n"
         try:
             if goes_on:
-                with _rounds.only_worker(tmp_path):
+                with steps.only_worker(tmp_path):
                     assert orphan.wait(10) == 0
             else:
-                with pytest.raises(GemmaMetamonError, match="another process works in"), _rounds.only_worker(tmp_path):
+                with pytest.raises(GemmaMetamonError, match="another process works in"), steps.only_worker(tmp_path):
                     pass
         finally:
             orphan.kill()
 
 
 def test_a_step_whose_process_is_killed_before_it_begins_does_nothing(tmp_path: Path) -> None:
-    held = [sys.executable, "-c", HOLD, str(tmp_path / _rounds.STEP_LOCK), "600"]
+    held = [sys.executable, "-c", HOLD, str(tmp_path / steps.STEP_LOCK), "600"]
     command = [sys.executable, "-c", WORK, str(tmp_path)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, **pipes, text=True) as parent:

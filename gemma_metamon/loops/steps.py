@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.commands._ending import TerminatedError
-from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, TerminatedError
 from gemma_metamon.strict_json import read_dataclass, read_json_object
+
+Main: TypeAlias = Callable[[Sequence[str]], int]
 
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 60.0
@@ -86,6 +87,7 @@ class Journal:
             self._write()
 
     def finish(self, step: Step, seconds: float) -> None:
+        """Writes down that a step is done, and how long it took."""
         self.seconds[step] = seconds
         self._write()
 
@@ -137,21 +139,23 @@ def only_worker(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def run_command(arguments: Sequence[str], step: Step, folder: Path) -> None:
+def run_command(main: Main, arguments: Sequence[str], step: Step, folder: Path) -> None:
     """`gemma-metamon ARGUMENTS` in a process of its own, which ends with this one. Its results are shown on stderr.
 
     Raises GemmaMetamonError where it fails.
 
     Args:
+        main: the command line as a function that another process can import; returns the exit status.
         arguments: of the command line.
         step: which step this is.
         folder: that the step works in, and this process alone (see `only_worker`).
     """
     import multiprocessing
 
-    print(f"\n{step}\n$ gemma-metamon {' '.join(arguments)}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"\n{step}\n$ gemma-metamon {' '.join(arguments)}\n")
+    sys.stderr.flush()
     process = multiprocessing.get_context("spawn").Process(
-        target=_work_as_child, args=(list(arguments), folder / STEP_LOCK)
+        target=_work_as_child, args=(main, list(arguments), folder / STEP_LOCK)
     )
     try:
         process.start()
@@ -171,11 +175,10 @@ def run_command(arguments: Sequence[str], step: Step, folder: Path) -> None:
         )
 
 
-def _work_as_child(arguments: Sequence[str], lock: Path) -> None:
+def _work_as_child(main: Main, arguments: Sequence[str], lock: Path) -> None:
     from filelock import FileLock
 
     from gemma_metamon.child_processes import end_with_parent
-    from gemma_metamon.commands import main
 
     with FileLock(lock, timeout=ORPHAN_TIMEOUT_S), redirect_stdout(sys.stderr):
         end_with_parent()  # before the work: it may have been killed while we began, and another be at work already

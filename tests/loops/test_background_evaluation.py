@@ -12,8 +12,9 @@ import pytest
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._evaluations import EvaluationPlan, Evaluations
+from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation, counts_of
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
 
 # in place of `gemma-metamon evaluate`, which takes a server and half a minute: a process that prints a result
@@ -45,8 +46,8 @@ def plan(*formats: str, every: int = 1, last_epoch: int = 9) -> Plan:
     return Plan(every=every, last_epoch=last_epoch, formats=formats, opponents=["A"], battles=1, device="cpu")
 
 
-def folder_of(epoch: int) -> Path:
-    return Path(f"run/ckpts/epoch_{epoch}")
+def checkpoint(epoch: int) -> Checkpoint:
+    return Checkpoint(Path("run"), epoch)
 
 
 class Results(list[tuple[int, str]]):
@@ -65,7 +66,7 @@ def test_training_does_not_wait_and_the_end_does() -> None:
     results = Results()
     with Evaluations(Path("run"), plan("0.3", "0"), results) as evaluations:
         started = time.monotonic()
-        evaluations.on_checkpoint(folder_of(1))
+        evaluations.on_checkpoint(checkpoint(1))
         assert time.monotonic() - started < 0.1
         assert results == []
     assert results == [(1, "0.3"), (1, "0")]
@@ -75,10 +76,10 @@ def test_the_newest_waiting_checkpoint_takes_the_place_of_an_older_one(caplog: p
     caplog.set_level(logging.INFO)
     results = Results()
     with Evaluations(Path("run"), plan("0.5"), results) as evaluations:
-        evaluations.on_checkpoint(folder_of(1))
+        evaluations.on_checkpoint(checkpoint(1))
         time.sleep(0.2)
-        evaluations.on_checkpoint(folder_of(2))
-        evaluations.on_checkpoint(folder_of(3))
+        evaluations.on_checkpoint(checkpoint(2))
+        evaluations.on_checkpoint(checkpoint(3))
     assert results == [(1, "0.5"), (3, "0.5")]
     assert "epoch 2 is not evaluated: epoch 3 is newer" in caplog.text
     assert "waiting for the evaluation of epoch 1 and 3" in caplog.text
@@ -87,7 +88,7 @@ def test_the_newest_waiting_checkpoint_takes_the_place_of_an_older_one(caplog: p
 def test_a_failed_evaluation_is_told_counted_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     results = Results()
     with Evaluations(Path("run"), plan("fails", "0"), results) as evaluations:
-        evaluations.on_checkpoint(folder_of(1))
+        evaluations.on_checkpoint(checkpoint(1))
     assert results == [(1, "0")]
     assert (evaluations.done, evaluations.failed) == (1, 1)
     assert "the evaluation of epoch 1 in fails failed: no such server" in caplog.text
@@ -101,7 +102,7 @@ def test_an_interrupt_ends_the_evaluation_at_once() -> None:
 
     def train() -> None:
         with evaluations:
-            evaluations.on_checkpoint(folder_of(1))
+            evaluations.on_checkpoint(checkpoint(1))
             time.sleep(0.5)
             raise KeyboardInterrupt
 
