@@ -5,7 +5,6 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_at_least_one
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 def check_evaluation(args: argparse.Namespace) -> None:
     """Raises for what would make every evaluation fail."""
-    require_at_least_one(args, "eval_every", "eval_battles")
     if not args.eval_gens:
         return
     require_extra("battle", "--eval_gens")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._arguments import (
     add_gin_arguments,
     add_override_argument,
+    add_shared_argument,
     add_space_arguments,
     load_view,
-    require_share,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     listing = actions.add_parser(
         "list", help="the packaged configs, a line each", epilog="example: gemma-metamon configs list"
     )
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(listing, "json")
     listing.set_defaults(run=run_list)
     show = actions.add_parser(
         "show", help="the resolved bindings and the architecture, without building weights", epilog=EXAMPLE
@@ -48,7 +49,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     show.add_argument("model_gin_config", metavar="NAME", help="a packaged model config's name, or a path")
     add_gin_arguments(show)
     add_space_arguments(show)
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(show, "json")
     show.set_defaults(run=run_show)
     path = actions.add_parser(
         "path",
@@ -92,7 +93,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     dataset.add_argument(
         "--custom_replay_sample_weight",
         "--custom_replay_weight",
-        type=float,
+        type=share,
         default=0.25,
         help="share of battles drawn from custom_replay_dir (default: %(default)s)",
     )
@@ -186,7 +187,6 @@ def run_dataset(args: argparse.Namespace) -> int:
     from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.upstream.datasets import dataset_text, link_roots, shares_by_battles
 
-    require_share(args, "custom_replay_sample_weight")
     custom = args.custom_replay_dir or []
     folders = [*([] if args.parsed_replay_dir is None else [args.parsed_replay_dir]), *custom]
     formats = args.formats or (list_formats(folders[0]) if folders else None)

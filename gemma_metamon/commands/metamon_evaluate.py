@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import add_shared_argument
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
 
@@ -33,7 +35,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         required=True,
         help="save_dir/run_name of metamon's, or of an export; several for a launcher",
     )
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.add_argument("--eval_type", help=argparse.SUPPRESS)
     parser.set_defaults(run=run, passes_on=True)
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import add_shared_argument
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
 
@@ -24,7 +26,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run_dir", type=Path, required=True, help="save_dir/run_name of metamon's, or of an export")
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.set_defaults(run=run, passes_on=True)
 
 

@@ -1,16 +1,14 @@
 """What the weights of a run mean something for, and the description from which its agent can be built again."""
 
 import json
-import typing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gemma_metamon import __version__
-from gemma_metamon.configs.types import fits
 from gemma_metamon.errors import CheckpointMismatchError, DataError
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
-from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, shown
+from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, read_dataclass, shown
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
 
@@ -98,13 +96,8 @@ class RunDescription:
     def read(cls: type[Description], path: Path) -> Description:
         """What `write` wrote. Raises DataError for another file."""
         try:
-            data = parse_json_object(read_bounded(path, MAX_BYTES))
-            identity = RunIdentity(**data["identity"])
-            description = cls(**{**data, "identity": identity})
-            for part in (identity, description):
-                _require_types(part)
-            return description
-        except (DataError, TypeError, KeyError) as error:
+            return read_dataclass(cls, parse_json_object(read_bounded(path, MAX_BYTES)))
+        except DataError as error:
             raise DataError(f"{path} is no description of a run of this package: {on_one_line(error)}") from error
 
     def write(self, path: Path) -> None:
@@ -124,12 +117,5 @@ class CheckpointMeta(RunDescription):
     def __post_init__(self) -> None:
         for name, most in (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT)):
             value = getattr(self, name)
-            if isinstance(value, int) and not 0 <= value <= most:
+            if not 0 <= value <= most:
                 raise DataError(f"{name} is {shown(value)}; expected 0 to {most}")
-
-
-def _require_types(description: RunIdentity | RunDescription) -> None:
-    for name, hint in typing.get_type_hints(type(description)).items():
-        value = getattr(description, name)
-        if not fits(value, hint):
-            raise TypeError(f"{name} is {shown(value)}")

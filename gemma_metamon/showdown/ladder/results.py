@@ -1,6 +1,6 @@
 """A ladder run's folder: a line per battle in results.jsonl, and every battle's log, both written as they come.
 
-    results.jsonl            one JSON object per battle, written when it ends
+    results.jsonl            a LadderRow of results/schema.py per battle, written when it ends
     replays/NAME.log         what the server said of the battle, line by line
     replays/NAME.html        the same as a page, where a page maker is given
     battles/FORMAT/...       the battles as metamon's parsed replays, to train on
@@ -13,16 +13,16 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.protocol import protocol_lines
-from gemma_metamon.strict_json import parse_json_object
+from gemma_metamon.results.schema import NEWER, LadderRow
+from gemma_metamon.strict_json import UnknownFieldError, parse_json_object, read_dataclass
 
 logger = logging.getLogger(__name__)
 FINISHED = ("won", "lost", "tied")
@@ -126,6 +126,7 @@ class Results:
 
     Raises:
         ConfigError: another process plays into the same folder.
+        DataError: results.jsonl has a line that only a newer version of this package knows.
     """
 
     def __init__(self, folder: Path, page: Callable[[str, str], str] | None = None) -> None:
@@ -139,7 +140,11 @@ class Results:
             raise ConfigError(f"another process plays into {folder}; wait for it, or choose another --out") from None
         self._path = folder / "results.jsonl"
         self._unwritten: list[str] = []
-        self.rows = self._load()
+        try:
+            self.rows = self._load()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def logs(self) -> Path:
@@ -148,7 +153,7 @@ class Results:
     @property
     def finished(self) -> int:
         """Battles that were played to their end, those of earlier runs included."""
-        return sum(row["result"] in FINISHED for row in self.rows.values())
+        return sum(row.result in FINISHED for row in self.rows.values())
 
     def new_log(self, tag: str) -> BattleLog:
         """Under a name that no battle had before: a restarted server counts from 1 again."""
@@ -165,13 +170,13 @@ class Results:
         found = []
         for path in sorted(self.logs.glob("battle-*.log")):
             row = self.rows.get(path.stem)
-            if row is None or row.get("reason") in (STOPPED, LOST):
+            if row is None or row.reason in (STOPPED, LOST):
                 log = BattleLog(path)
                 log.lines = protocol_lines(path.read_bytes().decode(errors="replace"))
                 found.append((_STAMP.sub("", path.stem), log))
         return found
 
-    def write(self, log: BattleLog, row: dict[str, Any]) -> bool:
+    def write(self, log: BattleLog, row: LadderRow) -> bool:
         """Adds the battle's line. Of two lines of one log the later one counts.
 
         Returns:
@@ -179,10 +184,9 @@ class Results:
         """
         if log.path is None:
             return True
-        row = {"log": log.path.name, **row}
         self._draw(log, log.path.with_suffix(".html"), row)
         self.rows[log.path.stem] = row
-        self._unwritten.append(json.dumps(row) + "\n")
+        self._unwritten.append(json.dumps(asdict(row)) + "\n")
         try:
             self.write_rest()
         except OSError as error:
@@ -196,11 +200,11 @@ class Results:
             append_whole(self._path, "".join(self._unwritten))
             self._unwritten.clear()
 
-    def _draw(self, log: BattleLog, path: Path, row: dict[str, Any]) -> None:
+    def _draw(self, log: BattleLog, path: Path, row: LadderRow) -> None:
         if self._page is None:
             return
         try:
-            page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
+            page = self._page("\n".join(log.lines), f"{row.username} vs {row.opponent}: {row.result}")
             with written_whole(path) as staged:
                 staged.write_text(page, encoding="utf-8")
         except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not cost the battle's line
@@ -209,8 +213,9 @@ class Results:
     def close(self) -> None:
         self._lock.release()
 
-    def _load(self) -> dict[str, dict[str, Any]]:
-        rows: dict[str, dict[str, Any]] = {}
+    def _load(self) -> dict[str, LadderRow]:
+        """Log's name, without its end -> its row. A line that is damaged is as if it were not there, and is told."""
+        rows: dict[str, LadderRow] = {}
         if not self._path.exists():
             return rows
         text = self._path.read_text(encoding="utf-8", errors="replace")
@@ -218,8 +223,11 @@ class Results:
             append_whole(self._path, "\n")
         for line in text.splitlines():
             try:
-                row = parse_json_object(line)
-                rows[Path(row["log"]).stem] = row
-            except (DataError, TypeError, KeyError):
-                logger.warning("%s has a line that is no result: %.60s", self._path, line)
+                row = read_dataclass(LadderRow, parse_json_object(line))
+            except UnknownFieldError as error:  # without its line, the battle would be played on
+                raise DataError(f"{self._path}: {error}; {NEWER}") from error
+            except DataError as error:
+                logger.warning("%s has a line that is no result (%s): %.60s", self._path, error, line)
+                continue
+            rows[Path(row.log).stem] = row
         return rows

@@ -27,7 +27,7 @@ from support.ladder_players import (
 from support.proxy import Faults, Proxy
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.showdown.ladder.ladder import GONE
 from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
@@ -44,10 +44,10 @@ def check_agreement(folders: list[Path]) -> Counter[str]:
     """Both sides wrote every battle down, and say the same of it."""
     outcomes: Counter[str] = Counter()
     for battle, rows in rows_by_battle(folders).items():
-        results = sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        results = sorted(row.result for row in rows if row.result in FINISHED)
         outcomes[" and ".join(results)] += 1
         assert results in (["lost", "won"], ["tied", "tied"]), (battle, rows)
-        assert len({row["turns"] for row in rows if row["result"] in FINISHED}) == 1
+        assert len({row.turns for row in rows if row.result in FINISHED}) == 1
     return outcomes
 
 
@@ -178,9 +178,9 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
 
     asyncio.run(asyncio.wait_for(one_battle(), 60))
     (row,) = Results(tmp_path).rows.values()
-    assert row["rejoins"] == 1
-    assert row["fallback_reasons"].keys() == {"failed"}
-    assert row["fallbacks"] < row["decisions"] / 2  # until it was told
+    assert row.rejoins == 1
+    assert row.fallback_reasons.keys() == {"failed"}
+    assert row.fallbacks < row.decisions / 2  # until it was told
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
 def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
     folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 10)
     played = {
-        battle: sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        battle: sorted(row.result for row in rows if row.result in FINISHED)
         for battle, rows in rows_by_battle(folders).items()
     }
     tell(f"{len(played)} battles; {done}; {[vars(summary) for summary in summaries]}")
@@ -244,7 +244,7 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
     folders = [folder / name for name in names]
     assert unrecorded(folders) == []
     rows = [row for rows in rows_by_battle(folders).values() for row in rows]
-    assert {row["reason"] for row in rows if row["result"] == "unfinished"} == {GONE}
+    assert {row.reason for row in rows if row.result == "unfinished"} == {GONE}
     assert sum(summary.cuts for summary in summaries) >= 2 * deaths  # two at least were playing each time
     assert all(summary.finished >= 1 for summary in summaries)
     return rows
@@ -257,7 +257,7 @@ def test_a_killed_and_restarted_server_leaves_no_battle_unrecorded(tmp_path: Pat
 @pytest.mark.slow
 def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> None:
     rows = run_through_deaths(tmp_path, FOUR, deaths=3)
-    tell(f"{len(rows)} lines: {Counter(row['result'] for row in rows)}")
+    tell(f"{len(rows)} lines: {Counter(row.result for row in rows)}")
 
 
 @pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
@@ -273,9 +273,9 @@ def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path:
     finally:
         Hanging.released.set()
     (row,) = Results(tmp_path / "slow").rows.values()
-    assert row["result"] in FINISHED
-    assert row["fallback_reasons"] == {why: row["decisions"]}
-    assert row["refused"] == 0  # what is played instead is legal
+    assert row.result in FINISHED
+    assert row.fallback_reasons == {why: row.decisions}
+    assert row.refused == 0  # what is played instead is legal
     (record,) = (tmp_path / "slow" / "battles" / "gen1ou").glob("*.lz4")
     assert -1 not in load_battle(record).actions[:-1]  # and what was really played is what is recorded
 
@@ -287,8 +287,8 @@ def test_a_player_without_a_lead_is_given_one(server: Server, tmp_path: Path) ->
 
     asyncio.run(one_battle())
     (row,) = Results(tmp_path / "a").rows.values()
-    assert row["result"] in FINISHED
-    assert row["fallback_reasons"] == {"lead": 1}
+    assert row.result in FINISHED
+    assert row.fallback_reasons == {"lead": 1}
 
 
 def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None
     asyncio.run(one_battle())
     (row,) = Results(tmp_path / "stubborn").rows.values()
     choices = [message for message in sent if message.startswith("/choose")]
-    assert row["result"] in FINISHED
-    assert row["refused"] == sum("notamove" in choice for choice in choices) > 0
-    assert row["fallback_reasons"] == {"refused": row["refused"]}
+    assert row.result in FINISHED
+    assert row.refused == sum("notamove" in choice for choice in choices) > 0
+    assert row.fallback_reasons == {"refused": row.refused}
     assert max(Counter(choices).values()) == 1  # each names its request
 
 
@@ -329,9 +329,9 @@ def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, 
 
     asyncio.run(asyncio.wait_for(one_battle(), 60))
     (row,) = Results(tmp_path / "waiting").rows.values()
-    assert (row["result"], row["turns"]) == ("lost", 1)
-    assert row["rejoins"] == 2  # the log was asked for twice, to see whether something had been missed
-    log = (tmp_path / "waiting" / "replays" / row["log"]).read_text()
+    assert (row.result, row.turns) == ("lost", 1)
+    assert row.rejoins == 2  # the log was asked for twice, to see whether something had been missed
+    log = (tmp_path / "waiting" / "replays" / row.log).read_text()
     assert "Battle timer is ON" in log
     assert "forfeited" in log
 
@@ -373,14 +373,14 @@ def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(serve
         await play([again])
         other.stop()
         await theirs
-        return [rows[0]["result"], rows[0]["reason"], rows[0]["log"]]
+        return [rows[0].result, rows[0].reason, rows[0].log]
 
     result, reason, log = asyncio.run(asyncio.wait_for(stopped(), 60))
     assert (result, reason) == ("unfinished", STOPPED)
     results = Results(tmp_path / "a")
     (row,) = results.rows.values()
-    assert row["log"] == log
-    assert row["result"] in FINISHED
+    assert row.log == log
+    assert row.result in FINISHED
     assert results.finished == 1
 
 
@@ -396,8 +396,8 @@ def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_pa
     asyncio.run(restarted())
     (after,) = Results(folders[0]).rows.values()
     for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
-        assert after[key] == before[key]
-    assert after["reason"] == "read from its log after a restart"
+        assert getattr(after, key) == before[key]
+    assert after.reason == "read from its log after a restart"
 
 
 def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
@@ -406,6 +406,27 @@ def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
         Results(tmp_path)
     results.close()
     Results(tmp_path).close()
+
+
+def test_lines_that_are_damaged_are_told_and_one_of_a_newer_version_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"log": "battle-gen1ou-1.log", "player": "first@2", "battle": "battle-gen1ou-1", "username": "Anna"}
+    row |= {"format": "gen1ou", "opponent": "Bob", "result": "won", "reason": "", "rating_before": None}
+    row |= {"rating_after": 1040, "turns": 9, "began_at": "2026-01-01T00:00:00+00:00", "seconds": 3.5, "decisions": 9}
+    row |= {"fallbacks": 1, "fallback_reasons": {"late": 1}, "refused": 0, "reconnects": 0, "rejoins": 0}
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (row, {**row, "turns": "9"}, [])) + '{"log": "bat')
+    results = Results(tmp_path)
+    results.close()
+    assert [(name, row.rating_after) for name, row in results.rows.items()] == [("battle-gen1ou-1", 1040)]
+    assert caplog.text.count("has a line that is no result") == 3
+    assert "turns is '9'; expected a count" in caplog.text
+    path.write_text(json.dumps({**row, "mood": "good"}) + "\n")
+    with pytest.raises(DataError, match=r"results\.jsonl: mood is unknown; a newer gemma_metamon than this one"):
+        Results(tmp_path)
+    path.unlink()
+    Results(tmp_path).close()  # the folder is free
 
 
 def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:
