@@ -52,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "training": WORDS | AGENTS | RUNS | {"data", "results"},
     "explain": WORDS | HEADS,
     "reports": {"results"},
-    "loops": RUNS | {"showdown.matches", "reports", "results"},
+    "loops": RUNS | {"results", "reports", "showdown.matches"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
 }
 
