@@ -27,7 +27,6 @@ from support.ladder_players import (
 from support.proxy import Faults, Proxy
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.ladder.ladder import GONE
 from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
@@ -398,20 +397,3 @@ def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_pa
     for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
         assert after[key] == before[key]
     assert after["reason"] == "read from its log after a restart"
-
-
-def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
-    results = Results(tmp_path)
-    with pytest.raises(ConfigError, match="another process plays into"):
-        Results(tmp_path)
-    results.close()
-    Results(tmp_path).close()
-
-
-def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:
-    results = Results(tmp_path)
-    log = results.new_log("battle-gen1ou-1")
-    log.add(["|player|p1|Ann|", "|c|☆Eve|gg\u2028|win|Ann\x85|win|Ann\r|win|Ann"])
-    [(_, read)] = results.cut_off()
-    results.close()
-    assert read.lines == log.lines
