@@ -76,7 +76,7 @@ def main() -> None:
             for name in ("median", "p95"):
                 ratio = result["milliseconds"]["direct"][name] / result["milliseconds"][side][name]
                 result[f"{side}_vs_direct_{name}"] = round(ratio, 2)
-        cache = agents[side].tstep_encoder.text_cache
+        cache = agents[side].tstep_encoder.reader.cache
         result[f"{side}_share_read"] = round(cache.misses / (cache.hits + cache.misses), 4)
     print_table(result)
     if args.json:
@@ -163,8 +163,8 @@ def read_before(agents: dict[str, Any], files: list[Path], view: BattleView, dev
             if side.startswith("entity"):
                 agent.tstep_encoder.encode_texts(words)
     for side, agent in agents.items():
-        if side != "direct" and agent.tstep_encoder.text_cache is not None:
-            agent.tstep_encoder.text_cache.hits = agent.tstep_encoder.text_cache.misses = 0
+        if side != "direct" and agent.tstep_encoder.reader.cache is not None:
+            agent.tstep_encoder.reader.cache.hits = agent.tstep_encoder.reader.cache.misses = 0
 
 
 def whole_battle(path: Path, view: BattleView, device: str) -> Batch:

@@ -179,9 +179,9 @@ class DirectLosses:
             target_policy = agent.target_actor(state, batch.obs).normalized()
             next_values = self.own_values(agent.target_critics, state, target_policy.probs, draws, slice(1, None))
             B, L, C, G, _ = next_values.shape
-            subset = draws.critic_subset(C, (B, L, agent.num_critics_td, G, 1), state.device)
+            subset = draws.critic_subset(C, (B, L, agent.options.num_critics_td, G, 1), state.device)
             next_q = next_values.take_along_dim(subset, 2).mean(2, keepdim=True)  # (B, L, 1, G, 1)
-            rewards, dones = agent.reward_multiplier * batch.rews, batch.dones.float()  # (B, L, 1)
+            rewards, dones = agent.options.reward_multiplier * batch.rews, batch.dones.float()  # (B, L, 1)
             td_target = rewards[:, :, None, None] + agent.gammas[:, None] * (1 - dones)[:, :, None, None] * next_q
 
         recorded = agent.actor.policy_dist.clip(batch.actions)[None, :, :, None].expand(1, -1, -1, G, -1)
@@ -204,7 +204,7 @@ class DirectLosses:
             actions = torch.eye(ACTIONS, device=state.device)[:, None, None, None].expand(*weights.shape, -1)
             values = critics.values(direct_log_probs(critics, state[:, timesteps], actions))  # (A, B, L, C, G, 1)
             return (weights[:, :, :, None, :, None] * values).sum(0)
-        samples = draws.action_samples(probs, self.agent.num_actions_for_value_in_critic_loss)[:, :, timesteps]
+        samples = draws.action_samples(probs, self.agent.options.num_actions_for_value_in_critic_loss)[:, :, timesteps]
         actions = F.one_hot(samples, ACTIONS).float()  # (K, B, L, G, A)
         return critics.values(direct_log_probs(critics, state[:, timesteps], actions)).mean(0)
 

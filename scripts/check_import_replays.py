@@ -26,6 +26,7 @@ from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.replay_logs.importing import read_views
 from gemma_metamon.replay_logs.sources import read_replay
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.watching import disconnect, play_pair
 from gemma_metamon.showdown.players.registry import connection, player_class, user_name
@@ -84,7 +85,7 @@ def _keep(player: Player, told: dict[str, Told]) -> None:
         told[battle.battle_tag].records[player.username] = recorded
 
     player.ps_client._handle_message = handle  # type: ignore[method-assign]
-    Recorder(record).attach(player)
+    open_door(player).record(Recorder(record))
 
 
 async def _spectate(websocket_url: str, told: dict[str, Told]) -> None:

@@ -54,7 +54,7 @@ def main() -> None:
     agent.tstep_encoder, agent.traj_encoder = Given("state"), Given(None)
     result = {
         "updates": meta.updates,
-        "K": agent.num_actions_for_value_in_critic_loss,
+        "K": agent.options.num_actions_for_value_in_critic_loss,
         "decisions": sum(int(countable_actions(batch).sum()) for batch in batches),
         **{name: getattr(args, name) for name in ("batches", "batch_size", "repeats")},
     }
@@ -86,7 +86,7 @@ def held_out_batches(agent: MultiTaskAgent, view: BattleView, batches: int, batc
         raise SystemExit(f"measure_value_estimate: {batches * batch_size} battles wanted, {len(held_out)} are held out")
     for i in range(batches):
         chosen = held_out[i * batch_size : (i + 1) * batch_size]
-        batch = collate([take_window(encode_battle(path, view), 0, agent.max_seq_len) for path in chosen])
+        batch = collate([take_window(encode_battle(path, view), 0, agent.options.max_seq_len) for path in chosen])
         state = agent.traj_encoder(agent.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)
         yield batch._replace(obs={**batch.obs, "state": state})
 
@@ -149,7 +149,7 @@ def spreads(
     for _ in range(repeats):
         agent.zero_grad()
         losses = agent(batch, draws)
-        (losses.actor_loss + agent.critic_loss_weight * losses.critic_loss).backward()
+        (losses.actor_loss + agent.options.critic_loss_weight * losses.critic_loss).backward()
         for part in PARTS:
             gradients[part].add(torch.cat([p.grad.flatten() for p in getattr(agent, part).parameters()]))
     agent.critics.labels, agent.fbc_filter_func = label, weigh

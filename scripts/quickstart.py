@@ -53,7 +53,7 @@ def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreem
     files = find_battles(sample_battles.extract(BATTLE_FORMAT), [BATTLE_FORMAT])
     held_out = [path for path in files if is_held_out(path, HOLDOUT_SHARE)]
     meta = checkpoints.read_meta(checkpoints.find_checkpoint(run_dir, None))
-    result = measure_agreement(agent, held_out, meta.view(), agent.max_seq_len, blank_text=blank_text)
+    result = measure_agreement(agent, held_out, meta.view(), agent.options.max_seq_len, blank_text=blank_text)
     if result is None:
         raise SystemExit("quickstart: no held-out battle holds a known choice")
     return result

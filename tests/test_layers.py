@@ -1,32 +1,22 @@
 """What may import what: the rooms of the package, and how quickly it is there."""
 
 import ast
-import importlib.util
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-
-import gemma_metamon
-
-PACKAGE = Path(gemma_metamon.__file__).parent
+from support.modules import FILES, PACKAGE, imports_of, module_of
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
-# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it.
-SHARED = {
-    "errors",
-    "extras",
+# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. The modules
+# of SHARED may be imported by all, and each of them imports only those before it.
+SHARED = (
+    "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
     "child_processes",
-    "strict_json",
-    "atomic_files",
-    "intervals",
-    "progress",
-    "protocol",
-    "user_cache",
-}
+)  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
 HEADS = READER | {"nets.trajectory", "nets.heads"}
@@ -36,15 +26,7 @@ PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
 MATCHES = PLAYERS | {"showdown.matches"}
 RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
-    "errors": set(),
-    "extras": set(),
-    "child_processes": set(),
-    "strict_json": set(),
-    "atomic_files": set(),
-    "intervals": set(),
-    "progress": set(),
-    "protocol": set(),
-    "user_cache": set(),
+    **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
     "battle": set(),
     "sample_battles": {"battle"},
     "teams": set(),
@@ -81,30 +63,6 @@ def room_of(module: str) -> str:
     return parts[0]
 
 
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-
-
-def imports_of(path: Path) -> set[str]:
-    """The modules that a file imports, wherever in it: of `from a import b` it is a.b where that is a module."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" if is_module(node.module, alias.name) else node.module
-                      for alias in node.names}  # fmt: skip
-    return found
-
-
-def is_module(package: str, name: str) -> bool:
-    place = PACKAGE.parent.joinpath(*package.split("."), name)
-    return package.startswith("gemma_metamon") and (place.is_dir() or place.with_suffix(".py").is_file())
-
-
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
-
-
 def test_every_file_stands_in_a_room() -> None:
     assert {room_of(module_of(path)) for path in FILES} == set(ROOMS) | {"__main__", "commands"}
 
@@ -121,7 +79,7 @@ def test_a_room_imports_only_the_rooms_that_it_may(path: Path) -> None:
     room = room_of(module_of(path))
     if room in ("__main__", "commands"):  # they bring everything together
         return
-    allowed = ROOMS[room] | SHARED | {room, "gemma_metamon"}
+    allowed = ROOMS[room] | ({room, "gemma_metamon"} if room in SHARED else {room, "gemma_metamon", *SHARED})
     ours = {name for name in imports_of(path) if name.startswith("gemma_metamon.")}
     assert {room_of(name) for name in ours} <= allowed
 
@@ -137,108 +95,54 @@ def test_only_upstream_imports_metamon_or_amago() -> None:
         assert not theirs or path.parent.name == "upstream", path
 
 
-POKE_ENV_HOOKS = PACKAGE / "showdown" / "live" / "poke_env_hooks.py"
-BY_NAME = {"getattr", "setattr", "hasattr", "delattr", "attrgetter", "methodcaller"}
+# What reaches a file or a socket: modules (an error class of one is harmless), and what is called.
+OUTSIDE = {
+    "aiohttp", "ftplib", "glob", "h5py", "http", "httpx", "huggingface_hub", "io", "os", "pathlib", "requests",
+    "safetensors", "shutil", "socket", "ssl", "subprocess", "tempfile", "urllib", "urllib3", "websockets",
+}  # fmt: skip
+HARMLESS = {"huggingface_hub.errors"}
+OPENING = {
+    "open", "from_pretrained", "fromfile", "hf_hub_download", "load_file", "load_state_dict_from_url", "memmap",
+    "read_bytes", "read_text", "save_file", "save_pretrained", "snapshot_download", "write_bytes", "write_text",
+}  # fmt: skip
+SAVED_BY = {"torch", "np", "numpy", "pickle", "json", "gin"}  # whose `load`, `save` and `dump` are of files
+ASKS_THE_HUB = PACKAGE / "nets" / "reader" / "weights.py"
 
 
-def is_private(name: object) -> bool:
-    return isinstance(name, str) and name.startswith("_") and not name.startswith("__") and name != "_"
-
-
-def poke_env_private_names() -> set[str]:
-    """Every name with one underscore before it that the installed poke-env defines, or gives to an object."""
-    spec = importlib.util.find_spec("poke_env")
-    if spec is None or spec.origin is None:
-        pytest.skip("needs poke-env: pip install 'gemma-metamon[battle]'")
-    names: set[str] = set()
-    for path in Path(spec.origin).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute):
-                names.add(node.attr)
-            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                names.add(node.name)
-            elif isinstance(node, ast.Name):
-                names.add(node.id)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # __slots__
-                names.add(node.value)
-    return {name for name in names if is_private(name)}
-
-
-def names_touched(source: str, derived: set[str]) -> set[str]:
-    """The names of other objects that a file touches: as attributes, in `getattr` and its like, by `from x import`.
-
-    What a class does to its own `self` counts where it is one of `derived`, which come from classes of poke-env.
-    """
-    found: set[str] = set()
-
-    def visit(node: ast.AST, own: bool) -> None:
-        if isinstance(node, ast.ClassDef):
-            own = node.name not in derived
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not own:
-            found.add(node.name)
+def ways_outside(path: Path) -> set[str]:
+    """What a file imports and calls that reaches a file or a socket."""
+    found = {name for name in imports_of(path) - HARMLESS if name.split(".")[0] in OUTSIDE}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and node.id in OPENING | {"__import__"}:
+            found.add(node.id)
         elif isinstance(node, ast.Attribute):
-            if not (own and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
-                found.add(node.attr)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in BY_NAME:
-            found.update(arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
-        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):  # vars(player)["_name"]
-            found.add(str(node.slice.value))
-        elif isinstance(node, ast.ImportFrom):
-            found.update(alias.name for alias in node.names if (node.module or "").startswith("poke_env"))
-        for child in ast.iter_child_nodes(node):
-            visit(child, own)
-
-    visit(ast.parse(source), True)
-    return {name for name in found if is_private(name)}
+            owner = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in OPENING | {"import_module"} or (
+                owner in SAVED_BY and re.match("(load|save|dump)", node.attr)
+            ):
+                found.add(f"{owner}.{node.attr}")
+    return found
 
 
-def derived_from_poke_env(sources: Iterable[str]) -> set[str]:
-    """The classes of these files that have a class of poke-env among their ancestors, by their names."""
-    bases: dict[str, set[str]] = {}
-    theirs: set[str] = set()
-    for source in sources:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("poke_env"):
-                theirs |= {alias.asname or alias.name for alias in node.names}
-            elif isinstance(node, ast.ClassDef):
-                bases.setdefault(node.name, set()).update(ast.unparse(base).split(".")[-1] for base in node.bases)
-    derived: set[str] = set()
-    while more := {name for name, of in bases.items() if of & (theirs | derived)} - derived:
-        derived |= more
-    return derived
-
-
-def test_only_the_hooks_touch_private_names_of_poke_env() -> None:
-    private = poke_env_private_names()
-    sources = {path: path.read_text(encoding="utf-8") for path in FILES}
-    derived = derived_from_poke_env(sources.values())
-    touching = {path: names_touched(source, derived) & private for path, source in sources.items()}
-    assert touching.pop(POKE_ENV_HOOKS) >= {"_handle_message", "_on_battle_message", "_replay_data"}
-    assert {module_of(path): names for path, names in touching.items() if names} == {}
+def test_nets_open_no_file_and_no_socket_but_where_gemmas_weights_come_from() -> None:
+    opening = {path for path in FILES if path.is_relative_to(PACKAGE / "nets") and ways_outside(path)}
+    assert opening == {ASKS_THE_HUB}
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "battle._replay_data",
-        "self._player._battle_finished_callback(battle)",
-        "player.ps_client._handle_message = print",
-        "getattr(battle, '_replay_data')",
-        "vars(battle)['_replay_data']",
-        "from poke_env.ps_client.ps_client import _noop_battle_message",
-        "class Mine(Player):\n    def _battle_finished_callback(self, battle): ...",
-        "class Mine(Player):\n    def choose_move(self, battle):\n        return self._battles",
+        "import socket", "def f():\n    from pathlib import Path", "open(name)", "torch.load(name)", "np.save(name, x)",
+        "model = Model.from_pretrained(name)", "import huggingface_hub.errors as e, huggingface_hub",
+        "import importlib; importlib.import_module(name)", "read = folder.read_bytes", "with_it(torch.save)",
     ],
-)
-def test_a_private_name_of_poke_env_is_seen_however_it_is_written(line: str) -> None:
-    assert names_touched(line, derived_from_poke_env(["from poke_env.player import Player", line])) & (
-        poke_env_private_names()
-    )
-
-
-def test_a_private_name_of_our_own_may_be_that_of_poke_env() -> None:
-    ours = "class Journal:\n    def __init__(self, team):\n        self._team = team"
-    assert names_touched(ours, derived_from_poke_env(["from poke_env.player import Player", ours])) == set()
+)  # fmt: skip
+def test_a_way_outside_is_seen(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n" + line)
+    assert len(ways_outside(path)) == 1
+    path.write_text("import torch\nfrom huggingface_hub.errors import HTTPError\nagent.load_state_dict(x)\n")
+    assert not ways_outside(path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ processes, and a resumed run goes on where it stopped.
 """
 
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -13,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+from cachetools import LRUCache
 from torch.utils.data import Dataset, Sampler
 
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
@@ -126,7 +126,7 @@ class BattleDataset(Dataset[Window]):
         self.seed = seed
         self.cached_battles = cached_battles
         self.set_aside = SetAside(max_set_aside, set_aside_record)
-        self._cache: OrderedDict[Path, EncodedBattle] = OrderedDict()
+        self._cache: LRUCache[Path, EncodedBattle] = LRUCache(cached_battles)
 
     @property
     def n_battles(self) -> int:
@@ -166,9 +166,8 @@ class BattleDataset(Dataset[Window]):
             return None
 
     def _load_file(self, path: Path) -> EncodedBattle | None:
-        if path in self._cache:
-            self._cache.move_to_end(path)
-            return self._cache[path]
+        if (known := self._cache.get(path)) is not None:
+            return known
         if path in self.set_aside.reasons:
             return None
         self.set_aside.met += 1
@@ -178,9 +177,8 @@ class BattleDataset(Dataset[Window]):
             self.set_aside.add(path, str(error))
             self.set_aside.check(complete=self.set_aside.met == self.n_battles)
             return None
-        self._cache[path] = battle
-        if len(self._cache) > self.cached_battles:
-            self._cache.popitem(last=False)
+        if self.cached_battles:
+            self._cache[path] = battle
         return battle
 
     def preload(self) -> None:

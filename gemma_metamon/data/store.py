@@ -14,7 +14,6 @@ so that the same seed draws the same battles from the store as from the folder t
 import hashlib
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from gemma_metamon import __version__
 from gemma_metamon.atomic_files import written_whole
@@ -194,7 +194,7 @@ class BattleStore:
             for i, shard in enumerate(plan.shards(name))
         ]
         self._starts = np.cumsum([0] + [size for _, size in self._shards])
-        self._mapped: OrderedDict[int, Shard] = OrderedDict()
+        self._mapped: LRUCache[int, Shard] = LRUCache(mapped_shards)
         self._places: dict[int, Mapping[str, ArrayPlace]] = {}
 
     def _read_form(self) -> ShardForm:
@@ -218,7 +218,7 @@ class BattleStore:
         return ShardForm.of(view)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": OrderedDict()}  # for loader processes, which map their own
+        return {**self.__dict__, "_mapped": LRUCache(self.mapped_shards)}  # for loader processes, which map their own
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -296,15 +296,12 @@ class BattleStore:
         return indices
 
     def _map(self, index: int) -> Shard:
-        if index in self._mapped:
-            self._mapped.move_to_end(index)
-        else:
+        shard: Shard | None = self._mapped.get(index)
+        if shard is None:
             name, size = self._shards[index]
             shard = Shard(self.root / name, self.form, size, self._places.get(index))
             self._places[index], self._mapped[index] = shard.places, shard
-            if len(self._mapped) > self.mapped_shards:
-                self._mapped.popitem(last=False)
-        return self._mapped[index]
+        return shard
 
 
 def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:

@@ -200,13 +200,13 @@ class Follower:
     def setting(self) -> Setting:
         agent, returns = self.agent, torch.zeros(0)
         if isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics:
-            returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.reward_multiplier
+            returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.options.reward_multiplier
         return Setting(
             granularity=agent.tstep_encoder.granularity,
             phrasing=agent.tstep_encoder.phrasing,
             discount=agent.discounts[-1],
             temperature=self.temperature,
-            critics=agent.num_critics if agent.uses_critics else 0,
+            critics=len(agent.critics) if agent.uses_critics else 0,
             returns=tuple(returns.tolist()),
         )
 
@@ -226,12 +226,12 @@ class Follower:
                 temperature=self.temperature,
             )
             if not read:  # what the readout made of this text was remembered
-                with _without_memory(encoder):
+                with _without_cache(encoder):
                     encoder.encode_texts(obs["text_tokens"][0])
-        states, slots = read[0]  # (1, T, hidden_size), (1, T)
-        attention = encoder.readout.attention(states, slots)[0].mean(-1)  # (T,)
+        states, word_places = read[0]  # (1, T, hidden_size), (1, T)
+        attention = encoder.readout.attention(states, word_places)[0].mean(-1)  # (T,)
         n_places = 1 + (len(self._slots) if encoder.entities is not None else obs["text_tokens"].shape[-1])
-        places = torch.zeros(n_places, device=self.device).index_add(0, slots[0].clamp(min=0), attention)
+        places = torch.zeros(n_places, device=self.device).index_add(0, word_places[0].clamp(min=0), attention)
         return probs[0].cpu(), acted[0][0], places.cpu()
 
     def _judge(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,7 +248,7 @@ class Follower:
             values, probs = agent.critics.values(outputs), outputs[:, 0, 0, :, -1].exp()
         else:
             values, probs = agent.popart(outputs, normalized=False), torch.zeros(A, 0, 0)
-        return values[:, 0, 0, :, -1, 0].cpu() / agent.reward_multiplier, probs.cpu()
+        return values[:, 0, 0, :, -1, 0].cpu() / agent.options.reward_multiplier, probs.cpu()
 
     def _entities(self, words: list[str], attention: Tensor) -> tuple[Entity, ...]:
         phrasing = self.agent.tstep_encoder.phrasing
@@ -316,9 +316,9 @@ def _inputs_of(module: nn.Module) -> Iterator[list[tuple[Any, ...]]]:
 
 
 @contextmanager
-def _without_memory(encoder: Any) -> Iterator[None]:
-    memory, encoder.text_cache = encoder.text_cache, None
+def _without_cache(encoder: Any) -> Iterator[None]:
+    cache, encoder.reader.cache = encoder.reader.cache, None
     try:
         yield
     finally:
-        encoder.text_cache = memory
+        encoder.reader.cache = cache

@@ -22,6 +22,7 @@ class Rule:
     holds: Callable[[Any], bool]
 
     def or_none(self) -> "Rule":
+        """The same rule, that None obeys too."""
         return Rule(f"{self.wanted}, or None", lambda value: value is None or self.holds(value))
 
     def saying(self, mend: str) -> "Rule":
@@ -71,6 +72,7 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
 
 
 def one_of(*options: str) -> Rule:
+    """One of these texts."""
     return Rule(f"one of {', '.join(map(repr, options))}", lambda value: isinstance(value, str) and value in options)
 
 

@@ -46,6 +46,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width), which stays."""
         out: Tensor = self.scale * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         return out
 
@@ -58,6 +59,7 @@ class UnitBall(nn.Module):
         self.detach = detach
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D), which stays."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-5
         out: Tensor = x / (length.detach() if self.detach else length)
         return out
@@ -77,12 +79,22 @@ class Normalization(nn.Module):
             self.norm = UnitBall(detach=method == "unitball-detach")
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., width), which stays."""
         out: Tensor = self.norm(x)
         return out
 
 
 class MLP(nn.Module):
-    """d_inp -> d_hidden (n_layers times, activated) -> d_output; any leading axes."""
+    """d_inp -> d_hidden (n_layers times, activated) -> d_output; any leading axes.
+
+    Args:
+        d_inp: width of the input.
+        d_hidden: width of the hidden layers.
+        n_layers: how many hidden layers, at least 1.
+        d_output: width of the output.
+        activation: leaky_relu, relu or gelu.
+        dropout_p: dropout after each hidden layer.
+    """
 
     def __init__(
         self, d_inp: int, d_hidden: int, n_layers: int, d_output: int, activation: str, dropout_p: float
@@ -95,6 +107,7 @@ class MLP(nn.Module):
         self.activation = activation_function(activation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., d_inp) -> (..., d_output)."""
         for layer in (self.in_layer, *self.layers):
             x = self.dropout(self.activation(layer(x)))
         out: Tensor = self.out_layer(x)

@@ -34,7 +34,16 @@ class Choice:
 
 
 def read_choice(lines: Sequence[Line], start: int, stop: int, side: str, asked: str, gen: int) -> Choice:
-    """Of the side that was asked before `lines[start]`, and not again before `lines[stop]`."""
+    """What a side chose, as the lines after the request show it.
+
+    Args:
+        lines: of the whole battle.
+        start: the first line after the request.
+        stop: of the side's next request, or the number of lines.
+        side: p1 or p2.
+        asked: what for: MOVE, or a switch.
+        gen: the generation, whose rules say what a missing move means.
+    """
     if asked == MOVE:
         return _read_turn(lines, start, stop, side, gen)
     for at in range(start, stop):

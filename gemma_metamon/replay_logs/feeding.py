@@ -10,8 +10,7 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
 from gemma_metamon.replay_logs.lines import SIDES, read_line, side_of
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.battle import LiveBattle
 
 # what tells nothing of the battle, or is told otherwise: users come, go and change their names
 _NOT_FED = {
@@ -32,6 +31,7 @@ logging.getLogger("poke-env").setLevel(logging.ERROR)
 
 
 def new_battle(log: ReplayLog, side: str) -> Battle:
+    """poke-env's battle before the first message of a log, seen by one side; both players are named p1 and p2."""
     battle = Battle(f"battle-{log.battle_format}-1", side, _silent, gen=log.gen)
     for name in SIDES:
         battle.parse_message(["", "player", name, name, "1", ""])
@@ -54,11 +54,12 @@ def feed(battle: Battle, text: str) -> None:
             raise DataError(f"a message that poke-env cannot follow: |{kind}| ({type(error).__name__})") from error
 
 
-def state_now(battle: Battle, memory: BattleMemory) -> BattleState:
+def state_now(live: LiveBattle) -> BattleState:
     """Raises DataError where a side has nobody on the field, or numbers are not the game's."""
+    battle = live.battle
     if battle.active_pokemon is None or battle.opponent_active_pokemon is None:
         raise DataError("a choice is asked for before both sides have a Pokémon on the field")
-    state = battle_state(battle, memory)
+    state = live.state
     for pokemon in (state.player_active_pokemon, state.opponent_active_pokemon, *state.available_switches):
         if not 0 <= pokemon.hp_pct <= 1:
             raise DataError("HP above their maximum")

@@ -43,10 +43,12 @@ class Imported:
 
     @property
     def known(self) -> int:
+        """Decisions whose choice the log tells."""
         return self.decisions - self.missing.total()
 
 
 def is_log_file(name: str) -> bool:
+    """Whether a file is one of Showdown's replays or logs, by its name; compressed with gzip, too."""
     return name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 

@@ -58,4 +58,5 @@ def side_of(ident: str) -> str:
 
 
 def other(side: str) -> str:
+    """The opposing side: p2 of p1, p1 of p2."""
     return "p2" if side == "p1" else "p1"

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from poke_env.battle import Battle
 
 from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
@@ -20,8 +19,8 @@ from gemma_metamon.replay_logs.choices import Choice, read_choice
 from gemma_metamon.replay_logs.feeding import end, feed, new_battle, state_now
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.orders import legal_actions
+from gemma_metamon.showdown.live.battle import LiveBattle
+from gemma_metamon.showdown.live.orders import Options
 
 _REQUEST = "|request|"
 
@@ -41,7 +40,8 @@ def own_view(log: ReplayLog, side: str, on_field: Sequence[str], missing: Counte
     requests = {at: _read(text) for at, text in enumerate(log.text) if text.startswith(_REQUEST + "{")}
     asked = _decisions(log, requests)
     stops = dict(zip(asked, [*asked[1:], len(log.lines)], strict=True))
-    battle, memory = new_battle(log, side), BattleMemory()
+    battle = new_battle(log, side)
+    live = LiveBattle(battle)
     states: list[BattleState] = []
     actions: list[int] = []
     for at, text in enumerate(log.text):
@@ -50,17 +50,17 @@ def own_view(log: ReplayLog, side: str, on_field: Sequence[str], missing: Counte
             continue
         _apply(battle, requests[at])
         if at in stops:
-            states.append(state_now(battle, memory))
+            states.append(state_now(live))
             choice = read_choice(log.lines, at, stops[at], side, _what(requests[at]), log.gen)
             key = _brought_in(log, choice, side, on_field, requests)
-            action, why = _allowed(*action_of(choice, battle, key=key), battle)
+            action, why = _allowed(*action_of(choice, battle, key=key), live.options)
             actions.append(action)
             if action == MISSING_ACTION:
                 missing[why] += 1
     if not states:
         return None
     end(battle, log.winner)
-    states.append(state_now(battle, memory))
+    states.append(state_now(live))
     return RecordedBattle(tuple(states), (*actions, MISSING_ACTION))
 
 
@@ -123,11 +123,10 @@ def _brought_in(
     return on_field[choice.switch_at]
 
 
-def _allowed(action: int, why: str, battle: Battle) -> tuple[int, str]:
+def _allowed(action: int, why: str, options: Options) -> tuple[int, str]:
     """What the request allows: if that is one thing, it was chosen."""
-    legal = np.flatnonzero(legal_actions(battle))
-    if len(legal) == 1:
-        return int(legal[0]), ""
-    if action != MISSING_ACTION and action not in legal:
+    if len(options) == 1:
+        return next(iter(options)), ""
+    if action != MISSING_ACTION and action not in options:
         return MISSING_ACTION, "not among what the request allows"
     return action, why

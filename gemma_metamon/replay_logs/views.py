@@ -1,7 +1,7 @@
 """One side's view of a battle, told from a log without that player's requests.
 
 poke-env's battle is fed with the messages as that side would have had them, and at each ask with a request made from
-what the log tells: so the states are derived as those of a live battle are (live_state.py). The side's own team is
+what the log tells: so the states are derived as those of a live battle are, by a `LiveBattle`. The side's own team is
 known from the beginning as far as the whole log reveals it; its opponent only as it had been revealed by then.
 """
 
@@ -18,7 +18,7 @@ from gemma_metamon.replay_logs.lines import other
 from gemma_metamon.replay_logs.numbering import action_of
 from gemma_metamon.replay_logs.server_logs import as_sent, read_choices
 from gemma_metamon.replay_logs.sources import ReplayLog
-from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.battle import LiveBattle
 
 _TERA_GEN = 9
 _STRUGGLE_TOLD_UNTIL = 4
@@ -28,9 +28,14 @@ _ABILITY_REQUESTED_FROM = 7
 def told_view(
     log: ReplayLog, side: str, asks: list[Ask], teams: dict[str, Team], missing: Counter[str]
 ) -> RecordedBattle | None:
-    """The side's states and actions; None where it was never asked for anything.
+    """One side's view of a battle: its states and actions. None where it was never asked for anything.
 
-    `missing` counts by kind the choices that the log does not tell.
+    Args:
+        log: the whole battle.
+        side: p1 or p2.
+        asks: when somebody was asked for a choice, in order, of both sides.
+        teams: of both sides, as the whole log tells them.
+        missing: counts by kind the choices that the log does not tell; added to.
     """
     view = _View(log, side, teams)
     states: list[BattleState] = []
@@ -48,7 +53,7 @@ def told_view(
             choice = as_sent(sent[len(states)], choice)
         view.request(ask, asked, locked=choice.locked)
         if asked:
-            states.append(state_now(view.battle, view.memory))
+            states.append(state_now(view.live))
             action, why = action_of(choice, view.battle, key=view.key_of(choice))
             actions.append(action)
             if action == MISSING_ACTION:
@@ -57,7 +62,7 @@ def told_view(
         return None
     view.advance(len(log.lines))
     end(view.battle, log.winner)
-    states.append(state_now(view.battle, view.memory))
+    states.append(state_now(view.live))
     return RecordedBattle(tuple(states), (*actions, MISSING_ACTION))
 
 
@@ -70,7 +75,7 @@ class _View:
         self._tera_allowed = log.gen == _TERA_GEN and not any("Terastal Clause" in line.arg(0) for line in log.lines)
         self._details = {key: member.details for key, member in self._team.members.items()}
         self.battle = new_battle(log, side)
-        self.memory = BattleMemory()
+        self.live = LiveBattle(self.battle)
         if any(line.kind == "teampreview" for line in log.lines):  # else the team is known after it has come
             self.battle.parse_request(self._as_request({"teamPreview": True}, active="", reviving=False))
 

@@ -44,7 +44,7 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
         "timestep_dim": encoder.emb_dim,
         "trajectory_dim": agent.traj_encoder.emb_dim,
         "trajectory_layers": agent.traj_encoder.n_layers,
-        "critics": agent.num_critics,
+        "critics": len(agent.critics),
         **(asdict(agent.critics.bins) if isinstance(agent.critics, NCriticsTwoHot) else {}),
         "actions": agent.action_dim,
         "discounts": agent.discounts,

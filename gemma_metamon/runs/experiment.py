@@ -133,21 +133,21 @@ class Experiment:
         )
         require_size(agent)
         agent.require_observations(obs_spaces(view))
-        agents_own = bindings_of(agent.options_of).get("critic_loss_weight")
+        agents_own = bindings_of(agent.options.owner).get("critic_loss_weight")
         if agents_own is not None and self.critic_loss_weight not in (None, agents_own):
             raise ConfigError(
                 f"MetamonAMAGOExperiment.critic_loss_weight is {self.critic_loss_weight}, but "
-                f"{agent.options_of}.critic_loss_weight is {agents_own}; set one of them"
+                f"{agent.options.owner}.critic_loss_weight is {agents_own}; set one of them"
             )
         if agent.trains_critics_alone and self._critic_weight(agent) == 0:
             raise ConfigError(
-                f"{agent.options_of}.online_coeff, offline_coeff and critic_loss_weight are all 0: nothing would "
+                f"{agent.options.owner}.online_coeff, offline_coeff and critic_loss_weight are all 0: nothing would "
                 "be learned; set one of them"
             )
         return agent
 
     def _critic_weight(self, agent: Any) -> float:
-        weight: float = agent.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
+        weight: float = agent.options.critic_loss_weight if self.critic_loss_weight is None else self.critic_loss_weight
         return weight
 
     def total_loss(self, agent: Any, actor_loss: Tensor, critic_loss: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def returns_beyond_bins(agent: Any, reward_function: RewardFunction) -> str | No
     """
     if not (isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics):
         return None
-    bins, multiplier = agent.critics.bins, agent.reward_multiplier
+    bins, multiplier = agent.critics.bins, agent.options.reward_multiplier
     results = {"win": reward_function.win_reward, "loss": reward_function.loss_reward}
     beyond = [
         f"{reward:g} for a {result} x reward_multiplier {multiplier:g} = {reward * multiplier:g}"
@@ -200,6 +200,6 @@ def returns_beyond_bins(agent: Any, reward_function: RewardFunction) -> str | No
         f"{reward_function.name} pays {' and '.join(beyond)}, beyond the critics' bins of {bins.min_return:g} to "
         f"{bins.max_return:g}: critics cannot tell such returns apart. Widen them "
         f"(actor_critic.NCriticsTwoHot.min_return = {-1.1 * farthest * multiplier:g}, max_return = "
-        f"{1.1 * farthest * multiplier:g}), or set {agent.options_of}.reward_multiplier = "
+        f"{1.1 * farthest * multiplier:g}), or set {agent.options.owner}.reward_multiplier = "
         f"{nearest_bound / (1.1 * farthest):.3g}"
     )

@@ -24,6 +24,7 @@ _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << 26}]
 
 
 def bundled_formats() -> list[str]:
+    """The formats of the bundled battles, sorted."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
 

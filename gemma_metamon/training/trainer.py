@@ -231,8 +231,8 @@ class Trainer:
         A run that goes on after an epoch has read none, so one that never stopped begins the epoch as it does.
         """
         for module in self.bare_agent.modules():
-            if isinstance(module, GemmaTstepEncoder) and module.text_cache is not None:
-                module.text_cache.clear()
+            if isinstance(module, GemmaTstepEncoder) and module.reader.cache is not None:
+                module.reader.cache.clear()
 
     def _learn(self, batch: Batch, meter: Meter) -> None:
         with self.accelerator.accumulate(self.agent):

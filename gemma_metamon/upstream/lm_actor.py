@@ -29,17 +29,21 @@ class LMTrajEncoder(TrajEncoder):  # type: ignore[misc]  # amago has no types
 
     @property
     def emb_dim(self) -> int:
+        """The width of what it gives: the inner encoder's, and the scores behind it."""
         return int(self.inner.emb_dim) + N_SCORES
 
     def init_hidden_state(self, batch_size: int, device: torch.device) -> Any:
+        """The inner encoder's memory of `batch_size` battles that have not begun."""
         return self.inner.init_hidden_state(batch_size, device)
 
     def reset_hidden_state(self, hidden_state: Any, dones: np.ndarray[Any, Any]) -> Any:
+        """The same memory, emptied where a battle has ended: dones (B,), bool."""
         return self.inner.reset_hidden_state(hidden_state, dones)
 
     def forward(
         self, seq: Tensor, time_idxs: Tensor, hidden_state: Any = None, log_dict: dict[str, Any] | None = None
     ) -> tuple[Tensor, Any]:
+        """Timesteps (B, L, D + scores) -> states (B, L, emb_dim): the scores go past the inner encoder."""
         state, hidden_state = self.inner(
             seq[..., :-N_SCORES], time_idxs=time_idxs, hidden_state=hidden_state, log_dict=log_dict
         )
@@ -52,6 +56,7 @@ class _ScoredActor(Actor):  # type: ignore[misc]
     temperature: float
 
     def actor_network_forward(self, state: Tensor, **others: Any) -> Tensor:
+        """States (B, T, D + scores) -> logits (B, T, G, A)."""
         outputs: Tensor = super().actor_network_forward(state[..., :-N_SCORES], **others)  # (B, T, G, A)
         scores = state[..., -N_SCORES:][..., : outputs.shape[-1]]
         return outputs + scores[..., None, :] / self.temperature

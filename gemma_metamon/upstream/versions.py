@@ -59,16 +59,19 @@ class Tree:
 
     @property
     def amago_words(self) -> str:
+        """Which versions of amago fit, as a sentence names them."""
         if self.last_amago is None:
             return f"amago {self.amago} or later"
         return f"amago {self.amago}" if self.amago == self.last_amago else f"amago {self.amago} or {self.last_amago}"
 
     @property
     def amago_install(self) -> str:
+        """The command that installs the amago of this tree."""
         return f'pip install "amago @ git+{REPOSITORIES}/amago.git@{self.amago_checkout}"'
 
     @property
     def poke_env_install(self) -> str:
+        """The command that installs metamon's fork of poke-env."""
         return f'pip install "poke-env @ git+{REPOSITORIES}/poke-env.git@{self.poke_env_checkout}"'
 
     def install_commands(self) -> list[str]:

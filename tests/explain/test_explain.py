@@ -27,6 +27,7 @@ from gemma_metamon.explain.follow import Decision, Follower, follow_recorded
 from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.watch import NOW, Watcher
 from gemma_metamon.runs import resolve
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
@@ -104,7 +105,7 @@ def play(policy: BatchedPolicy, observer: Any, n_battles: int, *, concurrency: i
 
     def build(**options: Any) -> PolicyPlayer:
         player = PolicyPlayer(policy, observer=observer, **options)
-        Recorder(lambda battle, record: records.append(record)).attach(player)
+        open_door(player).record(Recorder(lambda battle, record: records.append(record)))
         return player
 
     with running_server() as server:
@@ -210,7 +211,7 @@ def test_attention_is_told_also_of_texts_that_are_remembered(
 ) -> None:
     agent = build_agent(view, *overrides)
     first, again = (explain(agent, view, battle_file).decisions for _ in range(2))
-    assert agent.tstep_encoder.text_cache.hits > 0
+    assert agent.tstep_encoder.reader.cache.hits > 0
     for before, after in zip(first, again, strict=True):
         assert sum(part.attention for part in before.entities) + before.start_attention == pytest.approx(1.0, abs=1e-5)
         assert [part.attention for part in after.entities] == pytest.approx(
@@ -227,7 +228,7 @@ def test_critics_that_regress_give_a_number_each(view: BattleView, battle_file: 
     assert explanation.decisions[0].distributions == ()
     # returns are near PopArt's mean, 300 in multiplied reward
     assert all(abs(value - 30) < 3 for value in explanation.decisions[0].judged_option.values)
-    assert len(explanation.decisions[0].judged_option.values) == agent.num_critics
+    assert len(explanation.decisions[0].judged_option.values) == len(agent.critics)
     assert "critic 4" in render_page(explanation)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents import amago2, interface
+from gemma_metamon.nets.agents import amago2, interface, options
 from gemma_metamon.nets.checks import FLAG, TEXT, Rule, check, each, number, one_of, whole
 from gemma_metamon.nets.heads import actors, critics, filters, popart
 from gemma_metamon.nets.reader import backbone
@@ -78,8 +78,8 @@ TABLES: list[tuple[Callable[..., Any], dict[str, Rule]]] = [
     (popart.PopArtLayer, popart._RULES),
     (filters.exp_filter, filters._EXP_RULES),
     (filters.leaky_relu_filter, filters._LEAKY_RELU_RULES),
-    (amago2.MultiTaskAgent, interface._RULES),
-    (amago2.Agent, interface._RULES),
+    (amago2.MultiTaskAgent, options._RULES),
+    (amago2.Agent, options._RULES),
     (encoders.GemmaTstepEncoder, encoders._RULES),
     (backbone.BackboneOptions, backbone._RULES),
     (experiment.Experiment, experiment._RULES),

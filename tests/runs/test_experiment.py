@@ -26,8 +26,8 @@ NCritics.d_hidden = 16
 
 def agent_with(*, reward_multiplier: float = 10.0, uses_critics: bool = True) -> SimpleNamespace:
     critics = NCriticsTwoHot(4, 3, [0.9], True, 2, min_return=-1100, max_return=1100, use_symlog=False)
-    options = {"uses_critics": uses_critics, "reward_multiplier": reward_multiplier}
-    return SimpleNamespace(critics=critics, options_of="MultiTaskAgent", **options)
+    options = SimpleNamespace(owner="MultiTaskAgent", reward_multiplier=reward_multiplier)
+    return SimpleNamespace(critics=critics, uses_critics=uses_critics, options=options)
 
 
 def test_a_win_beyond_the_bins_is_warned_of_with_numbers_and_mend() -> None:
@@ -44,7 +44,8 @@ def test_what_fits_or_does_not_matter_is_not_warned_of() -> None:
     assert returns_beyond_bins(agent_with(), REWARD_FUNCTIONS["DefaultShapedReward"]) is None
     assert returns_beyond_bins(agent_with(reward_multiplier=5.0), aggressive) is None
     assert returns_beyond_bins(agent_with(uses_critics=False), aggressive) is None
-    scalar = SimpleNamespace(critics=NCritics(4, 3, True, [0.9], 2), uses_critics=True, reward_multiplier=10.0)
+    scalar = agent_with()
+    scalar.critics = NCritics(4, 3, True, [0.9], 2)
     assert returns_beyond_bins(scalar, aggressive) is None
 
 

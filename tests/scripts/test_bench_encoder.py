@@ -91,7 +91,7 @@ def test_products_are_counted_with_what_is_recomputed(contest: Any, monkeypatch:
     kept = contest.tflops("turn", 2.0)
     assert kept["tflop_per_s"] == pytest.approx(kept["tflop"] / 2)
     assert kept["share_of_bf16_peak"] == pytest.approx(kept["tflop_per_s"] / 989)
-    contest.models["turn"].encoder_chunk_tokens = 2000
+    contest.models["turn"].reader.chunk_subwords = 2000
     assert contest.tflops("turn", 2.0)["tflop"] > 1.2 * kept["tflop"]
 
 

@@ -207,7 +207,7 @@ def load_agent(
     # the maximized critics are not stored: they start as copies of the critics
     copies = {f"maximized_{key}": value for key, value in weights.items() if key.startswith("critics.")}
     agent.load_state_dict(weights | copies)
-    if agent.online_coeff > 0:
+    if agent.options.online_coeff > 0:
         agent.maximized_critics.requires_grad_(True)  # as upstream has it in both versions
     return agent.train()
 

@@ -51,3 +51,11 @@ def decisions(battle_format: str) -> Iterator[tuple[Battle, dict[str, Any]]]:
                 feed(battle, record["message"][1:])
             else:
                 yield battle, record["state"]
+
+
+def told(battle_format: str) -> Iterator[tuple[str, str, list[str]]]:
+    """Each message in order: the battle, the player who received it, and its lines without the room."""
+    with gzip.open(LIVE_GOLDENS / f"{battle_format}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for record in map(json.loads, lines):
+            if "message" in record:
+                yield record["battle"], record["player"], record["message"][1:]

@@ -73,7 +73,7 @@ def test_the_agent_takes_what_is_bound_for_a_multitask_agent() -> None:
     with torch.device("meta"):
         agent = experiment.build_agent(BattleView.default())
     assert isinstance(agent, MetamonFinetuneAgent)
-    assert (agent.num_critics, agent.tau, agent.tortoise_tau) == (3, 0.5, 0.005)
+    assert (agent.options.num_critics, agent.options.tau, agent.tortoise_tau) == (3, 0.5, 0.005)
     assert agent.pass_obs_keys_to_actor == ("illegal_actions",)
     assert agent.fbc_filter_func.seq_floor == 0.05
 

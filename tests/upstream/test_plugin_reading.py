@@ -159,7 +159,7 @@ def read_battles(words: int, numbers: int) -> tuple[int, int, int]:
     tokenizer = upstream.Tokenizer(upstream.word_ids(vocabulary.words))
     upstream.parse_as_metamon_does(model_file(), training_file(), tokenizer=tokenizer)
     encoder = build_encoder(words=words, numbers=numbers)
-    encoder.text_cache = None
+    encoder.reader.cache = None
     ids = torch.randint(-1, len(vocabulary), (2, 3, words), generator=torch.Generator().manual_seed(0))
     obs, rl2s = make_inputs(ids, numbers)
     rows: list[int] = []

@@ -58,7 +58,7 @@ def merge_adapters(backbone: nn.Module) -> None:
 
 
 def share_texts(agents: Sequence[Any]) -> None:
-    """Give agents whose Gemmas are equal one Gemma, and one memory of texts, so that each text is read once for all.
+    """Give agents whose Gemmas are equal one reader, with one Gemma and one cache, so that a text is read once for all.
 
     So it is with checkpoints over one frozen base, or with equal adapters; what is above Gemma stays each agent's own.
     The agents must be made ready to act before, must not train any more, and must not act in two threads at once.
@@ -71,11 +71,9 @@ def share_texts(agents: Sequence[Any]) -> None:
         if same is None:
             readers.append(encoder)
             continue
-        encoder.backbone = same.backbone
-        if same.text_cache is not None and encoder.text_cache is not None:
-            encoder.text_cache = same.text_cache
-            # what is remembered must be Gemma's states, and not what one encoder's readout made of them
-            same.trains_backbone = encoder.trains_backbone = False
+        encoder.read_with(same.reader)
+        # what is remembered must be Gemma's states, and not what one encoder's readout made of them
+        same.reader.trains_backbone = False
 
 
 def _read_alike(encoder: Any, other: Any) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.agents.interface import CriticView, Multigammas
+from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.heads.actors import ActionDistribution, Actor, ActorHead
 from gemma_metamon.nets.heads.batch_filters import BatchFilter
@@ -29,9 +30,12 @@ GUMBEL_TEMPERATURE = 0.5
 class MultiTaskAgent(ActorCriticAgent):
     """Critics classify the return (NCriticsTwoHot), so that rewards of very different size can be learned together.
 
-    The parameters are those of ActorCriticAgent, and:
+    Parameters that are not listed here are those of AgentOptions.
 
     Args:
+        obs_space: observation name -> something with a `shape`.
+        rl2_space: has shape (1 + A,), the previous reward and action.
+        action_space: has n = A.
         value_estimate: how the mean over the policy's actions is taken, in the TD target, the advantage and the online
             term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
             both num_actions_for_value_... are without effect, and the online term's gradient goes through the
@@ -39,7 +43,6 @@ class MultiTaskAgent(ActorCriticAgent):
     """
 
     critics_class = NCriticsTwoHot
-    options_of = "MultiTaskAgent"
     critics: NCriticsTwoHot
     target_critics: NCriticsTwoHot
     maximized_critics: NCriticsTwoHot
@@ -78,17 +81,17 @@ class MultiTaskAgent(ActorCriticAgent):
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
         check("MultiTaskAgent", locals(), {"value_estimate": one_of(*get_args(ValueEstimate))})
-        super().__init__(**_arguments(locals(), besides=("value_estimate",)))
+        super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("MultiTaskAgent", locals()))
         self.value_estimate = value_estimate
 
-    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
-        return critic_type(**head, amago_version=self.amago_version)
+    def _build_critics(self, head: dict[str, Any]) -> Any:
+        return self.options.critic_type(**head, amago_version=self.options.amago_version)
 
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
         return super()._policy(actor, state, actor_obs).normalized()
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
-        shares = self._action_shares(policy, self.num_actions_for_value_in_critic_loss, draws)[:, 1:]
+        shares = self._action_shares(policy, self.options.num_actions_for_value_in_critic_loss, draws)[:, 1:]
         return self.target_critics.mean_value(state[:, 1:], *_every_action(shares), self._critic_subset(state, draws))
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
@@ -103,9 +106,9 @@ class MultiTaskAgent(ActorCriticAgent):
     def _advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        shares = self._action_shares(policy, self.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
+        shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
         advantage = critic.value - self.critics.mean_value(state, *_every_action(shares)).mean(2)  # (B, T, G, 1)
-        if self.amago_version == "3.1" and self.value_estimate == "sampled":
+        if self.options.amago_version == "3.1" and self.value_estimate == "sampled":
             # where every sample is the recorded action the two values are one: rounding must not choose the sign
             repeated = (shares == _and_again(actions)[:, :, None]).all(-1, keepdim=True)  # (B, T, G, 1)
             advantage = advantage.masked_fill(repeated, 0.0)
@@ -130,7 +133,7 @@ class MultiTaskAgent(ActorCriticAgent):
     def _differentiable_actions(self, policy: ActionDistribution, draws: Draws) -> tuple[Tensor, Tensor]:
         """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice (straight-through Gumbel-softmax)."""
         samples = []
-        for _ in range(self.num_actions_for_value_in_actor_loss):
+        for _ in range(self.options.num_actions_for_value_in_actor_loss):
             soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)
             hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
             samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
@@ -139,14 +142,18 @@ class MultiTaskAgent(ActorCriticAgent):
 
 
 class Agent(ActorCriticAgent):
-    """Critics regress the return (NCritics), in the scale of PopArt's statistics; parameters as ActorCriticAgent's.
+    """Critics regress the return (NCritics), in the scale of PopArt's statistics.
 
     A critic values every action at once, so the mean over the policy is exact and both num_actions_for_value_... are
-    without effect, as in AMAGO with a list of actions.
+    without effect, as in AMAGO with a list of actions. Parameters that are not listed here are those of AgentOptions.
+
+    Args:
+        obs_space: observation name -> something with a `shape`.
+        rl2_space: has shape (1 + A,), the previous reward and action.
+        action_space: has n = A.
     """
 
     critics_class = NCritics
-    options_of = "Agent"
     critics: NCritics
 
     def __init__(
@@ -181,7 +188,7 @@ class Agent(ActorCriticAgent):
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        super().__init__(**_arguments(locals()))
+        super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("Agent", locals()))
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)
@@ -213,11 +220,6 @@ class Agent(ActorCriticAgent):
     def _in_returns(self, value: Tensor) -> Tensor:
         returns: Tensor = self.popart(value, normalized=False)
         return returns
-
-
-def _arguments(scope: Mapping[str, Any], besides: Iterable[str] = ()) -> dict[str, Any]:
-    """The arguments that an `__init__` was called with, to pass them on."""
-    return {name: value for name, value in scope.items() if name not in ("self", "__class__", *besides)}
 
 
 def _and_again(actions: Tensor) -> Tensor:

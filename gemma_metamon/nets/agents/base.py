@@ -5,8 +5,8 @@ No optimizer here: `forward` gives losses, `update_targets` moves the slow copie
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, ClassVar, cast
+from collections.abc import Collection, Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +17,13 @@ from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.agents.interface import (
     AgentLosses,
     CriticView,
-    Multigammas,
-    check_critic_type,
-    check_options,
     policy_stats,
-    try_filter,
 )
+from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
-from gemma_metamon.nets.heads.actors import ActionDistribution, ActorHead, avoidable_actions
+from gemma_metamon.nets.heads.actors import ActionDistribution, avoidable_actions
 from gemma_metamon.nets.heads.batch_filters import AboutBatch, BatchFilter, Weighed
-from gemma_metamon.nets.heads.critics import AmagoVersion, NCritics, NCriticsTwoHot
-from gemma_metamon.nets.heads.popart import PopArtLayer
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
 from gemma_metamon.nets.heads.returns import nstep_return
 from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.spaces import HasN, HasShape
@@ -55,34 +51,7 @@ class ActorCriticAgent(nn.Module):
         obs_space: observation name -> something with a `shape`.
         rl2_space: has shape (1 + A,), the previous reward and action.
         action_space: has n = A.
-        tstep_encoder_type: called with obs_space and rl2_space; has emb_dim, maps (obs, rl2s) to (B, T, emb_dim).
-        traj_encoder_type: called with tstep_dim and max_seq_len; see TformerTrajEncoder.
-        max_seq_len: timesteps that a decision can look at.
-        num_critics: C.
-        num_critics_td: how many of the C, drawn at random with replacement, make a TD target: their mean, or with the
-            online term their minimum.
-        online_coeff: weight of the term that raises the critics' value of the policy's own actions.
-        offline_coeff: weight of filtered behaviour cloning. With both weights 0 the critics learn alone, on the states
-            of a policy that is frozen: see `trains_critics_alone`.
-        gamma: the discount that acts.
-        reward_multiplier: scale of rewards, in the losses only.
-        tau: share of the online networks that the targets take over per update.
-        fake_filter: imitate every action with weight 1. Without the online term no critic is trained or even called;
-            they exist all the same, so that checkpoints fit.
-        num_actions_for_value_in_critic_loss: K of the TD target.
-        num_actions_for_value_in_actor_loss: K of the advantage and of the online term.
-        fbc_filter_func: advantages -> weights of behaviour cloning, or a BatchFilter.
-        popart: keep statistics of the returns and normalise by them.
-        use_target_actor: take the TD target's actions from the slow actor.
-        use_multigamma: learn for the discounts of Multigammas too.
-        actor_type: see Actor.
-        critic_type: see NCriticsTwoHot and NCritics.
-        pass_obs_keys_to_actor: observations that the actor sees itself; a masked actor needs "illegal_actions".
-        critic_loss_weight: for whoever adds the losses up; nothing here reads it.
-        n_step: rewards in a TD target before the critics take over.
-        amago_version: see above.
-        popart_type: makes the PopArtLayer.
-        multigammas_type: makes the list of discounts.
+        options: what gin binds, see AgentOptions.
 
     Raises:
         ConfigError: for values that cannot work, or that contradict each other, named with what they should be.
@@ -91,79 +60,38 @@ class ActorCriticAgent(nn.Module):
     gammas: Tensor
     critics_class: type[NCritics] | type[NCriticsTwoHot]
     """What critic_type must make."""
-    options_of: ClassVar[str]
-    """Under which name gin binds the options."""
 
     def __init__(
         self,
         obs_space: Mapping[str, HasShape],
         rl2_space: HasShape,
         action_space: HasN,
-        tstep_encoder_type: Callable[..., nn.Module],
-        traj_encoder_type: Callable[..., nn.Module],
-        max_seq_len: int,
-        num_critics: int,
-        num_critics_td: int,
-        online_coeff: float,
-        offline_coeff: float,
-        gamma: float,
-        reward_multiplier: float,
-        tau: float,
-        fake_filter: bool,
-        num_actions_for_value_in_critic_loss: int,
-        num_actions_for_value_in_actor_loss: int,
-        fbc_filter_func: Callable[..., Tensor] | BatchFilter,
-        popart: bool,
-        use_target_actor: bool,
-        use_multigamma: bool,
-        actor_type: Callable[..., ActorHead],
-        critic_type: Callable[..., NCritics | NCriticsTwoHot],
-        pass_obs_keys_to_actor: Iterable[str] | None,
-        critic_loss_weight: float,
-        n_step: int,
-        amago_version: AmagoVersion,
-        popart_type: Callable[..., PopArtLayer],
-        multigammas_type: Callable[[], Multigammas],
+        options: AgentOptions,
     ) -> None:
         super().__init__()
-        check_options(self.options_of, locals())
-        check_critic_type(self.options_of, critic_type, self.critics_class)
-        try_filter(self.options_of, fbc_filter_func)
-        self.max_seq_len = max_seq_len
-        self.num_critics = num_critics
-        self.num_critics_td = num_critics_td
-        self.online_coeff = online_coeff
-        self.offline_coeff = offline_coeff
-        self.reward_multiplier = reward_multiplier
-        self.tau = tau
-        self.fake_filter = fake_filter
-        self.num_actions_for_value_in_critic_loss = num_actions_for_value_in_critic_loss
-        self.num_actions_for_value_in_actor_loss = num_actions_for_value_in_actor_loss
-        self.fbc_filter_func = fbc_filter_func
-        self.use_target_actor = use_target_actor
-        self.pass_obs_keys_to_actor = tuple(pass_obs_keys_to_actor or ())
-        self.critic_loss_weight = critic_loss_weight
-        self.n_step = n_step
-        self.amago_version = amago_version
+        options.check_critics(self.critics_class)
+        self.options = options
+        self.fbc_filter_func = fbc_filter_func = options.fbc_filter_func  # a BatchFilter is a module of the agent
+        self.pass_obs_keys_to_actor = tuple(options.pass_obs_keys_to_actor or ())
         parameters = () if isinstance(fbc_filter_func, BatchFilter) else inspect.signature(fbc_filter_func).parameters
-        old_leaky_filter = amago_version == "3.1" and "add_binary" in parameters
+        old_leaky_filter = options.amago_version == "3.1" and "add_binary" in parameters
         self._filter_options = {"add_binary": False} if old_leaky_filter else {}
 
-        gammas = [*(multigammas_type().discrete if use_multigamma else []), gamma]
+        gammas = [*(options.multigammas_type().discrete if options.use_multigamma else []), options.gamma]
         self.discounts = gammas
         self.register_buffer("gammas", torch.tensor(gammas), persistent=False)
         self.action_dim = int(action_space.n)
-        self.tstep_encoder = tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
+        self.tstep_encoder = options.tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
         tstep_dim = cast("int", self.tstep_encoder.emb_dim)
-        self.traj_encoder = traj_encoder_type(tstep_dim=tstep_dim, max_seq_len=max_seq_len)
+        self.traj_encoder = options.traj_encoder_type(tstep_dim=tstep_dim, max_seq_len=options.max_seq_len)
         state_dim = cast("int", self.traj_encoder.emb_dim)
-        self.popart = popart_type(gammas=len(gammas), enabled=popart)
+        self.popart = options.popart_type(gammas=len(gammas), enabled=options.popart)
         head = {"state_dim": state_dim, "action_dim": self.action_dim, "discrete": True, "gammas": gammas}
-        self.critics = self._build_critics(critic_type, {**head, "num_critics": num_critics})
+        self.critics = self._build_critics({**head, "num_critics": options.num_critics})
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
-        learns_by_accident = online_coeff > 0 and amago_version == "3.1"
+        learns_by_accident = options.online_coeff > 0 and options.amago_version == "3.1"
         self.maximized_critics = copy.deepcopy(self.critics).requires_grad_(learns_by_accident)
-        self.actor = actor_type(**head)
+        self.actor = options.actor_type(**head)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         if self.actor.mask_illegal_actions and "illegal_actions" not in self.pass_obs_keys_to_actor:
             raise ConfigError(
@@ -174,7 +102,7 @@ class ActorCriticAgent(nn.Module):
     @property
     def uses_critics(self) -> bool:
         """Whether anything that the actor learns from needs a critic."""
-        return not self.fake_filter or self.online_coeff > 0
+        return not self.options.fake_filter or self.options.online_coeff > 0
 
     @property
     def trains_critics_alone(self) -> bool:
@@ -183,7 +111,7 @@ class ActorCriticAgent(nn.Module):
         The states that they read stay, too: encoders and actor get no gradient, are not the optimizer's, and are in
         eval mode, without dropout and with the sigmas of their layers at rest. The slow actor moves on to the actor.
         """
-        return self.online_coeff == 0 and self.offline_coeff == 0
+        return self.options.online_coeff == 0 and self.options.offline_coeff == 0
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Those for the optimizer: encoders, critics, actor; never the slow copies, never what is frozen."""
@@ -193,6 +121,7 @@ class ActorCriticAgent(nn.Module):
         return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
 
     def train(self, mode: bool = True) -> "ActorCriticAgent":
+        """As nn.Module.train; where the critics learn alone, the parts of the policy stay in eval mode."""
         super().train(mode)
         if self.trains_critics_alone:
             for part in self._policy_parts():
@@ -219,7 +148,7 @@ class ActorCriticAgent(nn.Module):
         """
         for target, online in ((self.target_critics, self.critics), (self.target_actor, self.actor)):
             for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
-                slow.lerp_(fast, self.tau)
+                slow.lerp_(fast, self.options.tau)
         for copied, fast in zip(self.maximized_critics.parameters(), self.critics.parameters(), strict=True):
             copied.copy_(fast)
 
@@ -251,9 +180,9 @@ class ActorCriticAgent(nn.Module):
             stats["q_mean"] = masked_mean(self._in_returns(critic.value)[:, : actions.shape[1]], counted)
 
         actor_loss = torch.zeros_like(policy.logits[:, :-1, :, :1])  # (B, L, G, 1)
-        if self.offline_coeff > 0:
+        if self.options.offline_coeff > 0:
             weights = torch.ones_like(actor_loss)
-            if critic is not None and not self.fake_filter:
+            if critic is not None and not self.options.fake_filter:
                 advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1) or (B, T, G, 1)
                 weights, filter_stats = self._weigh(advantage, about)
                 # a last state is there for a filter that looks at all: nothing was chosen in it
@@ -264,9 +193,9 @@ class ActorCriticAgent(nn.Module):
                 stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
             decided = ActionDistribution(policy.probs[:, :-1], policy.logits[:, :-1])  # not in the last state
             log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
-            actor_loss = actor_loss - self.offline_coeff * weights * log_prob[..., None]
-        if self.online_coeff > 0:
-            actor_loss = actor_loss - self.online_coeff * self._online_value(state, policy, draws)[:, :-1]
+            actor_loss = actor_loss - self.options.offline_coeff * weights * log_prob[..., None]
+        if self.options.online_coeff > 0:
+            actor_loss = actor_loss - self.options.online_coeff * self._online_value(state, policy, draws)[:, :-1]
 
         actor_loss = masked_mean(actor_loss, counted)
         critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
@@ -324,8 +253,8 @@ class ActorCriticAgent(nn.Module):
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
 
-    def _build_critics(self, critic_type: Callable[..., NCritics | NCriticsTwoHot], head: dict[str, Any]) -> Any:
-        return critic_type(**head)
+    def _build_critics(self, head: dict[str, Any]) -> Any:
+        return self.options.critic_type(**head)
 
     def _policy_parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         """What learns to make a decision of an observation: timesteps, trajectory, actor."""
@@ -378,7 +307,7 @@ class ActorCriticAgent(nn.Module):
         missing = [key for key in self.pass_obs_keys_to_actor if key not in there]
         if missing:
             raise ConfigError(
-                f"{self.options_of}.pass_obs_keys_to_actor names {shown(', '.join(missing))}, but the observations "
+                f"{self.options.owner}.pass_obs_keys_to_actor names {shown(', '.join(missing))}, but the observations "
                 f"are {', '.join(there)}"
             )
 
@@ -387,15 +316,15 @@ class ActorCriticAgent(nn.Module):
         self, batch: Batch, state: Tensor, actor_obs: dict[str, Tensor], policy: ActionDistribution, draws: Draws
     ) -> Tensor:
         """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
-        if self.use_target_actor:
+        if self.options.use_target_actor:
             policy = self._policy(self.target_actor, state, actor_obs)
         chosen = self._next_values(state, policy, draws)  # (B, L, num_critics_td, G, 1)
         # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
-        next_q = chosen.amin(2, keepdim=True) if self.online_coeff > 0 else chosen.mean(2, keepdim=True)
+        next_q = chosen.amin(2, keepdim=True) if self.options.online_coeff > 0 else chosen.mean(2, keepdim=True)
         real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
-        rewards = (self.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
+        rewards = (self.options.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
         dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
-        target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.n_step, real.float())
+        target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.options.n_step, real.float())
         if self.training:
             # missing actions count here: their rewards are real
             self.popart.update_stats(target, real.expand_as(target))
@@ -404,9 +333,9 @@ class ActorCriticAgent(nn.Module):
     def _critic_subset(self, state: Tensor, draws: Draws) -> Tensor:
         """Indices of the critics that make each TD target, (B, L, num_critics_td, G, 1)."""
         B, T, _ = state.shape
-        shape = (B, T - 1, self.num_critics_td, len(self.gammas), 1)
-        return draws.critic_subset(self.num_critics, shape, state.device)
+        shape = (B, T - 1, self.options.num_critics_td, len(self.gammas), 1)
+        return draws.critic_subset(self.options.num_critics, shape, state.device)
 
     def _recorded_actions(self, actions: Tensor) -> Tensor:
         """As the critics are shown them."""
-        return actions if self.amago_version == "3.1" else self.actor.policy_dist.clip(actions)
+        return actions if self.options.amago_version == "3.1" else self.actor.policy_dist.clip(actions)

@@ -5,6 +5,7 @@ the run began; and an actor that learns, on the frozen copy's states, what the r
 actor finds a recorded action more probable than those players chose it, imitation of it may count for more.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -82,6 +83,7 @@ class MetamonFinetuneAgent(MultiTaskAgent):
         return [*super().trainable_parameters(), *self.get_submodule("data_actor").parameters()]
 
     def train(self, mode: bool = True) -> "MetamonFinetuneAgent":
+        """As nn.Module.train; the slow and the frozen copies stay in eval mode."""
         super().train(mode)
         for name in COPIES.keys() & dict(self.named_children()).keys() - DATA.keys():
             self.get_submodule(name).eval()
@@ -94,10 +96,12 @@ class MetamonFinetuneAgent(MultiTaskAgent):
         for name, original in SLOW.items():
             follow(self.get_submodule(name), self.get_submodule(original), self.tortoise_tau)
 
-    def starting_state(self, saved: Any) -> dict[str, Tensor]:
+    def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of this agent where a fine-tuning begins: every copy equal to what was saved."""
         return state_with_copies(saved)
 
     def keep_what_acts(self) -> None:
+        """Give up all copies; with use_tortoise_for_inference the slow ones become the networks that act."""
         for name, original in SLOW.items():
             if self.use_tortoise_for_inference:
                 setattr(self, original, self.get_submodule(name))

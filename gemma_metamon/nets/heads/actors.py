@@ -85,7 +85,20 @@ class Discrete:
 
 
 class ActorHead(nn.Module):
-    """What all actors share: a network of G * A outputs, laid out (G, A), made a distribution."""
+    """What all actors share: a network of G * A outputs, laid out (G, A), made a distribution.
+
+    Args:
+        state_dim: width of the state.
+        action_dim: A, how many actions.
+        discrete: must be True.
+        gammas: the discounts; G = how many.
+        continuous_dist_type: must be None.
+        discrete_dist_type: makes the distribution; `Discrete`.
+        mask_illegal_actions: give illegal actions no weight before the clipping.
+
+    Raises:
+        ConfigError: actions that are no list, or a distribution for such.
+    """
 
     def __init__(
         self,
@@ -154,6 +167,7 @@ class Actor(ActorHead):
         dropout_p: dropout after each hidden layer.
         continuous_dist_type: accepted because upstream has it; must be None.
         discrete_dist_type: makes the distribution.
+        mask_illegal_actions: give illegal actions no weight before the clipping.
     """
 
     def __init__(
@@ -178,12 +192,16 @@ class Actor(ActorHead):
         self.base = MLP(state_dim, d_hidden, n_layers, action_dim * self.num_gammas, activation, dropout_p)
 
     def network(self, state: Tensor) -> Tensor:
+        """(B, T, state_dim) -> (B, T, G * A)."""
         out: Tensor = self.base(state)
         return out
 
 
 class MetamonMaskedActor(Actor):
-    """Actor that gives illegal actions no weight before the clipping (metamon's default)."""
+    """Actor that gives illegal actions no weight before the clipping (metamon's default).
+
+    Args: as of Actor, but for `discrete_dist_type`, which is Discrete.
+    """
 
     def __init__(
         self,
@@ -220,6 +238,7 @@ class ActivationLayer(nn.Module):
         self.function = activation_function(activation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape, which stays."""
         return self.function(x)
 
 
@@ -239,6 +258,7 @@ class ResidualActor(ActorHead):
         dropout_p: dropout in the first MLP.
         continuous_dist_type: accepted because upstream has it; must be None.
         discrete_dist_type: makes the distribution.
+        mask_illegal_actions: give illegal actions no weight before the clipping.
     """
 
     def __init__(
@@ -276,6 +296,7 @@ class ResidualActor(ActorHead):
         self.out = nn.Linear(feature_dim, action_dim * self.num_gammas)
 
     def network(self, state: Tensor) -> Tensor:
+        """(B, T, state_dim) -> (B, T, G * A)."""
         x = self.inp(state)
         for block in self.residual_blocks:
             x = x + block(x)
@@ -284,7 +305,10 @@ class ResidualActor(ActorHead):
 
 
 class MetamonMaskedResidualActor(ResidualActor):
-    """ResidualActor that gives illegal actions no weight before the clipping."""
+    """ResidualActor that gives illegal actions no weight before the clipping.
+
+    Args: as of ResidualActor, but for `discrete_dist_type`, which is Discrete.
+    """
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class AboutBatch(NamedTuple):
 
     @classmethod
     def of(cls, batch: Batch) -> "AboutBatch":
+        """What a batch says of itself, without a log_ratio."""
         real = ~padded_timesteps(batch.rl2s)[..., None, None]
         missing = batch.obs.get("missing_action_mask")
         return cls(real, real if missing is None else real & ~missing[..., None])
@@ -69,6 +70,7 @@ class BatchFilter(nn.Module):
     """
 
     def forward(self, adv: Tensor, about: AboutBatch) -> Weighed:
+        """Advantages (B, T, G, 1) -> weights of the same shape."""
         raise NotImplementedError
 
 
@@ -102,6 +104,7 @@ class BatchNormalizedExpFilter(BatchFilter):
         self.clip_weights_high = clip_weights_high
 
     def forward(self, adv: Tensor, about: AboutBatch) -> Weighed:
+        """Advantages (B, T, G, 1) -> weights of the same shape; nothing is logged."""
         exponent = self._exponent(adv, about)
         return Weighed(clip(exponent.exp(), self.clip_weights_low, self.clip_weights_high), {})
 
@@ -168,6 +171,7 @@ class ISAdvantageFilter(BatchNormalizedExpFilter):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64), persistent=False)  # batches
 
     def forward(self, adv: Tensor, about: AboutBatch) -> Weighed:
+        """Advantages (B, T, G, 1) -> weights of the same shape; in training mode the battles are remembered."""
         weights, stats = super().forward(adv, about)
         if self.percentiles is None:
             return Weighed(weights, stats)

@@ -144,7 +144,7 @@ class NCriticsTwoHot(nn.Module):
         share, each = self.net.state_share(state), torch.arange(C, device=state.device)[:, None]  # (C, B * T, H)
         inputs = with_discount(self.gamma_feature, action.clamp(-0.999, 0.999)).reshape(K * N, 1 + A)
         values = [
-            self.values(self._log_probs(self.net.answer(share[each, part % N // G], inputs[part])))[..., 0]
+            self.values(self._log_probs(self.net.evaluate(share[each, part % N // G], inputs[part])))[..., 0]
             for part in torch.split(queries, N, dim=1)  # as many at a time as one action has in all states
         ]
         value = torch.zeros(C, K * N, device=state.device).scatter(1, queries, torch.cat(values, dim=1))
@@ -194,15 +194,14 @@ class NCriticsTwoHot(nn.Module):
 
 
 class NCritics(nn.Module):
-    """Critics that regress the return, in the scale that PopArt gives it.
+    """Critics that regress the return, in the scale that PopArt gives it: from a state, a value of every action.
 
     Shapes: B battles, T timesteps, K actions tried per state, C critics, G discounts, A actions.
 
     Args:
         state_dim: width of the state.
         action_dim: A.
-        discrete: True: the networks read the state and give a value for every action and discount. False: they read
-            the action and the discount too and give one value.
+        discrete: must be True.
         gammas: the discounts.
         num_critics: C.
         d_hidden: width of the hidden layers.
@@ -210,8 +209,6 @@ class NCritics(nn.Module):
         dropout_p: dropout after each.
         activation: leaky_relu, relu or gelu.
     """
-
-    gamma_feature: Tensor
 
     def __init__(
         self,
@@ -226,16 +223,14 @@ class NCritics(nn.Module):
         activation: str = "leaky_relu",
     ) -> None:
         super().__init__()
+        if not discrete:
+            raise ConfigError("critics value a fixed list of actions: discrete must be True")
         check("NCritics", locals(), _NETWORK_RULES)
         self.num_critics = num_critics
         self.num_gammas = len(gammas)
         self.action_dim = action_dim
-        self.register_buffer("gamma_feature", gamma_features(gammas), persistent=False)
-        layers = (d_hidden, n_layers, self.num_gammas * action_dim if discrete else 1, activation, dropout_p)
-        self.net = (
-            StateEnsemble(num_critics, state_dim, *layers)
-            if discrete
-            else ActionEnsemble(num_critics, state_dim, action_dim, *layers)
+        self.net = StateEnsemble(
+            num_critics, state_dim, d_hidden, n_layers, self.num_gammas * action_dim, activation, dropout_p
         )
 
     def __len__(self) -> int:
@@ -244,11 +239,8 @@ class NCritics(nn.Module):
     def forward(self, state: Tensor, action: Tensor) -> Tensor:
         """States (B, T, state_dim), actions (K, B, T, G, A) -> values (K, B, T, C, G, 1).
 
-        Of discrete critics an action may also be probabilities: the value is then the mean under them.
+        An action may also be probabilities: the value is then the mean under them.
         """
-        if isinstance(self.net, ActionEnsemble):
-            outputs: Tensor = self.net(state, self.gamma_feature, action.clamp(-0.999, 0.999))
-            return outputs.float()
         outputs = self.net(state).float()
         outputs = outputs.view(*outputs.shape[:-1], self.num_gammas, self.action_dim)  # (B, T, C, G, A)
         values: Tensor = (outputs * action[:, :, :, None]).sum(-1, keepdim=True)

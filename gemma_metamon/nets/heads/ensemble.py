@@ -29,7 +29,17 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleLayers(nn.Module):
-    """The layers of C MLPs: d_inp -> d_hidden (n_layers times, activated) -> d_output."""
+    """The layers of C MLPs: d_inp -> d_hidden (n_layers times, activated) -> d_output.
+
+    Args:
+        num_critics: C.
+        d_inp: width of the input.
+        d_hidden: width of the hidden layers.
+        n_layers: how many hidden layers.
+        d_output: width of the output.
+        activation: leaky_relu, relu or gelu.
+        dropout_p: dropout after each hidden layer.
+    """
 
     def __init__(
         self,
@@ -72,6 +82,16 @@ class ActionEnsemble(EnsembleLayers):
 
     The first layer is linear, so a state's share is the same for every discount and every action that is tried in it:
     it is computed once, and the wide state is never repeated.
+
+    Args:
+        num_critics: C.
+        state_dim: D, width of the state.
+        action_dim: A, how many actions.
+        d_hidden: H, width of the hidden layers.
+        n_layers: how many hidden layers.
+        d_output: width of the output.
+        activation: leaky_relu, relu or gelu.
+        dropout_p: dropout after each hidden layer.
     """
 
     def __init__(
@@ -92,8 +112,8 @@ class ActionEnsemble(EnsembleLayers):
         """States (B, T, D), discounts (G,), actions (K, B, T, G, A) -> (K, B, T, C, G, d_output)."""
         K, B, T, G, _ = action.shape
         share, states = self.state_share(state), torch.arange(B * T, device=state.device).repeat_interleave(G)
-        questions = with_discount(gamma_feature, action).reshape(K, 1, B * T * G, -1)
-        outputs = torch.stack([self.answer(share[:, states], question) for question in questions])
+        queries = with_discount(gamma_feature, action).reshape(K, 1, B * T * G, -1)
+        outputs = torch.stack([self.evaluate(share[:, states], query) for query in queries])
         return outputs.view(K, -1, B, T, G, outputs.shape[-1]).permute(0, 2, 3, 1, 4, 5)
 
     def state_share(self, state: Tensor) -> Tensor:
@@ -102,14 +122,15 @@ class ActionEnsemble(EnsembleLayers):
         states = state.reshape(1, -1, D).expand(C, -1, -1)
         return torch.baddbmm(self.inp_layer.bias[0, 0, :, None], states, self.inp_layer.weight[:, :D])
 
-    def answer(self, share: Tensor, question: Tensor) -> Tensor:
-        """State shares (C, N, H) and what is asked there, `with_discount` (C, N, 1 + A) -> (C, N, d_output).
+    def evaluate(self, share: Tensor, query: Tensor) -> Tensor:
+        """Evaluate C MLPs on N queries each: state shares (C, N, H), queries (C, N, 1 + A) -> (C, N, d_output).
 
-        A question (1, N, 1 + A) is asked of all C alike. What was in `share` is overwritten.
+        A query is a discount and an action, see `with_discount`; (1, N, 1 + A) are the same for all C. What was in
+        `share` is overwritten.
         """
-        of_question = self.inp_layer.weight[:, self.state_dim :].to(share.dtype)  # (C, 1 + A, H)
-        question = question.to(share.dtype).expand(len(share), -1, -1)  # autocast leaves what is done in place alone
-        return self.after_first_layer(share.baddbmm_(question, of_question))
+        of_query = self.inp_layer.weight[:, self.state_dim :].to(share.dtype)  # (C, 1 + A, H)
+        query = query.to(share.dtype).expand(len(share), -1, -1)  # autocast leaves what is done in place alone
+        return self.after_first_layer(share.baddbmm_(query, of_query))
 
 
 def with_discount(gamma_feature: Tensor, action: Tensor) -> Tensor:

@@ -44,7 +44,16 @@ def exp_filter(
     clip_weights_low: float | None = 1e-7,
     clip_weights_high: float | None = None,
 ) -> Tensor:
-    """exp(beta * advantage), advantage and weight each clipped where a bound is given."""
+    """exp(beta * advantage), advantage and weight each clipped where a bound is given.
+
+    Args:
+        adv: advantages of any shape.
+        beta: the larger, the pickier.
+        clip_adv_low: advantages below are raised to it; None for none.
+        clip_adv_high: advantages above are lowered to it; None for none.
+        clip_weights_low: the smallest weight; None leaves small ones as they are.
+        clip_weights_high: the largest weight; None leaves large ones as they are.
+    """
     check("exp_filter", locals(), _EXP_RULES)
     require_order("exp_filter", clip_adv_low=clip_adv_low, clip_adv_high=clip_adv_high)
     require_order("exp_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)
@@ -63,8 +72,16 @@ def leaky_relu_filter(
 ) -> Tensor:
     """A ramp of slope 1/beta above `tau` and neg_slope/beta below it, `target_f0` at 0.
 
-    `add_binary` adds binary_filter's 1 after the clipping, so the largest weight is clip_weights_high + 1.
-    AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
+    Args:
+        adv: advantages of any shape.
+        beta: the larger, the flatter.
+        tau: the advantage at which the slope changes.
+        neg_slope: the slope below it, as a share of that above.
+        target_f0: the weight of an advantage of 0, before the clipping.
+        clip_weights_low: the smallest weight; None leaves small ones as they are.
+        clip_weights_high: the largest weight before the binary term; None leaves large ones as they are.
+        add_binary: add binary_filter's 1 after the clipping, so that the largest weight is clip_weights_high + 1.
+            AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
     """
     check("leaky_relu_filter", locals(), _LEAKY_RELU_RULES)
     require_order("leaky_relu_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)

@@ -52,6 +52,7 @@ class LMTrajEncoder(nn.Module):
     def init_cache(
         self, n_rows: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> KVCache:
+        """As TformerTrajEncoder.init_cache: action scores are not remembered."""
         return self.inner.init_cache(n_rows, device, dtype)
 
     @torch.no_grad()
@@ -114,6 +115,7 @@ class LMActor(MetamonMaskedActor):
         nn.init.zeros_(self.base.out_layer.bias)
 
     def network(self, state: Tensor) -> Tensor:
+        """(B, T, state_dim), the action scores last -> (B, T, G * A)."""
         scores = state[..., -N_SCORES:][..., : self.action_dim] / self.temperature
         return super().network(state[..., :-N_SCORES]) + scores.tile(self.num_gammas)
 

@@ -17,6 +17,7 @@ class AdapterDropout(nn.Dropout):
     """`nn.Dropout`; on a CPU the share that is dropped is rounded to a multiple of 1 / 65,536."""
 
     def forward(self, states: Tensor) -> Tensor:
+        """States of any shape, which stays."""
         if not self.training or self.p == 0 or states.device.type != "cpu":
             return F.dropout(states, self.p, self.training)
         dropped = round(self.p * LEVELS)

@@ -72,6 +72,7 @@ class EntityReader(nn.Module):
         return distinct, entity_of.view(entities.shape[:2])
 
     def forward(self, vectors: Tensor) -> Tensor:
+        """The entities' vectors of N turns (N, E, D) -> the same, each having seen the others, (N, E, D)."""
         fused: Tensor = self.fusion(vectors + self.slots)  # (N, E, D)
         return fused
 

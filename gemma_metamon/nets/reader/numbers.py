@@ -13,6 +13,12 @@ class NumbersEncoder(nn.Module):
     before a linear layer makes `extra_dim` features of both.
 
     Shapes: numbers (..., N) and rl2s (..., 1 + A) -> (..., D). N numbers, A actions, D output width.
+
+    Args:
+        numbers: N.
+        rl2_dim: 1 + A.
+        extra_dim: features made of the previous reward and action.
+        emb_dim: D.
     """
 
     def __init__(self, numbers: int, rl2_dim: int, *, extra_dim: int = 18, emb_dim: int = 256) -> None:
@@ -23,6 +29,7 @@ class NumbersEncoder(nn.Module):
         self.norm = nn.LayerNorm(emb_dim)
 
     def forward(self, numbers: Tensor, rl2s: Tensor) -> Tensor:
+        """Numbers (..., N), previous reward and action (..., 1 + A) -> (..., D), in the weights' type."""
         dtype = self.out.weight.dtype
         extra = self.to_extra(symlog(rl2s.to(dtype)))  # (..., extra_dim)
         hidden = nn.functional.silu(self.hidden(torch.cat([numbers.to(dtype), extra], dim=-1)))  # (..., D)

@@ -36,9 +36,9 @@ class PackedTexts(NamedTuple):
         depths: (U,), the place of each subword in its text, from 0.
         text_rows: (n, T), where each subword of a text stands in the row; anything where there is none.
         key_depths: (n, T), their places in the text.
-        slots: (n, the longest text), as in `Texts`.
+        places: (n, the longest text), as in `Texts`.
         own_rows: (n, Q), where each subword of a text's own part stands in the row; one of its own behind its end.
-        own_places: (U,), where each subword of the row stands in `own_rows`, flattened.
+        own_index: (U,), where each subword of the row stands in `own_rows`, flattened.
         key_branches: (n, T), the branch that each belongs to, from 1; 0 for the text, -1 where there is no subword.
             None where nothing branches.
         row_branches: (U,), the same of the row.
@@ -49,9 +49,9 @@ class PackedTexts(NamedTuple):
     depths: Tensor
     text_rows: Tensor
     key_depths: Tensor
-    slots: Tensor
+    places: Tensor
     own_rows: Tensor
-    own_places: Tensor
+    own_index: Tensor
     key_branches: Tensor | None = None
     row_branches: Tensor | None = None
     branches: Branches | None = None
@@ -87,7 +87,7 @@ def pack(texts: Texts, branches: Branches | None = None) -> PackedTexts:
     shared = texts.shared()[:, None]  # (n, 1)
     is_own = (place >= shared) & (place < texts.lengths[:, None])  # (n, T)
     if branches is None:
-        return _pack(texts.subwords, place.expand(n, T), is_own, texts.slots)
+        return _pack(texts.subwords, place.expand(n, T), is_own, texts.places)
     c, (_, A, S) = len(branches.cue), branches.subwords.shape
     step, along = torch.arange(c, device=place.device), torch.arange(S, device=place.device)
     exists = along < branches.lengths[..., None]  # (n, A, S)
@@ -99,14 +99,14 @@ def pack(texts: Texts, branches: Branches | None = None) -> PackedTexts:
         torch.cat([texts.subwords, branches.cue.expand(n, c), branches.subwords.flatten(1)], dim=1),
         torch.cat([place.expand(n, T), texts.lengths[:, None] + depths], dim=1),
         torch.cat([is_own, is_own.new_ones(n, c), exists.flatten(1)], dim=1),
-        texts.slots,
+        texts.places,
         torch.cat([in_text, in_text.new_zeros(n, c), in_branch], dim=1),
     )
     return packed._replace(branches=branches)
 
 
 def _pack(
-    subwords: Tensor, depths: Tensor, is_own: Tensor, slots: Tensor, branches: Tensor | None = None
+    subwords: Tensor, depths: Tensor, is_own: Tensor, places: Tensor, branches: Tensor | None = None
 ) -> PackedTexts:
     """Of subwords (n, T) those that are a text's own, one after the other."""
     row = is_own.flatten().cumsum(0).view(is_own.shape) - 1
@@ -119,17 +119,17 @@ def _pack(
         # rows grow from text to text: the highest so far is of the last text that brought a subword of its own there
         text_rows=torch.where(is_own, row, 0).cummax(0).values,
         key_depths=depths,
-        slots=slots,
+        places=places,
         # behind its end the last one again, which sees something: where nothing is seen attention is not finite
         own_rows=(first + torch.minimum(place, own - 1)).clamp(min=0),
-        own_places=(place < own).flatten().nonzero().flatten(),
+        own_index=(place < own).flatten().nonzero().flatten(),
         key_branches=branches,
         row_branches=None if branches is None else branches[is_own],
     )
 
 
 def read_packed(backbone: nn.Module, packed: PackedTexts) -> tuple[Tensor, Tensor]:
-    """Gemma's states (n, T, hidden_size) of packed texts, anything where there is no subword, and their slots."""
+    """Gemma's states (n, T, hidden_size) of packed texts, anything where there is no subword, and their places."""
     config: Any = backbone.config
     distance = packed.depths[packed.own_rows][..., None] - packed.key_depths[:, None]  # (n, Q, T)
     full = distance >= 0
@@ -144,7 +144,7 @@ def read_packed(backbone: nn.Module, packed: PackedTexts) -> tuple[Tensor, Tenso
         use_cache=False,
         packed=packed,
     ).last_hidden_state[0]  # (U, hidden_size)
-    return _rows(states, packed.text_rows), packed.slots
+    return _rows(states, packed.text_rows), packed.places
 
 
 def attend(
@@ -163,6 +163,20 @@ def attend(
 
     Shapes: query (1, H, U, D), key and value (1, K, U, D), attention_mask (n, Q, T), True where a query sees a key
     -> (1, U, H, D). H heads, K of keys and values, D head width.
+
+    Args:
+        module: the attention layer; only transformers' own attention looks at it.
+        query: of the row's subwords.
+        key: of the row's subwords.
+        value: of the row's subwords.
+        attention_mask: of the kind of this layer, as `read_packed` makes it.
+        packed: what the row holds.
+        dropout: of the attention weights.
+        scaling: of the products of queries and keys; None is 1 / sqrt(D).
+        others: what transformers gives besides, for its own attention.
+
+    Returns:
+        The states, and None in place of the attention weights.
     """
     if packed is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -183,7 +197,7 @@ def attend(
     mask = attention_mask[:, None].expand(n, H // K, -1, -1).reshape(n, 1, -1, attention_mask.shape[-1])
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout, scale=scaling)
     out = out.view(n, K, H // K, Q, D).permute(0, 3, 1, 2, 4).reshape(n * Q, H * D)
-    return _rows(out, packed.own_places[None]).view(1, -1, H, D), None
+    return _rows(out, packed.own_index[None]).view(1, -1, H, D), None
 
 
 def use_packed_attention(backbone: nn.Module) -> None:

@@ -1,10 +1,7 @@
-"""Word ids to padded subword ids, and how many of them to read at a time. Tensors only, no model."""
+"""Word ids to padded subword ids. Tensors only, no model."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +9,8 @@ from torch import Tensor, nn
 
 from gemma_metamon.text.subwords import BOS_ID, PAD_ID, VocabularySubwords
 
-ACTIVATION_BYTES: Final = 24
-"""Kept for backward per subword and layer, divided by hidden + MLP + heads x head width, at most.
-
-Gemma 3 270M with LoRA: 5.7 numbers of four bytes in float32 on a CPU; in bfloat16 up to twice as many numbers, because
-the adapters' inputs stay float32.
-"""
 NO_WORD: Final = -2
 """In place of a word's id, behind the last word of a text that has fewer words than others."""
-CPU_KEPT_BYTES: Final = 2 * 1024**3
-CPU_CHUNK_WIDTHS: Final = 2**20
-"""Subwords x widths of a chunk on a CPU: with it a layer's activations are a few MiB, about the size of its cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +19,12 @@ class Texts:
 
     Attributes:
         subwords: (N, T) ids.
-        slots: (N, T), the place of a subword's word in its text, from 1; 0 for bos, -1 for padding.
+        places: (N, T), the place of a subword's word in its text, from 1; 0 for bos, -1 for padding.
         lengths: (N,), subwords of each text, bos included.
     """
 
     subwords: Tensor
-    slots: Tensor
+    places: Tensor
     lengths: Tensor
 
     def __len__(self) -> int:
@@ -46,14 +34,14 @@ class Texts:
         """Some of the texts, without the padding that only others need."""
         lengths = self.lengths[chosen]
         longest = int(lengths.max())
-        return Texts(self.subwords[chosen, :longest], self.slots[chosen, :longest], lengths)
+        return Texts(self.subwords[chosen, :longest], self.places[chosen, :longest], lengths)
 
     def sorted_distinct(self) -> tuple["Texts", Tensor]:
         """The different texts among these, those that begin alike side by side, and which each text (N,) is."""
-        both = torch.cat([self.subwords, self.slots], dim=1)
+        both = torch.cat([self.subwords, self.places], dim=1)
         distinct, text_of = torch.unique(both, dim=0, return_inverse=True)
-        subwords, slots = distinct.chunk(2, dim=1)
-        return Texts(subwords, slots, (slots >= 0).sum(1)), text_of
+        subwords, places = distinct.chunk(2, dim=1)
+        return Texts(subwords, places, (places >= 0).sum(1)), text_of
 
     def shared(self) -> Tensor:
         """How many of its first subwords each text (N,) has in common with the one before it; 0 for the first."""
@@ -111,10 +99,10 @@ class SubwordLookup(nn.Module):
         is_subword = torch.arange(ids.shape[2], device=ids.device) < word_lengths[..., None]  # (N, W, S)
         inside = (position >= 1) & (position < lengths[:, None])  # (N, T)
         subwords[inside] = ids[is_subword]
-        slots = torch.where(position < lengths[:, None], 0, -1)  # (N, T)
-        word_slots = torch.arange(1, words.shape[1] + 1, device=ids.device)  # (W,)
-        slots[inside] = word_slots[:, None].expand_as(ids)[is_subword]
-        return Texts(subwords, slots, lengths)
+        places = torch.where(position < lengths[:, None], 0, -1)  # (N, T)
+        word_places = torch.arange(1, words.shape[1] + 1, device=ids.device)  # (W,)
+        places[inside] = word_places[:, None].expand_as(ids)[is_subword]
+        return Texts(subwords, places, lengths)
 
     def inner(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Words that go on a text: ids (N, W) -> subwords (N, T), padding behind the last, and lengths (N,)."""
@@ -130,42 +118,3 @@ class SubwordLookup(nn.Module):
 
 def _with_empty_row(rows: Tensor) -> Tensor:
     return torch.cat([rows[:-1], torch.zeros_like(rows[:1]), rows[-1:]])
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """How many subwords are read at a time, and how many of them may keep their activations until the backward pass."""
-
-    chunk_subwords: int
-    kept_subwords: float
-    """Infinite where nothing is recomputed."""
-    keeps_part: bool
-    """Whether some chunks are kept where not all can be; on a CPU that saves a few percent and costs the memory."""
-
-    @classmethod
-    def choose(cls, config: Any, device: torch.device, chunk_subwords: int | None, *, recomputes: bool) -> "MemoryPlan":
-        """The plan for one forward pass; `GemmaTstepEncoder` documents the sizes.
-
-        Args:
-            config: the backbone's Gemma3TextConfig.
-            device: where it runs.
-            chunk_subwords: what the user wants, None for a size by device.
-            recomputes: whether chunks may be recomputed.
-        """
-        widths = config.hidden_size + config.intermediate_size + config.num_attention_heads * config.head_dim
-        subword_bytes = ACTIVATION_BYTES * widths * config.num_hidden_layers
-        if device.type == "cuda":
-            memory = torch.cuda.get_device_properties(device).total_memory
-            kept, chunk = memory // 4 // subword_bytes, memory // 8 // subword_bytes
-        else:
-            kept, chunk = CPU_KEPT_BYTES // subword_bytes, min(CPU_CHUNK_WIDTHS // widths, 4096)
-        return cls(
-            chunk_subwords=max(chunk, 512) if chunk_subwords is None else chunk_subwords,
-            kept_subwords=math.inf if not recomputes else kept if chunk_subwords is None else 0,
-            keeps_part=device.type == "cuda",
-        )
-
-    def count_kept(self, sizes: Sequence[int]) -> int:
-        """How many of the first chunks, of that many subwords each, may keep their activations."""
-        kept = sum(total <= self.kept_subwords for total in accumulate(sizes))
-        return kept if self.keeps_part or kept == len(sizes) else 0

@@ -1,8 +1,9 @@
 """An LRU cache of text embeddings, cleared when a weight changes: no text is read twice while none does."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 
@@ -18,10 +19,9 @@ class TextCache:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.hits = self.misses = self.n_bytes = 0
+        self.hits = self.misses = 0
         self._weights: object = None
-        self._values: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._values: LRUCache[bytes, Tensor] = LRUCache(max_bytes, getsizeof=attrgetter("nbytes"))
 
     def __len__(self) -> int:
         return len(self._values)
@@ -40,12 +40,11 @@ class TextCache:
         keys = [row.tobytes() for row in words.cpu().numpy()]
         found = {key: self._values[key] for key in keys if key in self._values}
         missing = {key: row for row, key in enumerate(keys) if key not in found}
-        for key in found:
-            self._values.move_to_end(key)
         if missing:
             for key, value in zip(missing, compute(words[list(missing.values())]), strict=True):
                 found[key] = value
-                self._put(key, value.clone())  # a view would keep the whole batch alive
+                if value.nbytes <= self._values.maxsize:
+                    self._values[key] = value.clone()  # a view would keep the whole batch alive
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
         return [found[key] for key in keys]
@@ -53,14 +52,6 @@ class TextCache:
     def clear(self) -> None:
         """Forgets every text; the counts stay."""
         self._values.clear()
-        self.n_bytes = 0
-
-    def _put(self, key: bytes, value: Tensor) -> None:
-        self._values[key] = value
-        self.n_bytes += value.nbytes
-        while self.n_bytes > self.max_bytes:
-            _, oldest = self._values.popitem(last=False)
-            self.n_bytes -= oldest.nbytes
 
 
 def weights_of(modules: Iterable[nn.Module]) -> object:

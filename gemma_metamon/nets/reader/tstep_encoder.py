@@ -18,16 +18,14 @@ from torch import Tensor, nn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.checks import FLAG, HEADS, TEXT, WIDTH, check, number, one_of, whole
-from gemma_metamon.nets.reader.action_scores import N_SCORES, ActionTexts, Branches, score_actions
+from gemma_metamon.nets.reader.action_scores import N_SCORES, ActionTexts
 from gemma_metamon.nets.reader.backbone import BackboneOptions, build_backbone
 from gemma_metamon.nets.reader.entities import EntityReader, check_fusion
 from gemma_metamon.nets.reader.numbers import NumbersEncoder
 from gemma_metamon.nets.reader.observation_keys import ObservationKeys
-from gemma_metamon.nets.reader.packing import PackedTexts, pack, plan_chunks, read_packed, use_packed_attention
 from gemma_metamon.nets.reader.readout import SummaryReadout
-from gemma_metamon.nets.reader.recompute import recompute_chunks
-from gemma_metamon.nets.reader.subword_lookup import MemoryPlan, SubwordLookup
-from gemma_metamon.nets.reader.text_cache import TextCache, weights_of
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
+from gemma_metamon.nets.reader.text_reader import TextReader
 from gemma_metamon.nets.reader.weights import GEMMA_3_270M
 from gemma_metamon.nets.spaces import HasShape
 from gemma_metamon.text.phrases import PHRASINGS
@@ -189,20 +187,28 @@ class GemmaTstepEncoder(nn.Module):
         words = Vocabulary.default().words if vocabulary is None else vocabulary
         table = SubwordTable.load(phrasing).rows_for(words)
         self.granularity, self.phrasing, self.subword_hash = granularity, phrasing, table.hash
-        self.subwords = SubwordLookup(table, compact=trim_vocabulary)
-        self.backbone = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
-        use_packed_attention(self.backbone)
-        config: Any = self.backbone.config
+        lookup = SubwordLookup(table, compact=trim_vocabulary)
+        backbone: Any = build_backbone(self.options, table.used_ids.tolist(), trim=trim_vocabulary)
+        self.read_with(
+            TextReader(
+                backbone,
+                lookup,
+                chunk_subwords=encoder_chunk_tokens,
+                recomputes=gradient_checkpointing,
+                cache_bytes=text_cache_mb * 2**20,
+            )
+        )
+        hidden_size = backbone.config.hidden_size
         self.entities: EntityReader | None = None
-        read_width, read_slots = config.hidden_size, keys.n_words
+        read_width, read_places = hidden_size, keys.n_words
         if slots is not None:
-            read_width, read_slots = fusion_width or config.hidden_size, len(slots)
+            read_width, read_places = fusion_width or hidden_size, len(slots)
             self.entities = EntityReader(
-                slots, config.hidden_size, width=read_width, n_layers=fusion_layers, n_heads=fusion_heads
+                slots, hidden_size, width=read_width, n_layers=fusion_layers, n_heads=fusion_heads
             )
         self.readout = SummaryReadout(
             read_width,
-            read_slots if slot_scores else None,
+            read_places if slot_scores else None,
             summary_tokens=summary_tokens,
             token_dim=text_emb_dim // summary_tokens,
         )
@@ -212,14 +218,14 @@ class GemmaTstepEncoder(nn.Module):
         self.numbers = NumbersEncoder(keys.n_numbers, rl2_dim, extra_dim=extra_emb_dim, emb_dim=numerical_emb_dim)
         self.text_emb_dim, self.numerical_emb_dim = text_emb_dim, numerical_emb_dim
         self.masked_share = token_mask_share if token_mask_aug else 0.0
-        self.gradient_checkpointing = gradient_checkpointing
-        self.encoder_chunk_tokens = encoder_chunk_tokens
-        self.text_cache = TextCache(text_cache_mb * 2**20) if text_cache_mb else None
-        self.trains_backbone = any(parameter.requires_grad for parameter in self.backbone.parameters())
         if pretrained and not self.options.trains_base and not save_base_weights:
             hooked: Any = self  # torch gives these two methods no types
             hooked.register_state_dict_post_hook(_leave_out_base)
             hooked.register_load_state_dict_pre_hook(_put_back_base)
+
+    def read_with(self, reader: TextReader) -> None:
+        """Let `reader` read the texts from now on; its Gemma and its table become parts of this encoder."""
+        self.reader, self.subwords, self.backbone = reader, reader.lookup, reader.backbone
 
     @property
     def emb_dim(self) -> int:
@@ -227,6 +233,13 @@ class GemmaTstepEncoder(nn.Module):
         return self.text_emb_dim + self.numerical_emb_dim + (N_SCORES if self.action_texts is not None else 0)
 
     def forward(self, obs: Mapping[str, Tensor], rl2s: Tensor, log_dict: dict[str, Any] | None = None) -> Tensor:
+        """Timesteps as vectors, (B, L, emb_dim) float32; zeros where they are padding.
+
+        Args:
+            obs: the words (B, L, W) and the numbers (B, L, N), under the names that the space gave.
+            rl2s: (B, L, 1 + A), the previous reward and action.
+            log_dict: where AMAGO collects what it logs; gets the share of texts that are different.
+        """
         real = ~padded_timesteps(rl2s)  # (B, L)
         out = torch.zeros(*real.shape, self.emb_dim, device=rl2s.device)
         words, numbers = self.observation_keys.read(obs, real)  # (R, W), (R, N), R real timesteps
@@ -248,85 +261,17 @@ class GemmaTstepEncoder(nn.Module):
             masked = torch.rand(words.shape, device=words.device) < self.masked_share
             words = words.masked_fill(masked, UNKNOWN_ID)
         if self.entities is None:
-            return self.pool_texts(words, self.readout)
+            return self.reader.read(words, self.readout, self.action_texts)
         distinct, entity_of = self.entities.split(words)  # (M, K), (N, E)
-        vectors = self.pool_texts(distinct, self.entities.pool)  # (M, D)
+        vectors = self.reader.read(distinct, self.entities.pool)  # (M, D)
         fused = self.entities(vectors[entity_of])  # (N, E, D)
         summary: Tensor = self.readout(fused, self.entities.places.expand_as(entity_of))
         return summary
 
-    def pool_texts(self, words: Tensor, pool: SummaryReadout) -> Tensor:
-        """Different texts (N, W) -> (N, pool.emb_dim), and scores; nothing is read twice under the same weights."""
-        pooled_once = self.trains_backbone or self.action_texts is not None
-        if self.text_cache is None or (pooled_once and (self.training or torch.is_grad_enabled())):
-            return self._read_and_pool(words, pool)
-        if pooled_once:
-            weights = weights_of((self.backbone, pool))
-            pooled = self.text_cache.read(words, weights, lambda unread: self._read_and_pool(unread, pool).unbind(0))
-            return torch.stack(pooled)
-        states = self.text_cache.read(words, weights_of([self.backbone]), self._read_states)  # of a text (t, hidden)
-        summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.subwords(words).slots)
-        return summary
-
-    @torch.no_grad()
-    def _read_states(self, words: Tensor) -> list[Tensor]:
-        """Gemma's states of each text, (t, hidden_size) of its t subwords."""
-        texts, text_of = self.subwords(words).sorted_distinct()
-        states: list[Tensor] = []
-        for chunk in plan_chunks(texts, self._memory_plan(words.device).chunk_subwords):
-            read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
-            states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
-        return [states[text] for text in text_of.tolist()]
-
-    def _read_and_pool(self, words: Tensor, pool: SummaryReadout) -> Tensor:
-        """Chunk by chunk; what neighbours have in common is read once."""
-        texts, text_of = self.subwords(words).sorted_distinct()
-        plan = self._memory_plan(words.device)
-        branches = self._branches(words, text_of, len(texts))
-        behind = None if branches is None else len(branches.cue) + branches.lengths.sum(1)
-        parts = plan_chunks(texts, plan.chunk_subwords, behind)
-        chunks = [pack(texts[part], None if branches is None else branches.of(part)) for part in parts]
-        kept = plan.count_kept([len(packed.subwords) for packed in chunks])
-
-        def read_chunk(*chunk: Any) -> Tensor:
-            packed = PackedTexts(*chunk)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_backbone):
-                states, slots = read_packed(self.backbone, packed)  # (n, t, hidden_size), (n, the longest text)
-            T = slots.shape[1]
-            pooled: Tensor = pool(states[:, :T], slots)
-            if packed.branches is None:
-                return pooled
-            backbone: Any = self.backbone
-            embedding = backbone.embed_tokens.weight
-            return torch.cat(
-                [pooled, score_actions(states[:, T:], packed.branches, embedding, self.subwords.bos_id)], 1
-            )
-
-        recomputed = []
-        # first, so that backward comes to it last, when the activations that are kept have been let go
-        if kept < len(chunks):
-            trained = [p for part in (self.backbone, pool) for p in part.parameters() if p.requires_grad]
-            recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained)]
-        embs = [read_chunk(*packed) for packed in chunks[:kept]] + recomputed
-        return torch.cat(embs)[text_of]  # (N, pool.emb_dim), or with scores (N, pool.emb_dim + N_SCORES)
-
-    def _branches(self, words: Tensor, text_of: Tensor, n_texts: int) -> Branches | None:
-        """What follows each different text; words (N, W), and which text each is (N,)."""
-        if self.action_texts is None:
-            return None
-        # texts that are alike in subwords and slots have the same names in the same slots: any turn of a text will do
-        turn_of = text_of.new_zeros(n_texts).scatter_(0, text_of, torch.arange(len(words), device=words.device))
-        branches: Branches = self.action_texts(words[turn_of], self.subwords)
-        return branches
-
-    def _memory_plan(self, device: torch.device) -> MemoryPlan:
-        recomputes = self.gradient_checkpointing and self.trains_backbone and torch.is_grad_enabled()
-        return MemoryPlan.choose(self.backbone.config, device, self.encoder_chunk_tokens, recomputes=recomputes)
-
     def describe(self) -> str:
         """One line on how texts are read, now that it is known where the weights are."""
         weight = next(self.backbone.parameters())
-        chunk = self._memory_plan(weight.device).chunk_subwords
+        chunk = self.reader.memory_plan(weight.device).chunk_subwords
         dtype = "4 bits" if self.options.use_4bit else str(weight.dtype).removeprefix("torch.")
         return (
             f"Gemma reads with sdpa attention in {dtype} on {weight.device.type}, "

@@ -55,7 +55,8 @@ def build_word_encoder(
             "set GemmaTstepEncoder.use_lora = False and freeze_base_model = False"
         )
     n_words = len(encoder.subwords.first_ids) - 2  # without the unknown word and none
-    encoder.subwords = WordLookup(n_words)
+    encoder.reader.lookup = WordLookup(n_words)
+    encoder.read_with(encoder.reader)
     backbone: Any = encoder.backbone
     whole = backbone.embed_tokens
     rows, width = len(encoder.subwords.used_ids), whole.embedding_dim

@@ -32,6 +32,15 @@ class KVCache:
     and what is remembered of those is not computed anew.
 
     Shapes: keys and values (layers, N, heads, max_seq_len, head width).
+
+    Args:
+        n_layers: of the transformer.
+        n_rows: N.
+        n_heads: of each layer.
+        max_seq_len: how many timesteps a row holds.
+        head_dim: width of a head.
+        device: where keys and values are; None is torch's default.
+        dtype: their type; None is torch's default.
     """
 
     def __init__(

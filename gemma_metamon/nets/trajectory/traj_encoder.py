@@ -3,7 +3,6 @@
 Layer for layer AMAGO's `TformerTrajEncoder`, with the same parameter names, on torch's own attention.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.checks import DROPOUT, FLAG, HEADS, LAYERS, SEQUENCE, WIDTH, Rule, check, one_of, whole
 from gemma_metamon.nets.layers import ACTIVATION, NORMALIZATION, Normalization, activation_function
 from gemma_metamon.nets.trajectory.kv_cache import CacheSlots, KVCache
+from gemma_metamon.nets.trajectory.positions import build_position_embedding, rotate
 
 
 class SigmaReparam(nn.Linear):
@@ -48,6 +48,7 @@ class SigmaReparam(nn.Linear):
         self._known_scale: tuple[object, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out); in training mode sigma is brought up to date first."""
         scale = self._move_and_scale() if self.training or torch.is_grad_enabled() else self._settled_scale()
         # the scaled weight itself is never made: it would cost as much memory as all the parameters
         out = F.linear(x.to(self.weight.dtype), self.weight).to(x.dtype) * scale.to(x.dtype)
@@ -78,67 +79,17 @@ class SigmaReparam(nn.Linear):
         return self._known_scale[1]
 
 
-class FixedPosEmb(nn.Module):
-    """Sines (even channels) and cosines (odd channels) of the time index."""
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.d_model = d_model
-
-    def forward(self, time_idxs: Tensor) -> Tensor:
-        """(B, T) -> (B, T, d_model)."""
-        channel = torch.arange(0, self.d_model, 2, device=time_idxs.device, dtype=torch.float32)
-        angles = time_idxs[..., None].float() * torch.exp(channel * (-math.log(10000.0) / self.d_model))
-        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[..., : self.d_model]
-
-
-class LearnablePosEmb(nn.Module):
-    """One learned vector for each time index below `max_time_idx`."""
-
-    def __init__(self, d_model: int, max_time_idx: int | None = None) -> None:
-        super().__init__()
-        if max_time_idx is None:
-            raise ConfigError(
-                "pos_emb 'learnable' needs to know how long a battle can get: set max_time_idx, or use pos_emb 'fixed'"
-            )
-        self.embeddings = nn.Embedding(max_time_idx, d_model)
-
-    def forward(self, time_idxs: Tensor) -> Tensor:
-        """(B, T) -> (B, T, d_model). Raises ConfigError for a battle with more timesteps than positions."""
-        last = int(time_idxs.max())
-        if last >= self.embeddings.num_embeddings:
-            raise ConfigError(
-                f"TformerTrajEncoder.max_time_idx = {self.embeddings.num_embeddings}, but a battle has a timestep "
-                f"{last}; make it larger, or use pos_emb 'fixed'"
-            )
-        out: Tensor = self.embeddings(time_idxs)
-        return out
-
-
-class RotaryPosEmb(nn.Module):
-    """Rotation of queries and keys by the time index, in the two-halves convention, base 10000; no parameters."""
-
-    def __init__(self, head_dim: int) -> None:
-        super().__init__()
-        if head_dim % 2:
-            raise ConfigError(f"pos_emb 'rope' needs an even head width, not d_model / n_heads = {head_dim}")
-        self.head_dim = head_dim
-
-    def forward(self, time_idxs: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) -> cosines and sines (B, 1, T, head_dim / 2)."""
-        channel = torch.arange(0, self.head_dim, 2, device=time_idxs.device, dtype=torch.float32)
-        angles = time_idxs[:, None, :, None].float() * 10000.0 ** (-channel / self.head_dim)
-        return angles.cos(), angles.sin()
-
-    @staticmethod
-    def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        cos, sin = (part.to(x.dtype) for part in rotation)
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
 class AttentionLayer(nn.Module):
-    """Causal self-attention, each head's output scaled by a learned factor."""
+    """Causal self-attention, each head's output scaled by a learned factor.
+
+    Args:
+        d_model: D, width of the stream.
+        n_heads: H.
+        dropout_attn: dropout of the attention weights.
+        dropout_qkv: dropout of queries, keys and values.
+        head_scaling: whether the heads' factors learn; otherwise they stay 1.
+        linear: the class of its linear layers.
+    """
 
     def __init__(
         self,
@@ -164,12 +115,19 @@ class AttentionLayer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None,
         memory: tuple[KVCache, int, CacheSlots] | None,
     ) -> Tensor:
+        """The stream (B, T, D) -> what is added to it, (B, T, D).
+
+        Args:
+            x: the stream; with a memory T is 1.
+            rotation: of queries and keys, see RotaryPosEmb; None where positions are added to the input.
+            memory: the cache, this layer's index in it, and where the timestep goes; None in training.
+        """
         B, T, D = x.shape
         # of the 3 * D channels the head runs fastest: (three, width, heads)
         qkv = self.dropout_qkv(self.qkv_projection(x)).view(B, T, 3, -1, self.n_heads)
         queries, keys, values = qkv.permute(2, 0, 4, 1, 3).contiguous().unbind(0)  # (B, H, T, D / H) each
         if rotation is not None:
-            queries, keys = RotaryPosEmb.rotate(queries, rotation), RotaryPosEmb.rotate(keys, rotation)
+            queries, keys = rotate(queries, rotation), rotate(keys, rotation)
         if memory is None:
             dropout = self.dropout_attn if self.training else 0.0
             out = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
@@ -183,7 +141,18 @@ class AttentionLayer(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a two-layer MLP, each normalised before and, with normformer_norms, inside as well."""
+    """Attention and a two-layer MLP, each normalised before and, with normformer_norms, inside as well.
+
+    Args:
+        attention_layer: the attention.
+        d_model: D, width of the stream.
+        d_ff: width inside the MLP.
+        dropout_ff: dropout after the MLP.
+        activation: leaky_relu, relu or gelu.
+        norm: layer, rmsnorm, unitball, unitball-detach or none.
+        normformer_norms: two more normalisations.
+        linear: the class of its linear layers.
+    """
 
     def __init__(
         self,
@@ -213,6 +182,7 @@ class TransformerLayer(nn.Module):
         rotation: tuple[Tensor, Tensor] | None,
         memory: tuple[KVCache, int, CacheSlots] | None,
     ) -> Tensor:
+        """The stream (B, T, D) -> the stream (B, T, D); parameters as of AttentionLayer."""
         x = x + self.norm2(self.attention_layer(self.norm1(x), rotation, memory))
         hidden = self.norm4(self.activation(self.ff1(self.norm3(x))))
         out: Tensor = x + self.dropout_ff(self.ff2(hidden))
@@ -220,7 +190,16 @@ class TransformerLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Input projection, positions, layers, a final normalisation."""
+    """Input projection, positions, layers, a final normalisation.
+
+    Args:
+        inp_dim: width of the input.
+        d_model: width of the stream.
+        layers: in their order.
+        dropout_emb: dropout of the embedded input.
+        norm: the final one; layer, rmsnorm, unitball, unitball-detach or none.
+        position_embedding: see `build_position_embedding`.
+    """
 
     def __init__(
         self,
@@ -329,7 +308,7 @@ class TformerTrajEncoder(nn.Module):
             )
             for _ in range(n_layers)
         ]
-        positions = _build_position_embedding(pos_emb, d_model, d_model // n_heads, max_time_idx)
+        positions = build_position_embedding(pos_emb, d_model, d_model // n_heads, max_time_idx)
         self.tformer = Transformer(tstep_dim, d_model, layers, dropout_emb, norm, positions)
 
     def forward(self, seq: Tensor, time_idxs: Tensor) -> Tensor:
@@ -390,11 +369,3 @@ _RULES = {
     ),
     "max_time_idx": whole(1, 1_000_000).or_none(),
 }
-
-
-def _build_position_embedding(name: str, d_model: int, head_dim: int, max_time_idx: int | None) -> nn.Module:
-    if name == "fixed":
-        return FixedPosEmb(d_model)
-    if name == "learnable":
-        return LearnablePosEmb(d_model, max_time_idx)
-    return RotaryPosEmb(head_dim)

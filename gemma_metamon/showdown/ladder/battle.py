@@ -9,32 +9,29 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any
 
 from poke_env.battle import Battle
 from poke_env.data import GenData
-from poke_env.player import ForfeitBattleOrder, Player
+from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.showdown.ladder.results import FINISHED, BattleLog, Outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.battle_progress import count_progress
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.poke_env_hooks import end_battle
+from gemma_metamon.showdown.live.recording import Recorder
 
 logger = logging.getLogger(__name__)
 # kinds of messages that poke-env's own player does not pass to its battle either, or that are handled here
 _NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
 
 
-class BattleHost(Protocol):
-    """What a battle needs from the ladder that it belongs to."""
-
-    def choice_made(self, battle: "LadderBattle", order: Any, *, own: bool) -> None:
-        """An order is about to be sent; `own` says whether the player itself chose it."""
-
-    async def send(self, message: str, room: str = "") -> bool:
-        """Sends a message to a room; returns whether there was a connection to send it over."""
+Send = Callable[[str, str], Awaitable[bool]]
+"""Sends a message to a room; returns whether there was a connection to send it over."""
 
 
 class LadderBattle:
@@ -46,7 +43,8 @@ class LadderBattle:
         username: ours, as the server writes it.
         battle_format: "gen1ou".
         log: where the battle's messages are logged; not empty where an earlier process began the battle.
-        host: the ladder.
+        send: sends the choices.
+        recorder: is told of every request, of what is sent for it, and of the end.
         timeouts: of which `decision_s` counts here.
     """
 
@@ -58,7 +56,8 @@ class LadderBattle:
         username: str,
         battle_format: str,
         log: BattleLog,
-        host: BattleHost,
+        send: Send,
+        recorder: Recorder,
         timeouts: LadderTimeouts,
     ) -> None:
         self.tag = tag
@@ -75,7 +74,8 @@ class LadderBattle:
         self.stage = 0  # how many of its steps the watchdog has taken since there was progress
         self.ended_at: float | None = None
         self._player = player
-        self._host = host
+        self._send_to_room = send
+        self._recorder = recorder
         self._timeouts = timeouts
         self._gen = GenData.from_format(battle_format).gen
         self._format = battle_format
@@ -175,10 +175,14 @@ class LadderBattle:
         """Stops deciding, and tells the player that the battle is over, so that it forgets it."""
         if self._deciding is not None:
             self._deciding.cancel()
+        self._tell_of_end(lambda: self._recorder.note_end(live_battle(self.battle)))
+        self._tell_of_end(lambda: end_battle(self._player, self.battle))
+
+    def _tell_of_end(self, tell: Callable[[], None]) -> None:
         try:
-            end_battle(self._player, self.battle)
-        except Exception as error:  # noqa: BLE001 the battle may never have begun, or be garbled
-            logger.info("%s ended for its player with %s: %s", self.tag, type(error).__name__, error)
+            tell()
+        except Exception as error:  # noqa: BLE001 the battle may never have begun, or a message have been damaged
+            logger.info("%s ended with %s: %s", self.tag, type(error).__name__, error)
 
     def _fresh_battle(self) -> Battle:
         return Battle(battle_tag=self.tag, username=self.username, logger=self._player.logger, gen=self._gen)
@@ -273,19 +277,34 @@ class LadderBattle:
         if self.battle.teampreview:
             message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
         else:
-            order, own = await decide(self._player.choose_move, self.battle, self.decisions, deadline_s)
-            if self.decisions.failure is not None:  # perhaps because a message was missed
-                self._note_unreadable(str(self.decisions.failure), self.decisions.failure)
-            self._host.choice_made(self, order, own=own)
-            message = order.message
+            message = (await self._decide_and_record(live_battle(self.battle), deadline_s)).message
         if message in self.decisions.refused:  # even the default choice is refused: the watchdog will give up
             return
         self._choices[rqid] = message
         await self._send(message, rqid)
 
+    async def _decide_and_record(self, live: LiveBattle, deadline_s: float) -> BattleOrder:
+        lack: Exception | None = None
+        try:
+            self._recorder.note_request(live)
+        except Exception as error:  # noqa: BLE001 the choice must be sent, whatever is wrong with our battle object
+            lack = error
+
+        def choose(battle: Battle) -> Any:
+            if lack is not None:  # the player is not asked about a battle without a state
+                raise lack
+            return self._player.choose_move(battle)
+
+        order = await decide(choose, live, self.decisions, deadline_s)
+        if self.decisions.failure is not None:  # perhaps because a message was missed
+            self._note_unreadable(str(self.decisions.failure), self.decisions.failure)
+        if lack is None:
+            self._recorder.note_sent(live, order)
+        return order
+
     async def _send(self, message: str, rqid: int) -> None:
         forfeit = message == ForfeitBattleOrder().message
-        await self._host.send(message if forfeit else f"{message}|{rqid}", self.tag)
+        await self._send_to_room(message if forfeit else f"{message}|{rqid}", self.tag)
 
     def _spawn(self, sending: Any) -> None:
         task = asyncio.ensure_future(sending)

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from poke_env.battle import Battle
-from poke_env.player import BattleOrder, Player
+from poke_env.player import Player
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
 from gemma_metamon.errors import ServerError
@@ -120,7 +120,6 @@ class Ladder:
         )
         self._player = build(**options, start_listening=False)
         self._recorder = Recorder(self._save)
-        self._recorder.attach(self._player)
         self._connection = Connection(server, username, password, self, self._timeouts)
         self._search = Search(
             battle_format,
@@ -256,21 +255,6 @@ class Ladder:
             return None
         return battle or self._add(room, None)
 
-    # called by a battle
-
-    async def send(self, message: str, room: str = "") -> bool:
-        """Sends a message; returns whether there was a connection to send it over."""
-        return await self._connection.send(message, room)
-
-    def choice_made(self, battle: LadderBattle, order: BattleOrder, *, own: bool) -> None:
-        """Has an order recorded that is sent in place of the player's own."""
-        if own:
-            return
-        try:
-            self._recorder.correct(battle.battle, order)
-        except Exception as error:  # noqa: BLE001 the choice must be sent, whatever is wrong with our battle object
-            logger.warning("%s is not recorded as it was played: %s", battle.tag, error)
-
     # called ten times a second
 
     def _over(self) -> bool:
@@ -358,7 +342,8 @@ class Ladder:
             username=self._username,
             battle_format=self.format,
             log=log,
-            host=self,
+            send=self._connection.send,
+            recorder=self._recorder,
             timeouts=self._timeouts,
         )
         self._closed.pop(tag, None)

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from poke_env.battle import Battle, Move
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
-from gemma_metamon.showdown.live.orders import action_to_order, as_sent, legal_actions
+from gemma_metamon.showdown.live.battle import LiveBattle
+from gemma_metamon.showdown.live.orders import as_sent
 
 logger = logging.getLogger(__name__)
 MAX_REFUSED = 2
@@ -61,9 +61,9 @@ class Decisions:
 
 
 async def decide(
-    choose: Callable[[Battle], Any], battle: Battle, decisions: Decisions, deadline_s: float | None
-) -> tuple[BattleOrder, bool]:
-    """An order, and whether it is the player's own.
+    choose: Callable[[Battle], Any], live: LiveBattle, decisions: Decisions, deadline_s: float | None
+) -> BattleOrder:
+    """The player's order as it is to be sent: by its place in the request.
 
     Another one is given where the player takes longer than deadline_s, fails, answers with what is no order, or wants
     what has been refused: the strongest legal move that has not, then a switch, at last the server's own choice. Who
@@ -71,29 +71,28 @@ async def decide(
 
     Args:
         choose: a player's `choose_move`.
-        battle: as it stands.
+        live: as it stands.
         decisions: the battle's; counts this one.
         deadline_s: None waits as long as it takes, and calls `choose` in this thread.
     """
     decisions.count += 1
     decisions.failure = None
-    if len(decisions.refused) >= MAX_REFUSED:
-        decisions.fallbacks["refused"] += 1
-        return fallback_order(battle, decisions.refused), False
+    battle, why = live.battle, "refused"
+    order: BattleOrder | None = None
     try:
-        order = as_sent(_require_order(await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s)), battle)
+        if len(decisions.refused) < MAX_REFUSED:
+            answer = await asyncio.wait_for(_ask(choose, battle, deadline_s), deadline_s)
+            order = as_sent(_require_order(answer), battle)
     except (TimeoutError, asyncio.TimeoutError):  # two classes until Python 3.11
         why = "late"
     except Exception as error:  # noqa: BLE001 whatever is wrong with the player, the battle must go on
         logger.warning("%s could not decide in %s: %s", battle.player_username, battle.battle_tag, _named(error))
         why = "failed"
         decisions.failure = error
-    else:
-        if order.message not in decisions.refused:
-            return order, True
-        why = "refused"
-    decisions.fallbacks[why] += 1
-    return fallback_order(battle, decisions.refused), False
+    if order is None or order.message in decisions.refused:
+        decisions.fallbacks[why] += 1
+        order = fallback_order(live, decisions.refused)
+    return order
 
 
 async def decide_lead(
@@ -116,16 +115,15 @@ async def decide_lead(
     return Player.choose_default_move().message
 
 
-def fallback_order(battle: Battle, refused: set[str]) -> BattleOrder:
+def fallback_order(live: LiveBattle, refused: set[str]) -> BattleOrder:
     """The strongest legal move, or else the first switch, whose message is not among the refused ones."""
     try:
-        orders = [action_to_order(int(action), battle) for action in np.flatnonzero(legal_actions(battle))]
+        orders = list(live.options.values())
     except Exception as error:  # noqa: BLE001 a garbled message can have broken the battle that we hold
-        logger.warning("leaving %s to the server's choice: %s", battle.battle_tag, _named(error))
+        logger.warning("leaving %s to the server's choice: %s", live.battle.battle_tag, _named(error))
         orders = []
     orders.sort(key=_power, reverse=True)
-    allowed = (order for order in (as_sent(order, battle) for order in orders) if order.message not in refused)
-    return next(allowed, Player.choose_default_move())
+    return next((order for order in orders if order.message not in refused), Player.choose_default_move())
 
 
 def _require_order(answer: object) -> BattleOrder:

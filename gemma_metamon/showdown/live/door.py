@@ -7,23 +7,27 @@ thousand times a turn. Here it gets to ask once more, and then another legal cho
 from typing import Any
 
 from poke_env.battle import AbstractBattle, Battle
-from poke_env.player import BattleOrder, Player
+from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.poke_env_hooks import (
     Choose,
+    FinishBattle,
     ReceiveBattleMessages,
+    intercept_battle_end,
     intercept_battle_messages,
     intercept_choices,
     intercept_leads,
 )
+from gemma_metamon.showdown.live.recording import Recorder
 
 
 def open_door(player: Player) -> "Door":
     """The player's door; made at the first call, and what wraps the player's choices after that is outside it.
 
-    A recorder or a meter that is attached to the player calls this first, and so sees what is really sent.
+    A meter that is attached to the player calls this first, and so sees what is really sent.
     """
     # kept by the player, so that both go together: a door holds its player's methods
     door: Door | None = vars(player).get("_door")
@@ -42,13 +46,15 @@ class Door:
     """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
 
     `failure` is what the player raised last in place of a choice, and is raised on where the choice is awaited.
-    `given_up` are the battles that poke-env could not follow, with the reason (see play.py).
+    `given_up` are the battles that poke-env could not follow, with the reason (see matches/watching.py).
     Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
     """
 
     def __init__(self, player: Player) -> None:
         self.failure: Exception | None = None
         self.given_up: dict[str, str] = {}
+        self._player = player
+        self._recorder: Recorder | None = None
         self._battles: dict[str, _Asked] = {}
         intercept_choices(player, self._choose_move)
         intercept_leads(player, self._choose_lead)
@@ -56,15 +62,37 @@ class Door:
         # now and then poke-env sends the server's own choice after a refusal; here that is the last resort
         player.DEFAULT_CHOICE_CHANCE = 0.0
 
+    def record(self, recorder: Recorder) -> None:
+        """From now on the recorder is told of the player's battles. One recorder per player."""
+        self._recorder = recorder
+
+        def note_end(battle: AbstractBattle, finish: FinishBattle) -> None:
+            try:
+                recorder.note_end(live_battle(battle), followed=battle.battle_tag not in self.given_up)
+            finally:
+                finish(battle)
+
+        intercept_battle_end(self._player, note_end)
+
     async def _choose_move(self, battle: AbstractBattle, choose: Choose) -> BattleOrder:
-        battle = _singles(battle)
-        asked = self._asked(battle)
-        order, _ = await decide(choose, battle, asked.decisions, None)
+        live = live_battle(battle)
+        if self._recorder is None:
+            return await self._decide(live, choose)
+        if self._recorder.is_too_long(live.battle):
+            return ForfeitBattleOrder()
+        self._recorder.note_request(live)
+        order = await self._decide(live, choose)
+        self._recorder.note_sent(live, order)
+        return order
+
+    async def _decide(self, live: LiveBattle, choose: Choose) -> BattleOrder:
+        asked = self._asked(live.battle)
+        order = await decide(choose, live, asked.decisions, None)
         self._take(asked, order.message)
         return order
 
     async def _choose_lead(self, battle: AbstractBattle, choose: Choose) -> str:
-        battle = _singles(battle)
+        battle = live_battle(battle).battle
         asked = self._asked(battle)
         message = await decide_lead(choose, battle, asked.decisions, None)
         self._take(asked, message)
@@ -96,12 +124,6 @@ class Door:
         await receive(passed_on)
         if any(message[1:2] in (["win"], ["tie"], ["deinit"]) for message in split_messages):
             self._battles.pop(tag, None)
-
-
-def _singles(battle: AbstractBattle) -> Battle:
-    if not isinstance(battle, Battle):
-        raise ServerError(f"{battle.battle_tag} is no singles battle; only singles formats can be played")
-    return battle
 
 
 class _Asked:

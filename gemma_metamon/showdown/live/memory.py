@@ -4,10 +4,8 @@ Previous moves survive a switch; an ability that made itself known is remembered
 others are effects. One memory belongs to one battle. Pokémon are known by poke-env's own keys ("p1: Gengar").
 """
 
-from poke_env.battle import Battle, Effect, Move, PokemonType
+from poke_env.battle import Effect, Move, PokemonType
 from poke_env.data import GenData
-
-from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 
 _EFFECTS = {effect.name.replace("_", ""): effect for effect in Effect}
 # metamon's client library knows these too; whatever neither knows is one word
@@ -17,35 +15,28 @@ _STARTS = {"-start", "-activate", "-singleturn", "-singlemove"}
 
 
 class BattleMemory:
-    """Reads each of a battle's messages once, in order; `update` before every use.
+    """Reads each of a battle's messages once, in order; `read` before every use.
 
-    A battle that was rejoined is another object, which the server has told everything again: it is read anew.
+    Args:
+        gen: the battle's generation, 1-9.
     """
 
-    def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._battle: Battle | None = None
+    def __init__(self, gen: int) -> None:
         self.previous_moves: dict[str, str] = {}  # key -> id of the last move shown, whatever called it
         self.revealed_abilities: dict[str, str] = {}
         self.effects: dict[str, dict[str, int]] = {}  # key -> effect -> turns or repetitions, oldest first
         self._on_field: dict[str, str] = {}  # "p1" -> key
         self._moved: dict[str, str] = {}  # "p1" -> id of the last move since the Pokémon on the field came in
         self._moves_before: dict[str, str | None] = {}  # "p1" -> its previous move when it came in
-        self._read = 0
-        self._gen = 9
+        self._n_read = 0
+        self._gen = gen
 
-    def update(self, battle: Battle) -> None:
-        if battle is not self._battle:
-            self._forget()
-            self._battle = battle
-        messages = messages_read(battle)
-        self._gen = battle.gen
-        for message in messages[self._read :]:
+    def read(self, messages: list[list[str]]) -> None:
+        """Reads those that it has not read yet, of all of the battle's messages so far, each split at "|"."""
+        for message in messages[self._n_read :]:
             if len(message) > 2:
                 self._read_message(message[1], message[2], message[3] if len(message) > 3 else "")
-        self._read = len(messages)
+        self._n_read = len(messages)
 
     def effect(self, key: str) -> str | None:
         """The effect with the smallest counter, the oldest of equals."""

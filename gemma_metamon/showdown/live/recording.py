@@ -1,41 +1,30 @@
 """Any player's battles as recorded ones: the state before each choice, the choice, and the state at the end."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from poke_env.battle import AbstractBattle, Battle
-from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
+from poke_env.battle import Battle
+from poke_env.player import BattleOrder
 
 from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.showdown.live.door import given_up
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.orders import order_to_action
-from gemma_metamon.showdown.live.poke_env_hooks import (
-    Choose,
-    FinishBattle,
-    intercept_battle_end,
-    intercept_choices,
-    messages_read,
-)
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.battle import LiveBattle
+from gemma_metamon.showdown.live.orders import Options, order_to_action
 
-# The server itself ends a battle, as a tie, at turn 1000.
 MAX_TURNS = 1000
+"""The server itself ends a battle, as a tie, at this turn."""
 
 
 @dataclass
 class _Recording:
-    memory: BattleMemory = field(default_factory=BattleMemory)
     states: list[BattleState] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
-    heard: tuple[int, int] = (0, -1)  # which battle object, and how many messages, at the last decision
+    at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last request
+    options: Options = field(default_factory=dict)  # at the last request
 
 
 class Recorder:
-    """Writes down what a player sees and chooses.
+    """Writes down what a player sees, and what is sent for it. It is told by whoever sends: a `Door`, a `LadderBattle`.
 
     Args:
         on_battle: called at the end of each battle with it and its record, or with None where no choice was made, or
@@ -50,66 +39,34 @@ class Recorder:
         self._max_turns = max_turns
         self._recordings: dict[str, _Recording] = {}
 
-    def attach(self, player: Player) -> None:
-        """From now on the player's choices go through this recorder. One recorder per player.
+    def is_too_long(self, battle: Battle) -> bool:
+        """Whether the battle is to be given up now."""
+        return battle.turn > self._max_turns
 
-        The door of a player with a connection is opened before: what comes through it is what is sent.
-        """
-
-        def choose_move(battle: AbstractBattle, choose: Choose) -> Any:
-            if battle.turn > self._max_turns:
-                return ForfeitBattleOrder()
-            recording = self._before(battle)
-            order = choose(battle)
-            if not inspect.isawaitable(order):
-                return self._after(recording, order, battle)
-
-            async def later() -> BattleOrder:
-                return self._after(recording, await order, battle)
-
-            return later()
-
-        def finish(battle: AbstractBattle, inner: FinishBattle) -> None:
-            try:
-                if given_up(player, battle.battle_tag) is None:
-                    self._finish(battle)
-                else:  # what is held of it may be anything
-                    self._recordings.pop(battle.battle_tag, None)
-                    self._on_battle(battle, None)  # type: ignore[arg-type]
-            finally:
-                inner(battle)
-
-        intercept_choices(player, choose_move)
-        intercept_battle_end(player, finish)
-
-    def correct(self, battle: Battle, order: BattleOrder) -> None:
-        """The last choice in this battle was made by somebody else than the player, and was this."""
-        recording = self._recordings.get(battle.battle_tag)
-        if recording is not None and recording.actions:
-            recording.actions[-1] = order_to_action(order, battle)
-
-    def _before(self, battle: Any) -> _Recording:
-        recording = self._recordings.setdefault(battle.battle_tag, _Recording())
-        heard = (id(battle), len(messages_read(battle)))  # a rejoined battle is another object, and counts otherwise
-        if heard == recording.heard:  # the last choice was refused: this is the same decision again
+    def note_request(self, live: LiveBattle) -> None:
+        """Something is to be chosen. Raises what the battle's state and options raise; then nothing is noted."""
+        state, options, at = live.state, live.options, (live, live.n_messages)
+        recording = self._recordings.setdefault(live.battle.battle_tag, _Recording())
+        if at == recording.at:  # the last choice was refused: this is the same decision again
             recording.states.pop()
             recording.actions.pop()
-        recording.heard = heard
-        recording.states.append(battle_state(battle, recording.memory))
+        recording.at, recording.options = at, options
+        recording.states.append(state)
         recording.actions.append(MISSING_ACTION)
-        return recording
 
-    def _after(self, recording: _Recording, order: BattleOrder, battle: Any) -> BattleOrder:
-        recording.actions[-1] = order_to_action(order, battle)
-        return order
+    def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
+        """This order is sent, for the request that was noted last."""
+        recording = self._recordings[live.battle.battle_tag]
+        recording.actions[-1] = order_to_action(order, recording.options)
 
-    def _finish(self, battle: Any) -> None:
-        recording = self._recordings.pop(battle.battle_tag, None)
-        if recording is None or not recording.states:
-            self._on_battle(battle, None)
+    def note_end(self, live: LiveBattle, *, followed: bool = True) -> None:
+        """The battle has ended. `followed` says whether poke-env could follow it: otherwise there is no record."""
+        recording = self._recordings.pop(live.battle.battle_tag, None)
+        if recording is None or not recording.states or not followed:
+            self._on_battle(live.battle, None)
             return
-        terminal = battle_state(battle, recording.memory)
-        if battle.turn > self._max_turns:
+        terminal = live.state
+        if self.is_too_long(live.battle):
             terminal = replace(terminal, battle_won=False, battle_lost=False)
         states = (*recording.states, terminal)
-        self._on_battle(battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION)))
+        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION)))

@@ -19,11 +19,10 @@ NO_MOVE = MoveState("nomove", "nomove", "nomove", 0, 1.0, 0, 0, 0)
 
 
 def battle_state(battle: Battle, memory: BattleMemory) -> BattleState:
-    """The state at this decision, or after the end. `memory` is this battle's own, handed in at every call.
+    """The state at this decision, or after the end. `memory` is this battle's own, and has read all of its messages.
 
     Raises DataError before both sides have a Pokémon on the field.
     """
-    memory.update(battle)
     active_key, active = _active(battle.team)
     opponent_key, opponent = _active(battle.opponent_team)
     if active is None or opponent is None:

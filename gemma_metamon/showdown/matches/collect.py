@@ -141,8 +141,7 @@ async def collect(
                 sides.append((opponent, " vs ".join(reversed(names)), None))
             for side, label, counts in sides:
                 writer = _Writer(collection, out / battle_format, run, label, (player, opponent), counts)
-                open_door(side)
-                Recorder(writer.write, max_turns=max_turns).attach(side)
+                open_door(side).record(Recorder(writer.write, max_turns=max_turns))
             try:
                 await play_pair(player, opponent, n_battles, timeout_s=timeout_s)
             finally:

@@ -21,7 +21,7 @@ class Contestant:
 
     Attributes:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
-        build: called with poke-env's connection arguments (baselines.connection).
+        build: called with poke-env's connection arguments (registry.connection).
         policy: of a checkpoint or an ensemble; None of a scripted player.
     """
 
@@ -31,7 +31,7 @@ class Contestant:
 
 
 def scripted(name: str) -> Contestant:
-    """A player of baselines.PLAYERS. Raises ConfigError, with the nearest name and all of them, for any other name."""
+    """A player of registry.PLAYERS. Raises ConfigError, with the nearest name and all of them, for any other name."""
     return Contestant(name, player_class(name))
 
 

@@ -1,6 +1,6 @@
 """Several checkpoints that decide together, for many battles at once: each is shown the battle in its own way.
 
-One checkpoint alone is an ensemble of one (see players.BatchedPolicy).
+One checkpoint alone is an ensemble of one: policy_player.BatchedPolicy.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from torch import Tensor
 from gemma_metamon.battle.observations import OpponentMemory
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
 from gemma_metamon.view import BattleView
 
@@ -49,7 +48,6 @@ class BattleSession:
 
     row: int
     opponents: list[OpponentMemory]
-    messages: BattleMemory = field(default_factory=BattleMemory)
     time_idx: int = 0
     state: BattleState | None = None
     action: int | None = None
@@ -57,7 +55,7 @@ class BattleSession:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one agent is shown of a battle: a step's input without batch and time."""
+    """What one agent is shown of a battle at one decision, without the dimensions of batch and time."""
 
     text_tokens: npt.NDArray[np.int32]
     numbers: npt.NDArray[np.float32]
@@ -66,8 +64,8 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """One battle's input to a step, an observation for each agent, and where its answer goes."""
+class StepInput:
+    """What one battle puts into a step: an observation for each agent, and where the chosen action goes."""
 
     row: int
     time_idx: int
@@ -126,9 +124,9 @@ class EnsemblePolicy:
     Args:
         members: one or more, on one device. Those of the same agent share its steps.
         max_battles: rows of the KV caches: the most battles remembered at a time.
-        sample: draw actions.
+        sample: draw each action from the policy; otherwise the most probable one is taken.
         vote: let the members vote.
-        seed: of the draws.
+        seed: of the random numbers that actions are drawn with.
     """
 
     def __init__(
@@ -158,7 +156,7 @@ class EnsemblePolicy:
         order = [i for places in by_agent.values() for i in places]  # of the agents' policies, one after the other
         self._weights = torch.tensor([self.members[i].weight for i in order], device=self.device)
         self._free_rows = list(range(max_battles))
-        self._waiting: list[Decision] = []
+        self._waiting: list[StepInput] = []
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
         self._steps: asyncio.Task[None] | None = None
 
@@ -168,7 +166,7 @@ class EnsemblePolicy:
         return sum((view.vocabulary.unknown_counts for view in self._texts), Counter[str]())
 
     def as_dict(self) -> dict[str, Any]:
-        """How it plays, for results.json (see showdown/evaluate.py)."""
+        """How it plays, for results.json (see showdown/matches/evaluate.py)."""
         return {
             "sampled": self.sample,
             "combined": None if len(self.members) == 1 else "vote" if self.vote else "mean",
@@ -179,7 +177,7 @@ class EnsemblePolicy:
         }
 
     def open_session(self) -> BattleSession:
-        """Raises ServerError where all rows are taken."""
+        """A new battle's session, to be closed at its end. Raises ServerError where all rows are taken."""
         if not self._free_rows:
             raise ServerError("more battles at once than the policy has memory for; raise max_battles")
         row = self._free_rows.pop()
@@ -188,6 +186,7 @@ class EnsemblePolicy:
         return BattleSession(row, [OpponentMemory() for _ in self._texts])
 
     def close_session(self, session: BattleSession) -> None:
+        """Gives the session's row of the KV caches to the next battle."""
         self._free_rows.append(session.row)
 
     async def decide(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> int:
@@ -202,7 +201,7 @@ class EnsemblePolicy:
             illegal_actions = ~legal[: each.view.action_space.n]
             shown.append(Observation(tokens, numbers, illegal_actions, each.previous(session, state)))
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Decision(session.row, session.time_idx, shown, answer))
+        self._waiting.append(StepInput(session.row, session.time_idx, shown, answer))
         if self._steps is None or self._steps.done():
             self._steps = asyncio.create_task(self._run_steps())
         action = await answer
@@ -221,30 +220,30 @@ class EnsemblePolicy:
         loop = asyncio.get_running_loop()
         while self._waiting:
             # without those that nobody waits for any more: the same battle may ask again in this very step
-            decisions, self._waiting = [d for d in self._waiting if not d.answer.done()], []
-            if not decisions:
+            inputs, self._waiting = [each for each in self._waiting if not each.answer.done()], []
+            if not inputs:
                 continue
             try:
-                actions = await loop.run_in_executor(self._worker, self._step, decisions)
+                actions = await loop.run_in_executor(self._worker, self._step, inputs)
             except Exception as error:  # noqa: BLE001 whatever it is, it belongs to the battles that wait for it
-                for decision in decisions:
-                    if not decision.answer.done():
-                        decision.answer.set_exception(error)
+                for each in inputs:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
                 continue
-            for decision, action in zip(decisions, actions, strict=True):
-                if not decision.answer.done():
-                    decision.answer.set_result(action)
+            for each, action in zip(inputs, actions, strict=True):
+                if not each.answer.done():
+                    each.answer.set_result(action)
 
-    def _step(self, decisions: list[Decision]) -> list[int]:
+    def _step(self, inputs: list[StepInput]) -> list[int]:
         started = time.perf_counter()
-        time_idxs = torch.tensor([[[d.time_idx]] for d in decisions], device=self.device)
-        rows = torch.tensor([d.row for d in decisions])
+        time_idxs = torch.tensor([[[each.time_idx]] for each in inputs], device=self.device)
+        rows = torch.tensor([each.row for each in inputs])
         policies: list[Tensor] = []
-        for i, each in enumerate(self._agents):
-            shown = [decision.shown[i] for decision in decisions]
-            policies += [self._over_all_actions(own, shown) for own in each.policies(shown, time_idxs, rows)]
+        for i, agent in enumerate(self._agents):
+            shown = [each.shown[i] for each in inputs]
+            policies += [self._over_all_actions(own, shown) for own in agent.policies(shown, time_idxs, rows)]
         chosen: list[int] = self._choose(torch.stack(policies)).tolist()
-        self.decisions += len(decisions)
+        self.decisions += len(inputs)
         self.busy_s += time.perf_counter() - started
         return chosen
 

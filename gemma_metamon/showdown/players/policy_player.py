@@ -8,11 +8,10 @@ from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.door import given_up
-from gemma_metamon.showdown.live.orders import action_to_order, legal_actions
+from gemma_metamon.showdown.live.orders import action_to_order, legal_mask
 from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
-from gemma_metamon.showdown.live.state import battle_state
 from gemma_metamon.showdown.players.ensembles import BattleSession, EnsemblePolicy, Member
 from gemma_metamon.view import BattleView
 
@@ -24,9 +23,9 @@ class BatchedPolicy(EnsemblePolicy):
         agent: a MultiTaskAgent or Agent in eval mode.
         view: what it is shown.
         max_battles: rows of the KV cache: the most battles remembered at a time.
-        sample: draw actions; otherwise the most probable one is taken.
-        temperature: of the draws; 0 takes the most probable one all the same.
-        seed: of the draws.
+        sample: draw each action from the policy; otherwise the most probable one is taken.
+        temperature: of the policy that actions are drawn from; 0 takes the most probable one all the same.
+        seed: of the random numbers that actions are drawn with.
         name: for results.
     """
 
@@ -52,9 +51,19 @@ class Observer(Protocol):
 
     def on_decision(
         self, player: "PolicyPlayer", battle: Battle, state: BattleState, legal: npt.NDArray[np.bool_], action: int
-    ) -> None: ...
+    ) -> None:
+        """An action has been chosen.
 
-    def on_end(self, player: "PolicyPlayer", battle: Battle, state: BattleState) -> None: ...
+        Args:
+            player: who chose.
+            battle: poke-env's, which goes on meanwhile.
+            state: at the decision.
+            legal: (13,) bool, True where an action was legal.
+            action: one of them.
+        """
+
+    def on_end(self, player: "PolicyPlayer", battle: Battle, state: BattleState) -> None:
+        """A battle has ended, with this state."""
 
 
 class PolicyPlayer(Player):
@@ -68,24 +77,26 @@ class PolicyPlayer(Player):
         intercept_battle_end(self, self._close_session)
 
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
-        if not isinstance(battle, Battle):
-            raise ServerError(f"{battle.battle_tag} is no singles battle; agents play singles formats")
+        """The policy's choice; called by poke-env, or by a ladder. Raises ServerError for what is no singles battle."""
+        live = live_battle(battle)
         session = self._sessions.get(battle.battle_tag)
         if session is None:
             session = self._sessions[battle.battle_tag] = self.policy.open_session()
-        state = battle_state(battle, session.messages)
-        legal = legal_actions(battle)
+        # as they are now: chat may come while the policy decides, and the battle is then another
+        state, options = live.state, live.options
+        legal = legal_mask(options)
         action = await self.policy.decide(session, state, legal)
         if self.observer is not None:
-            self.policy.run_in_policy_thread(self.observer.on_decision, self, battle, state, legal, action)
-        return action_to_order(action, battle)
+            self.policy.run_in_policy_thread(self.observer.on_decision, self, live.battle, state, legal, action)
+        return action_to_order(action, options)
 
     def _close_session(self, battle: AbstractBattle, finish: FinishBattle) -> None:
         finish(battle)
         session = self._sessions.pop(battle.battle_tag, None)
         if session is None:
             return
-        followed = given_up(self, battle.battle_tag) is None
-        if self.observer is not None and isinstance(battle, Battle) and followed:
-            self.policy.run_in_policy_thread(self.observer.on_end, self, battle, battle_state(battle, session.messages))
         self.policy.close_session(session)
+        followed = given_up(self, battle.battle_tag) is None
+        if self.observer is not None and followed:
+            live = live_battle(battle)
+            self.policy.run_in_policy_thread(self.observer.on_end, self, live.battle, live.state)

@@ -24,6 +24,7 @@ class NoSwitchRandomPlayer(RandomPlayer):
     """Random moves, never leaving of its own accord: what a player that has learnt nothing else could do."""
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        """A random move; a random switch where no move is allowed."""
         moves: Any = battle.available_moves
         if moves:
             return self.create_order(moves[random.randrange(len(moves))])
@@ -72,10 +73,10 @@ def connection(
     """Keyword arguments with which any poke-env Player joins a server without accounts, silently.
 
     Args:
-        name: the user's.
+        name: the user name, at most `MAX_NAME` characters that the server knows nobody else by.
         battle_format: e.g. "gen1ou".
-        websocket_url: of the server.
-        team: gives each battle its team; None for a format that gives teams out.
+        websocket_url: of the server, "ws://localhost:8000/showdown/websocket".
+        team: gives each battle its team; None for a format that gives out teams.
         concurrency: battles at a time; 0 sets no limit.
 
     Raises:

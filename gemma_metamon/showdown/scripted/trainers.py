@@ -4,19 +4,17 @@ TypeTrainer knows power, types and accuracy. DamageTrainer knows the damage form
 DuelTrainer also reckons how the duel of the two active Pokémon would end, to choose whom to send in and when to leave.
 
 All three are deterministic, remember nothing, and decide from what is on the field, their own team, and whether one of
-the opponent's Pokémon sleeps. They only choose among `orders.legal_actions`.
+the opponent's Pokémon sleeps. They only choose among `LiveBattle.options`.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 from poke_env.battle import AbstractBattle, Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import GenData
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
-from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.live.orders import action_to_order, legal_actions
+from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.scripted.damage import (
     Attack,
     Fighter,
@@ -58,9 +56,8 @@ class Trainer(Player):
         raise NotImplementedError
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
-        if not isinstance(battle, Battle):
-            raise ServerError(f"{battle.battle_tag} is no singles battle; {type(self).__name__} plays singles formats")
-        options = {a: action_to_order(a, battle) for a in np.flatnonzero(legal_actions(battle)).tolist()}
+        live = live_battle(battle)
+        battle, options = live.battle, live.options
         orders = {a: order for a, order in options.items() if isinstance(order, SingleBattleOrder)}
         active, opponent = battle.active_pokemon, battle.opponent_active_pokemon
         if len(orders) < 2 or active is None or opponent is None:

@@ -68,10 +68,10 @@ def test_twice_is_once() -> None:
 def test_texts_read_before_are_forgotten() -> None:
     agent = make_agent(text_cache_mb=1)
     states(agent)
-    held = len(agent["tstep_encoder"].text_cache)
+    held = len(agent["tstep_encoder"].reader.cache)
     prepare_to_act(as_agent(agent))
     states(agent)
-    assert agent["tstep_encoder"].text_cache.misses == 2 * held
+    assert agent["tstep_encoder"].reader.cache.misses == 2 * held
 
 
 def test_bfloat16_rounds_the_large_weights_and_nothing_else() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.amago_goldens import Golden
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
 from gemma_metamon.nets.heads.returns import ReturnBins, expected_return, hl_gauss, two_hot
 
 BINS = ReturnBins(min_return=-1100, max_return=1100, output_bins=96, use_symlog=False)
@@ -26,6 +26,11 @@ def build(golden: Golden, **options: Any) -> NCriticsTwoHot:
     critics = NCriticsTwoHot(**{name: golden.config[name] for name in names}, **options)
     critics.load_state_dict(golden.group("params"))
     return critics
+
+
+def test_critics_of_actions_without_a_list_are_refused() -> None:
+    with pytest.raises(ConfigError, match="discrete must be True"):
+        NCritics(4, 3, False, [0.9], 2)
 
 
 def test_the_first_layer_in_shares_equals_the_whole_one(golden: Golden) -> None:

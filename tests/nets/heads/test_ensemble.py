@@ -1,4 +1,4 @@
-"""The critics' networks: the same numbers as the plain formulation, and only what was asked for is computed."""
+"""The critics' networks: the same numbers as the plain formulation, and only what counts is evaluated."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def critics(**options: Any) -> NCriticsTwoHot:
     )
 
 
-def random_questions() -> tuple[Tensor, Tensor, Tensor]:
+def random_queries() -> tuple[Tensor, Tensor, Tensor]:
     """States (2, 3, D), four actions in each and the actions' weights, a third of them 0."""
     torch.manual_seed(1)
     shape = (4, 2, 3, len(GAMMAS))
@@ -88,7 +88,7 @@ def test_networks_of_the_state_alone_equal_the_plain_ones() -> None:
 @pytest.mark.parametrize("version", ["3.1", "3.3"])
 def test_the_mean_value_is_the_mean_of_the_values(version: Any) -> None:
     net = critics(amago_version=version)
-    state, action, weights = random_questions()
+    state, action, weights = random_queries()
     values = net.values(net(state, action))  # (K, B, T, C, G, 1)
     expected = (values * weights[:, :, :, None, :, None]).sum(0)
     torch.testing.assert_close(net.mean_value(state, action, weights), expected, rtol=1e-5, atol=1e-4)
@@ -100,34 +100,34 @@ def test_the_mean_value_is_the_mean_of_the_values(version: Any) -> None:
 
 def test_the_mean_value_has_the_gradients_of_the_mean_of_the_values() -> None:
     net = critics()
-    state, action, weights = (given.requires_grad_() for given in random_questions())
+    state, action, weights = (given.requires_grad_() for given in random_queries())
     expected = (net.values(net(state, action)) * weights[:, :, :, None, :, None]).sum(0)
     ours, cotangent = net.mean_value(state, action, weights), torch.randn(expected.shape)
-    asked = weights.detach() != 0
+    counted = weights.detach() != 0
     inputs = [state, action, weights, *net.parameters()]
     for i, (mine, plain) in enumerate(
         zip(torch.autograd.grad(ours, inputs, cotangent), torch.autograd.grad(expected, inputs, cotangent), strict=True)
     ):
-        # the value of what is not asked is not known, so neither is the gradient of its weight
-        plain = torch.where(asked, plain, 0.0) if i == 2 else plain
+        # what has no weight is not evaluated, so the gradient of its weight is not known
+        plain = torch.where(counted, plain, 0.0) if i == 2 else plain
         torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-4)
 
 
-def test_only_what_is_asked_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, (state, action, weights) = critics(), random_questions()
-    answered, answer = [], net.net.answer
-    monkeypatch.setattr(net.net, "answer", lambda share, rows: answered.append(share.shape[1]) or answer(share, rows))
+def test_only_what_has_a_weight_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (state, action, weights) = critics(), random_queries()
+    counts, evaluate = [], net.net.evaluate
+    monkeypatch.setattr(net.net, "evaluate", lambda share, rows: counts.append(share.shape[1]) or evaluate(share, rows))
     net.mean_value(state, action, weights)
-    assert sum(answered) == weights.count_nonzero() < weights.numel()
-    answered.clear()
+    assert sum(counts) == weights.count_nonzero() < weights.numel()
+    counts.clear()
     # every critic is drawn for a third of the rows
     drawn = torch.arange(2 * 3 * len(GAMMAS)).remainder(C).view(2, 3, 1, len(GAMMAS), 1)
     net.mean_value(state, action, torch.ones_like(weights), drawn)
-    assert sum(answered) == weights.numel() / C
+    assert sum(counts) == weights.numel() / C
 
 
 def test_autocast_leaves_returns_in_float32() -> None:
-    net, (state, action, weights) = critics(), random_questions()
+    net, (state, action, weights) = critics(), random_queries()
     exact = net.mean_value(state, action, weights)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = net.mean_value(state, action, weights)

@@ -165,11 +165,11 @@ def test_the_chunk_size_changes_neither_text_nor_scores(encoder: GemmaTstepEncod
     words = ids_of(turns_of(0, 2))
     with torch.no_grad():
         expected = encoder.encode_texts(words)
-        encoder.encoder_chunk_tokens = chunk
+        encoder.reader.chunk_subwords = chunk
         try:
             torch.testing.assert_close(encoder.encode_texts(words), expected, rtol=0, atol=1e-5)
         finally:
-            encoder.encoder_chunk_tokens = None
+            encoder.reader.chunk_subwords = None
 
 
 @torch.no_grad()
@@ -184,11 +184,11 @@ def test_recomputed_gradients_are_those_of_what_is_kept(encoder: GemmaTstepEncod
     words, gradients = ids_of(turns_of(0, 2)), []
     encoder.train()
     for chunk, recomputed in ((None, False), (200, True)):
-        encoder.encoder_chunk_tokens, encoder.gradient_checkpointing = chunk, recomputed
+        encoder.reader.chunk_subwords, encoder.reader.recomputes = chunk, recomputed
         out = encoder.encode_texts(words)
         loss = (out * torch.linspace(-1, 1, out.shape[1])).sum()
         gradients.append(torch.autograd.grad(loss, [*encoder.backbone.parameters()]))
-    encoder.encoder_chunk_tokens, encoder.gradient_checkpointing = None, True
+    encoder.reader.chunk_subwords, encoder.reader.recomputes = None, True
     encoder.eval()
     for kept, again in zip(*gradients, strict=True):
         torch.testing.assert_close(again, kept, rtol=1e-4, atol=1e-4)
@@ -202,8 +202,8 @@ def test_remembered_scores_are_those_that_were_read(frozen: bool) -> None:
         expected = build(freeze_base_model=frozen).encode_texts(words)
         for _ in range(2):
             torch.testing.assert_close(encoder.encode_texts(words), expected, rtol=0, atol=1e-6)
-        assert encoder.text_cache is not None
-        assert encoder.text_cache.hits == len(words)
+        assert encoder.reader.cache is not None
+        assert encoder.reader.cache.hits == len(words)
         next(encoder.backbone.parameters()).mul_(1.5)
         assert (encoder.encode_texts(words) - expected).abs().max() > 1e-3
 

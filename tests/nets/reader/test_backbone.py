@@ -48,9 +48,9 @@ def test_a_local_folder_gives_the_states_that_transformers_gives(weights_folder:
     encoder = load(weights_folder, trim_vocabulary=False)
     words = make_batch()[0]["text_tokens"][0]
     texts = encoder.subwords(words)
-    mask = (texts.slots >= 0).long()
+    mask = (texts.places >= 0).long()
     states = AutoModel.from_pretrained(weights_folder)(input_ids=texts.subwords, attention_mask=mask).last_hidden_state
-    torch.testing.assert_close(encoder.encode_texts(words), encoder.readout(states, texts.slots))
+    torch.testing.assert_close(encoder.encode_texts(words), encoder.readout(states, texts.places))
 
 
 def test_weights_that_are_published_with_their_head_are_found(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_missing_word_has_no_subwords_and_an_unknown_one_has() -> None:
     lookup = SubwordLookup(SubwordTable.load("natural").packaged, compact=False)
     short, padded = lookup(torch.tensor([[5, -1]])), lookup(torch.tensor([[5, -1, NO_WORD, NO_WORD]]))
     assert torch.equal(padded.subwords, short.subwords)
-    assert torch.equal(padded.slots, short.slots)
+    assert torch.equal(padded.places, short.places)
     assert torch.equal(padded.lengths, short.lengths)
     assert lookup(torch.tensor([[5, NO_WORD]])).lengths < short.lengths
 

@@ -91,7 +91,7 @@ def test_a_common_beginning_stands_once(lines: list[list[int]]) -> None:
         rows = packed.text_rows[index, : len(line)]
         assert packed.subwords[rows].tolist() == line
         assert packed.depths[rows].tolist() == [*range(len(line))]
-        assert packed.slots[index].tolist()[: len(line)] == [*range(len(line))]
+        assert packed.places[index].tolist()[: len(line)] == [*range(len(line))]
 
 
 @settings(deadline=None)
@@ -107,8 +107,8 @@ def test_chunks_hold_every_text_once_and_no_more_than_allowed(lines: list[list[i
 
 def test_texts_of_the_same_subwords_but_other_words_stay_two() -> None:
     texts = texts_of([[1, 2], [1, 2]])
-    texts.slots[1] = torch.tensor([0, 0])
+    texts.places[1] = torch.tensor([0, 0])
     distinct, text_of = texts.sorted_distinct()
     assert len(distinct) == 2
     assert len(pack(distinct).subwords) == 2
-    torch.testing.assert_close(distinct.slots[text_of], texts.slots)
+    torch.testing.assert_close(distinct.places[text_of], texts.places)

@@ -30,7 +30,7 @@ def test_it_gives_what_reading_gives_and_stays_within_its_bound(batches: list, n
         words = torch.tensor(batch)
         assert torch.equal(torch.stack(cache.read(words, "weights", double)), 2.0 * words)
         assert len(cache) <= n_texts
-        assert cache.n_bytes == 8 * len(cache)
+        assert cache._values.currsize == 8 * len(cache)
     assert cache.hits + cache.misses == sum(map(len, batches))
 
 
@@ -121,8 +121,8 @@ def test_when_acting_nothing_is_read_twice(granularity: str) -> None:
         torch.testing.assert_close(first, plain(*make_batch(0)), rtol=0, atol=1e-5)
         torch.testing.assert_close(other, plain(*make_batch(1)), rtol=0, atol=1e-5)
     torch.testing.assert_close(first, again, rtol=0, atol=0)
-    assert encoder.text_cache.hits >= (3 if granularity == "turn" else 20)
-    assert encoder.text_cache.misses == len(encoder.text_cache)
+    assert encoder.reader.cache.hits >= (3 if granularity == "turn" else 20)
+    assert encoder.reader.cache.misses == len(encoder.reader.cache)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -143,7 +143,7 @@ def test_an_update_is_seen_at_once(granularity: str) -> None:
 def test_training_an_adapter_reads_everything_anew() -> None:
     encoder = build("turn").train()
     encoder(*make_batch())
-    assert (encoder.text_cache.hits, encoder.text_cache.misses) == (0, 0)
+    assert (encoder.reader.cache.hits, encoder.reader.cache.misses) == (0, 0)
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -160,8 +160,8 @@ def test_above_a_frozen_base_training_reads_each_text_once_and_learns_the_same(g
         with torch.no_grad():
             for one in (encoder, plain):
                 one.readout.to_tokens.mul_(1.1)
-    assert encoder.text_cache.misses == len(encoder.text_cache)
-    assert encoder.text_cache.hits >= 3
+    assert encoder.reader.cache.misses == len(encoder.reader.cache)
+    assert encoder.reader.cache.hits >= 3
 
 
 def test_a_cache_of_negative_size_is_refused() -> None:

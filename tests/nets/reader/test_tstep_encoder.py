@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG
-from gemma_metamon.nets.reader.subword_lookup import MemoryPlan, SubwordLookup
+from gemma_metamon.nets.reader.memory_plan import MemoryPlan
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -69,11 +70,11 @@ def test_a_text_longer_than_the_sliding_window_is_the_same_too() -> None:
 def test_the_chunk_size_does_not_change_the_output(encoder: GemmaTstepEncoder, chunk: int) -> None:
     obs, rl2s = make_batch()
     expected = encoder(obs, rl2s)
-    encoder.encoder_chunk_tokens = chunk
+    encoder.reader.chunk_subwords = chunk
     try:
         torch.testing.assert_close(encoder(obs, rl2s), expected, rtol=0, atol=1e-5)
     finally:
-        encoder.encoder_chunk_tokens = None
+        encoder.reader.chunk_subwords = None
 
 
 def count_texts_read(encoder: GemmaTstepEncoder, obs: dict[str, Tensor], rl2s: Tensor) -> int:
@@ -139,7 +140,7 @@ def test_recomputing_gives_the_same_gradients_with_dropout(autocast: bool) -> No
 def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     recomputed: list[Any] = []
     monkeypatch.setattr(
-        "gemma_metamon.nets.reader.tstep_encoder.recompute_chunks",
+        "gemma_metamon.nets.reader.text_reader.recompute_chunks",
         lambda function, chunks, _: recomputed.extend(chunks) or torch.cat([function(*chunk) for chunk in chunks]),
     )
     obs, rl2s = make_batch()
@@ -196,16 +197,16 @@ def test_subwords_are_those_of_the_table_read_word_by_word(data: st.DataObject) 
     table = SubwordTable.load("natural").rows_for(Vocabulary.default().words)
     ids = data.draw(st.lists(st.lists(st.integers(-1, len(table.words) - 1), min_size=7, max_size=7), min_size=1))
     texts = SubwordLookup(table, compact=False)(torch.tensor(ids))
-    for row, slots, length, words in zip(
-        texts.subwords.tolist(), texts.slots.tolist(), texts.lengths.tolist(), ids, strict=True
+    for row, places, length, words in zip(
+        texts.subwords.tolist(), texts.places.tolist(), texts.lengths.tolist(), ids, strict=True
     ):
         expected = table.encode_line([table.words[index] if index >= 0 else "no such word" for index in words])
         assert row[:length] == expected
         assert not any(row[length:])
         word_lengths = [table.inner_lengths[index] for index in words]
         word_lengths[0] = table.first_lengths[words[0]]
-        assert slots[:length] == [0, *np.arange(1, 8).repeat(word_lengths)]
-        assert slots[length:] == [-1] * (len(row) - length)
+        assert places[:length] == [0, *np.arange(1, 8).repeat(word_lengths)]
+        assert places[length:] == [-1] * (len(row) - length)
 
 
 def test_compact_subwords_are_rows_of_the_used_ids() -> None:

@@ -44,7 +44,7 @@ def test_each_word_is_one_subword_of_its_own() -> None:
 
 def test_a_words_slot_is_its_place_and_no_word_is_not_read() -> None:
     texts = WordLookup(9)(torch.tensor([[3, -1, 3], [8, NO_WORD, NO_WORD]]))
-    assert texts.slots.tolist() == [[0, 1, 2, 3], [0, 1, -1, -1]]
+    assert texts.places.tolist() == [[0, 1, 2, 3], [0, 1, -1, -1]]
     assert texts.lengths.tolist() == [4, 2]
     assert texts.subwords[0, 1] == texts.subwords[0, 3]
 

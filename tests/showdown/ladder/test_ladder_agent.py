@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from poke_env.battle import Battle
-from support.ladder_players import ladder, play
+from support.ladder_players import QUICK, ladder, play
 from support.proxy import Faults, Proxy
 from support.small_agent import train_command
 
@@ -18,9 +19,7 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.runs import checkpoints
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import FINISHED, Results
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.orders import legal_actions
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.players.contestants import learned
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 from gemma_metamon.showdown.simulator.server import running_server
@@ -39,14 +38,18 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     agent, meta = checkpoints.load_agent(checkpoints.find_checkpoint(run_dir, None), "cpu")
     policy = BatchedPolicy(agent, meta.view(), max_battles=6, sample=True)
 
+    # the cuts alone are tested: nothing is late, however busy the machine is
+    patient = replace(QUICK, ping_s=300.0, decision_s=300.0, forfeit_s=300.0)
+
     async def through_cuts(url: str) -> Any:
         async with Proxy(url, Faults(cut=0.03)) as proxy:
-            agent = ladder(learned("agent", policy).build, proxy.url, battles=3, folder=tmp_path / "a", concurrency=2)
-            other = ladder("RandomPlayer", url, concurrency=2)
+            options = {"concurrency": 2, "timeouts": patient}
+            agent = ladder(learned("agent", policy).build, proxy.url, battles=3, folder=tmp_path / "a", **options)
+            other = ladder("RandomPlayer", url, **options)
             return (await play([agent], [other]))[0]
 
     with running_server() as server:
-        summary = asyncio.run(asyncio.wait_for(through_cuts(server.websocket_url), 240))
+        summary = asyncio.run(asyncio.wait_for(through_cuts(server.websocket_url), 280))
     assert summary.finished == 3
     assert summary.rejoins > 0
     assert summary.fallbacks == 0
@@ -115,13 +118,14 @@ class Retold:
     def seen(battle: Battle) -> dict[str, Any]:
         """The state, and what is legal. Moves and the bench by name, as everybody who reads a state has them."""
         try:
-            state = battle_state(battle, BattleMemory()).to_dict()
+            live = LiveBattle(battle)
+            state = live.state.to_dict()
         except DataError as error:
             return {"error": str(error)}
         state["available_switches"] = sorted(state["available_switches"], key=itemgetter("name"))
         for pokemon in (state["player_active_pokemon"], *state["available_switches"]):
             pokemon["moves"] = sorted(pokemon["moves"], key=itemgetter("name"))
-        return {**state, "legal": legal_actions(battle).tolist()}
+        return {**state, "legal": list(live.options)}
 
 
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])

@@ -8,8 +8,7 @@ from support.live_goldens import FORMATS, decisions, feed
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
-from gemma_metamon.showdown.live.memory import BattleMemory
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 
 
 @pytest.fixture(autouse=True)
@@ -30,42 +29,38 @@ def comparable(state: dict[str, Any]) -> dict[str, Any]:
 
 def effect_after(*lines: str, gen: int = 9) -> str:
     """The opposing Gengar's effect."""
-    return battle_state(new_battle(*START, *lines, gen=gen), BattleMemory()).opponent_active_pokemon.effect
+    return LiveBattle(new_battle(*START, *lines, gen=gen)).state.opponent_active_pokemon.effect
 
 
 @pytest.mark.parametrize("battle_format", FORMATS)
 def test_live_states_equal_recorded_ones(battle_format: str) -> None:
-    memories: dict[str, BattleMemory] = {}
     compared = 0
     for battle, golden in decisions(battle_format):
-        memory = memories.setdefault(battle.battle_tag, BattleMemory())
-        assert comparable(battle_state(battle, memory).to_dict()) == comparable(golden)
+        assert comparable(live_battle(battle).state.to_dict()) == comparable(golden)
         compared += 1
     assert compared >= 90
 
 
 def test_previous_move_survives_leaving_and_coming_back() -> None:
-    memory = BattleMemory()
     battle = new_battle(
         *START, "|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|switch|p2a: Tauros|Tauros|100/100", "|turn|2"
     )
-    assert battle_state(battle, memory).opponent_prev_move.name == "nomove"
+    assert live_battle(battle).state.opponent_prev_move.name == "nomove"
     feed(battle, ["|switch|p2a: Gengar|Gengar|100/100", "|turn|3"])
-    assert battle_state(battle, memory).opponent_prev_move.name == "hypnosis"
+    assert live_battle(battle).state.opponent_prev_move.name == "hypnosis"
 
 
 def test_what_a_disguise_did_and_suffered_is_the_uncovered_ones() -> None:
-    memory = BattleMemory()
     hypnosis = ["|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|switch|p2a: Tauros|Tauros|100/100", "|turn|2"]
     covered = ["|switch|p2a: Gengar|Gengar|100/100", "|turn|3", "|move|p2a: Gengar|Nasty Plot|p2a: Gengar"]
     taunted = ["|-start|p2a: Gengar|move: Taunt", "|-damage|p2a: Gengar|60/100"]
     uncovered = ["|replace|p2a: Zoroark|Zoroark, M", "|-end|p2a: Zoroark|Illusion", "|turn|4"]
     battle = new_battle(*START, *hypnosis, *covered, *taunted, *uncovered, gen=9)
-    state = battle_state(battle, memory)
+    state = live_battle(battle).state
     assert (state.opponent_active_pokemon.name, state.opponent_active_pokemon.effect) == ("zoroark", "taunt")
     assert state.opponent_prev_move.name == "nastyplot"
     feed(battle, ["|switch|p2a: Gengar|Gengar|100/100", "|turn|5"])
-    state = battle_state(battle, memory)
+    state = live_battle(battle).state
     assert (state.opponent_active_pokemon.effect, state.opponent_prev_move.name) == ("noeffect", "hypnosis")
 
 
@@ -73,24 +68,24 @@ def test_one_uncovered_before_it_moved_has_its_own_previous_move() -> None:
     hypnosis = ["|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|switch|p2a: Zoroark|Zoroark, M|100/100", "|turn|2"]
     knock_off = ["|move|p2a: Zoroark|Knock Off|p1a: Snorlax", "|switch|p2a: Gengar|Gengar|100/100", "|turn|3"]
     uncovered = ["|replace|p2a: Zoroark|Zoroark, M", "|-end|p2a: Zoroark|Illusion", "|turn|4"]
-    state = battle_state(new_battle(*START, *hypnosis, *knock_off, *uncovered, gen=9), BattleMemory())
+    state = LiveBattle(new_battle(*START, *hypnosis, *knock_off, *uncovered, gen=9)).state
     assert state.opponent_prev_move.name == "knockoff"
 
 
 def test_a_memory_that_starts_late_reads_the_battle_so_far() -> None:
     battle = new_battle(*START, "|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|turn|2")
-    assert battle_state(battle, BattleMemory()).opponent_prev_move.name == "hypnosis"
+    assert LiveBattle(battle).state.opponent_prev_move.name == "hypnosis"
 
 
 def test_pp_falls_with_use() -> None:
     battle = new_battle(*START, "|move|p2a: Gengar|Hypnosis|p1a: Snorlax", "|turn|2")
-    move = battle_state(battle, BattleMemory()).opponent_prev_move
+    move = LiveBattle(battle).state.opponent_prev_move
     assert move.current_pp == move.max_pp - 1
 
 
 def test_struggle_is_no_previous_move() -> None:
     battle = new_battle(*START, "|move|p2a: Gengar|Struggle|p1a: Snorlax", "|turn|2")
-    assert battle_state(battle, BattleMemory()).opponent_prev_move.name == "nomove"
+    assert LiveBattle(battle).state.opponent_prev_move.name == "nomove"
 
 
 @pytest.mark.parametrize(
@@ -123,31 +118,28 @@ def test_announced_ability_is_known_afterwards() -> None:
     battle = new_battle(
         "|switch|p1a: Snorlax|Snorlax|100/100", "|switch|p2a: Dragonite|Dragonite|100/100", "|turn|1", gen=9
     )
-    memory = BattleMemory()
-    assert battle_state(battle, memory).opponent_active_pokemon.ability == "unknownability"
+    assert live_battle(battle).state.opponent_active_pokemon.ability == "unknownability"
     feed(battle, ["|-activate|p2a: Dragonite|ability: Inner Focus"])
-    assert battle_state(battle, memory).opponent_active_pokemon.ability == "innerfocus"
+    assert live_battle(battle).state.opponent_active_pokemon.ability == "innerfocus"
 
 
 def test_result_is_in_the_state_and_a_tie_is_neither() -> None:
     for line, won, lost in (("|win|Red", True, False), ("|win|Blue", False, True), ("|tie", False, False)):
-        state = battle_state(new_battle(*START, line), BattleMemory())
+        state = LiveBattle(new_battle(*START, line)).state
         assert (state.battle_won, state.battle_lost) == (won, lost)
 
 
 def test_battle_without_pokemon_on_the_field_is_an_error() -> None:
     with pytest.raises(DataError, match="no Pokémon on the field yet"):
-        battle_state(new_battle(), BattleMemory())
+        _ = LiveBattle(new_battle()).state
 
 
 def test_a_state_takes_a_fraction_of_a_millisecond() -> None:
     """Measured 0.12 ms; it is made at every decision of every battle."""
     taken = []
-    memories: dict[str, BattleMemory] = {}
     for battle, _ in decisions("gen9ou"):
-        memory = memories.setdefault(battle.battle_tag, BattleMemory())
         start = time.perf_counter()
-        state = battle_state(battle, memory)
+        state = live_battle(battle).state
         taken.append(time.perf_counter() - start)
         assert BattleState.from_dict(state.to_dict()) == state
     assert sorted(taken)[len(taken) // 2] < 2e-3

@@ -8,19 +8,32 @@ from support.live_battles import BENCH, MOVES, battle_at, pokemon
 from support.live_goldens import FORMATS, decisions, quiet_logger
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.showdown.live.orders import action_to_order, as_sent, legal_actions, order_to_action
+from gemma_metamon.showdown.live.orders import action_to_order, as_sent, legal_mask, legal_options, order_to_action
 
 
 def legal(battle: Battle) -> list[int]:
-    return [int(action) for action in np.flatnonzero(legal_actions(battle))]
+    return [int(action) for action in np.flatnonzero(legal_mask(legal_options(battle)))]
 
 
-def messages(battle: Battle) -> dict[int, str]:
-    return {action: action_to_order(action, battle).message for action in legal(battle)}
+def order_of(action: int, battle: Battle) -> BattleOrder:
+    return action_to_order(action, legal_options(battle))
+
+
+def action_of(order: BattleOrder, battle: Battle) -> int:
+    return order_to_action(order, legal_options(battle))
+
+
+def named(battle: Battle) -> dict[int, str]:
+    """Each legal action's order as poke-env would send it, by name."""
+    messages = {}
+    for action, order in legal_options(battle).items():
+        assert isinstance(order, SingleBattleOrder)
+        messages[action] = SingleBattleOrder(order.order, terastallize=order.terastallize).message
+    return messages
 
 
 def test_moves_and_switches_are_numbered_by_name() -> None:
-    assert messages(battle_at()) == {
+    assert named(battle_at()) == {
         0: "/choose move bodyslam",
         1: "/choose move earthquake",
         2: "/choose move rest",
@@ -34,7 +47,7 @@ def test_moves_and_switches_are_numbered_by_name() -> None:
 
 
 def test_tera_doubles_the_moves() -> None:
-    tera = messages(battle_at(canTerastallize="Ghost"))
+    tera = named(battle_at(canTerastallize="Ghost"))
     assert tera[9] == "/choose move bodyslam terastallize"
     assert sorted(tera) == list(range(13))
 
@@ -49,7 +62,7 @@ def test_trapped_pokemon_cannot_leave() -> None:
 
 
 def test_forced_switch_allows_no_move_and_no_fainted_pokemon() -> None:
-    assert messages(battle_at(force_switch=True, fainted=("Alakazam", "Gengar"))) == {
+    assert named(battle_at(force_switch=True, fainted=("Alakazam", "Gengar"))) == {
         4: "/choose switch Chansey",
         5: "/choose switch Starmie",
         6: "/choose switch Tauros",
@@ -58,7 +71,7 @@ def test_forced_switch_allows_no_move_and_no_fainted_pokemon() -> None:
 
 def test_reviving_chooses_among_the_fainted() -> None:
     battle = battle_at(force_switch=True, reviving=True, fainted=("Tauros", "Gengar"))
-    assert messages(battle) == {4: "/choose switch Gengar", 5: "/choose switch Tauros"}
+    assert named(battle) == {4: "/choose switch Gengar", 5: "/choose switch Tauros"}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,7 @@ def test_reviving_chooses_among_the_fainted() -> None:
     [("recharge", "/choose move 1"), ("struggle", "/choose move struggle"), ("fight", "/choose move fight")],
 )
 def test_pseudo_moves_are_action_0(pseudo_move: str, message: str) -> None:
-    assert messages(battle_at([{"id": pseudo_move}], trapped=True)) == {0: message}
+    assert named(battle_at([{"id": pseudo_move}], trapped=True)) == {0: message}
 
 
 @pytest.mark.parametrize("battle_format", FORMATS)
@@ -77,8 +90,8 @@ def test_orders_and_actions_are_inverse_in_recorded_battles(battle_format: str) 
         state = BattleState.from_dict(golden)
         assert legal(battle)
         for action in legal(battle):
-            order = action_to_order(action, battle)
-            assert order_to_action(order, battle) == action
+            order = order_of(action, battle)
+            assert action_of(order, battle) == action
             if 4 <= action <= 8:
                 assert isinstance(order, SingleBattleOrder)
                 assert order.order is battle.team[f"{battle.player_role}: {order.order.name}"]  # type: ignore[union-attr]
@@ -100,7 +113,7 @@ def test_whatever_is_legal_round_trips_and_something_is(
     actions = legal(battle)
     assert actions
     if len(disabled) < len(MOVES):
-        assert all(order_to_action(action_to_order(action, battle), battle) == action for action in actions)
+        assert all(action_of(order_of(action, battle), battle) == action for action in actions)
 
 
 def sent(order: BattleOrder | str, battle: Battle) -> str:
@@ -109,7 +122,9 @@ def sent(order: BattleOrder | str, battle: Battle) -> str:
 
 def test_moves_and_switches_are_sent_by_their_place_in_the_request() -> None:
     battle = battle_at(canTerastallize="Ghost")
-    assert {action: sent(action_to_order(action, battle), battle) for action in legal(battle)} == {
+    by_place = {action: order_of(action, battle).message for action in legal(battle)}
+    assert {action: sent(message, battle) for action, message in named(battle).items()} == by_place
+    assert by_place == {
         0: "/choose move 2",
         1: "/choose move 4",
         2: "/choose move 1",
@@ -132,7 +147,7 @@ def test_a_switch_to_the_species_that_a_ditto_has_taken_is_no_switch_to_the_ditt
     battle = Battle("battle-gen9ou-1", "Red", quiet_logger(), gen=9)
     battle.parse_request({"side": {"pokemon": side}, "active": [{"moves": [{"id": "rest"}]}]})
     battle.team["p1: Ditto"].transform(Pokemon(9, species="cinderace"))
-    assert sent(action_to_order(4, battle), battle) == "/choose switch 2"
+    assert sent(order_of(4, battle), battle) == "/choose switch 2"
     assert sent("/choose switch Cinderace", battle) == "/choose switch 2"  # as a player in words has it
 
 
@@ -174,25 +189,25 @@ def test_of_two_moves_with_one_name_the_one_that_can_be_used_is_sent() -> None:
     spent = {"id": "bodyslam", "disabled": True}
     battle = battle_at([spent, {"id": "rest"}, {"id": "bodyslam"}, {"id": "earthquake"}], canTerastallize="Ghost")
     assert legal(battle) == [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
-    orders = {action: as_sent(action_to_order(action, battle), battle) for action in legal(battle)}
+    orders = {action: as_sent(order_of(action, battle), battle) for action in legal(battle)}
     assert orders[0].message == "/choose move 3"
     assert orders[9].message == "/choose move 3 terastallize"
     assert orders[2].message == "/choose move 2"
-    assert {action: order_to_action(order, battle) for action, order in orders.items()} == {a: a for a in orders}
+    assert {action: action_of(order, battle) for action, order in orders.items()} == {a: a for a in orders}
     assert [as_sent(order, battle).message for order in orders.values()] == [o.message for o in orders.values()]
 
 
 def test_poke_envs_own_orders_have_actions() -> None:
     battle = battle_at(canTerastallize="Ghost")
-    assert sorted(order_to_action(order, battle) for order in battle.valid_orders) == list(range(13))
+    assert sorted(action_of(as_sent(order, battle), battle) for order in battle.valid_orders) == list(range(13))
 
 
 def test_orders_outside_the_numbering_are_missing() -> None:
     battle = battle_at()
-    assert order_to_action(ForfeitBattleOrder(), battle) == -1
-    assert order_to_action(Player.choose_default_move(), battle) == -1
+    assert action_of(ForfeitBattleOrder(), battle) == -1
+    assert action_of(Player.choose_default_move(), battle) == -1
 
 
 def test_illegal_action_is_an_error_that_lists_the_legal_ones() -> None:
-    with pytest.raises(ValueError, match=r"action 4 is not legal for Red .*legal: 0 /choose move bodyslam, 1"):
-        action_to_order(4, battle_at(trapped=True))
+    with pytest.raises(ValueError, match=r"action 4 is not legal; legal: 0 /choose move 2, 1 /choose move 4, 2"):
+        order_of(4, battle_at(trapped=True))

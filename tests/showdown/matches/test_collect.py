@@ -7,6 +7,7 @@ import socket
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,8 @@ from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, find_battles, load_battle
 from gemma_metamon.commands import collect as command
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
-from gemma_metamon.showdown.live.orders import action_to_order
-from gemma_metamon.showdown.live.orders import legal_actions as legal_now
+from gemma_metamon.showdown.live.battle import live_battle
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.collect import Matchup, collect, draw_matchups
 from gemma_metamon.showdown.matches.watching import disconnect, play_pair
@@ -116,10 +117,14 @@ def test_player_without_switches_only_leaves_when_it_must() -> None:
 
 
 class Scripted:
-    """What a Recorder needs of a player."""
+    """What a door needs of a player."""
 
     def __init__(self, *orders: str) -> None:
         self._orders = list(orders)
+        self.ps_client = SimpleNamespace(_on_battle_message=None)
+
+    def teampreview(self, battle: AbstractBattle) -> str:
+        return "/team 1"
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         return SingleBattleOrder(self._orders.pop(0))
@@ -140,14 +145,19 @@ def battle_with_request() -> Battle:
 def record(*orders: str, max_turns: int = 100) -> tuple[Any, Battle, list[RecordedBattle | None]]:
     records: list[RecordedBattle | None] = []
     player: Any = Scripted(*orders)
-    Recorder(lambda battle, record: records.append(record), max_turns=max_turns).attach(player)
+    open_door(player).record(Recorder(lambda battle, record: records.append(record), max_turns=max_turns))
     return player, battle_with_request(), records
+
+
+def choose(player: Any, battle: Battle) -> BattleOrder:
+    order: BattleOrder = asyncio.run(player.choose_move(battle))
+    return order
 
 
 def test_each_decision_is_a_state_and_its_action() -> None:
     player, battle, records = record("/choose move earthquake", "/choose switch Tauros", "/choose default")
     for turn in (2, 3, 4):
-        player.choose_move(battle)
+        choose(player, battle)
         feed(battle, [f"|turn|{turn}"])
     battle.won_by("Red")
     player._battle_finished_callback(battle)
@@ -158,8 +168,8 @@ def test_each_decision_is_a_state_and_its_action() -> None:
 
 def test_refused_choice_is_replaced_by_the_next() -> None:
     player, battle, records = record("/choose switch Tauros", "/choose move rest")
-    player.choose_move(battle)
-    player.choose_move(battle)  # asked again, nothing has happened in between
+    choose(player, battle)
+    choose(player, battle)  # asked again, nothing has happened in between
     battle.won_by("Blue")
     player._battle_finished_callback(battle)
     assert records[0] is not None
@@ -168,7 +178,7 @@ def test_refused_choice_is_replaced_by_the_next() -> None:
 
 def test_tie_is_neither_won_nor_lost() -> None:
     player, battle, records = record("/choose move rest")
-    player.choose_move(battle)
+    choose(player, battle)
     battle.tied()
     player._battle_finished_callback(battle)
     assert records[0] is not None
@@ -178,9 +188,9 @@ def test_tie_is_neither_won_nor_lost() -> None:
 
 def test_long_battle_is_given_up_and_is_neither_won_nor_lost() -> None:
     player, battle, records = record("/choose move rest", max_turns=1)
-    player.choose_move(battle)
+    choose(player, battle)
     feed(battle, ["|turn|2"])
-    assert isinstance(player.choose_move(battle), ForfeitBattleOrder)
+    assert isinstance(choose(player, battle), ForfeitBattleOrder)
     battle.won_by("Blue")
     player._battle_finished_callback(battle)
     assert records[0] is not None
@@ -356,8 +366,7 @@ class AnyLegal(Player):
     refusals: list[str]
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
-        assert isinstance(battle, Battle)
-        return action_to_order(random.choice([a for a in range(13) if legal_now(battle)[a]]), battle)
+        return random.choice(list(live_battle(battle).options.values()))
 
     async def _handle_battle_message(self, split_messages: list[list[str]]) -> None:
         self.refusals += [message[2] for message in split_messages if message[1:2] == ["error"]]

@@ -157,7 +157,7 @@ def test_checkpoints_over_one_frozen_gemma_read_each_text_once(runs: Path, battl
     together = play(both, battle_file)
     alone = policy(f"{runs}/frozen@0")
     play(alone, battle_file)
-    assert first.text_cache.misses == alone.members[0].agent.tstep_encoder.text_cache.misses
+    assert first.reader.cache.misses == alone.members[0].agent.tstep_encoder.reader.cache.misses
     assert together == play(unshared(runs), battle_file)
 
 

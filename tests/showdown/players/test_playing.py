@@ -13,6 +13,7 @@ from support.small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
 from gemma_metamon.runs import checkpoints
+from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
@@ -42,7 +43,7 @@ def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, bat
 
     def build(**options: Any) -> PolicyPlayer:
         player = PolicyPlayer(policy, **options)
-        Recorder(lambda battle, record: records.append(record)).attach(player)
+        open_door(player).record(Recorder(lambda battle, record: records.append(record)))
         receive = player.ps_client._on_battle_message
 
         async def listen(split_messages: list[list[str]]) -> None:
@@ -126,7 +127,7 @@ def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
     assert sum(sizes) == policy.decisions
     assert max(sizes) > 8
     assert len(policy._free_rows) == 64
-    cache = policy.agent.tstep_encoder.text_cache
+    cache = policy.agent.tstep_encoder.reader.cache
     assert cache.hits > 0
 
 

@@ -13,7 +13,7 @@ from poke_env.data import to_id_str
 from poke_env.player import Player
 from support.live_goldens import FORMATS, LIVE_GOLDENS, decisions, feed, quiet_logger
 
-from gemma_metamon.showdown.live.orders import order_to_action
+from gemma_metamon.showdown.live.orders import legal_options, order_to_action
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.registry import PLAYERS, connection
@@ -191,7 +191,7 @@ def test_every_recorded_situation_gets_a_legal_choice_and_always_the_same(
         if battle.finished:
             continue
         orders = [player.choose_move(battle) for _ in range(2)]
-        assert order_to_action(orders[0], battle) >= 0  # type: ignore[arg-type]
+        assert order_to_action(orders[0], legal_options(battle)) >= 0  # type: ignore[arg-type]
         assert orders[0].message == orders[1].message  # type: ignore[union-attr]
 
 

@@ -1,0 +1,76 @@
+"""A battle being played, derived once per request for all who look at it: the player, the recorder and the observer."""
+
+from poke_env.battle import AbstractBattle, Battle
+
+from gemma_metamon.battle.state import BattleState
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.live.memory import BattleMemory
+from gemma_metamon.showdown.live.orders import Options, legal_options
+from gemma_metamon.showdown.live.poke_env_hooks import messages_read
+from gemma_metamon.showdown.live.state import battle_state
+
+
+def live_battle(battle: AbstractBattle) -> "LiveBattle":
+    """The `LiveBattle` of poke-env's battle: made at the first call, and the same one at every later call.
+
+    Raises ServerError for a battle that is no singles battle.
+    """
+    # kept by poke-env's battle, so that both go together
+    live: LiveBattle | None = vars(battle).get("_live")
+    if live is None:
+        if not isinstance(battle, Battle):
+            raise ServerError(f"{battle.battle_tag} is no singles battle; only singles formats can be played")
+        live = vars(battle)["_live"] = LiveBattle(battle)
+    return live
+
+
+class LiveBattle:
+    """poke-env's battle, its memory, its state, and what may be chosen in it.
+
+    State and options are computed when they are first asked for, and again only after the next message or request.
+    A battle that the server tells again from its beginning is another poke-env battle, and so another LiveBattle.
+
+    Args:
+        battle: poke-env's, which is read and never changed. `live_battle` gives the one that all share.
+    """
+
+    def __init__(self, battle: Battle) -> None:
+        self.battle = battle
+        self._memory = BattleMemory(battle.gen)
+        self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed
+        self._request: object = None
+        self._state: BattleState | None = None
+        self._options: Options | None = None
+
+    @property
+    def n_messages(self) -> int:
+        """How many messages poke-env has read of this battle."""
+        return len(messages_read(self.battle))
+
+    @property
+    def memory(self) -> BattleMemory:
+        """What the messages so far told, beyond what poke-env keeps."""
+        self._memory.read(messages_read(self.battle))
+        return self._memory
+
+    @property
+    def state(self) -> BattleState:
+        """At this request, or after the end. Raises DataError before both sides have a Pokémon on the field."""
+        self._forget_what_is_past()
+        if self._state is None:
+            self._state = battle_state(self.battle, self.memory)
+        return self._state
+
+    @property
+    def options(self) -> Options:
+        """Every legal action (0-12) with the order that gives it; at least one. Not to be changed."""
+        self._forget_what_is_past()
+        if self._options is None:
+            self._options = legal_options(self.battle)
+        return self._options
+
+    def _forget_what_is_past(self) -> None:
+        at, request = (self.n_messages, self.battle.finished), self.battle.last_request
+        if at != self._at or request is not self._request:
+            self._at, self._request = at, request
+            self._state = self._options = None

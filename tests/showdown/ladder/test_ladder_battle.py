@@ -1,0 +1,90 @@
+"""One battle of a ladder player, told what a client was told in recorded battles; no server takes part."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from poke_env.player import Player, RandomPlayer
+from support.ladder_players import QUICK, Failing
+from support.live_goldens import FORMATS, decisions, told
+
+from gemma_metamon.battle.replays import RecordedBattle
+from gemma_metamon.showdown.ladder import battle as ladder_battle
+from gemma_metamon.showdown.ladder.battle import LadderBattle
+from gemma_metamon.showdown.ladder.results import BattleLog
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.players.registry import connection
+
+
+class Sent(list[str]):
+    """A connection that keeps what is sent."""
+
+    async def send(self, message: str, room: str) -> bool:
+        self.append(message)
+        return True
+
+
+def begin(kind: type[Player], tag: str, username: str, sent: Sent, recorder: Recorder) -> LadderBattle:
+    battle_format = tag.split("-")[1]
+    options = connection(username, battle_format=battle_format, websocket_url="ws://localhost:1/", team=None)
+    return LadderBattle(
+        tag,
+        player=kind(**options, start_listening=False),
+        username=username,
+        battle_format=battle_format,
+        log=BattleLog(None),
+        send=sent.send,
+        recorder=recorder,
+        timeouts=QUICK,
+    )
+
+
+async def play(kind: type[Player], battle_format: str) -> list[tuple[RecordedBattle, Sent]]:
+    """Each battle of the goldens as this player of a ladder would record it, and what it sends."""
+    battles: dict[str, tuple[LadderBattle, Sent, list[Any]]] = {}
+    for tag, username, lines in told(battle_format):
+        if tag not in battles:
+            sent, records = Sent(), []
+            recorder = Recorder(lambda battle, record, records=records: records.append(record))
+            battles[tag] = begin(kind, tag, username, sent, recorder), sent, records
+        battle = battles[tag][0]
+        battle.receive(lines)
+        if battle._deciding is not None and battle.ended_at is None:
+            await battle._deciding
+    for battle, _, _ in battles.values():
+        battle.close()
+    return [(records[0], sent) for _, sent, records in battles.values()]
+
+
+@pytest.mark.parametrize("kind", [RandomPlayer, Failing])
+@pytest.mark.parametrize("battle_format", FORMATS)
+def test_what_is_recorded_is_what_is_sent_whoever_chose_it(kind: type[Player], battle_format: str) -> None:
+    states = [battle.finished for battle, _ in decisions(battle_format)]
+    played = asyncio.run(play(kind, battle_format))
+    assert sum(len(record.states) for record, _ in played) == len(states)
+    for record, sent in played:
+        assert all(action >= 0 for action in record.actions[:-1])
+        orders = [message for message in sent if "/choose move" in message or "/choose switch" in message]
+        assert len(orders) == len(record.actions) - 1
+        for action, order in zip(record.actions, orders, strict=False):
+            verb, place = order.split("|")[0].split(" ")[1:3]
+            assert verb == ("switch" if 4 <= action <= 8 else "move")
+            assert place.isdigit()
+
+
+def test_the_log_is_read_again_only_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    read_outcome = ladder_battle.read_outcome
+    monkeypatch.setattr(ladder_battle, "read_outcome", lambda lines: (read.append(len(lines)), read_outcome(lines))[1])
+
+    async def told_in_two_parts() -> None:
+        battle = begin(RandomPlayer, "battle-gen1ou-1", "Red", Sent(), Recorder(lambda battle, record: None))
+        battle.receive(["|init|battle", "|player|p1|Red|1|", "|player|p2|Blue|2|", "|turn|1"])
+        for _ in range(3):
+            assert (battle.outcome.turns, battle.opponent, battle.result()) == (1, "Blue", "unfinished")
+        battle.receive(["|turn|2"])
+        for _ in range(3):
+            assert battle.outcome.turns == 2
+
+    asyncio.run(told_in_two_parts())
+    assert read == [0, 4, 5]
