@@ -16,7 +16,17 @@ PACKAGE = Path(gemma_metamon.__file__).parent
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
 # circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it.
-SHARED = {"errors", "extras", "strict_json", "atomic_files", "intervals", "progress", "protocol", "user_cache"}
+SHARED = {
+    "errors",
+    "extras",
+    "child_processes",
+    "strict_json",
+    "atomic_files",
+    "intervals",
+    "progress",
+    "protocol",
+    "user_cache",
+}
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
 HEADS = READER | {"nets.trajectory", "nets.heads"}
@@ -28,6 +38,7 @@ RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "extras": set(),
+    "child_processes": set(),
     "strict_json": set(),
     "atomic_files": set(),
     "intervals": set(),

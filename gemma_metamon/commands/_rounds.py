@@ -5,9 +5,7 @@ settings they belong to. One process at a time works in a folder: what a killed 
 """
 
 import json
-import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -160,31 +158,11 @@ def run_command(arguments: Sequence[str], step: Step, folder: Path) -> None:
 
 
 def _work_as_child(arguments: Sequence[str], lock: Path) -> None:
-    import multiprocessing
-    from multiprocessing.connection import wait
-
     from filelock import FileLock
 
+    from gemma_metamon.child_processes import end_with_parent
     from gemma_metamon.commands import main
 
-    parent = multiprocessing.parent_process()
     with FileLock(lock, timeout=ORPHAN_TIMEOUT_S), redirect_stdout(sys.stderr):
-        if parent is not None:
-            if wait([parent.sentinel], 0):  # it was killed while we began, and another may be at work already
-                os._exit(1)
-            threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+        end_with_parent()  # before the work: it may have been killed while we began, and another be at work already
         sys.exit(main(arguments))
-
-
-def _end_after(sentinel: int) -> None:
-    """A killed parent cannot say that the work is off. The processes that help with it end before us, and our lock."""
-    import multiprocessing
-    from multiprocessing.connection import wait
-
-    wait([sentinel])
-    try:
-        for helper in multiprocessing.active_children():
-            helper.kill()
-            helper.join()
-    finally:
-        os._exit(1)

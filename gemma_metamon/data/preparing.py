@@ -2,9 +2,7 @@
 
 import json
 import multiprocessing
-import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
@@ -12,12 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from gemma_metamon.battle.replays import read_battle
+from gemma_metamon.child_processes import end_with_parent
 from gemma_metamon.data.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
@@ -228,13 +226,7 @@ def _encode(
 def _be_a_worker() -> None:
     """Leaves Ctrl-C to the parent, and ends with it: a killed parent could not say that the work is off."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 def _encode_member(name: str, content: bytes, battle_format: str, view: BattleView) -> EncodedBattle:

@@ -13,6 +13,7 @@ from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.accounts import MAX_NAME
+from gemma_metamon.showdown.live.poke_env_hooks import check_poke_env
 from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, TypeTrainer
 
 # poke-env warns of every message that it does not model, several times a battle; failures reach us in another way
@@ -75,9 +76,13 @@ def connection(
         name: the user name, at most `MAX_NAME` characters that the server knows nobody else by.
         battle_format: e.g. "gen1ou".
         websocket_url: of the server, "ws://localhost:8000/showdown/websocket".
-        team: gives each battle's team; None for formats that give out teams.
-        concurrency: battles at a time.
+        team: gives each battle its team; None for a format that gives teams out.
+        concurrency: battles at a time; 0 sets no limit.
+
+    Raises:
+        MissingDependencyError: a version of poke-env is installed that battles cannot be followed with.
     """
+    check_poke_env()
     return {
         "account_configuration": AccountConfiguration(name, None),
         "server_configuration": ServerConfiguration(websocket_url, "no-login-server"),

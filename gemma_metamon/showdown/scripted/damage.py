@@ -14,8 +14,20 @@ from poke_env.data import GenData
 
 MEAN_ROLL = 0.925
 STATS = ("atk", "def", "spa", "spd", "spe")
+MAX_OLD_STAT = 999.0
+"""Of a stat with its stages, in generations 1 and 2."""
+ALWAYS = 5
+"""The stage of moves whose hits are all critical."""
+_CRITICAL_CHANCES = {  # by generation, from which on, and by stage
+    2: (17 / 256, 32 / 256, 64 / 256, 85 / 256, 128 / 256),
+    3: (1 / 16, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0),
+    6: (1 / 16, 1 / 8, 1 / 2, 1.0),
+    7: (1 / 24, 1 / 8, 1 / 2, 1.0),
+}
+_STAB = (1.0, 1.5, 2.0)  # by how often the attacker has the attack's type: of its own, and by terastallising
 _PSYWAVE = 0.75  # of the level, on average
 _UNKNOWN_POWER = 60.0  # of moves whose power depends on weight, speed, ...
+_POWER = {"return": 102.0}  # of full friendship, which everybody's Pokémon have
 _ABILITY_IMMUNITY = {
     "levitate": PokemonType.GROUND,
     "eartheater": PokemonType.GROUND,
@@ -51,14 +63,11 @@ class Fighter:
     idle: float = 0.0
     behind_substitute: bool = False
 
-    def stat(self, name: str) -> float:
-        """With stages and status."""
-        value = self.stats[name] * boost_factor(self.boosts.get(name, 0))
-        if name == "spe" and self.status == Status.PAR:
-            value *= 0.25 if self.gen < 7 else 0.5
-        if name == "atk" and self.status == Status.BRN:
-            value *= 0.5
-        return value
+    @property
+    def speed(self) -> float:
+        """With stages, and halved or worse by paralysis."""
+        slowed = (0.25 if self.gen < 7 else 0.5) if self.status == Status.PAR else 1.0
+        return self.stats["spe"] * boost_factor(self.boosts.get("spe", 0)) * slowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,30 +77,46 @@ class Attack:
     Attributes:
         type: of the move.
         physical: or special.
-        power: of all its hits together.
+        power: of one hit.
+        hits: how often it hits, on average.
         accuracy: in 0..1.
-        high_crit: critical hits are likelier.
+        critical_stage: 0 is the usual chance of a critical hit, each step is likelier, ALWAYS is certain, -1 is never.
         level_share: where not 0, the damage is this share of the attacker's level, whatever the stats.
+        fixed_damage: where not 0, the damage in HP, whatever the stats.
         hp_share: where not 0, the damage is this share of the defender's HP.
         self_destruct: the attacker faints.
         charges: it hits in its second turn.
         recharges: the turn after it is lost.
         ignores_types: of the defender, immunities too.
-        attack_stat: "def" or "target atk" where neither Attack nor Special Attack counts.
+        doubled_against: a type against which it does double damage, whatever the type chart says.
+        attack_stat: the attacker's stat that counts in place of Attack or Special Attack; "" for none.
+        target_attack: the defender's Attack counts in place of the attacker's.
+        hits_defense: a special attack against which Defense counts.
+        ignores_defense_stages: of the defender.
+        ignores_screens: of the defender's side.
+        needs_sleep: it does nothing to a defender that is awake.
     """
 
     type: PokemonType
     physical: bool
     power: float
+    hits: float = 1.0
     accuracy: float = 1.0
-    high_crit: bool = False
+    critical_stage: int = 0
     level_share: float = 0.0
+    fixed_damage: float = 0.0
     hp_share: float = 0.0
     self_destruct: bool = False
     charges: bool = False
     recharges: bool = False
     ignores_types: bool = False
+    doubled_against: PokemonType | None = None
     attack_stat: str = ""
+    target_attack: bool = False
+    hits_defense: bool = False
+    ignores_defense_stages: bool = False
+    ignores_screens: bool = False
+    needs_sleep: bool = False
 
 
 def own_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
@@ -127,73 +152,132 @@ def attack_of(move_id: str, gen: int) -> Attack | None:
         return None
     level_share = 1.0 if move.damage == "level" else _PSYWAVE if move_id == "psywave" else 0.0
     hp_share = 0.5 if move_id in ("superfang", "ruination", "naturesmadness") else 0.0
-    power = move.base_power * move.expected_hits
-    if isinstance(move.damage, int) and move.damage:
-        level_share = move.damage / 100
+    power = float(_POWER.get(move_id, move.base_power))
     return Attack(
-        type=move.type,
+        type=PokemonType.THREE_QUESTION_MARKS if move_id == "struggle" and gen > 1 else move.type,
         physical=move.category == MoveCategory.PHYSICAL,
         power=power if power > 1 else _UNKNOWN_POWER,
+        hits=float(move.expected_hits),
         accuracy=move.accuracy,
-        high_crit=move.crit_ratio >= 2,
+        critical_stage=_critical_stage(move),
         level_share=level_share,
+        fixed_damage=float(move.damage) if isinstance(move.damage, int) else 0.0,
         hp_share=hp_share,
         self_destruct=move.self_destruct is not None,
         charges="charge" in move.flags,
         recharges="recharge" in move.flags,
-        ignores_types=gen == 1 and level_share > 0,
-        attack_stat="def" if move_id == "bodypress" else "target atk" if move.use_target_offensive else "",
+        ignores_types=entry.get("ignoreImmunity") is True and power <= 1,
+        doubled_against=PokemonType.WATER if move_id == "freezedry" else None,
+        attack_stat=entry.get("overrideOffensiveStat", ""),
+        target_attack=move.use_target_offensive,
+        hits_defense=entry.get("overrideDefensiveStat") == "def",
+        ignores_defense_stages=bool(move.ignore_defensive),
+        ignores_screens=move_id in ("brickbreak", "psychicfangs", "ragingbull"),
+        needs_sleep=move_id == "dreameater",
     )
 
 
+def _critical_stage(move: Move) -> int:
+    if "willCrit" in move.entry:
+        return ALWAYS if move.entry["willCrit"] else -1
+    return max(0, move.crit_ratio - 1)
+
+
 def hit_share(attack: Attack, attacker: Fighter, defender: Fighter) -> float:
-    """The mean share of the defender's maximum HP that one hit takes, critical hits included; 0 where it is immune."""
-    factor = effectiveness(attack.type, defender.types, attacker.gen)
-    if attack.ignores_types:
-        factor = 1.0
-    if factor == 0 or _ABILITY_IMMUNITY.get(defender.ability or "") == attack.type:
+    """The mean share of the defender's maximum HP that the attack takes where it hits; 0 where it is immune."""
+    chance = critical_chance(attack, attacker)
+    plain, critical = (mean_damage(attack, attacker, defender, critical=critical) for critical in (False, True))
+    return ((1 - chance) * plain + chance * critical) / defender.max_hp
+
+
+def critical_chance(attack: Attack, attacker: Fighter) -> float:
+    """In 0..1. In generation 1 it grows with the base speed."""
+    if attack.critical_stage < 0:
+        return 0.0
+    if attacker.gen == 1:
+        return min(attacker.base_speed / 512 * (8 if attack.critical_stage else 1), 255 / 256)
+    chances = _CRITICAL_CHANCES[2 if attacker.gen == 2 else 3 if attacker.gen < 6 else 6 if attacker.gen == 6 else 7]
+    return chances[min(attack.critical_stage, len(chances) - 1)]
+
+
+def mean_damage(attack: Attack, attacker: Fighter, defender: Fighter, *, critical: bool) -> float:
+    """The mean HP that the attack takes where it hits, over the game's random factors; 0 where the defender is immune.
+
+    Args:
+        attack: what hits.
+        attacker: who attacks.
+        defender: who is hit; may have fewer HP left than the result.
+        critical: whether it is a critical hit.
+    """
+    factor = _type_factor(attack, defender)
+    if factor == 0 or (attack.needs_sleep and defender.status != Status.SLP):
         return 0.0
     if attack.hp_share:
-        return attack.hp_share * defender.hp
-    if attack.level_share:
-        return attack.level_share * attacker.level / defender.max_hp
-    if attack.type in attacker.stab_types:
-        factor *= 1.5
-    chance, plain, critical = _critical(attack, attacker)
-    boosted = _base_damage(attack, attacker, defender, plain_stats=False)
-    unboosted = max(boosted, _base_damage(attack, attacker, defender, plain_stats=True))
-    mean = (1 - chance) * plain * boosted + chance * critical * unboosted
-    return mean * factor * MEAN_ROLL / defender.max_hp
-
-
-def _base_damage(attack: Attack, attacker: Fighter, defender: Fighter, *, plain_stats: bool) -> float:
-    """Damage before types and luck. A critical hit sees plain stats, without stages and screens."""
-    attack_name, defense_name = ("atk", "def") if attack.physical else ("spa", "spd")
-    source = attacker
-    if attack.attack_stat == "target atk":
-        source = defender
-    elif attack.attack_stat:
-        attack_name = attack.attack_stat
-    if plain_stats:
-        strength, defense = source.stats[attack_name], defender.stats[defense_name]
+        return attack.hp_share * defender.hp * defender.max_hp
+    if attack.level_share or attack.fixed_damage:
+        return attack.level_share * attacker.level + attack.fixed_damage
+    gen = attacker.gen
+    strength, defense = _stats_that_count(attack, attacker, defender, critical=critical)
+    level = 2 * attacker.level if critical and gen == 1 else attacker.level
+    damage = (2 * level // 5 + 2) * attack.power * strength // defense // 50
+    if gen <= 2:
+        damage = min(2 * damage if critical and gen == 2 else damage, 997.0) + 2
     else:
-        strength, defense = source.stat(attack_name), defender.stat(defense_name)
-        if ("reflect" if attack.physical else "lightscreen") in defender.screens:
-            defense *= 2
-    if attack.self_destruct and attacker.gen < 5:
-        defense /= 2
-    return (2 * attacker.level / 5 + 2) * attack.power * strength / max(defense, 1.0) / 50 + 2
+        damage += 2
+        if critical:
+            damage *= 2 if gen <= 5 else 1.5
+        elif _is_screened(attack, defender):
+            damage /= 2
+        if attack.physical and attacker.status == Status.BRN:
+            damage /= 2
+    stab = _STAB[min(attacker.stab_types.count(attack.type), 2)]
+    return attack.hits * damage * factor * stab * MEAN_ROLL
 
 
-def _critical(attack: Attack, attacker: Fighter) -> tuple[float, float, float]:
-    """Chance of a critical hit, and the damage factors without and with one."""
-    if attacker.gen == 1:  # the chance grows with base speed, and the level counts twice
-        chance = attacker.base_speed / 512 * (8 if attack.high_crit else 1)
-        level = attacker.level
-        return min(chance, 255 / 256), 1.0, (4 * level / 5 + 2) / (2 * level / 5 + 2)
-    if attacker.gen < 6:
-        return (1 / 8 if attack.high_crit else 1 / 16), 1.0, 2.0
-    return (1 / 8 if attack.high_crit else 1 / 24), 1.0, 1.5
+def _type_factor(attack: Attack, defender: Fighter) -> float:
+    if _ABILITY_IMMUNITY.get(defender.ability or "") == attack.type:
+        return 0.0
+    if attack.ignores_types:
+        return 1.0
+    factor = effectiveness(attack.type, defender.types, defender.gen)
+    if attack.doubled_against in defender.types:
+        factor *= 2 / effectiveness(attack.type, (attack.doubled_against,), defender.gen)
+    return factor
+
+
+def _stats_that_count(attack: Attack, attacker: Fighter, defender: Fighter, *, critical: bool) -> tuple[float, float]:
+    """Attack and defense with stages, and in generations 1 and 2 with a burn and screens, as far as they count.
+
+    On a critical hit none of them counts in generation 1, and in generation 2 unless the attacker's stage is above the
+    defender's. Later the stages that would make it weaker do not count: the attacker's below 0, the defender's above.
+    """
+    source = defender if attack.target_attack else attacker
+    attack_name = attack.attack_stat or ("atk" if attack.physical else "spa")
+    defense_name = "def" if attack.physical or attack.hits_defense else "spd"
+    attack_stage = source.boosts.get(attack_name, 0)
+    defense_stage = 0 if attack.ignores_defense_stages else defender.boosts.get(defense_name, 0)
+    gen = attacker.gen
+    if gen >= 3 and critical:
+        attack_stage, defense_stage = max(attack_stage, 0), min(defense_stage, 0)
+    plain = critical and gen <= 2 and (gen == 1 or attack_stage <= defense_stage)
+    if plain:
+        attack_stage = defense_stage = 0
+    strength = source.stats[attack_name] * boost_factor(attack_stage) // 1
+    defense = defender.stats[defense_name] * boost_factor(defense_stage) // 1
+    if gen <= 2:
+        strength, defense = min(strength, MAX_OLD_STAT), min(defense, MAX_OLD_STAT)
+        if not plain:
+            strength = strength // 2 if attack.physical and attacker.status == Status.BRN else strength
+            defense = 2 * defense if _is_screened(attack, defender) else defense
+        if max(strength, defense) > 255:  # one byte each: they are cut, and roll over at 1024
+            strength, defense = strength // 4 % 256, defense // 4 % 256
+    if attack.self_destruct and gen <= 4:
+        defense //= 2
+    return max(strength, 1.0), max(defense, 1.0)
+
+
+def _is_screened(attack: Attack, defender: Fighter) -> bool:
+    return not attack.ignores_screens and ("reflect" if attack.physical else "lightscreen") in defender.screens
 
 
 def _fighter(
@@ -205,7 +289,7 @@ def _fighter(
         gen=battle.gen,
         level=pokemon.level,
         types=types,
-        stab_types=tuple({*types, *pokemon.base_types}),
+        stab_types=(*pokemon.base_types, *(types if pokemon.is_terastallized else ())),
         max_hp=float(pokemon.max_hp if known_stats else usual["hp"]),
         stats={name: float(known_stats.get(name, usual[name])) for name in STATS},
         base_speed=pokemon.base_stats["spe"],

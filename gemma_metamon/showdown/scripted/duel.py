@@ -93,7 +93,7 @@ def _fight_out(duel: Duel) -> tuple[Fighter, Fighter]:
     my_turns, their_turns = _turns(theirs.hp, my_rate, mine.idle), _turns(mine.hp, their_rate, theirs.idle)
     if min(my_turns, their_turns) > _HORIZON:
         return mine, theirs
-    first = mine.stat("spe") > theirs.stat("spe")
+    first = mine.speed > theirs.speed
     if my_turns < their_turns or (my_turns == their_turns and first):
         suffered = max(0.0, my_turns - first - theirs.idle) * their_rate
         return replace(mine, hp=max(mine.hp - suffered, 0.02)), replace(theirs, hp=0.0)

@@ -194,7 +194,8 @@ def _type_power(move_id: str, attacker: Fighter, defender: Fighter) -> float:
     if attack is None:
         return 0.0
     stab = 1.5 if attack.type in attacker.stab_types else 1.0
-    return attack.power * attack.accuracy * stab * effectiveness(attack.type, defender.types, attacker.gen)
+    factor = stab * effectiveness(attack.type, defender.types, attacker.gen)
+    return attack.power * attack.hits * attack.accuracy * factor
 
 
 def _ready(fighter: Fighter) -> Fighter:

@@ -12,7 +12,7 @@ from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
 from support.live_battles import by_name
-from support.live_goldens import FORMATS, GOLDENS, decisions, feed, quiet_logger
+from support.live_goldens import FORMATS, LIVE_GOLDENS, decisions, feed, quiet_logger
 
 from gemma_metamon.showdown.live.orders import legal_options, order_to_action
 from gemma_metamon.showdown.matches.evaluate import play_match
@@ -276,7 +276,7 @@ def test_expected_damage_agrees_with_the_simulators(battle_format: str, low: flo
 def observed_hits(battle_format: str) -> Iterator[tuple[float, float]]:
     battle = Battle("none", "Red", quiet_logger(), gen=1)
     expected: tuple[str, float, float] | None = None
-    with gzip.open(GOLDENS / f"{battle_format}.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(LIVE_GOLDENS / f"{battle_format}.jsonl.gz", "rt", encoding="utf-8") as lines:
         for record in map(json.loads, lines):
             if record["battle"] != battle.battle_tag:
                 battle = Battle(record["battle"], record["player"], quiet_logger(), gen=int(battle_format[3]))
