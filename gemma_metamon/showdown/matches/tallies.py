@@ -82,7 +82,7 @@ class Tally:
         self.choices.add(other.choices)
 
     def as_dict(self) -> dict[str, Any]:
-        """What a row of results.json holds of it (see showdown/matches/evaluate.py)."""
+        """What a row of results.json holds of it (see showdown/evaluate.py)."""
         return {
             "battles": self.battles,
             "wins": self.wins,

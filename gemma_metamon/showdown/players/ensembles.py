@@ -166,7 +166,7 @@ class EnsemblePolicy:
         return sum((view.vocabulary.unknown_counts for view in self._texts), Counter[str]())
 
     def as_dict(self) -> dict[str, Any]:
-        """How it plays, for results.json (see showdown/matches/evaluate.py)."""
+        """How it plays, for results.json (see showdown/evaluate.py)."""
         return {
             "sampled": self.sample,
             "combined": None if len(self.members) == 1 else "vote" if self.vote else "mean",

@@ -11,6 +11,7 @@ import pytest
 from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
+from support.live_battles import by_name
 from support.live_goldens import FORMATS, LIVE_GOLDENS, decisions, feed, quiet_logger
 
 from gemma_metamon.showdown.live.orders import legal_options, order_to_action
@@ -95,7 +96,7 @@ def situation(
 def choice(kind: type[ScriptedTrainer], battle: Battle) -> str:
     order = trainer(kind).choose_move(battle)
     assert not asyncio.iscoroutine(order)
-    return str(order.message).removeprefix("/choose ")  # type: ignore[union-attr]
+    return by_name(order).removeprefix("/choose ")
 
 
 STARMIE = ["surf", "blizzard", "thunderbolt", "recover"]
