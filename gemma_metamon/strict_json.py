@@ -4,15 +4,18 @@ Python's own reader lets NaN and Infinity pass, makes an infinity of 1e999, keep
 UTF-16, and ends in a RecursionError or a bare ValueError where lists lie too deep or a number has too many digits.
 """
 
+import dataclasses
+import functools
 import json
 import re
 import reprlib
 import stat
+import types
 import typing
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from gemma_metamon.errors import DataError, MissingFileError
 
@@ -32,6 +35,10 @@ _SHORT.maxlevel = 2
 
 class _TooManyDigitsError(DataError):
     """Not a fault of the text, but Python reads no integer of more than some thousand digits."""
+
+
+class UnknownFieldError(DataError):
+    """A field that a dataclass does not have: misspelled, or of a newer version of this package."""
 
 
 def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
@@ -108,33 +115,113 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def build_from_json(cls: type[Built], value: object) -> Built:
-    """A dataclass of strings, counts and dict[str, int] from a JSON object with its fields; counts are 0 or more.
+def read_dataclass(cls: type[Built], value: object) -> Built:
+    """A dataclass from a JSON object, as `parse_json` gives it: each field has the type that it is annotated with.
 
-    Raises DataError naming the field that is missing, unknown or of another type.
+    Fields may be str, bool, int (never a bool), float (a whole number may be one), Count, None, Any, Literal, lists,
+    tuples (a JSON list), dict[str, ...], other dataclasses, and unions of these. A field with a default may be missing.
+
+    Raises:
+        DataError: a field that is missing, unknown, or of another type. It is named by its place, as in
+            "pairs[1].wins is True; expected a count". So is a dataclass that refuses its fields with a DataError.
     """
-    if not isinstance(value, dict):
-        raise DataError(f"found {shown(value)}; expected an object for {cls.__name__}")
-    hints = typing.get_type_hints(cls)
-    for name in [*hints, *value]:
-        if name not in value:
-            raise DataError(f"{cls.__name__}.{name} is missing")
-        if name not in hints:
-            raise DataError(f"{cls.__name__} has no {shown(name)}")
-        expected, fits = _FIELDS[hints[name]]
-        if not fits(value[name]):
-            raise DataError(f"{cls.__name__}.{name} is {shown(value[name])}; expected {expected}")
-    return cls(**value)
+    return typing.cast("Built", _read(cls, value, ""))
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+Count: TypeAlias = Annotated[int, "a count"]
+"""An int that is 0 or more, and that JSON readers of all languages hold exactly."""
 
 
-_FIELDS: Final[dict[Any, tuple[str, Callable[[Any], bool]]]] = {
+def _read(hint: Any, value: Any, where: str) -> Any:
+    """The value as this type has it; `where` names its place in the file, "" for the whole."""
+    chosen = next((option for option in _options(hint) if _has_kind(option, value)), None)
+    if chosen is None:
+        expected = " or ".join(map(_described, _options(hint)))
+        raise DataError(f"{where or 'it'} is {shown(value)}; expected {expected}")
+    origin, args = typing.get_origin(chosen), typing.get_args(chosen)
+    if isinstance(chosen, type) and dataclasses.is_dataclass(chosen):
+        return _build(chosen, _read_fields(_fields_of(chosen), value, where), where)
+    if origin is dict:
+        return {key: _read(args[1], entry, _place(where, key)) for key, entry in value.items()}
+    if origin is list:
+        return [_read(args[0], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
+    if origin is tuple:
+        hints = args[:1] * len(value) if args[1:] == (...,) else args
+        return tuple(
+            _read(hint, entry, f"{where}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value, strict=True))
+        )
+    return value
+
+
+def _build(cls: Any, fields: dict[str, Any], where: str) -> Any:
+    try:
+        return cls(**fields)
+    except DataError as error:
+        if not where:
+            raise
+        raise DataError(f"{where}: {error}") from error
+
+
+def _read_fields(fields: Mapping[str, tuple[Any, bool]], value: dict[str, Any], where: str) -> dict[str, Any]:
+    for name, (_, needed) in fields.items():
+        if needed and name not in value:
+            raise DataError(f"{_place(where, name)} is missing")
+    for name in value:
+        if name not in fields:
+            raise UnknownFieldError(f"{_place(where, name)} is unknown")
+    return {name: _read(fields[name][0], entry, _place(where, name)) for name, entry in value.items()}
+
+
+@functools.cache
+def _fields_of(cls: Any) -> dict[str, tuple[Any, bool]]:
+    """Field -> its type, and whether it must be there."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    absent = dataclasses.MISSING
+    fields = [field for field in dataclasses.fields(cls) if field.init]
+    return {field.name: (hints[field.name], field.default is field.default_factory is absent) for field in fields}
+
+
+def _place(where: str, name: str) -> str:
+    if not name.isidentifier():
+        return f"{where}[{shown(name)}]"
+    return f"{where}.{name}" if where else name
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _has_kind(hint: Any, value: Any) -> bool:
+    """Whether a value is of the kind that JSON has for a type; what lies in a list or an object is not looked at."""
+    if hint in _SCALARS:
+        return _SCALARS[hint][1](value)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return any(type(value) is type(option) and value == option for option in args)
+    if origin is tuple:
+        return type(value) is list and (args[1:] == (...,) or len(value) == len(args))
+    return type(value) is (list if origin is list else dict)
+
+
+def _described(hint: Any) -> str:
+    if hint in _SCALARS:
+        return _SCALARS[hint][0]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(map(shown, args))
+    if origin is tuple and args[1:] != (...,):
+        return f"a list of {len(args)}"
+    return "a list" if origin in (list, tuple) else "an object"
+
+
+_SCALARS: Final[dict[Any, tuple[str, Callable[[Any], bool]]]] = {
+    Any: ("anything", lambda value: True),
+    types.NoneType: ("null", lambda value: value is None),
     str: ("a string", lambda value: type(value) is str),
-    int: ("a count", _is_count),
-    dict[str, int]: ("counts by word", lambda value: type(value) is dict and all(map(_is_count, value.values()))),
+    bool: ("true or false", lambda value: type(value) is bool),
+    int: ("a whole number", lambda value: type(value) is int),
+    float: ("a number", lambda value: type(value) is float or (type(value) is int and abs(value) < 2**53)),
+    Count: ("a count", lambda value: type(value) is int and 0 <= value < 2**53),
 }
 
 

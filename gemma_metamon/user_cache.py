@@ -6,12 +6,12 @@ Everything in it can be deleted at any time and is then made again. GEMMA_METAMO
 import glob
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
 
 from gemma_metamon.errors import GemmaMetamonError
 
@@ -23,13 +23,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "gemma_metamon"
+    return user_cache_path("gemma_metamon", appauthor=False, opinion=False)  # on Windows without "Cache" behind it
 
 
 def make_once(folder: Path, make: Callable[[Path], None], *, timeout_s: float) -> Path:

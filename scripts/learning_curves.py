@@ -17,6 +17,7 @@ else. Prints a table, and leaves SET.png and SET.json in --out.
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import shutil
 import statistics
@@ -257,7 +258,7 @@ async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Name
         seed=seed,
         concurrency=CONCURRENCY,
     )
-    return result.as_dict()
+    return dataclasses.asdict(result.counts())
 
 
 # ---- the report

@@ -15,7 +15,7 @@ from support.modules import FILES, PACKAGE, imports_of, module_of
 # of SHARED may be imported by all, and each of them imports only those before it.
 SHARED = (
     "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
-    "child_processes",
+    "child_processes", "pages",
 )  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
@@ -27,6 +27,7 @@ MATCHES = PLAYERS | {"showdown.matches"}
 RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
     **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
+    "results": set(),
     "battle": set(),
     "sample_battles": {"battle"},
     "teams": set(),
@@ -42,15 +43,15 @@ ROOMS: dict[str, set[str]] = {
     "showdown.simulator": {"showdown", "battle", "teams"},
     "showdown.live": {"battle"},
     "showdown.scripted": LIVE,
-    "showdown.players": WORDS | LIVE | {"showdown.scripted"},
-    "showdown.matches": PLAYERS | {"battle"},
-    "showdown.ladder": MATCHES | {"battle"},
+    "showdown.players": WORDS | LIVE | {"showdown.scripted", "results"},
+    "showdown.matches": PLAYERS | {"battle", "results"},
+    "showdown.ladder": MATCHES | {"battle", "results"},
     "replay_logs": {"battle", "showdown.live"},
     "data": WORDS | {"nets"},
     "runs": WORDS | AGENTS | {"configs"},
-    "training": WORDS | AGENTS | RUNS | {"data"},
+    "training": WORDS | AGENTS | RUNS | {"data", "results"},
     "explain": WORDS | HEADS,
-    "reports": set(),
+    "reports": {"results"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
 }
 

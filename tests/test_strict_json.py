@@ -1,11 +1,12 @@
 """JSON of a stranger is read, or refused by a DataError: never a traceback, a number that is none, or a name lost."""
 
+import dataclasses
 import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.strict_json import (
-    build_from_json,
+    Count,
     on_one_line,
     parse_json,
     parse_json_object,
     read_bounded,
+    read_dataclass,
     read_json,
     shown,
     shown_path,
@@ -98,35 +100,105 @@ def test_an_object_is_asked_for_by_name(content: str) -> None:
         parse_json_object(content)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    share: float
+    span: tuple[float, float]
+    side: Literal["p1", "p2"] = "p1"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     name: str
-    count: int
-    words: dict[str, int]
+    count: Count
+    words: dict[str, Count]
+    cells: list[Cell]
+    place: int | None = None
+    seen: bool = False
+    trail: tuple[str, ...] = ()
+    best: Cell | None = None
+    anything: Any = None
+
+
+CELL = {"share": 1, "span": [0.5, 2]}
+RIGHT = {"name": "x", "count": 3, "words": {"a": 1}, "cells": [CELL, {**CELL, "side": "p2"}], "place": -5}
+
+
+def test_a_dataclass_is_read_with_all_that_lies_in_it() -> None:
+    cells = [Cell(share=1, span=(0.5, 2)), Cell(share=1, span=(0.5, 2), side="p2")]
+    row = Row(name="x", count=3, words={"a": 1}, cells=cells, place=-5)
+    assert read_dataclass(Row, RIGHT) == row
+    more = {"seen": True, "trail": ["a", "b"], "best": CELL, "anything": [{}], "place": None}
+    assert read_dataclass(Row, RIGHT | more) == dataclasses.replace(
+        row, seen=True, trail=("a", "b"), best=cells[0], anything=[{}], place=None
+    )
+
+
+@given(
+    st.builds(
+        Row,
+        name=st.text(),
+        count=st.integers(0, 2**53 - 1),
+        words=st.dictionaries(st.text(), st.integers(0, 99)),
+        cells=st.lists(st.builds(Cell, share=st.floats(0, 1), span=st.tuples(st.floats(0, 1), st.floats(1, 2)))),
+        place=st.none() | st.integers(),
+        trail=st.lists(st.text()).map(tuple),
+    )
+)
+@settings(deadline=None, max_examples=40)
+def test_what_was_written_of_a_dataclass_is_read_as_the_same(row: Row) -> None:
+    assert read_dataclass(Row, json.loads(json.dumps(dataclasses.asdict(row)))) == row
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*RIGHT, "more"]), inner)))
+@settings(deadline=None)
+def test_any_json_is_a_dataclass_or_a_data_error(value: Any) -> None:
+    for content in (value, {**RIGHT, "cells": value}, {**RIGHT, "best": value}, {**RIGHT, "words": value}):
+        said = ""
+        try:
+            read_dataclass(Row, content)
+        except DataError as error:
+            said = str(error)
+        assert "\n" not in said
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"count": -1}, "Row.count is -1; expected a count"),
-        ({"count": True}, "Row.count is True"),
-        ({"count": 10**30}, "Row.count is 1000000"),
-        ({"count": 1.0}, "Row.count is 1.0"),
-        ({"name": None}, "Row.name is null; expected a string"),
-        ({"words": {"a": "b"}}, "Row.words is .* expected counts by word"),
-        ({"words": []}, r"Row.words is \[\]"),
-        ({"more": 1}, "Row has no 'more'"),
+        ({"count": -1}, "count is -1; expected a count"),
+        ({"count": True}, "count is True; expected a count"),
+        ({"count": 10**30}, "count is 1000000"),
+        ({"count": 1.0}, "count is 1.0; expected a count"),
+        ({"name": None}, "name is null; expected a string"),
+        ({"words": {"a": "b"}}, "words.a is 'b'; expected a count"),
+        ({"words": {"a b\n": 0.5}}, r"words\['a b\\n'\] is 0.5; expected a count"),
+        ({"words": []}, r"words is \[\]; expected an object"),
+        ({"place": True}, "place is True; expected a whole number or null"),
+        ({"seen": 1}, "seen is 1; expected true or false"),
+        ({"trail": ["a", 1]}, r"trail\[1\] is 1; expected a string"),
+        ({"cells": {}}, r"cells is {}; expected a list"),
+        ({"cells": [CELL, 5]}, r"cells\[1\] is 5; expected an object"),
+        ({"cells": [{**CELL, "share": True}]}, r"cells\[0\].share is True; expected a number"),
+        ({"cells": [{**CELL, "share": 10**400}]}, r"cells\[0\].share is 1000"),
+        ({"cells": [{**CELL, "span": [1]}]}, r"cells\[0\].span is \[1\]; expected a list of 2"),
+        ({"cells": [{**CELL, "side": "p3"}]}, r"cells\[0\].side is 'p3'; expected 'p1' or 'p2'"),
+        ({"cells": [{"span": [1, 2]}]}, r"cells\[0\].share is missing"),
+        ({"best": {**CELL, "more": 1}}, "best.more is unknown"),
+        ({"best": []}, r"best is \[\]; expected an object or null"),
+        ({"more": 1}, "more is unknown"),
+        ({"mo\nre": 1}, r"\['mo\\nre'\] is unknown"),
     ],
 )
-def test_a_record_with_a_wrong_field_names_it(change: dict[str, Any], complaint: str) -> None:
-    right = {"name": "x", "count": 3, "words": {"a": 1}}
-    assert build_from_json(Row, right) == Row("x", 3, {"a": 1})
-    with pytest.raises(DataError, match=complaint):
-        build_from_json(Row, right | change)
-    with pytest.raises(DataError, match=r"Row\.count is missing"):
-        build_from_json(Row, {"name": "x"})
-    with pytest.raises(DataError, match="expected an object for Row"):
-        build_from_json(Row, [right])
+def test_a_field_that_is_wrong_is_named_by_its_place(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(DataError, match=f"^{complaint}"):
+        read_dataclass(Row, RIGHT | change)
+
+
+def test_what_is_no_object_of_the_dataclass_is_refused() -> None:
+    with pytest.raises(DataError, match=r"^count is missing$"):
+        read_dataclass(Row, {"name": "x"})
+    with pytest.raises(DataError, match=r"^it is \[.*\]; expected an object$"):
+        read_dataclass(Row, [RIGHT])
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from gemma_metamon import __version__
-from gemma_metamon.commands._arguments import check_paths, check_texts
+from gemma_metamon.commands._arguments import Parser, check_paths, check_texts
 from gemma_metamon.commands._ending import TerminatedError, ended_by_signals
 from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
 from gemma_metamon.errors import GemmaMetamonError
@@ -46,8 +46,9 @@ _MODULES = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="gemma-metamon",
         description="Pokémon battle agents that read: train them on recorded battles, let them play, look inside.",
         epilog="flags may be spelled with '-' or '_'; `gemma-metamon COMMAND --help` has an example of each command",
@@ -70,22 +71,23 @@ def with_underscores(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line, by default this process's, and returns its exit status."""
     # read when torch loads: its threads spin only briefly, for on a busy machine spinning makes it many times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     given = sys.argv[1:] if argv is None else argv
     parser = build_parser()
-    args, passed = parser.parse_known_args(with_underscores(given))
-    passes_on = getattr(args, "passes_on", False)
-    if passes_on:
-        args.passed = passed
-    elif passed:
-        parser.error(f"unrecognized arguments: {' '.join(passed)}")
+    args = argparse.Namespace()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         with ended_by_signals():
-            if not passes_on:
+            _, passed = parser.parse_known_args(with_underscores(given), args)
+            if getattr(args, "passes_on", False):
+                args.passed = passed
+            elif passed:
+                parser.error(f"unrecognized arguments: {' '.join(passed)}")
+            else:
                 check_texts(given)
                 check_paths(args)
             status = int(args.run(args))

@@ -2,15 +2,16 @@
 
 import argparse
 import logging
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
-from gemma_metamon.strict_json import shown_path
+from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:
     from gemma_metamon.explain.watch import Watcher
@@ -21,60 +22,96 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _TRIAL_BYTES = 4096  # a full disk takes an empty file
-
-
-def require_share(args: argparse.Namespace, *flags: str) -> None:
-    """Raises ConfigError for the first of these flags whose number is no share."""
-    for flag in flags:
-        if not 0 <= getattr(args, flag) <= 1:
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it is a share, between 0 and 1")
-
-
-def require_at_least_one(args: argparse.Namespace, *flags: str) -> None:
-    """Raises ConfigError for the first of these flags whose number is below 1."""
-    for flag in flags:
-        if getattr(args, flag) < 1:
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be at least 1")
-
-
-def require_above_zero(args: argparse.Namespace, *flags: str) -> None:
-    """Raises ConfigError for the first of these flags whose number is not above 0."""
-    for flag in flags:
-        if not getattr(args, flag) > 0:  # nor is what is no number
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must be above 0")
-
-
-def require_not_negative(args: argparse.Namespace, *flags: str) -> None:
-    """Raises ConfigError for the first of these flags whose number is below 0."""
-    for flag in flags:
-        if not getattr(args, flag) >= 0:
-            raise ConfigError(f"--{flag} {getattr(args, flag)}; it must not be negative")
-
-
-def require_seed(args: argparse.Namespace) -> None:
-    """Raises ConfigError for a --seed that training's generators do not take."""
-    if not 0 <= args.seed < 2**32:
-        raise ConfigError(f"--seed {args.seed}; it must be within 0 to {2**32 - 1}")
-
-
 MAX_NAME_BYTES = 200
 """A file system takes 255; ours add a suffix to some names."""
+SEEDS = 2**32
+"""So many seeds do all of the random generators take."""
 
 
-def require_name(flag: str, *names: str) -> None:
-    """Raises ConfigError for a value of this flag that cannot name a file or folder within another one."""
-    for name in names:
-        if not name.strip() or name in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in name):
-            wanted = "it names a folder: letters, digits, '-', '_', '.', and no '/'"
-            raise ConfigError(f"--{flag} {name!a}; {wanted}")
-        if len(name.encode()) > MAX_NAME_BYTES:
-            raise ConfigError(f"--{flag} {name[:20]!a}...; its {len(name.encode())} bytes are above {MAX_NAME_BYTES}")
+Number = TypeVar("Number", int, float)
 
 
-def require_websocket(args: argparse.Namespace) -> None:
-    """Raises ConfigError for a --server that is no websocket's address."""
-    if args.server is not None and not args.server.startswith(("ws://", "wss://")):
-        raise ConfigError(f"--server {args.server}; give its address, as ws://localhost:8000/showdown/websocket")
+def _number(kind: Callable[[str], Number], fits: Callable[[Number], bool], rule: str) -> Callable[[str], Number]:
+    """A `type` of argparse's: a number of which `fits` is true, refused by the rule otherwise."""
+
+    def read(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{shown(text)}; give {wanted}") from None
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{shown(value)}; {rule}")
+        return value
+
+    return read
+
+
+# NaN fits none of them
+whole_number = _number(int, lambda value: True, "")
+at_least_one = _number(int, lambda value: value >= 1, "it must be at least 1")
+not_negative = _number(int, lambda value: value >= 0, "it must not be negative")
+zero_or_above = _number(float, lambda value: value >= 0, "it must not be negative")
+above_zero = _number(float, lambda value: value > 0, "it must be above 0")
+share = _number(float, lambda value: 0 <= value <= 1, "it is a share, between 0 and 1")
+seed = _number(int, lambda value: 0 <= value < SEEDS, f"it must be within 0 to {SEEDS - 1}")
+port = _number(int, lambda value: 1 <= value < 2**16, f"it must be within 1 to {2**16 - 1}")
+
+
+def folder_name(text: str) -> str:
+    """A `type` of argparse's: what can name a file or folder within another one."""
+    if not text.strip() or text in (".", "..") or any(sign in "/\\" or not sign.isprintable() for sign in text):
+        wanted = "it names a folder: letters, digits, '-', '_', '.', and no '/'"
+        raise argparse.ArgumentTypeError(f"{text!a}; {wanted}")
+    size = len(text.encode())
+    if size > MAX_NAME_BYTES:
+        raise argparse.ArgumentTypeError(f"{text[:20]!a}...; its {size} bytes are above {MAX_NAME_BYTES}")
+    return text
+
+
+def websocket_url(text: str) -> str:
+    """A `type` of argparse's: the address of a battle server."""
+    if not text.startswith(("ws://", "wss://")):
+        raise argparse.ArgumentTypeError(
+            f"{shown_path(text)}; give its address, as ws://localhost:8000/showdown/websocket"
+        )
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses a value that a flag's `type` refuses as every other error is said: one sentence, and no usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError with the flag and what its type said; ends the process as argparse does otherwise."""
+        found = sys.exc_info()[1]  # argparse makes an ArgumentError, with the flag, of a type's ArgumentTypeError
+        if isinstance(found, argparse.ArgumentError) and isinstance(found.__context__, argparse.ArgumentTypeError):
+            flag = (found.argument_name or "").partition("/")[0]  # of several spellings the first
+            raise ConfigError(f"{flag} {found.__context__}") from None
+        super().error(message)
+
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "json": {"action": "store_true", "help": "print one JSON object"},
+    "seed": {"type": seed, "default": 0, "help": "of teams and draws (default: %(default)s)"},
+    "ckpt": {"type": whole_number, "help": "the epoch of the checkpoint (default: the last)"},
+    "device": {"help": "cpu, cuda, ... (default: cuda where there is one)"},
+    "concurrency": {"type": at_least_one, "default": 16, "help": "battles at a time (default: %(default)s)"},
+    "temperature": {"type": above_zero, "default": 1.0, "help": "of the policy (default: %(default)s)"},
+    "timeout_s": {"type": above_zero, "default": 60, "help": "give up after this silence (default: %(default)s)"},
+    "team_dir": {
+        "type": Path,
+        "help": "a folder of teams in Showdown's export format, NAME.<format>_team (default: the packaged teams)",
+    },
+    "server": {
+        "type": websocket_url,
+        "help": "ws://... of a running server without accounts (default: a simulator of its own)",
+    },
+}
+
+
+def add_shared_argument(parser: "argparse._ActionsContainer", name: str, **changes: Any) -> None:
+    """A flag that several commands have, with its type, default and help; `changes` are of this command alone."""
+    parser.add_argument(f"--{name}", **(_SHARED[name] | changes))
 
 
 def make_folder(folder: Path, flag: str) -> None:
@@ -167,6 +204,7 @@ def add_space_arguments(parser: "argparse._ActionsContainer", *, instead: str | 
 
 
 def add_tokenizer_argument(parser: "argparse._ActionsContainer") -> None:
+    """--tokenizer; see `load_vocabulary`."""
     parser.add_argument(
         "--tokenizer", help="a JSON list of words, or a map word -> id, in place of the packaged vocabulary"
     )
@@ -195,6 +233,7 @@ def load_vocabulary(args: argparse.Namespace) -> "Vocabulary":
 
 
 def add_watch_argument(parser: "argparse._ActionsContainer") -> None:
+    """--watch; see `load_watcher`."""
     parser.add_argument(
         "--watch",
         type=Path,
@@ -215,11 +254,13 @@ def load_watcher(args: argparse.Namespace) -> "Watcher | None":
 
 
 def add_gin_arguments(parser: "argparse._ActionsContainer") -> None:
+    """--train_gin_config and --gin_override; the model's config is each command's own."""
     parser.add_argument("--train_gin_config", help="a packaged training config's name, or a path to one")
     add_override_argument(parser)
 
 
 def add_override_argument(parser: "argparse._ActionsContainer") -> None:
+    """--gin_override, which may be repeated."""
     parser.add_argument(
         "--gin_override",
         action="append",

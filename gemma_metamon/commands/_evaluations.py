@@ -6,7 +6,6 @@ runs at low priority and in one thread, so as to leave training its processors.
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 import subprocess
@@ -17,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_at_least_one
 from gemma_metamon.extras import require_extra
+from gemma_metamon.results.schema import EvaluationReport, TrainingEvaluation
+from gemma_metamon.strict_json import parse_json_object, read_dataclass
 
 if TYPE_CHECKING:
     from gemma_metamon.training.tracking import Tracker
@@ -47,6 +47,7 @@ class EvaluationPlan:
         return epoch > 0 and (epoch % self.every == 0 or epoch == self.last_epoch)
 
     def command(self, run_dir: Path, epoch: int, battle_format: str) -> list[str]:
+        """The command line that plays this checkpoint in this format and prints an EvaluationReport as JSON."""
         command = [sys.executable, "-m", "gemma_metamon", "evaluate", "--run_dir", str(run_dir), "--ckpt", str(epoch)]
         command += ["--format", battle_format, "--opponents", *self.opponents, "--battles", str(self.battles)]
         return [*command, "--device", self.device, "--json"]
@@ -61,12 +62,10 @@ class Evaluations:
     Args:
         run_dir: the run whose checkpoints these are.
         plan: what to play.
-        on_result: called from another thread with epoch, format and what `evaluate --json` printed.
+        on_result: called from another thread with what was played.
     """
 
-    def __init__(
-        self, run_dir: Path, plan: EvaluationPlan, on_result: Callable[[int, str, dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, run_dir: Path, plan: EvaluationPlan, on_result: Callable[[TrainingEvaluation], None]) -> None:
         self._run_dir = run_dir
         self._plan = plan
         self._on_result = on_result
@@ -155,20 +154,20 @@ class Evaluations:
         try:
             if process.returncode != 0:
                 raise ValueError(complaints.strip().rpartition("\n")[2] or f"it ended with {process.returncode}")
-            result = json.loads(output)
-            self._on_result(epoch, battle_format, result)
-        except (ValueError, KeyError, OSError) as error:
+            printed = read_dataclass(EvaluationReport, parse_json_object(output))
+            played = TrainingEvaluation(epoch=epoch, format=battle_format, seconds=printed.seconds, pairs=printed.pairs)
+            self._on_result(played)
+        except (ValueError, OSError) as error:
             self.failed += 1
             logger.warning("the evaluation of epoch %d in %s failed: %s", epoch, battle_format, error)
             return
         self.done += 1
-        wins = ", ".join(f"{pair['win_rate']:.0%} against {pair['opponent']}" for pair in result["pairs"])
+        wins = ", ".join(f"{pair.win_rate or 0:.0%} against {pair.opponent}" for pair in played.pairs)
         logger.info("epoch %d wins %s in %s (%.0f s)", epoch, wins, battle_format, time.monotonic() - started)
 
 
 def check_evaluation(args: argparse.Namespace) -> None:
     """Raises for what would make every evaluation fail."""
-    require_at_least_one(args, "eval_every", "eval_battles")
     if not args.eval_gens:
         return
     require_extra("battle", "--eval_gens")

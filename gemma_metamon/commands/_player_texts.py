@@ -86,7 +86,9 @@ def _read_ensemble(text: str, body: str, rest: str) -> EnsembleText:
             raise ConfigError(f"{shown(text)}: {mode!r} is no way to decide together; there are mean and vote")
         body = body[written.end() :]
     members = []
-    for part in _split(body, text):
+    parts = list(_split(body, text))
+    _require_quotes(parts, text)
+    for part in parts:
         member = part.strip()
         if not member:
             raise ConfigError(f"{shown(text)} has a member without a name; write it as in {EXAMPLE}")
@@ -95,6 +97,21 @@ def _read_ensemble(text: str, body: str, rest: str) -> EnsembleText:
             raise ConfigError(f"{where} is an ensemble, too; write all of the members side by side")
         members.append(_read_run(member, where))
     return EnsembleText(text=text, members=tuple(members), vote=mode == "vote")
+
+
+def _require_quotes(parts: list[str], text: str) -> None:
+    """Raises ConfigError where the commas belong to the name of a folder, and what they part is not there."""
+    there = [part.strip()[:1] in ("'", '"') or _existing(part.strip()) is not None for part in parts]
+    if all(there):
+        return
+    for begin in range(len(parts)):
+        for end in range(begin + 2, len(parts) + 1):
+            found = _existing(",".join(parts[begin:end]).strip())
+            if found is not None and "," in found[0] and not all(there[begin:end]):
+                raise ConfigError(
+                    f"{shown(text)}: {shown(found[0])} is a folder with a comma in its name; "
+                    f"write it between quotes, as in ensemble({as_member(found[0])}, ...)"
+                )
 
 
 def _split(body: str, text: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.atomic_files import put_in_order, written_whole
-from gemma_metamon.commands._arguments import SPACES
+from gemma_metamon.commands._arguments import SEEDS, SPACES
 from gemma_metamon.commands._round_results import EVALUATIONS
 from gemma_metamon.commands._rounds import Journal, Step, run_command
 from gemma_metamon.errors import ConfigError
@@ -129,7 +129,7 @@ class Rounds:
         command += ["--players", agent, "--opponents", agent, *past, *args.opponents, "--out", str(folder)]
         command += ["--temperature", str(args.temperature), "--max_turns", str(args.max_turns)]
         # other pairings than those that have been played
-        command += ["--seed", str(args.seed + 100_000 * step.round + played), *self._playing_flags()]
+        command += ["--seed", str((args.seed + 100_000 * step.round + played) % SEEDS), *self._playing_flags()]
         self._run([*command, *(["--record_opponents"] if args.record_opponents else [])], step)
 
     def _prepare(self, step: Step) -> None:

@@ -9,14 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._ending import TerminatedError
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
-from gemma_metamon.strict_json import read_json_object
+from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 STOP_TIMEOUT_S = 10.0
 ORPHAN_TIMEOUT_S = 60.0
@@ -32,6 +32,19 @@ class Step:
 
     def __str__(self) -> str:
         return f"round {self.round}: {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    round: int
+    step: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _JournalFile:
+    settings: dict[str, Any]
+    finished: list[_Finished]
 
 
 class Journal:
@@ -55,11 +68,11 @@ class Journal:
 
     def _read(self) -> None:
         try:
-            content = read_json_object(self.path)
-            begun_with = dict(content["settings"])
-            self.seconds = {Step(entry["round"], entry["step"]): entry["seconds"] for entry in content["finished"]}
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{self.path} is damaged ({error!r}); begin again in another folder") from error
+            content = read_dataclass(_JournalFile, read_json_object(self.path))
+        except DataError as error:
+            raise DataError(f"{self.path} is damaged ({error}); begin again in another folder") from error
+        self.seconds = {Step(entry.round, entry.step): entry.seconds for entry in content.finished}
+        begun_with = content.settings
         for flag, value in self.settings.items():
             if begun_with.get(flag) != value:
                 raise ConfigError(
@@ -78,10 +91,11 @@ class Journal:
 
     def _write(self) -> None:
         finished = [
-            {"round": step.round, "step": step.name, "seconds": round(taken, 1)} for step, taken in self.seconds.items()
+            _Finished(round=step.round, step=step.name, seconds=round(taken, 1)) for step, taken in self.seconds.items()
         ]
+        content = _JournalFile(settings=self.settings, finished=finished)
         with written_whole(self.path) as staged:
-            staged.write_text(json.dumps({"settings": self.settings, "finished": finished}, indent=1), encoding="utf-8")
+            staged.write_text(json.dumps(asdict(content), indent=1), encoding="utf-8")
 
 
 def _shown(value: Any) -> str:

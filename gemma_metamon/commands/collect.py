@@ -6,13 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import (
-    make_folder,
-    require_above_zero,
-    require_at_least_one,
-    require_not_negative,
-    require_websocket,
-)
+from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -35,6 +29,7 @@ train's --custom_replay_dir takes, and metamon's; its dataset.yaml is what metam
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "collect",
         help="record battles between scripted players and checkpoints",
@@ -42,37 +37,32 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--format", required=True, help="the battle format, such as gen1ou or gen9ou")
-    parser.add_argument("--battles", type=int, required=True, help="how many battles; each gives one or two files")
+    parser.add_argument(
+        "--battles", type=at_least_one, required=True, help="how many battles; each gives one or two files"
+    )
     parser.add_argument("--players", nargs="+", required=True, metavar="PLAYER", help="whose views are written")
     parser.add_argument(
         "--opponents", nargs="+", metavar="PLAYER", help="who the other side is drawn among (default: the players)"
     )
     parser.add_argument("--record_opponents", action="store_true", help="write the views of the opponents as well")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=1.0,
+    add_shared_argument(
+        parser,
+        "temperature",
+        type=zero_or_above,
         help="of the draws of checkpoints without @T; 0 takes everybody's most probable action (default: %(default)s)",
     )
-    parser.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of pairings, teams and draws (default: %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
+    add_shared_argument(parser, "seed", help="of pairings, teams and draws (default: %(default)s)")
     parser.add_argument(
-        "--team_dir", type=Path, help="a folder of NAME.<format>_team files (default: the packaged teams)"
+        "--max_turns", type=at_least_one, default=1000, help="cut off longer battles (default: %(default)s)"
     )
-    parser.add_argument("--max_turns", type=int, default=1000, help="cut off longer battles (default: %(default)s)")
-    parser.add_argument("--server", help="ws://... of a running server (default: one of its own)")
-    parser.add_argument("--timeout_s", type=float, default=60, help="give up after this silence (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for name in ("device", "concurrency", "team_dir", "server", "timeout_s", "json"):
+        add_shared_argument(parser, name)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_at_least_one(args, "battles", "concurrency", "max_turns")
-    require_above_zero(args, "timeout_s")
-    require_not_negative(args, "temperature")
-    require_websocket(args)
+    """Plays the battles, writes them and prints what was written."""
     require_extra("battle", "collect")
     import asyncio
 

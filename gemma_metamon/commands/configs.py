@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._arguments import (
     add_gin_arguments,
     add_override_argument,
+    add_shared_argument,
     add_space_arguments,
-    require_share,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ DATASET_EXAMPLE = """example:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "configs",
         help="the packaged gin configs: list, show, derive, install into metamon; its dataset file",
@@ -39,7 +41,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     listing = actions.add_parser(
         "list", help="the packaged configs, a line each", epilog="example: gemma-metamon configs list"
     )
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(listing, "json")
     listing.set_defaults(run=run_list)
     show = actions.add_parser(
         "show", help="the resolved bindings and the architecture, without building weights", epilog=EXAMPLE
@@ -47,7 +49,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     show.add_argument("model_gin_config", metavar="NAME", help="a packaged model config's name, or a path")
     add_gin_arguments(show)
     add_space_arguments(show)
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(show, "json")
     show.set_defaults(run=run_show)
     path = actions.add_parser(
         "path",
@@ -91,7 +93,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     dataset.add_argument(
         "--custom_replay_sample_weight",
         "--custom_replay_weight",
-        type=float,
+        type=share,
         default=0.25,
         help="share of battles drawn from custom_replay_dir (default: %(default)s)",
     )
@@ -101,6 +103,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
+    """Prints the packaged configs, a line each."""
     from gemma_metamon.configs.files import KINDS, describe, find_config, list_configs
 
     found = {kind: {name: describe(find_config(name, kind)) for name in list_configs(kind)} for kind in KINDS}
@@ -115,6 +118,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_show(args: argparse.Namespace) -> int:
+    """Prints the bindings and the architecture that a run would have."""
     from gemma_metamon.runs import resolve
     from gemma_metamon.runs.architecture import describe_architecture
     from gemma_metamon.view import BattleView
@@ -138,6 +142,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_path(args: argparse.Namespace) -> int:
+    """Prints where a packaged config lies."""
     from gemma_metamon.configs.files import Kind, find_config, list_configs
 
     kind: Kind = "training" if args.name in list_configs("training") else "models"
@@ -146,6 +151,7 @@ def run_path(args: argparse.Namespace) -> int:
 
 
 def run_derive(args: argparse.Namespace) -> int:
+    """Prints a config that includes another one and changes some of it."""
     from gemma_metamon import __version__
     from gemma_metamon.configs.files import config_folder, find_config
     from gemma_metamon.runs import resolve
@@ -166,6 +172,7 @@ def run_derive(args: argparse.Namespace) -> int:
 
 
 def run_install(args: argparse.Namespace) -> int:
+    """Copies the model configs into metamon's folder, or removes them; status 1 where something was left alone."""
     from gemma_metamon.upstream import installed_configs
 
     folder = args.to or installed_configs.metamon_model_folder()
@@ -185,10 +192,10 @@ def run_install(args: argparse.Namespace) -> int:
 
 
 def run_dataset(args: argparse.Namespace) -> int:
+    """Prints the dataset file, and makes the links that it names."""
     from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.upstream.datasets import dataset_text, link_roots, shares_by_battles
 
-    require_share(args, "custom_replay_sample_weight")
     custom = args.custom_replay_dir or []
     folders = [*([] if args.parsed_replay_dir is None else [args.parsed_replay_dir]), *custom]
     formats = args.formats or (list_formats(folders[0]) if folders else None)

@@ -1,21 +1,21 @@
 """`gemma-metamon evaluate`: checkpoints and scripted players meet opponents, or everybody everybody, on a simulator."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections import Counter
 from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import (
+    add_shared_argument,
     add_watch_argument,
+    at_least_one,
     load_watcher,
     make_folder,
-    require_above_zero,
-    require_at_least_one,
-    require_websocket,
 )
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
+    from gemma_metamon.results.schema import EvaluationReport, EvaluationResults
     from gemma_metamon.showdown.players.contestants import Contestant, Outside
 
 DEFAULT_OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")
@@ -44,6 +45,7 @@ Each drawn pair of teams is played twice, with sides and teams exchanged; the dr
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "evaluate",
         help="let checkpoints and other players meet, and count",
@@ -61,7 +63,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="runs of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), scripted players by name, or "
         '"ensemble(RUN, RUN@EPOCH@T0.8)" of runs',
     )
-    who.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
+    add_shared_argument(who, "ckpt", help="the epoch of runs without @EPOCH (default: the last)")
     who.add_argument(
         "--opponents",
         nargs="+",
@@ -71,8 +73,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     who.add_argument("--round_robin", action="store_true", help="everybody meets everybody; adds Elo and GXE")
     who.add_argument("--sample", action="store_true", help="checkpoints draw actions; otherwise the most probable")
-    who.add_argument("--temperature", type=float, default=1.0, help="of checkpoints without @T (default: %(default)s)")
-    who.add_argument("--device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
+    add_shared_argument(who, "temperature", help="of checkpoints without @T (default: %(default)s)")
+    add_shared_argument(who, "device", help="of checkpoints: cpu, cuda, ... (default: cuda where there is one)")
     who.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -82,30 +84,22 @@ def add_parser(subparsers: "Subparsers") -> None:
 
     battles = parser.add_argument_group("battles")
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
-    battles.add_argument("--battles", type=int, default=100, help="of each pair (default: %(default)s)")
-    battles.add_argument("--team_dir", type=Path, help="a folder of teams in Showdown's export format")
-    battles.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
-    battles.add_argument("--seed", type=int, default=0, help="of teams and --sample (default: %(default)s)")
-    battles.add_argument(
-        "--server", help="ws://... of a running server without accounts (default: a simulator of its own)"
-    )
+    battles.add_argument("--battles", type=at_least_one, default=100, help="of each pair (default: %(default)s)")
+    add_shared_argument(battles, "seed", help="of teams and --sample (default: %(default)s)")
+    for name in ("team_dir", "concurrency", "server", "timeout_s"):
+        add_shared_argument(battles, name)
     battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
     battles.add_argument("--accept", action="store_true", help="wait for user:NAME's challenges instead of challenging")
-    battles.add_argument(
-        "--timeout_s", type=float, default=60, help="give up after this silence (default: %(default)s)"
-    )
 
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, help="keep results, every battle and a report in this folder")
     add_watch_argument(output)
-    output.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(output, "json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_at_least_one(args, "battles", "concurrency")
-    require_above_zero(args, "temperature", "timeout_s")
-    require_websocket(args)
+    """Lets them meet and prints the results; status 1 where fewer battles were played than asked for."""
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
     require_extra("battle", "evaluate")
@@ -162,8 +156,8 @@ def run(args: argparse.Namespace) -> int:
                 on_battle=bar.update,
             )
         )
-    report = {**evaluation.as_dict(), **_of_policies(found)}
-    print(json.dumps(report) if args.json else as_table(report))
+    report = _report(evaluation.results(), found)
+    print(json.dumps(dataclasses.asdict(report)) if args.json else as_table(report))
     if args.out is not None:
         from gemma_metamon.reports.evaluation import write_report
 
@@ -223,52 +217,52 @@ def _pairs(
     return [(player, opponent) for player in players.values() for opponent in opponents.values()]
 
 
-def _of_policies(found: "list[Contestant]") -> dict[str, Any]:
+def _report(results: "EvaluationResults", found: "list[Contestant]") -> "EvaluationReport":
+    """The results, and how the policies of these contestants fared."""
+    from gemma_metamon.results.schema import EvaluationReport
+
     policies = list({id(c.policy): c.policy for c in found if c.policy is not None}.values())
     busy_s = sum(policy.busy_s for policy in policies)
     decisions = sum(policy.decisions for policy in policies)
     unknown = sum((policy.unknown_words for policy in policies), Counter[str]())
-    return {
-        "decisions": decisions,
-        "decisions_per_s": decisions / busy_s if busy_s else 0.0,
-        "unknown_words": dict(unknown.most_common()),
-    }
+    return EvaluationReport(
+        **vars(results),
+        decisions=decisions,
+        decisions_per_s=decisions / busy_s if busy_s else 0.0,
+        unknown_words=dict(unknown.most_common()),
+    )
 
 
-def as_table(report: dict[str, Any]) -> str:
-    width = max(len(row["name"]) for row in report["contestants"]) + 2
+def as_table(report: "EvaluationReport") -> str:
+    """Each pair's battles and choices, and in a round robin everybody's ratings, for people."""
+    width = max(len(row.name) for row in report.contestants) + 2
     columns = ("battles", 7), ("wins", 6), ("losses", 8), ("ties", 6), ("win rate", 10), ("95 % interval", 18)
     measured = ("legal", 9), ("median ms", 11), ("95 % ms", 9), ("turns", 7)
     lines = [f"{'player':{width}}{'opponent':{width}}" + "".join(f"{name:>{n}}" for name, n in (*columns, *measured))]
-    for row in report["pairs"]:
-        low, high = row["interval_95"]
-        latency = row["latency_ms"] or {"median": None, "p95": None}
+    for pair in report.pairs:
+        low, high = pair.interval_95
+        median, p95 = (None, None) if pair.latency_ms is None else (pair.latency_ms.median, pair.latency_ms.p95)
         lines.append(
-            f"{row['player']:{width}}{row['opponent']:{width}}"
-            f"{row['battles']:7}{row['wins']:6}{row['losses']:8}{row['ties']:6}"
-            f"{_cell(row['win_rate'], '.1%'):>10}{f'{low:.1%} to {high:.1%}':>18}"
-            f"{_cell(row['legal_rate'], '.2%'):>9}{_cell(latency['median'], '.1f'):>11}"
-            f"{_cell(latency['p95'], '.1f'):>9}{_cell(row['mean_turns'], '.1f'):>7}"
+            f"{pair.player:{width}}{pair.opponent:{width}}"
+            f"{pair.battles:7}{pair.wins:6}{pair.losses:8}{pair.ties:6}"
+            f"{_cell(pair.win_rate, '.1%'):>10}{f'{low:.1%} to {high:.1%}':>18}"
+            f"{_cell(pair.legal_rate, '.2%'):>9}{_cell(median, '.1f'):>11}"
+            f"{_cell(p95, '.1f'):>9}{_cell(pair.mean_turns, '.1f'):>7}"
         )
-    rated = [row for row in report["contestants"] if row["rating"]]
+    rated = [(row.rating, row) for row in report.contestants if row.rating is not None]
     if rated:
         lines.append(f"\n{'':{width}}{'battles':>7}{'Elo':>7}  {'95 % interval':16}{'GXE':>7}")
-    for row in sorted(rated, key=lambda row: -float(row["rating"]["elo"])):
-        low, high = row["rating"]["interval_95"]
+    for rating, row in sorted(rated, key=lambda each: -each[0].elo):
+        low, high = rating.interval_95
         interval = f"{low:.0f} to {high:.0f}"
-        lines.append(
-            f"{row['name']:{width}}{row['battles']:7}{row['rating']['elo']:7.0f}  {interval:16}"
-            f"{row['rating']['gxe']:6.1f}%"
-        )
-    if report["decisions"]:
-        lines.append(
-            f"{report['decisions']} decisions, {report['decisions_per_s']:.0f} per second of the policies' time"
-        )
-    for row in report["pairs"]:
-        for reason, count in row["set_aside"].items():
-            lines.append(f"{count} not counted, {row['player']} against {row['opponent']}: poke-env: {reason}")
-    if report["unknown_words"]:
-        lines.append(f"words that the agent does not know, and how often it met them: {report['unknown_words']}")
+        lines.append(f"{row.name:{width}}{row.battles:7}{rating.elo:7.0f}  {interval:16}{rating.gxe:6.1f}%")
+    if report.decisions:
+        lines.append(f"{report.decisions} decisions, {report.decisions_per_s:.0f} per second of the policies' time")
+    for pair in report.pairs:
+        for reason, count in pair.set_aside.items():
+            lines.append(f"{count} not counted, {pair.player} against {pair.opponent}: poke-env: {reason}")
+    if report.unknown_words:
+        lines.append(f"words that the agent does not know, and how often it met them: {report.unknown_words}")
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_above_zero, require_place
+from gemma_metamon.commands._arguments import add_shared_argument, require_place
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -27,16 +27,15 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("battle", type=Path, metavar="BATTLE", help="a battle file, .json.lz4 or .json")
     parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.add_argument("--out", type=Path, help="the page (default: named after the battle, in this folder)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the policy (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
-    parser.add_argument("--json", action="store_true", help="print all that the page shows as one JSON object, too")
+    add_shared_argument(parser, "temperature")
+    add_shared_argument(parser, "device")
+    add_shared_argument(parser, "json", help="print all that the page shows as one JSON object, too")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_above_zero(args, "temperature")
     if args.out is not None and args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder; name the page, as in {args.out / 'battle.html'}")
     require_extra("report", "explain")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import require_place
+from gemma_metamon.commands._arguments import add_shared_argument, require_place
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.add_argument("--to", choices=tuple(FORMS), required=True, help="the form; see below")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
     parser.set_defaults(run=run)

@@ -4,7 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import SPACES, add_gin_arguments, add_space_arguments, make_folder, require_name
+from gemma_metamon.commands._arguments import (
+    SPACES,
+    add_gin_arguments,
+    add_shared_argument,
+    add_space_arguments,
+    folder_name,
+    make_folder,
+)
 from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +38,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a policy_epoch_<N>.pt")
     parser.add_argument("--from", dest="form", choices=("amago",), required=True, help="the form of FILE")
     parser.add_argument("--save_dir", required=True, type=Path, help="the checkpoint goes to save_dir/run_name/ckpts")
-    parser.add_argument("--run_name", required=True, help="names the run's folder in save_dir")
-    parser.add_argument("--ckpt", type=int, help="its epoch (default: the N of FILE's name)")
+    parser.add_argument("--run_name", required=True, type=folder_name, help="names the run's folder in save_dir")
+    add_shared_argument(parser, "ckpt", help="its epoch (default: the N of FILE's name)")
     parser.add_argument("--model_gin_config", help=f"a packaged model config's name, or a path (default: {BESIDE})")
     add_gin_arguments(parser)
     add_space_arguments(parser, instead=BESIDE)
@@ -50,7 +57,6 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.runs import checkpoints
     from gemma_metamon.upstream import interchange
 
-    require_name("run_name", args.run_name)
     beside = interchange.read_description(args.file)
     epoch = interchange.epoch_of(args.file) if args.ckpt is None else args.ckpt
     if epoch is None or epoch < 0:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import make_folder
+from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.errors import DataError
 from gemma_metamon.extras import require_extra
 
@@ -35,7 +35,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("logs", nargs="+", type=Path, metavar="FILE", help="a log, a replay, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 
 

@@ -1,6 +1,7 @@
 """`gemma-metamon improve`: collect, prepare, train, evaluate, round after round."""
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,14 +11,15 @@ from gemma_metamon.atomic_files import put_in_order
 from gemma_metamon.commands._arguments import (
     SPACES,
     add_gin_arguments,
+    add_shared_argument,
     add_space_arguments,
     add_tokenizer_argument,
+    at_least_one,
     load_vocabulary,
     make_folder,
-    require_at_least_one,
-    require_not_negative,
-    require_seed,
-    require_share,
+    not_negative,
+    share,
+    zero_or_above,
 )
 from gemma_metamon.commands._rounds import Journal, carry_out, only_worker
 from gemma_metamon.errors import ConfigError
@@ -56,9 +58,9 @@ def add_parser(subparsers: "Subparsers") -> None:
     add_tokenizer_argument(start)
     rounds = parser.add_argument_group("rounds")
     rounds.add_argument("--format", required=True, help="the battle format, such as gen1ou")
-    rounds.add_argument("--rounds", type=int, required=True, help="how many, in all")
-    rounds.add_argument("--battles_per_round", type=int, required=True, help="battles to collect")
-    rounds.add_argument("--steps_per_round", type=int, required=True, help="updates to train")
+    rounds.add_argument("--rounds", type=at_least_one, required=True, help="how many, in all")
+    rounds.add_argument("--battles_per_round", type=at_least_one, required=True, help="battles to collect")
+    rounds.add_argument("--steps_per_round", type=at_least_one, required=True, help="updates to train")
     battles = parser.add_argument_group("battles")
     battles.add_argument(
         "--opponents",
@@ -68,31 +70,40 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="besides itself and rounds before; who is named twice is met twice as often (default: %(default)s)",
     )
     battles.add_argument(
-        "--past_rounds", type=int, default=2, help="rounds before that it meets (default: %(default)s)"
+        "--past_rounds", type=not_negative, default=2, help="rounds before that it meets (default: %(default)s)"
     )
     battles.add_argument("--record_opponents", action="store_true", help="learn from the opponents' views as well")
-    battles.add_argument("--temperature", type=float, default=1.0, help="of its draws (default: %(default)s)")
-    battles.add_argument("--max_turns", type=int, default=300, help="cut off longer battles (default: %(default)s)")
-    battles.add_argument("--team_dir", type=Path, help="a folder of teams (default: the packaged teams)")
-    battles.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
-    battles.add_argument("--device", help="to play on: cpu, cuda, ... (default: cuda where there is one)")
+    add_shared_argument(battles, "temperature", type=zero_or_above, help="of its draws (default: %(default)s)")
+    battles.add_argument(
+        "--max_turns", type=at_least_one, default=300, help="cut off longer battles (default: %(default)s)"
+    )
+    add_shared_argument(battles, "team_dir")
+    add_shared_argument(battles, "concurrency")
+    add_shared_argument(battles, "device", help="to play on: cpu, cuda, ... (default: cuda where there is one)")
     training = parser.add_argument_group("training")
     training.add_argument("--parsed_replay_dir", type=Path, help="battles that it begins with (default: the bundled)")
     training.add_argument(
         "--collected_share",
-        type=float,
+        type=share,
         default=0.5,
         help="share of draws from what it collected (default: %(default)s)",
     )
     training.add_argument(
-        "--batch_size_per_gpu", type=int, default=12, help="battles in a batch (default: %(default)s)"
+        "--batch_size_per_gpu", type=at_least_one, default=12, help="battles in a batch (default: %(default)s)"
     )
-    training.add_argument("--grad_accum", type=int, default=1, help="batches in an update (default: %(default)s)")
-    training.add_argument("--dloader_workers", type=int, default=0, help="processes that read (default: %(default)s)")
     training.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that prepare (default: one per core)"
+        "--grad_accum", type=at_least_one, default=1, help="batches in an update (default: %(default)s)"
     )
-    training.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    training.add_argument(
+        "--dloader_workers", type=not_negative, default=0, help="processes that read (default: %(default)s)"
+    )
+    training.add_argument(
+        "--workers",
+        type=at_least_one,
+        default=os.cpu_count() or 1,
+        help="processes that prepare (default: one per core)",
+    )
+    add_shared_argument(training, "seed", help="of all that is drawn (default: %(default)s)")
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument(
         "--eval_opponents",
@@ -101,8 +112,10 @@ def add_parser(subparsers: "Subparsers") -> None:
         default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
         help="besides all rounds before (default: %(default)s)",
     )
-    evaluation.add_argument("--eval_battles", type=int, default=100, help="against each (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluation.add_argument(
+        "--eval_battles", type=at_least_one, default=100, help="against each (default: %(default)s)"
+    )
+    add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 
 
@@ -124,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         rounds.check_folder(journal)
         carry_out(rounds.steps(), journal, rounds.work)
         results = report(args.out, rounds.run_dir, args.rounds)
-    print(json.dumps(results) if args.json else as_table(results))
+    print(json.dumps(dataclasses.asdict(results)) if args.json else as_table(results))
     return 0
 
 
@@ -136,11 +149,6 @@ def _check(args: argparse.Namespace) -> None:
     from gemma_metamon.runs.checkpoints import usable_device
     from gemma_metamon.showdown.simulator.formats import find_teams
 
-    numbers = ("rounds", "battles_per_round", "steps_per_round", "max_turns", "concurrency", "batch_size_per_gpu")
-    require_at_least_one(args, *numbers, "grad_accum", "workers", "eval_battles")
-    require_share(args, "collected_share")
-    require_not_negative(args, "past_rounds", "temperature", "dloader_workers")
-    require_seed(args)
     usable_device(args.device)
     if args.run_dir is None and args.model_gin_config is None:
         raise ConfigError(

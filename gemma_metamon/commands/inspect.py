@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_space_arguments
+from gemma_metamon.commands._arguments import add_shared_argument, add_space_arguments
 
 if TYPE_CHECKING:
     from gemma_metamon.battle.trajectories import Trajectory
@@ -21,7 +21,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--phrasing", default="natural", help="natural: display names; raw: the words themselves (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object with lists over timesteps")
+    add_shared_argument(parser, "json", help="print one JSON object with lists over timesteps")
     parser.set_defaults(run=run)
 
 

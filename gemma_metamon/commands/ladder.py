@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
+    above_zero,
+    add_shared_argument,
     add_watch_argument,
+    at_least_one,
     load_watcher,
     make_folder,
-    require_above_zero,
-    require_at_least_one,
 )
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     import asyncio
 
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.results.schema import LadderRow
     from gemma_metamon.showdown.accounts import LadderServer
     from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
+    from gemma_metamon.showdown.ladder.results import Results
     from gemma_metamon.showdown.players.contestants import Contestant
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ battles, those in play are finished; twice: stop at once. The same command again
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "ladder",
         help="play rated battles on a server's ladder",
@@ -64,7 +68,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="the administrators of the public main server have allowed this bot; without that they lock such accounts",
     )
     parser.add_argument("--run_dir", help="who plays: a run of `train` (save_dir/run_name, or save_dir/run_name@EPOCH)")
-    parser.add_argument("--ckpt", type=int, help="the epoch of runs without @EPOCH (default: the last)")
+    add_shared_argument(parser, "ckpt", help="the epoch of runs without @EPOCH (default: the last)")
     parser.add_argument(
         "--player",
         "--players",
@@ -72,25 +76,26 @@ def add_parser(subparsers: "Subparsers") -> None:
         help='or another player: a scripted one such as SimpleHeuristicsPlayer, or "ensemble(RUN, RUN@EPOCH@T0.8)"',
     )
     parser.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
-    parser.add_argument("--battles", type=int, default=10, help="stop after so many (default: %(default)s)")
+    parser.add_argument("--battles", type=at_least_one, default=10, help="stop after so many (default: %(default)s)")
     parser.add_argument(
         "--team",
         "--team_dir",
         type=Path,
         help="a folder of teams in Showdown's export format (default: the packaged teams)",
     )
-    parser.add_argument("--concurrency", type=int, default=1, help="battles at a time (default: %(default)s)")
+    add_shared_argument(parser, "concurrency", default=1)
     parser.add_argument("--out", type=Path, help="folder of the results (default: ladder/USERNAME-FORMAT)")
-    parser.add_argument("--decision_s", type=float, default=10.0, help="deadline per decision (default: %(default)s)")
+    parser.add_argument(
+        "--decision_s", type=above_zero, default=10.0, help="deadline per decision (default: %(default)s)"
+    )
     parser.add_argument(
         "--sparring", nargs="+", default=[], metavar="PLAYER", help="local: scripted players to meet on the ladder"
     )
     parser.add_argument("--sample", action="store_true", help="draw actions; otherwise the most probable is taken")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of runs without @T (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: cuda where there is one)")
-    parser.add_argument("--seed", type=int, default=0, help="of teams and draws (default: %(default)s)")
+    add_shared_argument(parser, "temperature", help="of runs without @T (default: %(default)s)")
     add_watch_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for name in ("device", "seed", "json"):
+        add_shared_argument(parser, name)
     parser.set_defaults(run=run)
 
 
@@ -103,8 +108,7 @@ class _NoPassword(argparse.Action):
 
 
 def run(args: argparse.Namespace) -> int:
-    require_at_least_one(args, "battles", "concurrency")
-    require_above_zero(args, "decision_s", "temperature")
+    """Plays until all battles are finished or it is stopped, and prints what was won."""
     if (args.player is None) == (args.run_dir is None):
         raise ConfigError("give one of --run_dir (an agent) and --player (a scripted player, or an ensemble)")
     require_extra("battle", "ladder")
@@ -207,7 +211,7 @@ async def _play(
     sparring: "list[Contestant]",
     server: "LadderServer",
     password: Any,
-    results: Any,
+    results: "Results",
 ) -> int:
     import asyncio
 
@@ -218,11 +222,11 @@ async def _play(
 
     with progress_bar(total=args.battles, initial=min(results.finished, args.battles), unit="battle") as bar:
 
-        def show(row: dict[str, Any]) -> None:
-            bar.set_postfix_str(f"rating {row['rating_after'] or 'not told'}", refresh=False)
+        def show(row: "LadderRow") -> None:
+            bar.set_postfix_str(f"rating {row.rating_after or 'not told'}", refresh=False)
             bar.update(min(results.finished, args.battles) - bar.n)
-            reason = f", {row['reason']}" if row["reason"] else ""
-            bar.write(f"{row['battle']}: {row['result']} against {row['opponent']}{reason}", file=sys.stderr)
+            reason = f", {row.reason}" if row.reason else ""
+            bar.write(f"{row.battle}: {row.result} against {row.opponent}{reason}", file=sys.stderr)
 
         common = {"server": server, "battle_format": args.format, "teams": args.teams}
         ladder = Ladder(
@@ -282,9 +286,9 @@ def _on_signals(ladder: "Ladder", loop: "asyncio.AbstractEventLoop") -> Callable
     return lambda: 143 if told_to_end else 130 if ladder.stops > 1 else 0
 
 
-def _report(summary: "Summary", results: Any) -> dict[str, Any]:
+def _report(summary: "Summary", results: "Results") -> dict[str, Any]:
     rows = list(results.rows.values())
-    counts = {result: sum(row["result"] == result for row in rows) for result in ("won", "lost", "tied", "unfinished")}
+    counts = {result: sum(row.result == result for row in rows) for result in ("won", "lost", "tied", "unfinished")}
     return {
         "out": str(results.folder),
         **counts,
@@ -301,7 +305,7 @@ def _report(summary: "Summary", results: Any) -> dict[str, Any]:
     }
 
 
-def _table(summary: "Summary", results: Any) -> str:
+def _table(summary: "Summary", results: "Results") -> str:
     report = _report(summary, results)
     this_run = ", ".join(f"{count} {what}" for what, count in report["this_run"].items())
     lines = [

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import add_shared_argument
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
 
@@ -15,6 +17,7 @@ EXAMPLE = """examples, where metamon and amago are installed:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "metamon-evaluate",
         help="let metamon evaluate a run of its own, or an exported one",
@@ -33,12 +36,13 @@ def add_parser(subparsers: "Subparsers") -> None:
         required=True,
         help="save_dir/run_name of metamon's, or of an export; several for a launcher",
     )
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.add_argument("--eval_type", help=argparse.SUPPRESS)
     parser.set_defaults(run=run, passes_on=True)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs metamon's evaluation in this process, or one of its launchers."""
     from gemma_metamon.errors import ConfigError
     from gemma_metamon.upstream import evaluation, launchers
 

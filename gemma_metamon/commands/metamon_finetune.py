@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import add_shared_argument
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
 
@@ -15,6 +17,7 @@ and the next round, from the slow copy of this one: --run_name gemma_tuned_2 --p
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "metamon-finetune",
         help="let metamon fine-tune a run of its own, or an exported one",
@@ -24,11 +27,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run_dir", type=Path, required=True, help="save_dir/run_name of metamon's, or of an export")
-    parser.add_argument("--ckpt", type=int, help="the epoch of the checkpoint (default: the last)")
+    add_shared_argument(parser, "ckpt")
     parser.set_defaults(run=run, passes_on=True)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Runs metamon's fine-tuning in this process."""
     from gemma_metamon.upstream import evaluation, finetuning
 
     run_dir = args.run_dir.expanduser()

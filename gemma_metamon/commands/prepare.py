@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
+    add_shared_argument,
     add_space_arguments,
     add_tokenizer_argument,
+    at_least_one,
+    folder_name,
     load_vocabulary,
-    require_at_least_one,
-    require_name,
-    require_share,
+    share,
 )
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
@@ -29,6 +30,7 @@ checksum."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "prepare",
         help="make recorded battles ready for training, once",
@@ -41,28 +43,33 @@ def add_parser(subparsers: "Subparsers") -> None:
         type=Path,
         help="recorded battles: DIR/<format>/*.json.lz4, DIR/<format>.tar.gz or .tar.lz4, or one such archive",
     )
-    parser.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
+    parser.add_argument(
+        "--formats", nargs="+", type=folder_name, help="battle formats (default: all in parsed_replay_dir)"
+    )
     add_space_arguments(parser)
     add_tokenizer_argument(parser)
     parser.add_argument("--verify", action="store_true", help="compare every shard of the store with its checksum")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that encode (default: one per core)"
+        "--workers",
+        type=at_least_one,
+        default=os.cpu_count() or 1,
+        help="processes that encode (default: one per core)",
     )
-    parser.add_argument("--shard_battles", type=int, default=512, help="battles in a file (default: %(default)s)")
+    parser.add_argument(
+        "--shard_battles", type=at_least_one, default=512, help="battles in a file (default: %(default)s)"
+    )
     parser.add_argument(
         "--max_set_aside",
-        type=float,
+        type=share,
         default=0.05,
         help="share of damaged battle files above which it stops (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_at_least_one(args, "workers", "shard_battles")
-    require_name("formats", *(args.formats or []))
-    require_share(args, "max_set_aside")
+    """Makes the store, or goes on with it, and verifies it where asked; prints what is in it."""
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
     report: dict[str, Any] = {"out": str(args.out)}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_not_negative, require_writable
+from gemma_metamon.commands._arguments import not_negative, require_writable
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ EXAMPLE = """examples:
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "report",
         help="make charts, replays and a web page of an evaluation or a run",
@@ -28,13 +29,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("folder", type=Path, help="what `evaluate --out` or `train` left")
     parser.add_argument("--run_dir", type=Path, nargs="+", default=[], help="runs whose curves belong on the page")
     parser.add_argument(
-        "--replays", type=int, default=20, help="battles of each pair that get a page (default: %(default)s)"
+        "--replays", type=not_negative, default=20, help="battles of each pair that get a page (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_not_negative(args, "replays")
+    """Makes the page and prints its path."""
     require_extra("report", "a report")
     from gemma_metamon.reports.evaluation import write_report
 

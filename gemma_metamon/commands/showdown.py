@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import add_shared_argument, port
+
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.showdown.simulator.server import Server
@@ -13,6 +15,7 @@ EXAMPLE = """example: gemma-metamon showdown start --port 8000 && gemma-metamon 
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "showdown",
         help="start, stop or look at the local battle server",
@@ -20,12 +23,13 @@ def add_parser(subparsers: "Subparsers") -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", choices=("start", "stop", "status"), help="what to do")
-    parser.add_argument("--port", type=int, help="start: a free one unless given; stop and status: all unless given")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--port", type=port, help="start: a free one unless given; stop and status: all unless given")
+    add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Starts, stops or lists servers; status 3 where one was asked for that is not there."""
     from gemma_metamon.showdown.simulator import server
 
     if args.action == "start":

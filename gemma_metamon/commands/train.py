@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
     add_gin_arguments,
+    add_shared_argument,
     add_space_arguments,
     add_tokenizer_argument,
+    at_least_one,
+    folder_name,
     load_vocabulary,
     make_folder,
-    require_at_least_one,
-    require_name,
-    require_not_negative,
-    require_seed,
-    require_share,
+    not_negative,
+    share,
 )
 from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
@@ -60,7 +60,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run_name", required=True, help="names the run's folder in save_dir")
+    parser.add_argument("--run_name", required=True, type=folder_name, help="names the run's folder in save_dir")
     parser.add_argument("--save_dir", required=True, type=Path, help="checkpoints go to save_dir/run_name/ckpts")
     parser.add_argument("--model_gin_config", required=True, help="a packaged model config's name, or a path to one")
     add_gin_arguments(parser)
@@ -77,44 +77,50 @@ def add_parser(subparsers: "Subparsers") -> None:
     data.add_argument(
         "--custom_replay_sample_weight",
         "--custom_replay_weight",
-        type=float,
+        type=share,
         default=0.25,
         help="share of battles drawn from custom_replay_dir (default: %(default)s)",
     )
-    data.add_argument("--formats", nargs="+", help="battle formats (default: all in parsed_replay_dir)")
+    data.add_argument(
+        "--formats", nargs="+", type=folder_name, help="battle formats (default: all in parsed_replay_dir)"
+    )
     add_tokenizer_argument(data)
     data.add_argument(
         "--holdout_share",
-        type=float,
+        type=share,
         default=0.02,
         help="share of battles kept out of training, to measure agreement with (default: %(default)s)",
     )
     data.add_argument(
         "--max_set_aside",
-        type=float,
+        type=share,
         default=0.05,
         help="share of damaged battle files above which training stops (default: %(default)s)",
     )
     data.add_argument(
-        "--dloader_workers", type=int, default=0, help="processes that read battles (default: %(default)s)"
+        "--dloader_workers", type=not_negative, default=0, help="processes that read battles (default: %(default)s)"
     )
     length = parser.add_argument_group("length")
-    length.add_argument("--batch_size_per_gpu", type=int, default=12, help="battles in a batch (default: %(default)s)")
-    length.add_argument("--grad_accum", type=int, default=1, help="batches in an update (default: %(default)s)")
-    length.add_argument("--epochs", type=int, default=100, help="epochs in all (default: %(default)s)")
     length.add_argument(
-        "--steps_per_epoch", type=int, default=25_000, help="updates in an epoch (default: %(default)s)"
+        "--batch_size_per_gpu", type=at_least_one, default=12, help="battles in a batch (default: %(default)s)"
     )
-    length.add_argument("--ckpt", type=int, help="go on after this epoch's checkpoint of the same run")
+    length.add_argument(
+        "--grad_accum", type=at_least_one, default=1, help="batches in an update (default: %(default)s)"
+    )
+    length.add_argument("--epochs", type=at_least_one, default=100, help="epochs in all (default: %(default)s)")
+    length.add_argument(
+        "--steps_per_epoch", type=at_least_one, default=25_000, help="updates in an epoch (default: %(default)s)"
+    )
+    add_shared_argument(length, "ckpt", help="go on after this epoch's checkpoint of the same run")
     length.add_argument(
         "--discard_later", action="store_true", help="with --ckpt: move what came after it into RUN/discarded/"
     )
     length.add_argument(
         "--init_from", metavar="RUN_DIR[@EPOCH]", help="begin with the weights of this checkpoint of another run"
     )
-    length.add_argument("--seed", type=int, default=0, help="of weights, dropout and battles (default: %(default)s)")
+    add_shared_argument(length, "seed", help="of weights, dropout and battles (default: %(default)s)")
     parser.add_argument(
-        "--log_interval", type=int, default=20, help="updates between logged means (default: %(default)s)"
+        "--log_interval", type=at_least_one, default=20, help="updates between logged means (default: %(default)s)"
     )
     parser.add_argument("--verbose", action="store_true", help="print the resolved configuration, too")
     parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
@@ -125,16 +131,16 @@ def add_parser(subparsers: "Subparsers") -> None:
         "there is passed over; the last one is always played.",
     )
     evaluation.add_argument(
-        "--eval_gens", nargs="*", type=int, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
+        "--eval_gens", nargs="*", type=at_least_one, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
     )
-    evaluation.add_argument("--eval_every", type=int, default=1, help="epochs between (default: %(default)s)")
+    evaluation.add_argument("--eval_every", type=at_least_one, default=1, help="epochs between (default: %(default)s)")
     evaluation.add_argument(
         "--eval_opponents",
         nargs="+",
         default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
         help="as of `evaluate` (default: %(default)s)",
     )
-    evaluation.add_argument("--eval_battles", type=int, default=50, help="per opponent (default: %(default)s)")
+    evaluation.add_argument("--eval_battles", type=at_least_one, default=50, help="per opponent (default: %(default)s)")
     evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")
     unused = parser.add_argument_group("accepted and unused")
     unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
@@ -142,7 +148,6 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    _check_flags(args)
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
     run_dir = args.save_dir / args.run_name
@@ -294,16 +299,6 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         _report_data(dataset)
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
     return 0
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-    """Raises ConfigError for a flag that cannot work whatever the others are."""
-    require_at_least_one(args, "batch_size_per_gpu", "grad_accum", "epochs", "steps_per_epoch", "log_interval")
-    require_share(args, "custom_replay_sample_weight", "holdout_share", "max_set_aside")
-    require_not_negative(args, "dloader_workers")
-    require_seed(args)
-    require_name("run_name", args.run_name)
-    require_name("formats", *(args.formats or []))
 
 
 def _open_battles(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import require_above_zero
+from gemma_metamon.commands._arguments import add_shared_argument
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -21,6 +21,7 @@ the flagship on this version of metamon. The exit status is 1 where something ke
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "upstream",
         help="check an environment with metamon and amago",
@@ -29,13 +30,14 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     parser.add_argument("action", choices=("check",), help="what to do")
     parser.add_argument("--quick", action="store_true", help="train and play nothing")
-    parser.add_argument("--timeout_s", type=float, default=600, help="for training, and for playing (default: 600)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    help_text = "for training, and for playing (default: %(default)s)"
+    add_shared_argument(parser, "timeout_s", default=600, help=help_text)
+    add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    require_above_zero(args, "timeout_s")
+    """Prints each check when it is done, and the command to train with; status 1 where metamon would not run."""
     import tempfile
 
     from gemma_metamon.upstream import checks, versions

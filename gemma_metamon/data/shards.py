@@ -19,7 +19,7 @@ from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.data.encoding import EncodedBattle, hold_out_rank
 from gemma_metamon.errors import DataError
-from gemma_metamon.strict_json import on_one_line, shown_path
+from gemma_metamon.strict_json import Count, on_one_line, shown_path
 from gemma_metamon.text.vocabulary import UNKNOWN_ID
 from gemma_metamon.view import BattleView
 
@@ -34,12 +34,12 @@ class ShardRecord:
     """A finished shard: `damaged` of its battles have a reason in place of timesteps."""
 
     shard: str
-    battles: int
-    damaged: int
-    timesteps: int
-    size_bytes: int
+    battles: Count
+    damaged: Count
+    timesteps: Count
+    size_bytes: Count
     sha256: str
-    unknown_words: dict[str, int]
+    unknown_words: dict[str, Count]
 
 
 @dataclass(frozen=True, kw_only=True)

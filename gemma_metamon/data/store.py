@@ -30,11 +30,12 @@ from gemma_metamon.data.shards import ArrayPlace, Shard, ShardForm, ShardRecord,
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.strict_json import (
     MAX_BYTES,
-    build_from_json,
+    Count,
     on_one_line,
     parse_json,
     parse_json_object,
     read_bounded,
+    read_dataclass,
     shown,
 )
 from gemma_metamon.text.vocabulary import Vocabulary
@@ -84,8 +85,8 @@ class StoreIdentity:
 class FormatPlan:
     """The battle files of a format when preparing began (their names as a hash), dealt out in order of name."""
 
-    battles: int
-    shard_battles: int
+    battles: Count
+    shard_battles: Count
     names: str
 
     def require_sound(self, battle_format: str) -> None:
@@ -103,6 +104,16 @@ class FormatPlan:
 
     def shard_size(self, index: int) -> int:
         return min(self.shard_battles, self.battles - index * self.shard_battles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlan:
+    """store.json: the layout of the store's files, the version that wrote it, and what it holds by format."""
+
+    layout: int
+    version: str
+    identity: StoreIdentity
+    formats: dict[str, FormatPlan]
 
 
 def _names_folder(name: str) -> bool:
@@ -313,16 +324,16 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
     try:
         data = parse_json_object(content)
         if data["layout"] == LAYOUT:
-            plans = {name: build_from_json(FormatPlan, plan) for name, plan in data["formats"].items()}
-            if not plans:
+            read = read_dataclass(StorePlan, data)
+            if not read.formats:
                 raise DataError("it has no formats")
-            for name, plan in plans.items():
+            for name, plan in read.formats.items():
                 plan.require_sound(name)
-            return build_from_json(StoreIdentity, data["identity"]), plans
+            return read.identity, read.formats
         layout, version = shown(data["layout"]), shown(data["version"])
     except KeyError as error:
         raise DataError(f"{path} is damaged (it has no {error}); prepare the store again") from error
-    except (AttributeError, DataError) as error:
+    except DataError as error:
         raise DataError(f"{path} is damaged ({error}); prepare the store again") from error
     raise DataError(
         f"{root} has layout {layout} (gemma_metamon {version}), this version reads {LAYOUT}; prepare it again"
@@ -334,13 +345,9 @@ def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) ->
     for name, plan in plans.items():
         plan.require_sound(name)
     _replace_text(root / WORDS, json.dumps(view.vocabulary.words))
-    described = {
-        "layout": LAYOUT,
-        "version": __version__,
-        "identity": asdict(StoreIdentity.of(view)),
-        "formats": {name: asdict(plan) for name, plan in sorted(plans.items())},
-    }
-    _replace_text(root / STORE, json.dumps(described, indent=1))
+    identity, formats = StoreIdentity.of(view), dict(sorted(plans.items()))
+    whole = StorePlan(layout=LAYOUT, version=__version__, identity=identity, formats=formats)
+    _replace_text(root / STORE, json.dumps(asdict(whole), indent=1))
 
 
 def read_records(root: Path) -> dict[str, ShardRecord]:
@@ -351,7 +358,7 @@ def read_records(root: Path) -> dict[str, ShardRecord]:
     records: dict[str, ShardRecord] = {}
     for number, line in enumerate(read_bounded(path, MAX_BYTES).split(b"\n")[:-1], start=1):
         try:
-            record = build_from_json(ShardRecord, parse_json(line))
+            record = read_dataclass(ShardRecord, parse_json(line))
             match = _SHARD.fullmatch(record.shard)
             if match is None or not _names_folder(match["format"]):
                 raise DataError(f"{shown(record.shard)} names no shard")

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.explain.follow import Decision, Entity, Setting
+from gemma_metamon.pages import load_templates
 
 PLOT_HEIGHT = 40.0
 TIMELINE_HEIGHT = 60.0
@@ -66,7 +64,7 @@ def render_page(
     """
     if sections is None:
         sections = [render_section(decision, explanation.setting) for decision in explanation.decisions]
-    return _template("page").render(
+    return _TEMPLATES.get_template("page.html.j2").render(
         explanation=explanation,
         sections=sections,
         refresh_s=refresh_s,
@@ -76,28 +74,13 @@ def render_page(
 
 def render_section(decision: Decision, setting: Setting) -> Markup:
     """The part of the page that is about one decision."""
-    return Markup(_template("decision").render(decision=decision, setting=setting))  # it escapes all that it shows
+    section = _TEMPLATES.get_template("decision.html.j2").render(decision=decision, setting=setting)
+    return Markup(section)  # it escapes all that it shows
 
 
 def result_of(terminal: BattleState) -> str:
     """What `Explanation.result` is of a battle that ended in this state."""
     return "won" if terminal.battle_won else "lost" if terminal.battle_lost else "no winner"
-
-
-@cache
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "signed": _signed,
-        "mean": _mean,
-        "rows": _rows,
-        "area": _area,
-        "place": _place,
-    }
-    return environment.from_string((files("gemma_metamon.explain") / f"{name}.html.j2").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,3 +141,14 @@ def _signed(value: float) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+_TEMPLATES = load_templates(
+    "gemma_metamon.explain",
+    percent=_percent,
+    signed=_signed,
+    mean=_mean,
+    rows=_rows,
+    area=_area,
+    place=_place,
+)

@@ -59,6 +59,7 @@ class Member:
 
     @property
     def condition(self) -> Condition:
+        """Its share of hit points, 0 to 1, and its status."""
         return Condition(self.hp, self.status)
 
     @condition.setter
@@ -67,12 +68,15 @@ class Member:
 
     @property
     def fainted(self) -> bool:
+        """Whether it has no hit points left."""
         return self.hp == 0
 
     def leave(self) -> None:
+        """It leaves the field, and takes its own form again."""
         self.active, self.forme = False, ""
 
     def faint(self) -> None:
+        """It leaves the field for good."""
         self.leave()
         self.condition, self.tera = Condition(0.0, ""), ""
 
@@ -86,6 +90,7 @@ class Side:
     members: list[Member] = field(default_factory=list)
 
     def copy(self) -> "Side":
+        """The side as it is now: what happens to one afterwards does not change the other."""
         return Side(self.player, self.team_size, [copy.copy(member) for member in self.members])
 
 

@@ -63,6 +63,7 @@ class Curve:
 
 
 def save_png(figure: Figure, path: Path) -> None:
+    """Writes a chart as a PNG file on white, whole or not at all."""
     with written_whole(path) as staged:
         figure.savefig(staged, format="png", dpi=_PNG_DPI, bbox_inches="tight", facecolor="white")
 
@@ -155,7 +156,15 @@ def rating_dots(ratings: Mapping[str, Estimate]) -> Figure:
 
 
 def curves(title: str, x_label: str, y_label: str, lines: Sequence[Curve], *, percent: bool = False) -> Figure:
-    """Lines over updates or epochs. With `percent` the values are shares, drawn from 0 to 100 %."""
+    """Lines over updates, epochs or rounds.
+
+    Args:
+        title: above the chart.
+        x_label: what is counted from left to right.
+        y_label: what the lines show, with its unit.
+        lines: each with a name in the legend, where there is more than one.
+        percent: the values are shares, drawn from 0 to 100 %.
+    """
     scale = 100 if percent else 1
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.2, 3.2), layout="constrained")

@@ -2,20 +2,13 @@
 
 from collections.abc import Mapping
 
-import jinja2
 from markupsafe import Markup
 
+from gemma_metamon.pages import load_templates
 from gemma_metamon.reports.battle_log import BattleStory, read_log
 from gemma_metamon.reports.battle_sides import Side
 
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("gemma_metamon.reports"),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+TEMPLATES = load_templates("gemma_metamon.reports")
 
 
 def replay_page(log: str, title: str, names: Mapping[str, str] | None = None) -> str:

@@ -10,7 +10,6 @@ A folder is written under another name and renamed when whole, so a half-written
 
 import json
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 from gemma_metamon import __version__
 from gemma_metamon.atomic_files import as_os_error, written_whole
 from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
-from gemma_metamon.configs.types import fits
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.tensor_files import (
@@ -33,7 +31,7 @@ from gemma_metamon.runs.tensor_files import (
     read_headers,
     read_tensors,
 )
-from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, shown
+from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, read_dataclass, shown
 from gemma_metamon.text.subwords import SubwordTable
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
@@ -127,13 +125,8 @@ class RunDescription:
     def read(cls: type[Description], path: Path) -> Description:
         """What `write` wrote. Raises DataError for another file."""
         try:
-            data = parse_json_object(read_bounded(path, MAX_BYTES))
-            identity = RunIdentity(**data["identity"])
-            description = cls(**{**data, "identity": identity})
-            for part in (identity, description):
-                _require_types(part)
-            return description
-        except (DataError, TypeError, KeyError) as error:
+            return read_dataclass(cls, parse_json_object(read_bounded(path, MAX_BYTES)))
+        except DataError as error:
             raise DataError(f"{path} is no description of a run of this package: {on_one_line(error)}") from error
 
     def write(self, path: Path) -> None:
@@ -152,15 +145,8 @@ class CheckpointMeta(RunDescription):
     def __post_init__(self) -> None:
         for name, most in (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT)):
             value = getattr(self, name)
-            if isinstance(value, int) and not 0 <= value <= most:
+            if not 0 <= value <= most:
                 raise DataError(f"{name} is {shown(value)}; expected 0 to {most}")
-
-
-def _require_types(description: RunIdentity | RunDescription) -> None:
-    for name, hint in typing.get_type_hints(type(description)).items():
-        value = getattr(description, name)
-        if not fits(value, hint):
-            raise TypeError(f"{name} is {shown(value)}")
 
 
 def checkpoint_folder(run_dir: Path, epoch: int) -> Path:

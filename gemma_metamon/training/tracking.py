@@ -1,8 +1,8 @@
 """Where a run's numbers go: JSON lines files always, wandb when asked.
 
 metrics.jsonl       {"update": 20, "loss/total": 1.6, ...}: means over the updates since the line before
-evaluations.jsonl   {"epoch": 1, "format": "gen1ou", "seconds": ..., "pairs": [...]}: one evaluation during training,
-                    the pairs as in results.json of `gemma-metamon evaluate`
+evaluations.jsonl   {"epoch": 1, "format": "gen1ou", "seconds": ..., "pairs": [...]}: one evaluation during training
+                    (TrainingEvaluation of results/schema.py)
 
 In wandb the x axis is the update, and of evaluations the epoch.
 
@@ -20,11 +20,13 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.results.schema import TrainingEvaluation
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +53,13 @@ class Tracker:
         self._file.flush()
         self._log_wandb("update", update, metrics)
 
-    def log_evaluation(self, epoch: int, battle_format: str, results: Mapping[str, Any]) -> None:
-        """Of what `gemma-metamon evaluate --json` printed. Raises KeyError where it has no pairs."""
-        pairs = results["pairs"]
-        line = {"epoch": epoch, "format": battle_format, "seconds": results["seconds"], "pairs": pairs}
+    def log_evaluation(self, evaluation: TrainingEvaluation) -> None:
+        """Adds a line to evaluations.jsonl; in wandb, the win rate against each opponent."""
         with self._evaluations_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        rates = {f"evaluation/{battle_format}/{pair['opponent']}": pair["win_rate"] for pair in pairs}
-        self._log_wandb("epoch", epoch, rates)
+            file.write(json.dumps(asdict(evaluation)) + "\n")
+        prefix = f"evaluation/{evaluation.format}"
+        rates = {f"{prefix}/{pair.opponent}": pair.win_rate for pair in evaluation.pairs if pair.win_rate is not None}
+        self._log_wandb("epoch", evaluation.epoch, rates)
 
     def _log_wandb(self, axis: str, value: int, metrics: Mapping[str, float]) -> None:
         # without wandb's own step, which only grows: an evaluation is ready when training has gone on

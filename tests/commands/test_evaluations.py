@@ -13,10 +13,23 @@ from support.small_agent import train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.commands._evaluations import EvaluationPlan, Evaluations
+from gemma_metamon.results.schema import PairRow, TrainingEvaluation, counts_of
 from gemma_metamon.training.tracking import Tracker
 
 # in place of `gemma-metamon evaluate`, which takes a server and half a minute: a process that prints a result
-PLAYS = "import json, sys, time; time.sleep({seconds}); print(json.dumps({{'seconds': 1, 'pairs': []}}))"
+PLAYS = "import time; time.sleep({seconds}); print({printed!r})"
+PRINTED = {
+    "format": "gen1ou",
+    "seed": 0,
+    "seconds": 1.0,
+    "battles_per_pair": 1,
+    "unfinished": None,
+    "contestants": [],
+    "pairs": [],
+    "decisions": 0,
+    "decisions_per_s": 0.0,
+    "unknown_words": {},
+}
 FAILS = "import sys; sys.exit('first line\\nno such server')"
 
 
@@ -24,7 +37,7 @@ class Plan(EvaluationPlan):
     """Runs a piece of Python as its process."""
 
     def command(self, run_dir: Path, epoch: int, battle_format: str) -> list[str]:
-        code = FAILS if battle_format == "fails" else PLAYS.format(seconds=battle_format)
+        code = FAILS if battle_format == "fails" else PLAYS.format(seconds=battle_format, printed=json.dumps(PRINTED))
         return [sys.executable, "-c", code]
 
 
@@ -39,8 +52,8 @@ def folder_of(epoch: int) -> Path:
 class Results(list[tuple[int, str]]):
     """What came in, as `on_result` of Evaluations."""
 
-    def __call__(self, epoch: int, battle_format: str, result: dict[str, Any]) -> None:
-        self.append((epoch, battle_format))
+    def __call__(self, played: TrainingEvaluation) -> None:
+        self.append((played.epoch, played.format))
 
 
 def test_epochs_are_due_by_the_number_and_at_the_end() -> None:
@@ -143,9 +156,10 @@ def test_wandb_gets_the_epoch_beside_each_win_rate(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     with Tracker(tmp_path, "run", {}, wandb=True) as tracker:
         tracker.log(20, {"loss/total": 1.5})
-        for epoch, win_rate in ((1, 0.25), (2, 0.5)):  # both after the update that is logged last
-            pair = {"opponent": "RandomPlayer", "win_rate": win_rate}
-            tracker.log_evaluation(epoch, "gen1ou", {"seconds": 1.0, "pairs": [pair]})
+        for epoch, wins in ((1, 1), (2, 2)):  # both after the update that is logged last
+            counts = counts_of(wins=wins, losses=4 - wins, ties=0, turns=0, choices=0, refused=0)
+            pair = PairRow(player="run@1", opponent="RandomPlayer", **vars(counts))
+            tracker.log_evaluation(TrainingEvaluation(epoch=epoch, format="gen1ou", seconds=1.0, pairs=[pair]))
     deadline = time.monotonic() + 30  # wandb's own process writes the file, and is not done when finish() is
     while len(history := wandb_history(tmp_path)) < 3 and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,33 @@ from support.small_agent import TINY, train_command
 from gemma_metamon.atomic_files import append_whole
 from gemma_metamon.commands import main
 from gemma_metamon.commands._file_errors import explain_os_error
+from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.ladder.results import BattleLog, Results
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import VARIABLE
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-ROW = {"username": "A", "opponent": "B", "result": "won", "reason": ""}
+ROW = LadderRow(
+    log="battle-gen1ou-1.log",
+    player=None,
+    battle="battle-gen1ou-1",
+    username="A",
+    format="gen1ou",
+    opponent="B",
+    result="won",
+    reason="",
+    rating_before=None,
+    rating_after=None,
+    turns=1,
+    began_at="2026-01-01T00:00:00+00:00",
+    seconds=1.0,
+    decisions=1,
+    fallbacks=0,
+    fallback_reasons={},
+    refused=0,
+    reconnects=0,
+    rejoins=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -279,10 +301,11 @@ def results(tmp_path: Path) -> Iterator[Results]:
 def test_a_ladders_result_is_kept_until_the_disk_takes_it(results: Results, caplog: pytest.LogCaptureFixture) -> None:
     disk = results.folder.parent
     log = results.new_log("battle-gen1ou-1")
-    assert results.write(log, {**ROW})
+    assert log.path is not None
+    assert results.write(log, replace(ROW, log=log.path.name))
     fill(disk, 0)
     more = BattleLog(results.logs / "battle-gen1ou-2.log")
-    long = {**ROW, "reason": "x" * 5000}
+    long = replace(ROW, log="battle-gen1ou-2.log", reason="x" * 5000)
     assert not results.write(more, long)
     assert "the result of battle-gen1ou-2 is not written down yet: No space left on device" in caplog.text
     with pytest.raises(OSError, match="No space left"):
@@ -292,9 +315,9 @@ def test_a_ladders_result_is_kept_until_the_disk_takes_it(results: Results, capl
     results.write_rest()
     results.close()
     again = Results(results.folder)
-    assert {name: row["reason"] for name, row in again.rows.items()} == {
-        log.path.stem if log.path else "": "",
-        "battle-gen1ou-2": long["reason"],
+    assert {name: row.reason for name, row in again.rows.items()} == {
+        log.path.stem: "",
+        "battle-gen1ou-2": long.reason,
     }
     again.close()
 

@@ -9,7 +9,6 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from poke_env.player import RandomPlayer
@@ -23,6 +22,8 @@ from gemma_metamon.commands._round_results import as_table, together
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
 from gemma_metamon.commands._rounds import Step
 from gemma_metamon.reports.evaluation import rating_curve
+from gemma_metamon.results import schema
+from gemma_metamon.results.schema import EvaluationResults
 from gemma_metamon.runs import checkpoints
 from gemma_metamon.showdown.matches.evaluate import Evaluation
 from gemma_metamon.showdown.matches.ratings import rate
@@ -106,8 +107,8 @@ def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
     folder = tmp_path / "out" / "evaluations" / "round_1"
     folder.mkdir(parents=True)
     done = evaluation(("out@1", "Rival", 6, 4))
-    for name in there:
-        (folder / name).write_text(json.dumps(done))
+    for name in there:  # battles.jsonl and the page are not looked into
+        schema.write(folder / name, done)
     ran: list[str] = []
 
     def run_command(arguments: list[str], step: Step, out: Path) -> None:
@@ -115,7 +116,7 @@ def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
         if arguments[0] == "evaluate":
             assert not folder.exists()
             folder.mkdir()
-            (folder / "results.json").write_text(json.dumps(done))
+            schema.write(folder / "results.json", done)
 
     monkeypatch.setattr(_round_steps, "run_command", run_command)
     args = build_parser().parse_args(improve_command(tmp_path / "out", "--model_gin_config", TINY))
@@ -206,32 +207,32 @@ def test_what_a_run_cannot_go_on_with_is_refused_before_a_battle(
 # --- results -------------------------------------------------------------------------------------------------------
 
 
-def evaluation(*results: tuple[str, str, int, int]) -> dict[str, Any]:
+def evaluation(*results: tuple[str, str, int, int]) -> EvaluationResults:
     pairs = []
     for player, opponent, wins, losses in results:
         sides = [Contestant(name, RandomPlayer) for name in (player, opponent)]
         tallies = [Tally(wins=wins, losses=losses, turns=20), Tally(wins=losses, losses=wins, turns=20)]
         pairs.append(PairResult(player=sides[0], opponent=sides[1], players=tallies[0], opponents=tallies[1]))
-    done = Evaluation(battle_format="gen1ou", battles_per_pair=10, seed=0, pairs=pairs)
-    return json.loads(json.dumps(done.as_dict()))  # type: ignore[no-any-return]
+    return Evaluation(battle_format="gen1ou", battles_per_pair=10, seed=0, pairs=pairs).results()
 
 
 def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
     first = evaluation(("us@0", "Rival", 2, 8))
     second = evaluation(("us@1", "us@0", 7, 3), ("us@1", "Rival", 6, 4))
-    results = together([first, second])
-    rows = {row["name"]: row for row in results["contestants"]}
-    assert (rows["Rival"]["battles"], rows["Rival"]["wins"], rows["Rival"]["mean_turns"]) == (20, 12, 2.0)
+    results = together("us", [first, second])
+    rows = {row.name: row for row in results.contestants}
+    assert (rows["Rival"].battles, rows["Rival"].wins, rows["Rival"].mean_turns) == (20, 12, 2.0)
     ratings = rate([("us@0", "Rival", 2, 8, 0), ("us@1", "us@0", 7, 3, 0), ("us@1", "Rival", 6, 4, 0)])
-    assert {name: row["rating"]["elo"] for name, row in rows.items()} == {r.name: r.elo for r in ratings}
-    assert len(results["pairs"]) == 3
-    line = rating_curve({"rounds_of": "us", **results}).axes[0].lines[0]
+    elos = {row.name: row.rating.elo for row in rows.values() if row.rating is not None}
+    assert elos == {r.name: r.elo for r in ratings}
+    assert len(results.pairs) == 3
+    line = rating_curve(results).axes[0].lines[0]
     assert line.get_xdata().tolist() == [0, 1]
-    assert line.get_ydata().tolist() == [rows["us@0"]["rating"]["elo"], rows["us@1"]["rating"]["elo"]]
+    assert line.get_ydata().tolist() == [elos["us@0"], elos["us@1"]]
 
 
 def test_the_table_says_how_often_each_round_won() -> None:
-    table = as_table(together([evaluation(("us@0", "Rival", 2, 8)), evaluation(("us@1", "Rival", 6, 4))]))
+    table = as_table(together("us", [evaluation(("us@0", "Rival", 2, 8)), evaluation(("us@1", "Rival", 6, 4))]))
     assert [line.split()[-1] for line in table.splitlines() if line.startswith("us@")] == ["20.0%", "60.0%"]
 
 

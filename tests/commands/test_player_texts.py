@@ -77,6 +77,17 @@ def test_in_an_ensemble_too(name: str, folder: Path) -> None:
     assert ensemble(f"ensemble({name}, {name}@7*2)") == (False, [(name, None, None, 1), (name, 7, None, 2)])
 
 
+def test_a_folder_with_a_comma_in_its_name_is_told_to_need_quotes(folder: Path) -> None:
+    (folder / "a, b").mkdir()
+    for text in ("ensemble(a, b)", "ensemble(there, a, b@5*2)", "ensemble('q, r', vote, a, b@T0.5)"):
+        with pytest.raises(ConfigError, match=r"'a, b' is a folder with .* between quotes, as in ensemble\('a, b', "):
+            read_text(text)
+    assert ensemble("ensemble('a, b'@5, there)")[1][0] == ("a, b", 5, None, 1)
+    for name in "ab":
+        (folder / name).mkdir()
+    assert ensemble("ensemble(a, b@5)")[1] == [("a", None, None, 1), ("b", 5, None, 1)]
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=12))
 def test_any_name_can_be_quoted(name: str) -> None:

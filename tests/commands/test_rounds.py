@@ -182,5 +182,5 @@ def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "improve.json"
     path.write_text('{"settings": {}, "finished": [{"round": 1}]}')
-    with pytest.raises(DataError, match=r"improve\.json is damaged"):
+    with pytest.raises(DataError, match=r"improve\.json is damaged \(finished\[0\]\.step is missing\); begin again"):
         Journal(path, {})

@@ -42,7 +42,7 @@ def row(wins: int, losses: int, ties: int, *, seen: bool = True) -> dict[str, An
 
 
 def write_evaluation(folder: Path) -> dict[str, Any]:
-    """As showdown/evaluate.py says that an evaluation's folder is."""
+    """As results/schema.py says that an evaluation's folder is; results.json as the first version wrote it."""
     contestants = []
     for name, kind in NAMES.items():
         mine = [counts for pair, counts in COUNTS.items() if pair[0] == name]
@@ -67,7 +67,8 @@ def write_evaluation(folder: Path) -> dict[str, Any]:
         if number != 3:
             shutil.copy(LOGS / "gen9ou_player.log", folder / log)
         battle = {"battle": f"battle-gen9ou-{number}", "player": "first@2", "opponent": "RandomPlayer"}
-        lines.append({**battle, "p1": "opponent", "result": "loss", "turns": 38, "log": log})
+        battle |= {"p1": "opponent", "result": "loss", "turns": 38, "draw": 0, "teams": [None, 0]}
+        lines.append({**battle, "choices": [38, 40], "refused": [0, 0], "log": log})
     (folder / "battles.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"battle": "half')
     return results
 
@@ -87,7 +88,7 @@ def write_run(folder: Path) -> None:
             "epoch": epoch,
             "format": "gen1ou",
             "seconds": 1.0,
-            "pairs": [{"opponent": "RandomPlayer", **row(epoch, 3, 0)}],
+            "pairs": [{"player": f"run@{epoch}", "opponent": "RandomPlayer", **row(epoch, 3, 0)}],
         }
         for epoch in (2, 1)
     ]
@@ -211,10 +212,9 @@ def test_bad_folders_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(DataError, match=r"line 2 of .*battles\.jsonl is not JSON"):
         write_report(tmp_path / "ev")
     (tmp_path / "ev" / "battles.jsonl").unlink()
-    for content in ('{"format": "gen1ou"}', '{"format": "gen1ou", "pairs": [], "contestants": []}'):
-        (tmp_path / "ev" / "results.json").write_text(content)
-        with pytest.raises(DataError, match=r"ev holds files that `gemma-metamon` has not written: .*pair"):
-            write_report(tmp_path / "ev")
+    (tmp_path / "ev" / "results.json").write_text('{"format": "gen1ou"}')
+    with pytest.raises(DataError, match=r"ev/results\.json holds no results of an evaluation: seed is missing"):
+        write_report(tmp_path / "ev")
     (tmp_path / "ev" / "results.json").write_text("{")
     assert main(["report", str(tmp_path / "ev")]) == 1
     assert "results.json is not JSON" in capsys.readouterr().err

@@ -62,10 +62,10 @@ DESCRIPTIONS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "draws 10**400": (lambda m: m.update(draws=10**400), "draws is 1000"),
     "settings a list": (lambda m: m.update(settings=[]), r"settings is \[\]"),
     "config a number": (lambda m: m.update(config=5), "config is 5"),
-    "words of numbers": (lambda m: m.update(vocabulary=[1]), r"vocabulary is \[1\]"),
-    "identity null": (lambda m: m.update(identity=None), "identity|mapping"),
-    "identity of more": (lambda m: m["identity"].update(more="x"), "more"),
-    "no config": (lambda m: m.pop("config"), "config"),
+    "words of numbers": (lambda m: m.update(vocabulary=[1]), r"vocabulary\[0\] is 1; expected a string"),
+    "identity null": (lambda m: m.update(identity=None), "identity is null; expected an object"),
+    "identity of more": (lambda m: m["identity"].update(more="x"), r"identity\.more is unknown"),
+    "no config": (lambda m: m.pop("config"), "config is missing"),
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 
+from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.accounts import LadderServer
 from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
 from gemma_metamon.showdown.ladder.results import Results
@@ -73,7 +74,7 @@ async def play(main: Sequence[Ladder], others: Sequence[Ladder] = ()) -> list[Su
     return [*await played, *ended]
 
 
-def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[LadderRow]]:
     """(battle, both names) -> the lines of both sides."""
     rows = []
     for folder in folders:
@@ -82,10 +83,10 @@ def rows_by_battle(folders: Sequence[Path]) -> dict[tuple[str, ...], list[dict[s
         results.close()
     battles = defaultdict(list)
     # whose first message of a battle was lost may never learn the other's name: it belongs to the other's line
-    for row in sorted(rows, key=lambda row: row["opponent"] == "unknown"):
-        own = (row["battle"], *sorted((row["username"], row["opponent"])))
-        theirs = (key for key in battles if key[0] == row["battle"] and row["username"] in key[1:])
-        battles[next(theirs, own) if row["opponent"] == "unknown" else own].append(row)
+    for row in sorted(rows, key=lambda row: row.opponent == "unknown"):
+        own = (row.battle, *sorted((row.username, row.opponent)))
+        theirs = (key for key in battles if key[0] == row.battle and row.username in key[1:])
+        battles[next(theirs, own) if row.opponent == "unknown" else own].append(row)
     return battles
 
 
@@ -100,7 +101,7 @@ def unrecorded(folders: Sequence[Path]) -> list[str]:
     recorded = set()
     for folder in folders:
         results = Results(folder)
-        recorded |= {row["log"] for row in results.rows.values()}
+        recorded |= {row.log for row in results.rows.values()}
         results.close()
     return sorted(logs - recorded)
 

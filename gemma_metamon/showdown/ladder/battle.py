@@ -17,7 +17,8 @@ from poke_env.battle import Battle
 from poke_env.data import GenData
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
-from gemma_metamon.showdown.ladder.results import FINISHED, BattleLog, Outcome
+from gemma_metamon.results.schema import LadderRow, Result
+from gemma_metamon.showdown.ladder.results import BattleLog, Outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.battle_progress import count_progress
@@ -135,41 +136,44 @@ class LadderBattle:
         """The other player's name; "unknown" before the server has told it."""
         return next((name for name in self.outcome.players if name != self.username), "unknown")
 
-    def row(self, result: str, reason: str) -> dict[str, Any]:
+    def row(self, player: str | None, result: Result, reason: str) -> LadderRow:
         """The battle's line in the results.
 
         Args:
+            player: the label of who plays.
             result: as `result` gives it, or "unfinished".
             reason: why it is unfinished, or how the result was found; "" for a battle that ended normally.
         """
         outcome = self.outcome
         before, after = outcome.ratings.get(self.username, (None, None))
-        return {
-            "battle": self.tag,
-            "username": self.username,
-            "format": self._format,
-            "opponent": self.opponent,
-            "result": result,
-            "reason": reason,
-            "rating_before": before,
-            "rating_after": after,
-            "turns": outcome.turns,
-            "began_at": datetime.fromtimestamp(self._began_at, timezone.utc).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self._began_at, 2),
-            "decisions": self.decisions.count,
-            "fallbacks": sum(self.decisions.fallbacks.values()),
-            "fallback_reasons": dict(self.decisions.fallbacks),
-            "refused": self.decisions.refusals,
-            "reconnects": self.reconnects,
-            "rejoins": self.rejoins,
-        }
+        return LadderRow(
+            log="" if self.log.path is None else self.log.path.name,
+            player=player,
+            battle=self.tag,
+            username=self.username,
+            format=self._format,
+            opponent=self.opponent,
+            result=result,
+            reason=reason,
+            rating_before=before,
+            rating_after=after,
+            turns=outcome.turns,
+            began_at=datetime.fromtimestamp(self._began_at, timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.time() - self._began_at, 2),
+            decisions=self.decisions.count,
+            fallbacks=sum(self.decisions.fallbacks.values()),
+            fallback_reasons=dict(self.decisions.fallbacks),
+            refused=self.decisions.refusals,
+            reconnects=self.reconnects,
+            rejoins=self.rejoins,
+        )
 
-    def result(self) -> str:
+    def result(self) -> Result:
         """What the log says: "won", "lost", "tied", or "unfinished"."""
         winner = self.outcome.winner
         if winner is None:
             return "unfinished"
-        return FINISHED[2] if not winner else FINISHED[0] if winner == self.username else FINISHED[1]
+        return "tied" if not winner else "won" if winner == self.username else "lost"
 
     def close(self) -> None:
         """Stops deciding, and tells the player that the battle is over, so that it forgets it."""

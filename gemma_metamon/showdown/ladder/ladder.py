@@ -21,6 +21,7 @@ from poke_env.player import Player
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
 from gemma_metamon.errors import ServerError
+from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.accounts import LadderServer, Secret, check_ladder
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.connection import Connection
@@ -101,7 +102,7 @@ class Ladder:
         results: Results | None = None,
         timeouts: LadderTimeouts | None = None,
         seed: int = 0,
-        on_row: Callable[[dict[str, Any]], Any] | None = None,
+        on_row: Callable[[LadderRow], Any] | None = None,
     ) -> None:
         self.summary = Summary()
         self.format = battle_format
@@ -370,13 +371,13 @@ class Ladder:
         if self._connection.logged_in:
             self._queue(f"/leave {battle.tag}")
         result = battle.result()
-        row = {"player": self._label, **battle.row(result, reason)}
+        row = battle.row(self._label, result, reason)
         self.summary.results[result] += 1
         self.summary.decisions += battle.decisions.count
-        self.summary.fallbacks += row["fallbacks"]
+        self.summary.fallbacks += row.fallbacks
         self.summary.refused += battle.decisions.refusals
         self.summary.rejoins += battle.rejoins
-        self.summary.rating = row["rating_after"] or self.summary.rating
+        self.summary.rating = row.rating_after or self.summary.rating
         if self._results is not None and not self._results.write(battle.log, row) and not self.stops:
             logger.warning("no new battle begins; those in play are finished")
             self.stop()

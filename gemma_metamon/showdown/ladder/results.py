@@ -1,6 +1,6 @@
 """A ladder run's folder: one line per battle in results.jsonl, and every battle's log, written while they are played.
 
-    results.jsonl            one JSON object per battle, written when it ends
+    results.jsonl            a LadderRow of results/schema.py per battle, written when it ends
     replays/NAME.log         the messages that the server sent about the battle, one per line
     replays/NAME.html        the same as a web page, where a function that makes pages is given
     battles/FORMAT/...       the battles as metamon's parsed replays, to train on
@@ -13,16 +13,16 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.protocol import protocol_lines
-from gemma_metamon.strict_json import parse_json_object
+from gemma_metamon.results.schema import NEWER, LadderRow
+from gemma_metamon.strict_json import UnknownFieldError, parse_json_object, read_dataclass
 
 logger = logging.getLogger(__name__)
 FINISHED = ("won", "lost", "tied")
@@ -140,7 +140,7 @@ class BattleLog:
 class Results:
     """The folder of one player in one format, for one process at a time. Call `close` at the end.
 
-    `rows` holds the lines of results.jsonl, as dictionaries, by the name of the battle's log without ".log".
+    `rows` holds the lines of results.jsonl by the name of the battle's log without ".log".
 
     Args:
         folder: made where it does not exist.
@@ -148,6 +148,7 @@ class Results:
 
     Raises:
         ConfigError: another process plays into the same folder.
+        DataError: results.jsonl has a line that only a newer version of this package knows.
     """
 
     def __init__(self, folder: Path, page: Callable[[str, str], str] | None = None) -> None:
@@ -161,7 +162,11 @@ class Results:
             raise ConfigError(f"another process plays into {folder}; wait for it, or choose another --out") from None
         self._path = folder / "results.jsonl"
         self._unwritten: list[str] = []
-        self.rows = self._load()
+        try:
+            self.rows = self._load()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def logs(self) -> Path:
@@ -171,7 +176,7 @@ class Results:
     @property
     def finished(self) -> int:
         """How many battles were played to their end, including those of earlier runs."""
-        return sum(row["result"] in FINISHED for row in self.rows.values())
+        return sum(row.result in FINISHED for row in self.rows.values())
 
     def new_log(self, tag: str) -> BattleLog:
         """A log in a new file: the tag alone is no unique name, for a restarted server numbers battles from 1 again."""
@@ -188,12 +193,12 @@ class Results:
         found = []
         for path in sorted(self.logs.glob("battle-*.log")):
             row = self.rows.get(path.stem)
-            if row is None or row.get("reason") in (STOPPED, LOST):
+            if row is None or row.reason in (STOPPED, LOST):
                 lines = protocol_lines(path.read_bytes().decode(errors="replace"))
                 found.append((_STAMP.sub("", path.stem), BattleLog(path, lines)))
         return found
 
-    def write(self, log: BattleLog, row: dict[str, Any]) -> bool:
+    def write(self, log: BattleLog, row: LadderRow) -> bool:
         """Writes the battle's result, and its page. Of two results of one log the later one counts.
 
         Returns:
@@ -201,10 +206,9 @@ class Results:
         """
         if log.path is None:
             return True
-        row = {"log": log.path.name, **row}
         self._write_page(log, log.path.with_suffix(".html"), row)
         self.rows[log.path.stem] = row
-        self._unwritten.append(json.dumps(row) + "\n")
+        self._unwritten.append(json.dumps(asdict(row)) + "\n")
         try:
             self.write_rest()
         except OSError as error:
@@ -218,11 +222,11 @@ class Results:
             append_whole(self._path, "".join(self._unwritten))
             self._unwritten.clear()
 
-    def _write_page(self, log: BattleLog, path: Path, row: dict[str, Any]) -> None:
+    def _write_page(self, log: BattleLog, path: Path, row: LadderRow) -> None:
         if self._page is None:
             return
         try:
-            page = self._page("\n".join(log.lines), f"{row['username']} vs {row['opponent']}: {row['result']}")
+            page = self._page("\n".join(log.lines), f"{row.username} vs {row.opponent}: {row.result}")
             with written_whole(path) as staged:
                 staged.write_text(page, encoding="utf-8")
         except Exception as error:  # noqa: BLE001 the result counts, with or without a page
@@ -232,8 +236,9 @@ class Results:
         """Lets other processes use the folder."""
         self._lock.release()
 
-    def _load(self) -> dict[str, dict[str, Any]]:
-        rows: dict[str, dict[str, Any]] = {}
+    def _load(self) -> dict[str, LadderRow]:
+        """Log's name, without its end -> its row. A damaged line is skipped, with a warning."""
+        rows: dict[str, LadderRow] = {}
         if not self._path.exists():
             return rows
         text = self._path.read_text(encoding="utf-8", errors="replace")
@@ -241,8 +246,11 @@ class Results:
             append_whole(self._path, "\n")
         for line in text.splitlines():
             try:
-                row = parse_json_object(line)
-                rows[Path(row["log"]).stem] = row
-            except (DataError, TypeError, KeyError):
-                logger.warning("%s has a line that is no result: %.60s", self._path, line)
+                row = read_dataclass(LadderRow, parse_json_object(line))
+            except UnknownFieldError as error:  # without its line, the battle would be played on
+                raise DataError(f"{self._path}: {error}; {NEWER}") from error
+            except DataError as error:
+                logger.warning("%s has a line that is no result (%s): %.60s", self._path, error, line)
+                continue
+            rows[Path(row.log).stem] = row
         return rows

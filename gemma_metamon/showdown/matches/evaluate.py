@@ -1,38 +1,9 @@
 """How often each of several contestants wins against others, on a running server, with 95 % intervals.
 
-What an evaluation leaves in its folder (all names are contestants' labels, all rates are shares of 1):
+What an evaluation leaves in its folder, each as a type of results/schema.py:
 
-    results.json        one object:
-        format, seed, seconds
-        battles_per_pair    as asked for
-        unfinished          null, or one sentence: why fewer were played
-        set_aside           battles that were played and are counted nowhere, because poke-env could not follow them
-        contestants         in the order of the command line, each
-            name, kind          kind is "checkpoint", "ensemble", "scripted" or "outside"
-            policy              null, or of a checkpoint or an ensemble how it decides:
-                sampled             true: its actions were drawn, false: the most probable ones
-                combined            "mean" or "vote"; null of one checkpoint
-                members             each {"name": "first@2", "temperature": ..., "weight": ...}
-            battles, wins, losses, ties, win_rate, interval_95 ([low, high]; win_rate is null of no battles)
-            mean_turns          null of no battles
-            choices, refused    sent to the server, and those of them that it refused
-            legal_rate          1 - refused / choices; null where we do not see its choices (an outside player)
-            latency_ms          {"median": ..., "p95": ...} of a decision, or null
-            rating              null, or in a round robin {"elo", "interval_95": [low, high], "deviation", "gxe"}
-        pairs               each who met whom, from the first one's side:
-            player, opponent, and every field of a contestant from battles to latency_ms
-            set_aside               of its battles: reason -> how many
-    battles.jsonl       one object per battle, written when it ends:
-        battle              its tag, "battle-gen1ou-12"
-        player, opponent    labels; the order of `pairs`
-        p1                  "player" or "opponent": who sat in the simulator's first seat
-        result              "win", "loss" or "tie", the player's
-        turns
-        draw                which drawn pair of teams; each is played twice, with seats and teams exchanged
-        teams               [the player's, the opponent's]: positions among the teams of the format; null outside, and
-                            where the format gives them out
-        choices, refused    [the player's, the opponent's]
-        log                 "battles/battle-gen1ou-12.log", beneath the folder
+    results.json        EvaluationResults
+    battles.jsonl       a BattleRow per battle, written when it ends
     battles/<tag>.log   the simulator's messages as the player received them, one a line, as replays hold them
 """
 
@@ -40,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +20,8 @@ from poke_env.player import Player
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.results import schema
+from gemma_metamon.results.schema import BattleRow, ContestantRow, EvaluationResults, Kind, PairRow
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.matches.ratings import Rating, rate
 from gemma_metamon.showdown.matches.seatings import Ended, PairResult, SeatingRunner, draw_teams, seatings_of
@@ -102,38 +75,38 @@ class Evaluation:
         )
         self.ratings = {rating.name: rating for rating in found}
 
-    def as_dict(self) -> dict[str, Any]:
+    def results(self) -> EvaluationResults:
         """results.json."""
-        return {
-            "format": self.battle_format,
-            "seed": self.seed,
-            "seconds": round(self.seconds, 2),
-            "battles_per_pair": self.battles_per_pair,
-            "unfinished": self.unfinished,
-            "set_aside": self.set_aside.total(),
-            "contestants": [
-                {
-                    "name": who.name,
-                    "kind": _kind(who),
-                    "policy": None if isinstance(who, Outside) or who.policy is None else who.policy.as_dict(),
-                    **tally.as_dict(),
-                    "rating": self.ratings[who.name].as_dict() if who.name in self.ratings else None,
-                }
+        return EvaluationResults(
+            format=self.battle_format,
+            seed=self.seed,
+            seconds=round(self.seconds, 2),
+            battles_per_pair=self.battles_per_pair,
+            unfinished=self.unfinished,
+            set_aside=self.set_aside.total(),
+            contestants=[
+                ContestantRow(
+                    name=who.name,
+                    kind=_kind(who),
+                    policy=None if isinstance(who, Outside) or who.policy is None else who.policy.row(),
+                    rating=self.ratings[who.name].row() if who.name in self.ratings else None,
+                    **vars(tally.counts()),
+                )
                 for who, tally in self.contestants()
             ],
-            "pairs": [
-                {
-                    "player": pair.player.name,
-                    "opponent": pair.opponent.name,
-                    **pair.players.as_dict(),
-                    "set_aside": dict(pair.set_aside.most_common()),
-                }
+            pairs=[
+                PairRow(
+                    player=pair.player.name,
+                    opponent=pair.opponent.name,
+                    set_aside=dict(pair.set_aside.most_common()),
+                    **vars(pair.players.counts()),
+                )
                 for pair in self.pairs
             ],
-        }
+        )
 
 
-def _kind(who: Contestant | Outside) -> str:
+def _kind(who: Contestant | Outside) -> Kind:
     if isinstance(who, Outside):
         return "outside"
     if who.policy is None:
@@ -293,21 +266,21 @@ class _Journal:
         with written_whole(self._folder / log) as staged:
             staged.write_text(messages, encoding="utf-8")
         ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)
-        entry = {
-            "battle": battle.battle_tag,
-            "player": pair.player.name,
-            "opponent": pair.opponent.name,
-            "p1": "player" if battle.player_role == "p1" else "opponent",
-            "result": "win" if battle.won else "loss" if battle.lost else "tie",
-            "turns": battle.turn,
-            "draw": ended.draw,
-            "teams": [ours, None if isinstance(pair.opponent, Outside) else theirs],
-            "choices": [side.sent for side in choices],
-            "refused": [side.refused for side in choices],
-            "log": log,
-        }
-        append_whole(self._folder / BATTLES, json.dumps(entry) + "\n")
+        mine, other = choices
+        row = BattleRow(
+            battle=battle.battle_tag,
+            player=pair.player.name,
+            opponent=pair.opponent.name,
+            p1="player" if battle.player_role == "p1" else "opponent",
+            result="win" if battle.won else "loss" if battle.lost else "tie",
+            turns=battle.turn,
+            draw=ended.draw,
+            teams=(ours, None if isinstance(pair.opponent, Outside) else theirs),
+            choices=(mine.sent, other.sent),
+            refused=(mine.refused, other.refused),
+            log=log,
+        )
+        append_whole(self._folder / BATTLES, json.dumps(asdict(row)) + "\n")
 
     def finish(self, evaluation: Evaluation) -> None:
-        with written_whole(self._folder / RESULTS) as staged:
-            staged.write_text(json.dumps(evaluation.as_dict(), indent=1), encoding="utf-8")
+        schema.write(self._folder / RESULTS, evaluation.results())

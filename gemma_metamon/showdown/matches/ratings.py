@@ -9,12 +9,12 @@ battle finite, and weighs little against a hundred battles. A tie counts as half
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gemma_metamon.extras import require_extra
 from gemma_metamon.intervals import Z_95
+from gemma_metamon.results.schema import RatingRow
 
 MEAN_RATING = 1500.0
 PRIOR_DEVIATION = 350.0
@@ -44,8 +44,9 @@ class Rating:
         """95 % confidence interval of the Elo rating."""
         return self.elo - Z_95 * self.deviation, self.elo + Z_95 * self.deviation
 
-    def as_dict(self) -> dict[str, Any]:
-        return {"elo": self.elo, "interval_95": [*self.interval], "deviation": self.deviation, "gxe": self.gxe}
+    def row(self) -> RatingRow:
+        """What results.json holds of it."""
+        return RatingRow(elo=self.elo, interval_95=self.interval, deviation=self.deviation, gxe=self.gxe)
 
 
 def rate(

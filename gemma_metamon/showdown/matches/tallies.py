@@ -4,13 +4,13 @@ import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.intervals import wilson_interval
+from gemma_metamon.results.schema import Counts, Latency, counts_of
 from gemma_metamon.showdown.live.deciding import is_refusal
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.poke_env_hooks import (
@@ -35,17 +35,13 @@ class Choices:
         self.refused += other.refused
         self.latencies_ms += other.latencies_ms
 
-    def as_dict(self) -> dict[str, Any]:
-        latency = None
-        if self.latencies_ms:
-            median, p95 = np.percentile(self.latencies_ms, (50, 95))
-            latency = {"median": float(median), "p95": float(p95)}
-        return {
-            "choices": self.sent,
-            "refused": self.refused,
-            "legal_rate": 1 - self.refused / self.sent if self.sent else None,
-            "latency_ms": latency,
-        }
+    @property
+    def latency(self) -> Latency | None:
+        """Of a decision; None of no decisions."""
+        if not self.latencies_ms:
+            return None
+        median, p95 = np.percentile(self.latencies_ms, (50, 95))
+        return Latency(median=float(median), p95=float(p95))
 
 
 @dataclass(kw_only=True)
@@ -81,18 +77,17 @@ class Tally:
         self.turns += other.turns
         self.choices.add(other.choices)
 
-    def as_dict(self) -> dict[str, Any]:
-        """What a row of results.json holds of it (see showdown/evaluate.py)."""
-        return {
-            "battles": self.battles,
-            "wins": self.wins,
-            "losses": self.losses,
-            "ties": self.ties,
-            "win_rate": self.win_rate if self.battles else None,
-            "interval_95": [*self.interval],
-            "mean_turns": self.turns / self.battles if self.battles else None,
-            **self.choices.as_dict(),
-        }
+    def counts(self) -> Counts:
+        """What a row of results.json holds of it."""
+        return counts_of(
+            wins=self.wins,
+            losses=self.losses,
+            ties=self.ties,
+            turns=self.turns,
+            choices=self.choices.sent,
+            refused=self.choices.refused,
+            latency_ms=self.choices.latency,
+        )
 
 
 class ChoiceMeter:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch import Tensor
 from gemma_metamon.battle.observations import OpponentMemory
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
+from gemma_metamon.results.schema import MemberRow, PolicyRow
 from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
 from gemma_metamon.view import BattleView
 
@@ -165,16 +166,11 @@ class EnsemblePolicy:
         """Words that a member does not know, and how often they were met."""
         return sum((view.vocabulary.unknown_counts for view in self._texts), Counter[str]())
 
-    def as_dict(self) -> dict[str, Any]:
-        """How it plays, for results.json (see showdown/evaluate.py)."""
-        return {
-            "sampled": self.sample,
-            "combined": None if len(self.members) == 1 else "vote" if self.vote else "mean",
-            "members": [
-                {"name": member.name, "temperature": member.temperature, "weight": member.weight}
-                for member in self.members
-            ],
-        }
+    def row(self) -> PolicyRow:
+        """How it plays, for results.json."""
+        members = [MemberRow(name=m.name, temperature=m.temperature, weight=m.weight) for m in self.members]
+        combined: Literal["mean", "vote"] = "vote" if self.vote else "mean"
+        return PolicyRow(sampled=self.sample, combined=combined if len(members) > 1 else None, members=members)
 
     def open_session(self) -> BattleSession:
         """A new battle's session, to be closed at its end. Raises ServerError where all rows are taken."""

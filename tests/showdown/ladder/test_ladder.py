@@ -43,10 +43,10 @@ def check_agreement(folders: list[Path]) -> Counter[str]:
     """Both sides wrote every battle down, and say the same of it."""
     outcomes: Counter[str] = Counter()
     for battle, rows in rows_by_battle(folders).items():
-        results = sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        results = sorted(row.result for row in rows if row.result in FINISHED)
         outcomes[" and ".join(results)] += 1
         assert results in (["lost", "won"], ["tied", "tied"]), (battle, rows)
-        assert len({row["turns"] for row in rows if row["result"] in FINISHED}) == 1
+        assert len({row.turns for row in rows if row.result in FINISHED}) == 1
     return outcomes
 
 
@@ -177,9 +177,9 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
 
     asyncio.run(asyncio.wait_for(one_battle(), 60))
     (row,) = Results(tmp_path).rows.values()
-    assert row["rejoins"] == 1
-    assert row["fallback_reasons"].keys() == {"failed"}
-    assert row["fallbacks"] < row["decisions"] / 2  # until it was told
+    assert row.rejoins == 1
+    assert row.fallback_reasons.keys() == {"failed"}
+    assert row.fallbacks < row.decisions / 2  # until it was told
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
 def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
     folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 10)
     played = {
-        battle: sorted(row["result"] for row in rows if row["result"] in FINISHED)
+        battle: sorted(row.result for row in rows if row.result in FINISHED)
         for battle, rows in rows_by_battle(folders).items()
     }
     tell(f"{len(played)} battles; {done}; {[vars(summary) for summary in summaries]}")
@@ -243,7 +243,7 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
     folders = [folder / name for name in names]
     assert unrecorded(folders) == []
     rows = [row for rows in rows_by_battle(folders).values() for row in rows]
-    assert {row["reason"] for row in rows if row["result"] == "unfinished"} == {GONE}
+    assert {row.reason for row in rows if row.result == "unfinished"} == {GONE}
     assert sum(summary.cuts for summary in summaries) >= 2 * deaths  # two at least were playing each time
     assert all(summary.finished >= 1 for summary in summaries)
     return rows
@@ -256,7 +256,7 @@ def test_a_killed_and_restarted_server_leaves_no_battle_unrecorded(tmp_path: Pat
 @pytest.mark.slow
 def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> None:
     rows = run_through_deaths(tmp_path, FOUR, deaths=3)
-    tell(f"{len(rows)} lines: {Counter(row['result'] for row in rows)}")
+    tell(f"{len(rows)} lines: {Counter(row.result for row in rows)}")
 
 
 @pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
@@ -272,9 +272,9 @@ def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path:
     finally:
         Hanging.released.set()
     (row,) = Results(tmp_path / "slow").rows.values()
-    assert row["result"] in FINISHED
-    assert row["fallback_reasons"] == {why: row["decisions"]}
-    assert row["refused"] == 0  # what is played instead is legal
+    assert row.result in FINISHED
+    assert row.fallback_reasons == {why: row.decisions}
+    assert row.refused == 0  # what is played instead is legal
     (record,) = (tmp_path / "slow" / "battles" / "gen1ou").glob("*.lz4")
     assert -1 not in load_battle(record).actions[:-1]  # and what was really played is what is recorded
 
@@ -286,8 +286,8 @@ def test_a_player_without_a_lead_is_given_one(server: Server, tmp_path: Path) ->
 
     asyncio.run(one_battle())
     (row,) = Results(tmp_path / "a").rows.values()
-    assert row["result"] in FINISHED
-    assert row["fallback_reasons"] == {"lead": 1}
+    assert row.result in FINISHED
+    assert row.fallback_reasons == {"lead": 1}
 
 
 def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None:
@@ -308,9 +308,9 @@ def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None
     asyncio.run(one_battle())
     (row,) = Results(tmp_path / "stubborn").rows.values()
     choices = [message for message in sent if message.startswith("/choose")]
-    assert row["result"] in FINISHED
-    assert row["refused"] == sum("notamove" in choice for choice in choices) > 0
-    assert row["fallback_reasons"] == {"refused": row["refused"]}
+    assert row.result in FINISHED
+    assert row.refused == sum("notamove" in choice for choice in choices) > 0
+    assert row.fallback_reasons == {"refused": row.refused}
     assert max(Counter(choices).values()) == 1  # each names its request
 
 
@@ -328,9 +328,9 @@ def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, 
 
     asyncio.run(asyncio.wait_for(one_battle(), 60))
     (row,) = Results(tmp_path / "waiting").rows.values()
-    assert (row["result"], row["turns"]) == ("lost", 1)
-    assert row["rejoins"] == 2  # the log was asked for twice, to see whether something had been missed
-    log = (tmp_path / "waiting" / "replays" / row["log"]).read_text()
+    assert (row.result, row.turns) == ("lost", 1)
+    assert row.rejoins == 2  # the log was asked for twice, to see whether something had been missed
+    log = (tmp_path / "waiting" / "replays" / row.log).read_text()
     assert "Battle timer is ON" in log
     assert "forfeited" in log
 
@@ -372,14 +372,14 @@ def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(serve
         await play([again])
         other.stop()
         await theirs
-        return [rows[0]["result"], rows[0]["reason"], rows[0]["log"]]
+        return [rows[0].result, rows[0].reason, rows[0].log]
 
     result, reason, log = asyncio.run(asyncio.wait_for(stopped(), 60))
     assert (result, reason) == ("unfinished", STOPPED)
     results = Results(tmp_path / "a")
     (row,) = results.rows.values()
-    assert row["log"] == log
-    assert row["result"] in FINISHED
+    assert row.log == log
+    assert row.result in FINISHED
     assert results.finished == 1
 
 
@@ -395,5 +395,5 @@ def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_pa
     asyncio.run(restarted())
     (after,) = Results(folders[0]).rows.values()
     for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
-        assert after[key] == before[key]
-    assert after["reason"] == "read from its log after a restart"
+        assert getattr(after, key) == before[key]
+    assert after.reason == "read from its log after a restart"

@@ -55,7 +55,7 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     assert summary.fallbacks == 0
     # what was decided before a cut is not decided again, and every battle's memory is given back
     rows = Results(tmp_path / "a").rows.values()
-    assert policy.decisions == sum(row["decisions"] for row in rows if row["result"] in FINISHED)
+    assert policy.decisions == sum(row.decisions for row in rows if row.result in FINISHED)
     assert len(policy._free_rows) == 6
     records = [load_battle(path) for path in (tmp_path / "a" / "battles" / "gen1ou").glob("*.lz4")]
     assert len(records) == 3

@@ -1,12 +1,13 @@
 """A ladder run's folder: the logs, what they say, and who may write it."""
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.showdown.ladder.results import BattleLog, Results, read_outcome
 
 MESSAGES = (
@@ -31,6 +32,27 @@ def test_a_logs_outcome_is_that_of_its_present_lines(changes: list[tuple[bool, l
         (log.replace if whole else log.add)(lines)
         assert log.outcome == read_outcome(log.lines)
         assert log.outcome is log.outcome  # not read twice
+
+
+def test_lines_that_are_damaged_are_told_and_one_of_a_newer_version_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"log": "battle-gen1ou-1.log", "player": "first@2", "battle": "battle-gen1ou-1", "username": "Anna"}
+    row |= {"format": "gen1ou", "opponent": "Bob", "result": "won", "reason": "", "rating_before": None}
+    row |= {"rating_after": 1040, "turns": 9, "began_at": "2026-01-01T00:00:00+00:00", "seconds": 3.5, "decisions": 9}
+    row |= {"fallbacks": 1, "fallback_reasons": {"late": 1}, "refused": 0, "reconnects": 0, "rejoins": 0}
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in (row, {**row, "turns": "9"}, [])) + '{"log": "bat')
+    results = Results(tmp_path)
+    results.close()
+    assert [(name, row.rating_after) for name, row in results.rows.items()] == [("battle-gen1ou-1", 1040)]
+    assert caplog.text.count("has a line that is no result") == 3
+    assert "turns is '9'; expected a count" in caplog.text
+    path.write_text(json.dumps({**row, "mood": "good"}) + "\n")
+    with pytest.raises(DataError, match=r"results\.jsonl: mood is unknown; a newer gemma_metamon than this one"):
+        Results(tmp_path)
+    path.unlink()
+    Results(tmp_path).close()  # the folder is free
 
 
 def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:

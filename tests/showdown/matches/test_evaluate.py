@@ -1,6 +1,7 @@
 """Who meets whom with which teams, what is counted of it, and what `evaluate` says of input that cannot work."""
 
 import asyncio
+import dataclasses
 import json
 import math
 import shutil
@@ -20,6 +21,8 @@ from support.small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.intervals import wilson_interval
+from gemma_metamon.results import schema
+from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate, play_match
 from gemma_metamon.showdown.matches.seatings import draw_teams
 from gemma_metamon.showdown.matches.tallies import Choices, Tally
@@ -106,7 +109,9 @@ def test_both_sides_counts_agree_and_are_in_the_folder(server: Server, tmp_path:
     a, b, c = map(scripted, names)
     evaluation = played(server, (a, b), (a, c), (b, c), out=tmp_path, rated=True)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results == json.loads(json.dumps(evaluation.as_dict()))
+    assert results == json.loads(json.dumps(dataclasses.asdict(evaluation.results())))
+    assert schema.read(tmp_path / "results.json") == evaluation.results()
+    assert len(read_rows(schema.BattleRow, tmp_path / "battles.jsonl")) == 12
     assert [row["name"] for row in results["contestants"]] == names
     assert sum(row["wins"] for row in results["contestants"]) + sum(row["ties"] for row in results["pairs"]) == 12
     assert sum(row["battles"] for row in results["contestants"]) == 24
@@ -145,9 +150,9 @@ class Stubborn(RandomPlayer):
 @pytest.mark.server
 def test_refused_choices_are_counted(server: Server, tmp_path: Path) -> None:
     evaluation = played(server, (Contestant("Stubborn", Stubborn), scripted("RandomPlayer")), out=tmp_path)
-    (pair,) = evaluation.as_dict()["pairs"]
-    assert pair["refused"] == 4
-    assert pair["legal_rate"] == 1 - 4 / pair["choices"]
+    (pair,) = evaluation.results().pairs
+    assert pair.refused == 4
+    assert pair.legal_rate == 1 - 4 / pair.choices
     assert all(battle["refused"] == [1, 0] for battle in journal(tmp_path))
 
 
@@ -155,16 +160,16 @@ def test_an_empty_tally_says_nothing() -> None:
     tally = Tally()
     assert tally.interval == (0.0, 1.0)
     assert math.isnan(tally.win_rate)
-    row = tally.as_dict()
-    assert row["win_rate"] is row["mean_turns"] is row["legal_rate"] is row["latency_ms"] is None
+    row = tally.counts()
+    assert row.win_rate is row.mean_turns is row.legal_rate is row.latency_ms is None
 
 
 def test_tallies_add_up() -> None:
     one = Tally(wins=2, losses=1, turns=60, choices=Choices(sent=50, refused=1, latencies_ms=[1.0] * 50))
     one.add(Tally(ties=1, turns=40, choices=Choices(sent=50, latencies_ms=[3.0] * 50)))
-    row = one.as_dict()
-    assert (row["battles"], row["win_rate"], row["mean_turns"], row["legal_rate"]) == (4, 0.5, 25.0, 0.99)
-    assert row["latency_ms"] == {"median": 2.0, "p95": 3.0}
+    row = one.counts()
+    assert (row.battles, row.win_rate, row.mean_turns, row.legal_rate) == (4, 0.5, 25.0, 0.99)
+    assert row.latency_ms == schema.Latency(median=2.0, p95=3.0)
 
 
 # scipy 1.17.1: scipy.stats.binomtest(wins, battles).proportion_ci(method="wilson")
@@ -293,11 +298,11 @@ def test_an_outside_player_is_challenged_or_challenges(server: Server, tmp_path:
     with stranger(server, f"Stranger{accept}", f"Ours{accept}", challenges=accept):
         outside = Outside(f"Stranger{accept}", f"Ours{accept}", accept)
         evaluation = played(server, (scripted("RandomPlayer"), outside), battles=3, concurrency=1, out=tmp_path)
-    (pair,) = evaluation.as_dict()["pairs"]
-    assert (pair["battles"], pair["opponent"]) == (3, f"Stranger{accept}")
-    rows = {row["name"]: row for row in evaluation.as_dict()["contestants"]}
-    assert rows[outside.name]["kind"] == "outside"
-    assert rows[outside.name]["legal_rate"] is None
+    (pair,) = evaluation.results().pairs
+    assert (pair.battles, pair.opponent) == (3, f"Stranger{accept}")
+    rows = {row.name: row for row in evaluation.results().contestants}
+    assert rows[outside.name].kind == "outside"
+    assert rows[outside.name].legal_rate is None
     assert {battle["p1"] for battle in journal(tmp_path)} == {"opponent" if accept else "player"}
     assert all(battle["teams"][1] is None for battle in journal(tmp_path))
 

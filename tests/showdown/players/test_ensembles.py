@@ -3,6 +3,7 @@ what is equal in them is computed once."""
 
 import asyncio
 import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -194,7 +195,7 @@ def test_members_are_named_in_order_with_what_was_written(runs: Path) -> None:
     assert one.name == "ensemble(vote: run@0@T0.5*2, other@1, run@1)"
     assert (two.name, three.name) == ("run@1@T2", "run@1")
     assert one.policy is not None
-    assert one.policy.as_dict() == {
+    assert dataclasses.asdict(one.policy.row()) == {
         "sampled": False,
         "combined": "vote",
         "members": [
@@ -204,7 +205,7 @@ def test_members_are_named_in_order_with_what_was_written(runs: Path) -> None:
         ],
     }
     assert three.policy is not None
-    assert three.policy.as_dict() == {
+    assert dataclasses.asdict(three.policy.row()) == {
         "sampled": False,
         "combined": None,
         "members": [{"name": "run@1", "temperature": 1.0, "weight": 1.0}],
