@@ -1,7 +1,8 @@
-"""Ladder servers and what they take: names, formats, passwords that never show, the login server's word.
+"""Ladder servers, and what is needed to log in: user names, passwords, and the login server's confirmation.
 
 A password comes from the environment or from a file, never from an argument: arguments are visible to everyone on a
-machine. It is held by a `Secret` and spelled out in one function only, whose frame no traceback ever holds.
+machine. A `Secret` holds it. Only one function reads it, and that function raises nothing, so that no traceback can
+show it.
 """
 
 import difflib
@@ -24,12 +25,12 @@ LOGIN_URL = "https://play.pokemonshowdown.com/action.php"
 LOGIN_TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 1 << 20
 MAX_NAME = 18  # the server's limit on user names
-# the server reads one message in 0.6 s, keeps five more waiting, and throws away what comes beyond
+# the server reads one message in 0.6 s, lets five more wait, and drops all others
 MESSAGE_GAP_S = 0.65
 
 
 class Secret:
-    """A password that no repr, format, pickle or dump of variables shows."""
+    """A password that does not appear when the object is printed, formatted or pickled."""
 
     __slots__ = ("__value",)
 
@@ -37,6 +38,7 @@ class Secret:
         self.__value = value
 
     def reveal(self) -> str:
+        """The password itself."""
         return self.__value
 
     def __repr__(self) -> str:
@@ -51,10 +53,10 @@ class LadderServer:
     """Where to play.
 
     Attributes:
-        name: for people.
+        name: as people call it.
         websocket_url: of the battle server.
-        login_url: of the server that vouches for names; None where names are free for the taking.
-        message_gap_s: the shortest time between two messages of ours.
+        login_url: of the server that checks names and passwords; None where every name is allowed.
+        message_gap_s: the shortest time between two messages that we send.
     """
 
     name: str
@@ -64,7 +66,7 @@ class LadderServer:
 
 
 class LoginRefusedError(ServerError):
-    """The login server, or the battle server, does not give us the name: trying again will not help."""
+    """The login server, or the battle server, refuses the name or the password: trying again will not help."""
 
 
 POKEAGENT = LadderServer(
@@ -89,9 +91,16 @@ def ladder_server(
 ) -> LadderServer:
     """The server of a name ("pokeagent", "main") or a ws:// or wss:// address.
 
-    Raises ConfigError for any other address, for the public main server without permission, for a name that the server
-    would refuse, for a login server to which the password would go in the open, and where a password is needed and
-    there is none.
+    Args:
+        address: the name or the address.
+        username: to log in with.
+        has_password: whether there is a password for it.
+        has_permission: whether the administrators of the public main server allow this bot.
+        login_url: a login server other than the usual one.
+
+    Raises:
+        ConfigError: any other address; the public main server without permission; a user name that the server would
+            refuse; a login server to which the password would go unencrypted; a password is needed and there is none.
     """
     if login_url is not None:
         check_login_url(login_url)
@@ -122,10 +131,7 @@ def ladder_server(
 
 
 def check_login_url(url: str) -> None:
-    """Raises ConfigError for an address to which a password must not be sent: anybody on the way could read it.
-
-    https, or http to this machine itself.
-    """
+    """Raises ConfigError unless the address is https, or http to this machine: others could read the password."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -143,7 +149,7 @@ def check_login_url(url: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine, whatever any name server says."""
+    """Whether a host's name or address is this machine; asks no name server."""
     if host == "localhost":
         return True
     try:
@@ -153,7 +159,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_username(username: str) -> None:
-    """Raises ConfigError for a name that no Showdown server takes as it is."""
+    """Raises ConfigError for a name that a Showdown server would refuse or change."""
     if not any(char.isascii() and char.isalpha() for char in username) or len(username) > MAX_NAME:
         raise ConfigError(f"--username {username!r}: a name has a letter in it, and at most {MAX_NAME} characters")
     if any(char in "|,_/" or not char.isprintable() for char in username) or username != username.strip():
@@ -161,7 +167,13 @@ def check_username(username: str) -> None:
 
 
 def check_ladder(listing: str, battle_format: str, server_name: str) -> None:
-    """Raises ServerError where a server's list of formats, "...|[Gen 1] OU,e|...", has no ladder for this one."""
+    """Raises ServerError where a server's list of formats, "...|[Gen 1] OU,e|...", has no ladder for this one.
+
+    Args:
+        listing: as the server sends it; after each comma a hexadecimal number, one bit of which means "has a ladder".
+        battle_format: e.g. "gen1ou".
+        server_name: for the message.
+    """
     laddered = []
     for entry in listing.split("|"):
         name, comma, code = entry.rpartition(",")
@@ -174,7 +186,7 @@ def check_ladder(listing: str, battle_format: str, server_name: str) -> None:
 
 
 def to_id(name: str) -> str:
-    """Showdown's own: small letters and digits only."""
+    """A name as Showdown compares names: ASCII letters in lower case, and digits."""
     return "".join(char for char in name.lower() if char.isascii() and char.isalnum())
 
 
@@ -185,8 +197,8 @@ MAX_PASSWORD = 1000
 def read_password(path: Path | None, environ: MutableMapping[str, str] = os.environ) -> Secret | None:
     """The first line of the file, else the environment's SHOWDOWN_PASSWORD, else None.
 
-    The variable is taken out of the environment, so that no program that we start inherits it. Raises MissingFileError
-    or DataError (of what is empty, unreadable or too long) without a word of what it holds.
+    The variable is removed from the environment, so that no program that we start inherits it. Raises MissingFileError,
+    or DataError where it is empty, unreadable or too long; the messages show nothing of the password.
     """
     from_environment = environ.pop(PASSWORD_VARIABLE, "")
     if path is None:
@@ -207,7 +219,7 @@ def read_password(path: Path | None, environ: MutableMapping[str, str] = os.envi
 
 
 def _first_line(path: Path) -> Secret | None:
-    """None instead of an exception: that of a wrong encoding carries the bytes. Also of what a shell pipes in."""
+    """None where it cannot be read: an exception about the encoding would hold the bytes. Reads from a pipe, too."""
     try:
         with path.open("rb") as file:
             line = file.readline(4 * MAX_PASSWORD + 8).decode("utf-8-sig").rstrip("\r\n")
@@ -221,10 +233,18 @@ def _is_password(text: str) -> bool:
 
 
 def prove_name(login_url: str, username: str, password: Secret, challstr: str) -> str:
-    """The login server's assertion that the name is ours, for the battle server's challenge "4|d7c4…".
+    """Logs in at the login server, and returns its confirmation, which the battle server wants to see.
 
-    Raises ConfigError, before anything is sent, for an address that `check_login_url` refuses; LoginRefusedError for a
-    wrong password, with the server's words; ServerError where it does not answer as a login server does.
+    Args:
+        login_url: of the login server.
+        username: whose password it is.
+        password: sent to the login server, and nowhere else.
+        challstr: what the battle server sent for this purpose, "4|d7c4…".
+
+    Raises:
+        ConfigError: an address that `check_login_url` refuses; before anything is sent.
+        LoginRefusedError: a wrong password; with the server's words.
+        ServerError: it does not answer as a login server does.
     """
     check_login_url(login_url)
     assertion, refused, trouble = _ask(login_url, username, password, challstr)
@@ -239,14 +259,14 @@ def prove_name(login_url: str, username: str, password: Secret, challstr: str) -
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A password goes where it was meant to go, and nowhere else."""
+    """Follows no redirection: the password must not be sent to another server."""
 
     def redirect_request(self, *_: Any) -> None:
-        return None  # then it is an error, with its number
+        return None  # urllib then raises an HTTPError with the status
 
 
 def _ask(login_url: str, username: str, password: Secret, challstr: str) -> tuple[str, str, str]:
-    """(assertion, why it was refused, what went wrong). Raises nothing, for here the password is spelled out."""
+    """(confirmation, why it was refused, what went wrong). Raises nothing: a traceback could show the password."""
     fields = {"act": "login", "name": username, "pass": password.reveal(), "challstr": challstr}
     try:
         request = urllib.request.Request(login_url, urllib.parse.urlencode(fields).encode())

@@ -3,6 +3,7 @@
 from typing import Any
 
 from poke_env.battle import Battle
+from poke_env.player import SingleBattleOrder
 from support.live_goldens import feed, quiet_logger
 
 BENCH = ("Gengar", "Tauros", "Chansey", "Alakazam", "Starmie")
@@ -48,3 +49,9 @@ def new_battle(*lines: str, gen: int = 1) -> Battle:
 
 
 START = ("|switch|p1a: Snorlax|Snorlax|100/100", "|switch|p2a: Gengar|Gengar|100/100", "|turn|1")
+
+
+def by_name(order: Any) -> str:
+    """The message of an order as poke-env has it, which names the move or the Pokémon and not its place."""
+    assert isinstance(order, SingleBattleOrder)
+    return SingleBattleOrder(order.order, terastallize=order.terastallize).message

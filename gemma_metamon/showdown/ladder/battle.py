@@ -1,8 +1,8 @@
-"""One battle of a ladder player: read as it comes, rebuilt when the server tells it anew, answered in time.
+"""One battle of a ladder player: follows the server's messages, and answers its requests in time.
 
-After a cut the server sends a battle's whole log and the open request again. A fresh poke-env battle is then fed with
-all of it, so that nothing depends on what was missed. A choice that got lost on the way is sent again as it was; one
-that the server has is not.
+After a disconnect the server sends the battle's whole log and the open request again. A new poke-env battle then reads
+all of it, so that nothing depends on what was missed. A choice that the server did not get is sent again unchanged; one
+that it has is not.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from poke_env.data import GenData
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.results.schema import LadderRow, Result
-from gemma_metamon.showdown.ladder.results import BattleLog, Outcome, read_outcome
+from gemma_metamon.showdown.ladder.results import BattleLog, Outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.battle_progress import count_progress
@@ -27,12 +27,12 @@ from gemma_metamon.showdown.live.poke_env_hooks import end_battle
 from gemma_metamon.showdown.live.recording import Recorder
 
 logger = logging.getLogger(__name__)
-# what poke-env's player keeps from its battle, and what is read here
+# kinds of messages that poke-env's own player does not pass to its battle either, or that are handled here
 _NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
 
 
 Send = Callable[[str, str], Awaitable[bool]]
-"""Sends a message to a room; tells whether it went out."""
+"""Sends a message to a room; returns whether there was a connection to send it over."""
 
 
 class LadderBattle:
@@ -40,13 +40,13 @@ class LadderBattle:
 
     Args:
         tag: "battle-gen1ou-12".
-        player: who decides; it has no connection of its own.
+        player: makes the choices; it has no connection of its own.
         username: ours, as the server writes it.
         battle_format: "gen1ou".
-        log: where what is said of it goes; not empty where it was begun by an earlier process.
-        send: how a choice goes out.
+        log: where the battle's messages are logged; not empty where an earlier process began the battle.
+        send: sends the choices.
         recorder: is told of every request, of what is sent for it, and of the end.
-        timeouts: the deadline of a decision.
+        timeouts: of which `decision_s` counts here.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class LadderBattle:
         self.reconnects = 0
         self.rejoins = 0
         self.in_room = False
-        self.wants_log = False  # something could not be read: ask for all of it
-        self.asked_at = 0.0  # for the log
+        self.wants_log = False  # a message could not be read: the whole log is to be requested
+        self.asked_at = 0.0  # when the log was last requested
         self.progress_at = time.monotonic()
-        self.stage = 0  # how far the watchdog has gone
+        self.stage = 0  # how many of its steps the watchdog has taken since there was progress
         self.ended_at: float | None = None
         self._player = player
         self._send_to_room = send
@@ -80,33 +80,29 @@ class LadderBattle:
         self._timeouts = timeouts
         self._gen = GenData.from_format(battle_format).gen
         self._format = battle_format
-        self._outcome: Outcome | None = None  # until the log grows
         started = self.outcome.started
         self._began_at = float(started) if started else time.time()
-        self._count = self._progress = 0  # of lines that tell of progress: in the log as it is, and the most ever
+        self._count = self._progress = 0  # messages that show progress: in the present log, and the most ever
         self._unreadable: set[str] = set()
         self._rqid = -1
-        self._choices: dict[int, str] = {}  # by request; what was, or is to be, sent
+        self._choices: dict[int, str] = {}  # by request: the choice that was, or is to be, sent
         self._deciding: asyncio.Task[None] | None = None
         self.battle = self._fresh_battle()
 
     @property
     def outcome(self) -> Outcome:
-        """What the log says so far."""
-        if self._outcome is None:
-            self._outcome = read_outcome(self.log.lines)
-        return self._outcome
+        """What the log says so far: the players, turns, the winner, new ratings."""
+        return self.log.outcome
 
     @property
     def log_name(self) -> str:
-        """The name of the log's file, without its ending; the tag where there is no file."""
+        """The name of the log's file without ".log"; the tag where there is no file."""
         return self.tag if self.log.path is None else self.log.path.stem
 
     def receive(self, lines: list[str]) -> None:
-        """A message of this battle's room."""
-        self._outcome = None
+        """Handles a message of this battle's room."""
         if lines and lines[0].startswith("|init|"):
-            self._begin_anew(lines)
+            self._restart(lines)
         else:
             self.log.add(lines)
         request: str | None = None
@@ -126,20 +122,28 @@ class LadderBattle:
         self._count += count_progress(lines)
         if self._count > self._progress:
             self._progress = self._count
-            self.note_alive()
+            self.note_progress()
         if request and request != "null" and self.ended_at is None:
             self._on_request(request, sent_choice=sent_choice)
 
     def on_cut(self) -> None:
+        """The connection is lost; the server has to let us into the room again."""
         self.reconnects += 1
         self.in_room = False
 
     @property
     def opponent(self) -> str:
+        """The other player's name; "unknown" before the server has told it."""
         return next((name for name in self.outcome.players if name != self.username), "unknown")
 
     def row(self, player: str | None, result: Result, reason: str) -> LadderRow:
-        """The battle's line in the results; `player` is the label of who plays."""
+        """The battle's line in the results.
+
+        Args:
+            player: the label of who plays.
+            result: as `result` gives it, or "unfinished".
+            reason: why it is unfinished, or how the result was found; "" for a battle that ended normally.
+        """
         outcome = self.outcome
         before, after = outcome.ratings.get(self.username, (None, None))
         return LadderRow(
@@ -165,14 +169,14 @@ class LadderBattle:
         )
 
     def result(self) -> Result:
-        """By the log: "won", "lost", "tied", or "unfinished"."""
+        """What the log says: "won", "lost", "tied", or "unfinished"."""
         winner = self.outcome.winner
         if winner is None:
             return "unfinished"
         return "tied" if not winner else "won" if winner == self.username else "lost"
 
     def close(self) -> None:
-        """No more decisions; the player forgets the battle."""
+        """Stops deciding, and tells the player that the battle is over, so that it forgets it."""
         if self._deciding is not None:
             self._deciding.cancel()
         self._tell_of_end(lambda: self._recorder.note_end(live_battle(self.battle)))
@@ -181,13 +185,14 @@ class LadderBattle:
     def _tell_of_end(self, tell: Callable[[], None]) -> None:
         try:
             tell()
-        except Exception as error:  # noqa: BLE001 the battle may never have begun, or be garbled
+        except Exception as error:  # noqa: BLE001 the battle may never have begun, or a message have been damaged
             logger.info("%s ended with %s: %s", self.tag, type(error).__name__, error)
 
     def _fresh_battle(self) -> Battle:
         return Battle(battle_tag=self.tag, username=self.username, logger=self._player.logger, gen=self._gen)
 
-    def _begin_anew(self, lines: list[str]) -> None:
+    def _restart(self, lines: list[str]) -> None:
+        """The server sends the whole log: a new poke-env battle will read it."""
         if self.in_room or self.rejoins or self.log.lines:
             self.rejoins += 1
         self.in_room, self.wants_log = True, False
@@ -198,24 +203,25 @@ class LadderBattle:
     def _feed(self, line: str) -> None:
         try:
             self.battle.parse_message(line.split("|"))
-        except NotImplementedError:  # a kind of message that poke-env does not know tells nothing it could use
+        except NotImplementedError:  # a kind of message that poke-env does not know, and so has no use for
             logger.debug("%s: not known to poke-env: %s", self.tag, line)
         except Exception as error:  # noqa: BLE001 poke-env's readers fail in many ways on what they do not expect
-            self._doubt(line, error)
+            self._note_unreadable(line, error)
 
-    def _doubt(self, what: str, error: Exception) -> None:
-        """Asks for the whole log, once for each thing that cannot be read; it may have been garbled on its way."""
+    def _note_unreadable(self, what: str, error: Exception) -> None:
+        """Has the whole log requested, once for each thing that cannot be read: it may have been damaged on its way."""
         if what not in self._unreadable:
             self._unreadable.add(what)
             self.wants_log = True
         logger.info("%s: %s: %s in %.100s", self.tag, type(error).__name__, error, what)
 
-    def note_alive(self) -> None:
+    def note_progress(self) -> None:
+        """The watchdog starts to wait again from now."""
         self.progress_at, self.stage = time.monotonic(), 0
 
     def _end(self) -> None:
         winner = self.outcome.winner
-        if winner is None:  # a winner who does not play here: garbled
+        if winner is None:  # the message names nobody who plays here: it is damaged
             self.wants_log = True
             return
         if self.ended_at is None:
@@ -233,7 +239,7 @@ class LadderBattle:
             return
         logger.info("%s: the server refused %s: %s", self.tag, choice, reason)
         self.decisions.refuse(choice)
-        if reason.startswith("[Invalid choice]"):  # of an unavailable one the server tells more, and asks again
+        if reason.startswith("[Invalid choice]"):  # after an unavailable one the server sends a new request
             del self._choices[self._rqid]
             self._start_deciding(self._rqid)
 
@@ -242,21 +248,21 @@ class LadderBattle:
             request = json.loads(text)
             rqid = int(request["rqid"])
         except (ValueError, KeyError, TypeError) as error:
-            self._doubt(text, error)
+            self._note_unreadable(text, error)
             return
         try:
             self.battle.parse_request(request)
         except Exception as error:  # noqa: BLE001 as in _feed
             known = text in self._unreadable
-            self._doubt(text, error)
-            if not known:  # the second time the player, or the server's own choice, has to do with it
+            self._note_unreadable(text, error)
+            if not known:  # wait for the log; the second time, decide with what could be read
                 return
         if request.get("wait"):
             return
         if rqid != self._rqid:
             self.decisions.begin_request(self._choices.get(self._rqid))
             self._rqid = rqid
-            self.note_alive()
+            self.note_progress()
         choice = self._choices.get(rqid)
         if sent_choice:
             self._choices.setdefault(rqid, "")
@@ -276,7 +282,7 @@ class LadderBattle:
             message = await decide_lead(self._player.teampreview, self.battle, self.decisions, deadline_s)
         else:
             message = (await self._decide_and_record(live_battle(self.battle), deadline_s)).message
-        if message in self.decisions.refused:  # even the server's own choice: silence, and the watchdog, remain
+        if message in self.decisions.refused:  # even the default choice is refused: the watchdog will give up
             return
         self._choices[rqid] = message
         await self._send(message, rqid)
@@ -285,17 +291,17 @@ class LadderBattle:
         lack: Exception | None = None
         try:
             self._recorder.note_request(live)
-        except Exception as error:  # noqa: BLE001 the choice must go out, however broken the battle that we hold
+        except Exception as error:  # noqa: BLE001 the choice must be sent, whatever is wrong with our battle object
             lack = error
 
         def choose(battle: Battle) -> Any:
-            if lack is not None:  # what has no state is not put to the player
+            if lack is not None:  # the player is not asked about a battle without a state
                 raise lack
             return self._player.choose_move(battle)
 
         order = await decide(choose, live, self.decisions, deadline_s)
-        if self.decisions.failure is not None:  # perhaps for what the battle we hold lacks
-            self._doubt(str(self.decisions.failure), self.decisions.failure)
+        if self.decisions.failure is not None:  # perhaps because a message was missed
+            self._note_unreadable(str(self.decisions.failure), self.decisions.failure)
         if lack is None:
             self._recorder.note_sent(live, order)
         return order
@@ -310,4 +316,4 @@ class LadderBattle:
         task.add_done_callback(_sendings.discard)
 
 
-_sendings: set["asyncio.Future[None]"] = set()  # asyncio itself holds tasks weakly
+_sendings: set["asyncio.Future[None]"] = set()  # asyncio itself keeps only weak references to tasks

@@ -25,23 +25,31 @@ MAX_MESSAGE_BYTES = 2**25
 
 
 class Listener(Protocol):
-    """Who is told what the connection hears. What it raises belongs to that message alone, save a ServerError."""
+    """Receives a connection's messages. If one of these raises, the message is skipped; a ServerError ends the run."""
 
     def on_login(self, username: str) -> None:
-        """We are in, under the name as the server writes it."""
+        """We are logged in, under the name as the server writes it."""
 
     def on_cut(self) -> None:
-        """The connection is gone; it will be sought again."""
+        """The connection is lost, and will be made again."""
 
     def on_line(self, line: str) -> None:
-        """A line that belongs to no room."""
+        """A message that belongs to no room."""
 
     def on_room(self, room: str, lines: list[str]) -> None:
-        """A message of a room."""
+        """The messages of a room, which the server sent together."""
 
 
 class Connection:
-    """One user on one server, for as long as `run` runs."""
+    """One user's connection to one server, for as long as `run` runs.
+
+    Args:
+        server: to connect to.
+        username: to log in with.
+        password: None where names need none.
+        listener: receives the messages.
+        timeouts: for connecting and logging in, and how long to try.
+    """
 
     def __init__(
         self, server: LadderServer, username: str, password: Secret | None, listener: Listener, timeouts: LadderTimeouts
@@ -62,7 +70,7 @@ class Connection:
         self._late = False
 
     async def run(self) -> None:
-        """Until it is cancelled.
+        """Connects, and connects again whenever the connection is lost, until this is cancelled.
 
         Raises ServerError where the first attempt fails, where the name or the password is refused, or where there has
         been no connection for `give_up_s`.
@@ -75,7 +83,7 @@ class Connection:
             if self.logged_in:
                 self.cuts += 1
                 last_up, self.logged_in = time.monotonic(), False
-                if last_up - began > self._timeouts.longest_pause_s:  # else it may throw us out again and again
+                if last_up - began > self._timeouts.longest_pause_s:  # else we may be thrown out every time
                     pause_s = self._timeouts.first_pause_s
                 self._listener.on_cut()
             if self._refused is not None and (not self._ever_logged_in or isinstance(self._refused, LoginRefusedError)):
@@ -87,11 +95,11 @@ class Connection:
                     f"no connection to {self.server.websocket_url} for {self._timeouts.give_up_s:g} s: {trouble}"
                 )
             logger.info("the connection is gone (%s); trying again in %.1f s", trouble, pause_s)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # or all who were cut come back at once
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # or all who lost it come back in the same moment
             pause_s = min(2 * pause_s, self._timeouts.longest_pause_s)
 
     async def send(self, message: str, room: str = "") -> bool:
-        """Whether it went out; what does not is not kept for later."""
+        """Sends a message, not sooner than the server allows. Returns False, and drops it, without a connection."""
         async with self._sending:
             await asyncio.sleep(max(0.0, self._sent_at + self.server.message_gap_s - time.monotonic()))
             if self._websocket is None:
@@ -117,7 +125,7 @@ class Connection:
                 max_size=MAX_MESSAGE_BYTES,
                 max_queue=None,
                 logger=_SILENT,
-                # a proxy of the environment is for the outside
+                # a proxy that the environment names is for servers elsewhere
                 proxy=True if self.server.login_url else None,
             ) as websocket:
                 self._websocket = websocket
@@ -152,7 +160,7 @@ class Connection:
                     self._read(line)
         except ServerError:
             raise
-        except Exception as error:  # noqa: BLE001 a frame that was garbled on its way can break any reader
+        except Exception as error:  # noqa: BLE001 a message that was damaged on its way can break any reader
             logger.info("a message could not be read (%s: %s)", type(error).__name__, error)
 
     def _read(self, line: str) -> None:
@@ -161,7 +169,7 @@ class Connection:
             self._login = asyncio.ensure_future(self._log_in(rest))
         elif kind == "updateuser":
             name, named = rest.split("|")[:2]
-            name = name[1:].split("@")[0]  # its rank before it, its status after it
+            name = name[1:].split("@")[0]  # the user's rank stands before it, the status after it
             if named == "1" and to_id(name) == to_id(self.username) and not self.logged_in:
                 self.logged_in = self._ever_logged_in = True
                 self._listener.on_login(name)

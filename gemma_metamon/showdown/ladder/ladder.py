@@ -1,7 +1,8 @@
-"""Ladder play that survives disconnects and restarts: it searches, plays, and writes down every battle.
+"""Ladder play that survives disconnects and restarts: it searches for battles, plays them, and writes down the results.
 
-The player (poke-env's, or an agent's) only decides: it has no connection. Messages come over a `Connection` and go to
-the `LadderBattle` that they belong to; a tick several times a second does whatever has become due.
+The player (poke-env's, or an agent's) only decides: it has no connection. A `Connection` receives the messages; each
+goes to the `LadderBattle` that it belongs to. Ten times a second `Ladder` does what has become due: it searches,
+requests logs, and gives up battles in which nothing happens.
 """
 
 import asyncio
@@ -39,7 +40,18 @@ _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9 -]")
 
 @dataclass
 class Summary:
-    """What this run did. Battles of earlier runs in the same folder are in `Results.finished` only."""
+    """What this run did. Battles of earlier runs in the same folder are counted in `Results.finished` only.
+
+    Attributes:
+        results: how many battles were "won", "lost", "tied" and "unfinished".
+        decisions: how many were asked for.
+        fallbacks: decisions that were not the player's own.
+        refused: choices that the server refused.
+        rejoins: how often a battle's whole log was sent again.
+        cuts: how often the connection was lost.
+        teams_refused: the server's reason for each team that it refused.
+        rating: the newest; None before the first.
+    """
 
     results: Counter[str] = field(default_factory=Counter)
     decisions: int = 0
@@ -52,6 +64,7 @@ class Summary:
 
     @property
     def finished(self) -> int:
+        """How many battles were played to their end."""
         return sum(self.results[result] for result in FINISHED)
 
 
@@ -59,19 +72,19 @@ class Ladder:
     """One player on one ladder.
 
     Args:
-        build: makes the player, called with poke-env's connection arguments.
-        server: where.
-        username: who.
-        label: who plays under that name, for the battles' lines.
-        password: None where names are free.
+        build: makes the player; called with poke-env's connection arguments.
+        server: to play on.
+        username: to log in with.
+        label: what plays under that name, for the results.
+        password: None where names need none.
         battle_format: e.g. "gen1ou".
-        teams: packed teams to draw from; none for formats that give out their own.
-        battles: stop after so many, those in `results` included; None: play on until stopped.
+        teams: packed teams, one of which is chosen at random for each battle; none for formats that give out teams.
+        battles: stop after so many, including those in `results`; None plays until stopped.
         concurrency: battles at a time.
-        results: where battles are written down; None: nowhere.
+        results: the folder to write; None writes nothing.
         timeouts: all waiting times.
-        seed: of the teams' draws.
-        on_row: called with each battle's line.
+        seed: of the choice of teams.
+        on_row: called with the line of each battle that has ended.
     """
 
     def __init__(
@@ -120,64 +133,73 @@ class Ladder:
         self.summary.teams_refused = self._search.teams_refused
         self._formats_checked = False
         self._closed: dict[str, str | None] = {}  # tag -> when the battle started, by the server's clock
-        self._unknown: dict[str, float] = {}  # battles we heard of, but were not told -> when, or when we last asked
+        self._unknown: dict[str, float] = {}  # battles of ours without a log yet -> when it was last requested
         self._outbox: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
     def stop(self) -> None:
-        """Once: no new battles; those in play are finished. Twice: at once. To be called in the loop's thread."""
+        """Called once: begins no new battle, and finishes those in play. Called twice: ends at once.
+
+        To be called in the thread of the event loop.
+        """
         self.stops += 1
 
     async def run(self) -> Summary:
         """Plays until the goal is reached or `stop` is called.
 
-        Raises ServerError where the server is not reached, refuses the name, the password, the format or all teams, or
-        is lost for good. Battles in play are then written down as unfinished. Raises OSError where the disk has not
-        taken all results by the end: it begins no new battle then, and finishes those in play.
+        After a result could not be written to the disk, no new battle begins, and those in play are finished.
+
+        Raises:
+            ServerError: the server cannot be reached, refuses the name, the password, the format or all teams, or
+                stays away for `give_up_s`. Battles in play are then written down as unfinished.
+            OSError: some results could still not be written at the end.
         """
         self._resume_interrupted()
-        line = asyncio.create_task(self._connection.run())
+        connected = asyncio.create_task(self._connection.run())
         sender = asyncio.create_task(self._send_queued())
         reason = STOPPED
         try:
             while not self._over():
-                for ended in (await asyncio.wait({line, sender}, timeout=TICK_S))[0]:
-                    ended.result()  # neither ends but by an error
+                for ended in (await asyncio.wait({connected, sender}, timeout=TICK_S))[0]:
+                    ended.result()  # both end only by an error
                 self._tick()
             await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=SETTLE_S)
         except ServerError:
             reason = LOST
             raise
         finally:
-            line.cancel()
+            connected.cancel()
             sender.cancel()
             for battle in list(self.battles.values()):
                 self._write_down(battle, "" if battle.ended_at is not None else reason)
-            await asyncio.wait({line, sender}, timeout=5)
+            await asyncio.wait({connected, sender}, timeout=5)
             self.summary.cuts = self._connection.cuts
         if self._results is not None:
             self._results.write_rest()
         return self.summary
 
-    # what the connection tells
+    # called by the connection
 
     def on_login(self, username: str) -> None:
+        """We are logged in, under the name as the server writes it."""
         self._username = username
         now = time.monotonic()
         self._search.on_login()
         for battle in self.battles.values():
-            battle.asked_at = now  # the server sends those in play by itself
-            battle.note_alive()
+            battle.asked_at = now  # the server sends the logs of those in play without being asked
+            battle.note_progress()
         self._unknown = dict.fromkeys(self._unknown, now)
 
     def on_cut(self) -> None:
+        """The connection is lost."""
         self._search.on_cut()
-        while not self._outbox.empty():  # what was meant for the lost connection
+        while not self._outbox.empty():  # these messages were for the lost connection
             self._outbox.get_nowait()
             self._outbox.task_done()
         for battle in self.battles.values():
             battle.on_cut()
 
     def on_line(self, line: str) -> None:
+        """Handles a message that belongs to no room."""
         kind, _, rest = line[1:].partition("|")
         if kind == "updatesearch":
             told = json.loads(rest)
@@ -191,15 +213,16 @@ class Ladder:
             self._search.on_popup(plain(rest))
 
     def on_room(self, room: str, lines: list[str]) -> None:
+        """Handles the messages of a room; other rooms than those of our battles are ignored."""
         if not self._is_battle(room):
             return
         first = lines[0] if lines else ""
-        told_from_the_beginning, gone = first.startswith("|init|"), first.startswith("|noinit|")
-        battle = self._restart_from_log(room, lines) if told_from_the_beginning else self.battles.get(room)
-        if told_from_the_beginning or gone:
+        whole_log, gone = first.startswith("|init|"), first.startswith("|noinit|")
+        battle = self._restart_from_log(room, lines) if whole_log else self.battles.get(room)
+        if whole_log or gone:
             self._unknown.pop(room, None)
         elif battle is None and not first.startswith("|deinit"):
-            self._note_unknown_battle(room)  # its first message has been lost
+            self._note_unknown_battle(room)  # its first message was lost
         if battle is None:
             return
         if gone:
@@ -219,13 +242,13 @@ class Ladder:
             self._unknown.setdefault(room, time.monotonic())
 
     def _restart_from_log(self, room: str, lines: list[str]) -> LadderBattle | None:
-        """The battle whose whole log this is; None of one that is over for us."""
+        """The battle to which this whole log belongs; None if it is over for us, or not ours."""
         outcome = read_outcome(lines)
         battle = self.battles.get(room)
         if battle is None and outcome.started is not None and self._closed.get(room) == outcome.started:
             return None
         if battle is not None and battle.outcome.started not in (None, outcome.started):
-            self._write_down(battle, GONE)  # a restarted server gives its numbers again, be it to others
+            self._write_down(battle, GONE)  # a restarted server gives its numbers again, even to other players
             battle = None
         if len(outcome.players) == 2 and self._username not in outcome.players:
             self._closed[room] = outcome.started
@@ -233,18 +256,18 @@ class Ladder:
             return None
         return battle or self._add(room, None)
 
-    # what is done when it is due
+    # called ten times a second
 
     def _over(self) -> bool:
         if self.stops > 1:
             return True
-        return (self.stops > 0 or self._missing() <= 0) and not self._under_way and not self._search.open
+        return (self.stops > 0 or self._battles_to_begin() <= 0) and not self._under_way and not self._search.open
 
     @property
     def _under_way(self) -> int:
         return len(self.battles) + len(self._unknown)
 
-    def _missing(self) -> float:
+    def _battles_to_begin(self) -> float:
         """Battles still to begin."""
         if self._goal is None:
             return float("inf")
@@ -254,27 +277,27 @@ class Ladder:
     def _tick(self) -> None:
         now = time.monotonic()
         for battle in list(self.battles.values()):
-            self._look_after(battle, now)
+            self._check_battle(battle, now)
         if not self._connection.logged_in:
             return
         for room, since in self._unknown.items():
             if now - since > self._timeouts.join_s:
                 self._unknown[room] = now
-                self._ask_for_log(room)
-        wanted = not self.stops and self._missing() > 0 and self._under_way < self._concurrency
+                self._request_log(room)
+        wanted = not self.stops and self._battles_to_begin() > 0 and self._under_way < self._concurrency
         self._search.tick(wanted=wanted)
 
-    def _look_after(self, battle: LadderBattle, now: float) -> None:
+    def _check_battle(self, battle: LadderBattle, now: float) -> None:
         if battle.ended_at is not None:
             outcome = battle.outcome
-            told = not outcome.rated or len(outcome.ratings) == len(outcome.players)
-            if told or now - battle.ended_at > self._timeouts.rating_s:
+            complete = not outcome.rated or len(outcome.ratings) == len(outcome.players)
+            if complete or now - battle.ended_at > self._timeouts.rating_s:
                 self._write_down(battle, "")
         elif self._connection.logged_in:
-            self._watch(battle, now)
+            self._check_progress(battle, now)
 
-    def _watch(self, battle: LadderBattle, now: float) -> None:
-        """The watchdog: the longer nothing happens in a battle, the more is done about it."""
+    def _check_progress(self, battle: LadderBattle, now: float) -> None:
+        """The watchdog. Where nothing happens: request the log, then start the clock, then forfeit, then give up."""
         quiet_s, stall_s = now - battle.progress_at, self._timeouts.stall_s
         if quiet_s > self._timeouts.forfeit_s + stall_s:
             self._write_down(battle, f"no progress for {quiet_s:.0f} s")
@@ -283,21 +306,21 @@ class Ladder:
             self._queue("/forfeit", battle.tag)
         elif not battle.in_room or battle.wants_log:
             if now - battle.asked_at > self._timeouts.join_s:
-                self._ask_again(battle, now)
+                self._rejoin(battle, now)
         elif quiet_s > (battle.stage + 1) * stall_s and battle.stage < 2:
             battle.stage += 1
-            self._ask_again(battle, now)
+            self._rejoin(battle, now)
             if battle.stage == 2:
                 self._queue("/timer on", battle.tag)
 
-    def _ask_again(self, battle: LadderBattle, now: float) -> None:
-        """For the whole log and the open request, as after a cut."""
+    def _rejoin(self, battle: LadderBattle, now: float) -> None:
+        """Has the server send the whole log and the open request again, as after a disconnect."""
         battle.asked_at = now
         battle.in_room = battle.wants_log = False
-        self._ask_for_log(battle.tag)
+        self._request_log(battle.tag)
 
-    def _ask_for_log(self, room: str) -> None:
-        self._queue(f"/leave {room}")  # who is in a room already is not told it anew
+    def _request_log(self, room: str) -> None:
+        self._queue(f"/leave {room}")  # the server sends the log only to those who enter
         self._queue(f"/join {room}")
 
     def _queue(self, message: str, room: str = "") -> None:
@@ -329,9 +352,9 @@ class Ladder:
         return battle
 
     def _resume_interrupted(self) -> None:
-        """The battles that an earlier process left: written down if their log has their end, else joined."""
-        for tag, log in [] if self._results is None else self._results.cut_off():
-            if tag in self.battles:  # of an earlier life of the server
+        """Takes over the battles of an earlier process: those whose log has the end are written down, others joined."""
+        for tag, log in [] if self._results is None else self._results.interrupted():
+            if tag in self.battles:  # from before a restart of the server, which numbers from 1 again
                 self._write_down(self.battles[tag], GONE)
             battle = self._add(tag, log)
             if battle.outcome.winner is not None:
@@ -340,7 +363,7 @@ class Ladder:
                 self._write_down(battle, "cut off before its first message")
 
     def _write_down(self, battle: LadderBattle, reason: str) -> None:
-        """A battle's last moment: its line, its record, and room for the next one."""
+        """Ends a battle for us: writes its result, has its record saved, and leaves its room."""
         outcome = battle.outcome
         self._closed[battle.tag] = outcome.started
         battle.close()
@@ -362,7 +385,7 @@ class Ladder:
             self._on_row(row)
 
     def _save(self, battle: Battle, record: RecordedBattle | None) -> None:
-        """The recorder's: a finished battle that we saw from its beginning is kept to train on."""
+        """Called by the recorder: saves a finished battle, which was seen from its beginning, for training."""
         played = self.battles.get(battle.battle_tag)
         if record is None or played is None or played.resumed or self._results is None:
             return
@@ -379,5 +402,5 @@ class Ladder:
         )
         try:
             save_battle(record, self._results.folder / "battles" / self.format, name)
-        except OSError as error:  # its result is still to be counted
+        except OSError as error:  # its result counts all the same
             logger.warning("%s is not kept to train on: %s", battle.battle_tag, error.strerror)

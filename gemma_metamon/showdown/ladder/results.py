@@ -1,18 +1,18 @@
-"""A ladder run's folder: a line per battle in results.jsonl, and every battle's log, both written as they come.
+"""A ladder run's folder: one line per battle in results.jsonl, and every battle's log, written while they are played.
 
     results.jsonl            a LadderRow of results/schema.py per battle, written when it ends
-    replays/NAME.log         what the server said of the battle, line by line
-    replays/NAME.html        the same as a page, where a page maker is given
+    replays/NAME.log         the messages that the server sent about the battle, one per line
+    replays/NAME.html        the same as a web page, where a function that makes pages is given
     battles/FORMAT/...       the battles as metamon's parsed replays, to train on
 
-A log without its line in results.jsonl is a battle that was cut off with the process: a restart takes it up.
+A log without a line in results.jsonl is of a battle that was going on when the process ended: the next one resumes it.
 """
 
 import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,16 +26,25 @@ from gemma_metamon.strict_json import UnknownFieldError, parse_json_object, read
 
 logger = logging.getLogger(__name__)
 FINISHED = ("won", "lost", "tied")
-# why a battle that goes on without us is unfinished: a restart takes it up
+# why a battle is unfinished that may still go on at the server: the next process resumes it
 STOPPED, LOST = "stopped by hand", "the connection was lost for good"
 _STAMP = re.compile(r"-\d{8}T\d{6}(-\d+)?$")
-# what is said to one player only, or about the room
+# messages that only one player gets, or that are about the room
 _NOT_LOGGED = ("|request|", "|sentchoice|", "|error|", "|deinit", "|expire|", "|noinit|")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a battle's log says. `winner` is "" of a tie and None before the end; ratings are (before, after)."""
+    """What a battle's log says about it.
+
+    Attributes:
+        players: the names of both, p1 first; fewer where the log lacks them.
+        started: when the server began the battle, in its seconds since 1970, as text; None where the log lacks it.
+        turns: begun so far.
+        rated: whether it counts for the ladder.
+        winner: the name; "" after a tie, None before the end.
+        ratings: (before, after) by the player's name.
+    """
 
     players: tuple[str, ...]
     started: str | None
@@ -46,7 +55,7 @@ class Outcome:
 
 
 def read_outcome(lines: list[str]) -> Outcome:
-    """Reads the parts that are ours to count; a line that is garbled is as if it were not there."""
+    """The outcome that these messages tell; a damaged line is skipped."""
     players: dict[str, str] = {}
     started, turns, rated, winner = None, 0, False, None
     ratings: dict[str, tuple[int, int]] = {}
@@ -80,27 +89,38 @@ def _read_rating(line: str) -> dict[str, tuple[int, int]]:
 class BattleLog:
     """A battle's log, in memory and on disk. Without a path it is kept in memory only.
 
-    A disk that is full must not cost a battle: what it does not take is said once, and tried again with what comes.
+    A full disk must not lose a battle: lines that cannot be written are written with later ones, after one warning.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, lines: Iterable[str] = ()) -> None:
         self.path = path
-        self.lines: list[str] = []
+        self.lines = list(lines)
+        self._outcome: Outcome | None = None  # of the present lines, once it was asked for
         self._behind = False  # the file lacks some of the lines
 
+    @property
+    def outcome(self) -> Outcome:
+        """What the lines say; they are read again only after they have changed."""
+        if self._outcome is None:
+            self._outcome = read_outcome(self.lines)
+        return self._outcome
+
     def add(self, lines: list[str]) -> None:
+        """Appends the server's messages to the log, without those that are for one player only."""
         kept = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
-        self.lines += kept
         if kept:
+            self.lines += kept
+            self._outcome = None
             self._write(kept)
 
     def replace(self, lines: list[str]) -> None:
-        """The server has told the battle anew, from its beginning."""
+        """The server has sent the whole log again: it takes the place of what was logged."""
         self.lines = [line for line in lines if line and not line.startswith(_NOT_LOGGED)]
+        self._outcome = None
         self._write(None)
 
     def _write(self, added: list[str] | None) -> None:
-        """These lines at the end of the file, or all of them in place of what there is."""
+        """Appends these lines to the file; None, or lines missing from before, writes all of them anew."""
         if self.path is None:
             return
         try:
@@ -118,11 +138,13 @@ class BattleLog:
 
 
 class Results:
-    """The folder of one player in one format. One process at a time; close it.
+    """The folder of one player in one format, for one process at a time. Call `close` at the end.
+
+    `rows` holds the lines of results.jsonl by the name of the battle's log without ".log".
 
     Args:
-        folder: made if need be.
-        page: makes a web page of a log and a title.
+        folder: made where it does not exist.
+        page: makes a web page from a log's text and a title.
 
     Raises:
         ConfigError: another process plays into the same folder.
@@ -148,15 +170,16 @@ class Results:
 
     @property
     def logs(self) -> Path:
+        """The folder of the battles' logs."""
         return self.folder / "replays"
 
     @property
     def finished(self) -> int:
-        """Battles that were played to their end, those of earlier runs included."""
+        """How many battles were played to their end, including those of earlier runs."""
         return sum(row.result in FINISHED for row in self.rows.values())
 
     def new_log(self, tag: str) -> BattleLog:
-        """Under a name that no battle had before: a restarted server counts from 1 again."""
+        """A log in a new file: the tag alone is no unique name, for a restarted server numbers battles from 1 again."""
         stem = f"{tag}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
         path, copy = self.logs / f"{stem}.log", 1
         while path.exists():
@@ -165,26 +188,25 @@ class Results:
         path.touch()
         return BattleLog(path)
 
-    def cut_off(self) -> list[tuple[str, BattleLog]]:
-        """(tag, log) of every battle that began and has no last line yet."""
+    def interrupted(self) -> list[tuple[str, BattleLog]]:
+        """(tag, log) of every battle that has no final result yet: an earlier process did not see its end."""
         found = []
         for path in sorted(self.logs.glob("battle-*.log")):
             row = self.rows.get(path.stem)
             if row is None or row.reason in (STOPPED, LOST):
-                log = BattleLog(path)
-                log.lines = protocol_lines(path.read_bytes().decode(errors="replace"))
-                found.append((_STAMP.sub("", path.stem), log))
+                lines = protocol_lines(path.read_bytes().decode(errors="replace"))
+                found.append((_STAMP.sub("", path.stem), BattleLog(path, lines)))
         return found
 
     def write(self, log: BattleLog, row: LadderRow) -> bool:
-        """Adds the battle's line. Of two lines of one log the later one counts.
+        """Writes the battle's result, and its page. Of two results of one log the later one counts.
 
         Returns:
-            False where the disk does not take it: it is kept, and goes with the next one or with `write_rest`.
+            False where it could not be written: it is then written with the next one, or by `write_rest`.
         """
         if log.path is None:
             return True
-        self._draw(log, log.path.with_suffix(".html"), row)
+        self._write_page(log, log.path.with_suffix(".html"), row)
         self.rows[log.path.stem] = row
         self._unwritten.append(json.dumps(asdict(row)) + "\n")
         try:
@@ -195,31 +217,32 @@ class Results:
         return True
 
     def write_rest(self) -> None:
-        """Raises OSError where the disk still does not take the lines that it did not take."""
+        """Writes the results that could not be written before. Raises OSError where it fails again."""
         if self._unwritten:
             append_whole(self._path, "".join(self._unwritten))
             self._unwritten.clear()
 
-    def _draw(self, log: BattleLog, path: Path, row: LadderRow) -> None:
+    def _write_page(self, log: BattleLog, path: Path, row: LadderRow) -> None:
         if self._page is None:
             return
         try:
             page = self._page("\n".join(log.lines), f"{row.username} vs {row.opponent}: {row.result}")
             with written_whole(path) as staged:
                 staged.write_text(page, encoding="utf-8")
-        except Exception as error:  # noqa: BLE001 a page that cannot be drawn must not cost the battle's line
+        except Exception as error:  # noqa: BLE001 the result counts, with or without a page
             logger.warning("no page of %s: %s: %s", log.path, type(error).__name__, error)
 
     def close(self) -> None:
+        """Lets other processes use the folder."""
         self._lock.release()
 
     def _load(self) -> dict[str, LadderRow]:
-        """Log's name, without its end -> its row. A line that is damaged is as if it were not there, and is told."""
+        """Log's name, without its end -> its row. A damaged line is skipped, with a warning."""
         rows: dict[str, LadderRow] = {}
         if not self._path.exists():
             return rows
         text = self._path.read_text(encoding="utf-8", errors="replace")
-        if text and not text.endswith("\n"):  # killed while writing; the battle's log is still there
+        if text and not text.endswith("\n"):  # the process ended while writing; the log is still there
             append_whole(self._path, "\n")
         for line in text.splitlines():
             try:

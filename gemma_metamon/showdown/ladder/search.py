@@ -1,4 +1,4 @@
-"""A ladder player's search for its next battle: when it is sent, with which team, and what the server says of it."""
+"""A ladder player's search for its next battle: when to search, with which team, and what the server answers."""
 
 import logging
 import random
@@ -14,15 +14,15 @@ SETTLE_S = 1.0
 
 
 class Search:
-    """One search at a time, with a team drawn anew for each.
+    """One search at a time, each with a random team.
 
     Args:
         battle_format: e.g. "gen1ou".
-        teams: packed teams to draw from; none for formats that give out their own.
+        teams: packed teams to choose from; none for formats that give out teams.
         server_name: for errors.
-        timeouts: of it `search_s`.
-        seed: of the draws.
-        send: sends a message to the server, some time soon.
+        timeouts: of which `search_s` counts here.
+        seed: of the choice of teams.
+        send: queues a message to the server.
     """
 
     def __init__(
@@ -35,69 +35,74 @@ class Search:
         seed: int,
         send: Callable[[str], None],
     ) -> None:
-        self.open = False  # one was sent, and may yet lead to a battle, even while we are cut off
-        self.teams_refused: list[str] = []  # the server's words, a line per team
+        self.open = False  # a search was sent and may still lead to a battle, even while we are disconnected
+        self.teams_refused: list[str] = []  # the server's reason for each
         self._format = battle_format
         self._teams = list(teams)
         self._server_name = server_name
         self._timeouts = timeouts
-        self._dice = random.Random(seed)
+        self._rng = random.Random(seed)
         self._send = send
-        self._confirmed = False  # whether the server has said so
+        self._confirmed = False  # whether the server says that we search
         self._due_at = 0.0
-        self._touched_at = 0.0
+        self._changed_at = 0.0
         self._team: str | None = None  # that of the search under way
         self._refusals: Counter[str] = Counter()
-        self._complaints = 0
+        self._popups = 0
 
     def on_login(self) -> None:
-        self._confirmed, self._due_at, self._touched_at = False, 0.0, time.monotonic()
+        """We are logged in: the server will say whether it still searches for us."""
+        self._confirmed, self._due_at, self._changed_at = False, 0.0, time.monotonic()
 
     def on_cut(self) -> None:
+        """The connection is lost."""
         self._confirmed = False
 
     def on_update(self, formats: Sequence[str]) -> None:
         """The server says in which formats we search."""
         known = self._format in formats
         if known != self._confirmed:
-            self._touched_at = time.monotonic()
+            self._changed_at = time.monotonic()
         self._confirmed = known
         self.open |= known
 
     def on_battle(self) -> None:
-        """It led to a battle."""
-        self._due_at, self.open, self._complaints = 0.0, False, 0
+        """A battle has begun: the search is over."""
+        self._due_at, self.open, self._popups = 0.0, False, 0
 
     def tick(self, *, wanted: bool) -> None:
-        """Searches, or takes the search back. To be called often, while we are logged in."""
+        """Begins or cancels a search, as `wanted` says. To be called often while we are logged in."""
         now = time.monotonic()
-        settled = now - self._touched_at > SETTLE_S
+        settled = now - self._changed_at > SETTLE_S
         if not self._confirmed and settled:
             self.open = False
         if wanted and not self._confirmed and now >= self._due_at:
-            self._due_at, self._touched_at, self.open = now + self._timeouts.search_s, now, True
-            self._team = self._dice.choice(self._teams) if self._teams else None
+            self._due_at, self._changed_at, self.open = now + self._timeouts.search_s, now, True
+            self._team = self._rng.choice(self._teams) if self._teams else None
             self._send(f"/utm {self._team or 'null'}")
             self._send(f"/search {self._format}")
         elif self._confirmed and not wanted and settled:
-            self._touched_at = now
+            self._changed_at = now
             self._send("/cancelsearch")
 
     def on_popup(self, words: str) -> None:
-        """Raises ServerError where the server lets nobody search in the format, or refuses every team."""
+        """Handles the server's words to us: it may refuse the team.
+
+        Raises ServerError where nobody can search in the format, or every team has been refused.
+        """
         if "rejected" in words and self._team is not None:
             self._on_refused(self._team, words)
         elif self._format in words and ("not ladderable" in words or "format is invalid" in words):
             raise ServerError(f"{self._server_name} does not let us search: {words}")
-        elif not words.startswith(("The room ", "You tried to send ")):  # it has gone, or we are not yet back in it
+        elif not words.startswith(("The room ", "You tried to send ")):  # of a room that is closed or not yet entered
             logger.warning("the server says: %s", words)
-            self._complaints += 1
-            self._due_at = time.monotonic() + min(self._timeouts.search_s * 2**self._complaints, 300)
+            self._popups += 1
+            self._due_at = time.monotonic() + min(self._timeouts.search_s * 2**self._popups, 300)
 
     def _on_refused(self, team: str, words: str) -> None:
         self._refusals[team] += 1
         self._due_at = 0.0
-        if self._refusals[team] < 2 or team not in self._teams:  # it may have been garbled on its way
+        if self._refusals[team] < 2 or team not in self._teams:  # it may have been damaged on its way
             return
         self._teams.remove(team)
         self.teams_refused.append(words)

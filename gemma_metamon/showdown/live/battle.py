@@ -51,6 +51,9 @@ class LiveBattle:
     def memory(self) -> BattleMemory:
         """What the messages so far told, beyond what poke-env keeps."""
         self._memory.read(messages_read(self.battle))
+        for key, pokemon in self.battle.team.items():
+            if pokemon.active:
+                self._memory.note_active(key)
         return self._memory
 
     @property

@@ -1,7 +1,8 @@
 """What a battle's messages told that poke-env does not keep, or keeps otherwise than metamon's recordings do.
 
 Previous moves survive a switch; an ability that made itself known is remembered and is no effect; Trick, Haze and a few
-others are effects. One memory belongs to one battle. Pokémon are known by poke-env's own keys ("p1: Gengar").
+others are effects; under an Illusion all this is of the Pokémon that wears it, as soon as it is known. One memory
+belongs to one battle. Pokémon are known by poke-env's own keys ("p1: Gengar").
 """
 
 from poke_env.battle import Effect, Move, PokemonType
@@ -28,6 +29,7 @@ class BattleMemory:
         self._on_field: dict[str, str] = {}  # "p1" -> key
         self._moved: dict[str, str] = {}  # "p1" -> id of the last move since the Pokémon on the field came in
         self._moves_before: dict[str, str | None] = {}  # "p1" -> its previous move when it came in
+        self._disguised: dict[str, str] = {}  # key that our own Pokémon on the field is shown under -> its own key
         self._n_read = 0
         self._gen = gen
 
@@ -38,6 +40,13 @@ class BattleMemory:
                 self._read_message(message[1], message[2], message[3] if len(message) > 3 else "")
         self._n_read = len(messages)
 
+    def note_active(self, key: str) -> None:
+        """Who of our own team is on the field, as the request has it: under an Illusion the messages name another."""
+        shown = self._on_field.get(key[:2], key)
+        if shown != key:
+            self._uncover(key)
+            self._disguised = {shown: key}
+
     def effect(self, key: str) -> str | None:
         """The effect with the smallest counter, the oldest of equals."""
         effects = self.effects.get(key)
@@ -47,7 +56,7 @@ class BattleMemory:
         if kind == "turn":
             self._end_turn()
             return
-        key = pokemon_key(ident)
+        key = self._real_key(kind, pokemon_key(ident))
         if kind in ("switch", "drag"):
             side = key[:2]
             self.effects.pop(self._on_field.get(side, ""), None)
@@ -69,10 +78,17 @@ class BattleMemory:
         elif kind == "-status" and what == "slp":
             self._end(key, "YAWN")
 
+    def _real_key(self, kind: str, shown: str) -> str:
+        if kind in ("switch", "drag", "replace") and shown[:2] in (real[:2] for real in self._disguised.values()):
+            self._disguised = {}
+        return self._disguised.get(shown, shown)
+
     def _uncover(self, key: str) -> None:
         """Illusion ends: what the disguise did and suffered since it came in was this Pokémon's."""
         side = key[:2]
         disguise, before = self._on_field.get(side, key), self._moves_before.get(side)
+        if disguise == key:
+            return
         self.previous_moves.pop(disguise, None)
         if before is not None:
             self.previous_moves[disguise] = before

@@ -56,8 +56,9 @@ class Recorder:
 
     def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
         """This order is sent, for the request that was noted last."""
-        recording = self._recordings[live.battle.battle_tag]
-        recording.actions[-1] = order_to_action(order, recording.options)
+        recording = self._recordings.get(live.battle.battle_tag)
+        if recording is not None:  # else the battle has ended while the player was choosing
+            recording.actions[-1] = order_to_action(order, recording.options)
 
     def note_end(self, live: LiveBattle, *, followed: bool = True) -> None:
         """The battle has ended. `followed` says whether poke-env could follow it: otherwise there is no record."""

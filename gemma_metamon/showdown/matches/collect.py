@@ -1,8 +1,8 @@
-"""Battles between players on a real server, recorded as parsed replays: from both sides, or from those that matter.
+"""Battles between players on a real server, recorded as parsed replays: from both sides, or from the players' alone.
 
-Who meets whom is drawn: for each battle both sides are chosen independently among the named players, so that a player
+Who meets whom is random: for each battle both sides are chosen independently among the named players, so that a player
 also meets itself; or one side among the players and the other among their opponents. This choice and the teams follow
-from the seed. The players' own coin tosses and the simulator's dice do not, so that battles differ from run to run.
+from the seed. The players' own random choices and the simulator's do not, so that battles differ from run to run.
 """
 
 import random
@@ -34,7 +34,7 @@ CONCURRENCY = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Matchup:
-    """So many battles between two players; the opponent's view of them is written or not."""
+    """How many battles two players have with each other, and whether the opponent's view of them is recorded, too."""
 
     player: Contestant
     opponent: Contestant
@@ -44,7 +44,15 @@ class Matchup:
 
 @dataclass(kw_only=True)
 class Collection:
-    """What came of it: battles, the views written, their results, and what was set aside with its reason."""
+    """What was played and recorded.
+
+    Attributes:
+        battles: played.
+        files: views recorded.
+        seconds: that it took.
+        results: how many views had which result.
+        set_aside: how many views were not recorded, by the reason.
+    """
 
     battles: int = 0
     files: int = 0
@@ -54,6 +62,7 @@ class Collection:
 
     @property
     def battles_per_s(self) -> float:
+        """0 before the first battle has ended."""
         return self.battles / self.seconds if self.seconds else 0.0
 
 
@@ -65,24 +74,24 @@ def draw_matchups(
     opponents: Sequence[Contestant] | None = None,
     record_opponents: bool = False,
 ) -> list[Matchup]:
-    """Random pairs for so many battles, those of one pair together.
+    """Random pairs for a number of battles; the battles of one pair become one matchup.
 
     Args:
         players: whose views are recorded.
         battles: how many in all.
-        seed: of the draws.
-        opponents: who the other side is drawn among; None is the players.
-        record_opponents: the views of opponents that are not among the players are recorded as well.
+        seed: of the random choices.
+        opponents: among whom the other side is chosen; None chooses it among the players.
+        record_opponents: whether to record the views of opponents that are not among the players, too.
     """
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     names = [player.name for player in players]
     by_name = {contestant.name: contestant for contestant in (*players, *(opponents or ()))}
 
     def draw() -> tuple[str, str]:
         if opponents is None:
-            first, second = sorted(dice.choices(names, k=2))
+            first, second = sorted(rng.choices(names, k=2))
             return first, second
-        return dice.choice(names), dice.choice(opponents).name
+        return rng.choice(names), rng.choice(opponents).name
 
     pairs = Counter(draw() for _ in range(battles))
     return [
@@ -111,14 +120,27 @@ async def collect(
 ) -> Collection:
     """Plays the matchups one after the other and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
-    No `teams` are for a format that gives them out. Raises ServerError where the server refuses a team or falls silent;
-    what has been written by then stays. So it does where poke-env can follow none of the battles; single ones are set
-    aside.
-    `on_battle` is called after each battle.
+    A battle that poke-env cannot follow is set aside.
+
+    Args:
+        matchups: who meets whom, how often.
+        battle_format: e.g. "gen1ou".
+        teams: packed; each side gets a random one. None for a format that gives out teams.
+        websocket_url: of the server.
+        out: the folder to write to.
+        seed: of the teams.
+        concurrency: battles at a time.
+        max_turns: a player gives up a battle that gets this far.
+        timeout_s: silence of the server after which the battles are given up.
+        on_battle: called after each battle.
+
+    Raises:
+        ServerError: the server refuses a team or falls silent, or poke-env can follow none of the battles. What was
+            written before stays.
     """
     collection = Collection()
     run = secrets.token_hex(4)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     started = time.monotonic()
     for matchup in matchups:
         for first in range(0, matchup.battles, BATTLES_PER_PLAYER):
@@ -130,7 +152,7 @@ async def collect(
                         user_name(contestant.name),
                         battle_format=battle_format,
                         websocket_url=websocket_url,
-                        team=SeededTeambuilder(teams, dice.getrandbits(32)) if teams else None,
+                        team=SeededTeambuilder(teams, rng.getrandbits(32)) if teams else None,
                         concurrency=concurrency,
                     )
                 )

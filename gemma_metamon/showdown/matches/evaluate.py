@@ -24,7 +24,7 @@ from gemma_metamon.results import schema
 from gemma_metamon.results.schema import BattleRow, ContestantRow, EvaluationResults, Kind, PairRow
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.matches.ratings import Rating, rate
-from gemma_metamon.showdown.matches.seatings import Ended, PairResult, Table, draw_teams, seatings_of
+from gemma_metamon.showdown.matches.seatings import Ended, PairResult, SeatingRunner, draw_teams, seatings_of
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
@@ -48,6 +48,7 @@ class Evaluation:
 
     @property
     def battles(self) -> int:
+        """How many count, all pairs together."""
         return sum(pair.players.battles for pair in self.pairs)
 
     @property
@@ -168,7 +169,7 @@ async def evaluate(
         if on_battle is not None:
             on_battle()
 
-    table = Table(
+    runner = SeatingRunner(
         battle_format=battle_format,
         teams=teams,
         websocket_url=websocket_url,
@@ -179,18 +180,18 @@ async def evaluate(
     )
     started = time.monotonic()
     try:
-        await table.play_all(seatings, seatings_at_once)
+        await runner.play_all(seatings, seatings_at_once)
     finally:
         evaluation.seconds = time.monotonic() - started
         set_aside = evaluation.set_aside
         if evaluation.battles + set_aside.total() < n_battles * len(pairs):
-            evaluation.unfinished = str(table.failures[0]) if table.failures else "interrupted"
+            evaluation.unfinished = str(runner.failures[0]) if runner.failures else "interrupted"
         if rated and evaluation.battles:
             evaluation.rate()
         if journal is not None and evaluation.battles:
             journal.finish(evaluation)
-    if table.failures and not evaluation.battles:
-        raise table.failures[0]
+    if runner.failures and not evaluation.battles:
+        raise runner.failures[0]
     if set_aside and not evaluation.battles:
         raise ServerError(
             f"poke-env can follow none of {set_aside.total()} battles of {battle_format} "
@@ -212,6 +213,17 @@ async def play_match(
     timeout_s: float = SILENCE_TIMEOUT_S,
 ) -> Tally:
     """`evaluate` for one player against one scripted opponent: the player's side of it.
+
+    Args:
+        build_player: makes the player; called with poke-env's connection arguments.
+        opponent: a name of `registry.PLAYERS`.
+        n_battles: how many.
+        battle_format: e.g. "gen1ou".
+        teams: packed; both sides draw from them. None for a format that gives them out.
+        websocket_url: of the server.
+        seed: of the teams.
+        concurrency: battles at a time.
+        timeout_s: silence of the server after which the battles are given up.
 
     Raises:
         ConfigError: an unknown opponent.

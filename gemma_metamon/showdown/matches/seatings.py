@@ -1,4 +1,7 @@
-"""The battles of pairs of contestants: who sits where with which team, several pairs at a time, counted as they end."""
+"""The battles of pairs of contestants: who is p1, who has which team; several pairs play at a time.
+
+A seating says which of two contestants has the simulator's first seat (p1), and with which teams they play.
+"""
 
 import asyncio
 import random
@@ -22,7 +25,7 @@ from gemma_metamon.showdown.players.registry import connection, user_name
 
 @dataclass(kw_only=True)
 class PairResult:
-    """The battles of two contestants, counted from both sides. Raises ConfigError where the two are one."""
+    """The battles of two contestants, counted from both sides. Raises ConfigError where both have the same name."""
 
     player: Contestant
     opponent: Contestant | Outside
@@ -37,39 +40,53 @@ class PairResult:
 
 
 def draw_teams(n_teams: int, n_battles: int, seed: int) -> list[tuple[int, int]]:
-    """For every two battles, the team of the simulator's first seat and that of its second. The same for every pair.
+    """Random pairs of teams, as positions: for every two battles, the team of p1 and the team of p2.
 
-    Each seat gets every team equally often, give or take one: else a seed that favours some team moves the win rates.
-    Of no teams, for formats that give them out, every draw is (0, 0).
+    All pairs of contestants play with the same ones. Each seat gets every team equally often, give or take one:
+    otherwise the win rates would depend on which teams the seed prefers. Without teams, for formats that give them
+    out, every pair is (0, 0).
     """
     if not n_teams:
         return [(0, 0)] * ((n_battles + 1) // 2)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
 
     def deck() -> Iterator[int]:
         while True:
-            yield from dice.sample(range(n_teams), n_teams)
+            yield from rng.sample(range(n_teams), n_teams)
 
     return list(islice(zip(deck(), deck(), strict=True), (n_battles + 1) // 2))
 
 
 @dataclass(frozen=True)
 class Seating:
-    """The battles of a pair in one seating; draws[i] are the teams of the i-th, the first seat's first."""
+    """Battles of a pair of contestants who keep their seats.
+
+    Attributes:
+        result: where the battles are counted.
+        draws: for each battle the team of p1 and the team of p2, as positions.
+        swapped: whether the opponent is p1.
+    """
 
     result: PairResult
     draws: list[tuple[int, int]]
     swapped: bool = False
 
     def teams(self, draw: int) -> tuple[int, int]:
-        """The player's and the opponent's."""
+        """The teams of a battle, by its position in `draws`: the player's and the opponent's."""
         first, second = self.draws[draw]
         return (second, first) if self.swapped else (first, second)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A battle that is over: the draw-th of its seating, from the player's connection, with both sides' choices."""
+    """A battle that has ended.
+
+    Attributes:
+        seating: that it belongs to.
+        draw: its position in `seating.draws`.
+        battle: as the player saw it.
+        choices: the player's and the opponent's.
+    """
 
     seating: Seating
     draw: int
@@ -78,7 +95,7 @@ class Ended:
 
 
 def seatings_of(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[Seating]:
-    """Both seatings; of an odd number of battles, the last pair of teams is played in the first seating alone."""
+    """Both seatings of a pair. With an odd number of battles the last pair of teams is played in the first one only."""
     if isinstance(result.opponent, Outside):
         return [Seating(result, [draw for draw in draws for _ in range(2)][:n_battles])]
     seatings = [Seating(result, draws), Seating(result, draws[: n_battles // 2], swapped=True)]
@@ -94,17 +111,17 @@ class _InOrder(Teambuilder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class SeatingRunner:
     """Plays seatings, and counts their battles.
 
     Attributes:
         battle_format: e.g. "gen1ou".
-        teams: what draws are positions in; empty for a format that gives them out.
+        teams: packed; `Seating.draws` are positions among them. Empty for a format that gives out teams.
         websocket_url: of the server.
         concurrency: battles of one seating at a time.
-        timeout_s: silence after which a seating is given up.
+        timeout_s: silence of the server after which a seating is given up.
         on_battle: called after each battle that counts.
-        on_set_aside: called after each that does not.
+        on_set_aside: called after each battle that does not count, because poke-env could not follow it.
         failures: why seatings were given up.
     """
 
@@ -118,7 +135,7 @@ class Table:
     failures: list[ServerError] = field(default_factory=list)
 
     async def play_all(self, seatings: Sequence[Seating], at_once: int) -> None:
-        """After a failure, those that have begun are played to their end, and no other is begun."""
+        """Plays the seatings, at most `at_once` at a time. After a failure no other is begun."""
         gate = asyncio.Semaphore(at_once)
 
         async def play(seating: Seating) -> None:
@@ -132,7 +149,7 @@ class Table:
         await asyncio.gather(*(play(seating) for seating in seatings))
 
     async def _play(self, seating: Seating) -> None:
-        """Raises ServerError; what was played before is counted."""
+        """Raises ServerError as `play_pair`; battles that ended before it are counted."""
         result, opponent = seating.result, seating.result.opponent
         draws = range(len(seating.draws))
         player_teams = [seating.teams(draw)[0] for draw in draws]

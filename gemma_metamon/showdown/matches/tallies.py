@@ -30,6 +30,7 @@ class Choices:
     latencies_ms: list[float] = field(default_factory=list)
 
     def add(self, other: "Choices") -> None:
+        """Counts the other's, too."""
         self.sent += other.sent
         self.refused += other.refused
         self.latencies_ms += other.latencies_ms
@@ -55,10 +56,12 @@ class Tally:
 
     @property
     def battles(self) -> int:
+        """All of them."""
         return self.wins + self.losses + self.ties
 
     @property
     def win_rate(self) -> float:
+        """Wins among all battles; nan where there are none."""
         return self.wins / self.battles if self.battles else math.nan
 
     @property
@@ -67,6 +70,7 @@ class Tally:
         return wilson_interval(self.wins, self.battles)
 
     def add(self, other: "Tally") -> None:
+        """Counts the other's, too."""
         self.wins += other.wins
         self.losses += other.losses
         self.ties += other.ties

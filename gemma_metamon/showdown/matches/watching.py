@@ -1,8 +1,8 @@
-"""Battles on a server, watched: a refused team, format or name, a lost connection or silence is an error.
+"""Plays battles on a server; a refused team, format or name, a lost connection or silence is an error.
 
-poke-env alone waits for ever for a battle that cannot start: the server says why by a popup, and no more. A battle that
-it cannot follow, for a Pokémon or a move that it does not know, is given up and noted at the player's door; the others
-go on.
+poke-env alone waits for ever for a battle that cannot start: the server says why in a popup message, which poke-env
+only logs. A battle that poke-env cannot follow, because of a Pokémon or a move that it does not know, is given up and
+noted in the player's `Door.given_up`; the others go on.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from gemma_metamon.strict_json import on_one_line
 SILENCE_TIMEOUT_S = 60.0
 LOGIN_TIMEOUT_S = 90.0
 _POLL_S = 0.1
-_LEAD_ON = ("|challstr|", "|updateuser|", "|updatechallenges|")
+_LOGIN_AND_CHALLENGES = ("|challstr|", "|updateuser|", "|updatechallenges|")
 
 
 class _Watch:
-    """What a player's connection received: the time of the last message that led on, refusals, failures."""
+    """What a player's connection received: the time of the last message that shows progress, refusals, failures."""
 
     def __init__(self, player: Player) -> None:
         self.door = open_door(player)
@@ -42,8 +42,8 @@ class _Watch:
         self.stop = intercept_messages(player, self._on_message)
 
     async def _on_message(self, message: str, receive: ReceiveMessage) -> None:
-        leads_on = _leads_on(message)
-        if leads_on:
+        progress = _shows_progress(message)
+        if progress:
             self.heard_at = time.monotonic()
         if message.startswith("|popup|"):
             self.popups.append(plain(message.removeprefix("|popup|")))
@@ -56,7 +56,7 @@ class _Watch:
             # a slow login has a deadline of its own
             if not message.startswith("|challstr|") and not await self._give_up(message, error, receive):
                 self.failure = (message.split("\n")[0].removeprefix(">"), error)
-        if leads_on:  # a decision may have taken its time
+        if progress:  # the decision may have taken a long time
             self.heard_at = time.monotonic()
 
     async def _give_up(self, message: str, error: Exception, receive: ReceiveMessage) -> bool:
@@ -94,7 +94,7 @@ class _Watch:
         raise ServerError(f"poke-env cannot follow {words}; play another format than {self.player.format}") from error
 
     def check(self) -> None:
-        """Raises ServerError for what no amount of waiting mends."""
+        """Raises ServerError for whatever will not get better by waiting."""
         name, client = self.player.username, self.player.ps_client
         for popup in self.popups:
             if "rejected" in popup:
@@ -112,10 +112,10 @@ class _Watch:
             )
 
 
-def _leads_on(message: str) -> bool:
-    """Whether a login, a challenge or a battle goes on by it. Refusals and chat may come for ever."""
+def _shows_progress(message: str) -> bool:
+    """Whether a login, a challenge or a battle goes on with it. Refusals and chat may come for ever."""
     if not message.startswith(">battle-"):
-        return message.startswith(_LEAD_ON) or (message.startswith("|pm|") and "/challenge" in message)
+        return message.startswith(_LOGIN_AND_CHALLENGES) or (message.startswith("|pm|") and "/challenge" in message)
     lines = message.split("\n")[1:]
     return count_progress(lines) > 0 or any(line.startswith(("|init|", "|request|{")) for line in lines)
 
@@ -123,11 +123,11 @@ def _leads_on(message: str) -> bool:
 async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout_s: float = SILENCE_TIMEOUT_S) -> None:
     """Plays n_battles between two players of one server, as many at a time as they were made for.
 
-    The first player challenges: it has the simulator's first seat. Results are in the players' own counts
-    (`n_won_battles`, ...), also those from before an error, and those of battles that `door.given_up` knows.
+    The first player challenges: it is the simulator's p1. The results are in the players' own counts
+    (`n_won_battles`, ...), which include battles from before an error and those of `Door.given_up`.
 
     Raises ServerError where a name, a format or a team is refused (with the server's words), a player fails or loses
-    its connection, or nothing is heard for timeout_s; the battles still going on are then given up.
+    its connection, or the server is silent for timeout_s; the battles still going on are then given up.
     """
     both = f"{player.username} and {opponent.username}"
     await _watched(
@@ -141,14 +141,14 @@ async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout
 async def play_outside(
     player: Player, username: str, n_battles: int, *, accept: bool = False, timeout_s: float = SILENCE_TIMEOUT_S
 ) -> None:
-    """Plays n_battles against whoever has that name on the player's server. Results and errors as of play_pair.
+    """Plays n_battles against whoever has that name on the player's server. Results and errors are as of `play_pair`.
 
     Args:
         player: ours.
         username: of somebody that another program connects.
         n_battles: how many.
-        accept: wait for its challenges; otherwise challenge it.
-        timeout_s: silence after which the match is given up: no answer to a challenge, or no move.
+        accept: whether to wait for the other's challenges; otherwise we challenge.
+        timeout_s: how long to wait for an answer to a challenge, or for a move.
     """
 
     def silence() -> str:
@@ -164,7 +164,7 @@ async def play_outside(
 async def _watched(
     battles: Coroutine[Any, Any, None], players: Sequence[Player], timeout_s: float, silence: Callable[[], str]
 ) -> None:
-    """Awaits these players' battles. Raises ServerError for what _Watch finds and, in the words given, for silence."""
+    """Awaits these players' battles. Raises ServerError for what _Watch finds, and for silence with these words."""
     watches = [_Watch(player) for player in players]
     running = asyncio.ensure_future(battles)
     try:
@@ -177,7 +177,7 @@ async def _watched(
         await running
         for watch in watches:
             watch.check_failure()  # of the last battle's end
-        # after a failure they stay: errors in battles that were given up concern nobody, and asyncio would print them
+        # not after a failure: asyncio would print the errors of battles that were given up
         for watch in watches:
             watch.stop()
     finally:
@@ -186,12 +186,12 @@ async def _watched(
 
 
 async def disconnect(*players: Player) -> None:
-    """Closes the players' connections; call it when they are done, or the server keeps their names."""
+    """Closes the players' connections. Without it the server goes on to treat their names as taken."""
     for player in players:
         await close_connection(player)
 
 
 def plain(popup: str) -> str:
-    """A popup's text in one line: "||" are its line breaks, "- " its bullets."""
+    """A popup's text in one line: in the message, "||" is a line break, and "- " begins a list item."""
     parts = [part.strip().removeprefix("- ") for part in re.split(r"\|\||\n", popup)]
     return "; ".join(part for part in parts if part).replace(":;", ":")

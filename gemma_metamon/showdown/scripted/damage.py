@@ -1,8 +1,8 @@
 """Expected damage by the games' own formulas, for the scripted trainers.
 
-A `Fighter` is a Pokémon as they reckon with it: own ones with their real stats, the opponent's with the usual training
-(all of it in generations 1 and 2). An `Attack` is a move that does damage, or one that is only assumed. Items and most
-abilities are left out.
+A `Fighter` is a Pokémon as they see it: own ones with their real stats, the opponent's with the usual training (all of
+it in generations 1 and 2). An `Attack` is a move that does damage, or an assumed one. Items, the weather and most
+abilities are left out; tests/showdown/scripted/test_damage.py lists the moves whose damage is only guessed.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,24 @@ _RETALIATION = {"bide", "counter", "mirrorcoat", "metalburst", "comeuppance"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fighter:
-    """One Pokémon in the reckoning. `hp` is in 0..1; `idle` counts the coming turns in which it cannot act."""
+    """One Pokémon as the trainers see it.
+
+    Attributes:
+        gen: of the battle.
+        level: 1 to 100.
+        types: now; the tera type alone after terastallising.
+        stab_types: of its own moves that are stronger: its original types, and again the tera type.
+        max_hp: in HP.
+        stats: without stages, by their names in STATS.
+        base_speed: of the species.
+        hp: in 0..1.
+        boosts: stages, by the names of the stats.
+        status: None where it is healthy.
+        ability: None where it is unknown, and in generations 1 and 2.
+        screens: of "reflect" and "lightscreen" those that protect it.
+        idle: the coming turns in which it cannot act.
+        behind_substitute: whether a substitute protects it.
+    """
 
     gen: int
     level: int
@@ -125,10 +142,12 @@ def own_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
 
 
 def opposing_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
+    """A Pokémon of the opponent's, with the stats that are usual for its species."""
     return _fighter(pokemon, battle, battle.opponent_side_conditions, {})
 
 
 def boost_factor(stage: int) -> float:
+    """What a stage of -6 to 6 multiplies a stat by."""
     return (2 + stage) / 2 if stage >= 0 else 2 / (2 - stage)
 
 

@@ -1,6 +1,6 @@
-"""How a duel of two Pokémon would end on average, and what that is worth. Knows no battle and no server.
+"""How a duel of two Pokémon would end on average, and what that is worth. Needs no battle and no server.
 
-Both only attack, with what takes most per turn. A Pokémon is worth 1 in full health and ALIVE with hardly any HP.
+Both only attack, with what takes most per turn. A Pokémon is worth 1 with full HP, and ALIVE with hardly any.
 """
 
 import math
@@ -59,6 +59,7 @@ def weapons_of(move_ids: Iterable[str], gen: int) -> list[Weapon]:
 
 
 def worth(fighter: Fighter) -> float:
+    """0 for a fainted Pokémon, up to 1 for a healthy one."""
     if fighter.hp <= 0:
         return 0.0
     factor = STATUS_WORTH.get(fighter.status, 1.0) if fighter.status else 1.0
@@ -72,7 +73,7 @@ def outlook(duel: Duel) -> float:
 
 
 def outlook_of_entry(duel: Duel) -> float:
-    """The outlook for `mine` coming in from the bench, which gives theirs an attack."""
+    """The outlook where `mine` comes in from the bench: theirs attacks first."""
     suffered = max(0.0, 1 - duel.theirs.idle) * damage_rate(duel.their_weapons, duel.theirs, duel.mine)
     hurt = replace(duel.mine, hp=max(0.0, duel.mine.hp - suffered))
     theirs = replace(duel.theirs, idle=max(0.0, duel.theirs.idle - 1))

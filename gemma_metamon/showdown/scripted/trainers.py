@@ -1,10 +1,11 @@
-"""Scripted trainers of our own, in increasing skill.
+"""Scripted players of our own, from the weakest to the strongest.
 
-TypeTrainer knows power, types and accuracy. DamageTrainer knows the damage formula, heals and spreads status.
-DuelTrainer also reckons how the duel of the two active Pokémon would end, to choose whom to send in and when to leave.
+TypeTrainer knows power, types and accuracy. DamageTrainer also knows the damage formula, heals, and gives status.
+DuelTrainer also estimates how the fight between the two active Pokémon would end: so it chooses whom to send in, and
+when to switch.
 
 All three are deterministic, remember nothing, and decide from what is on the field, their own team, and whether one of
-the opponent's Pokémon sleeps. They only choose among `LiveBattle.options`.
+the opponent's Pokémon sleeps. They choose among `LiveBattle.options` only.
 """
 
 from collections.abc import Mapping
@@ -48,14 +49,15 @@ _SPECIAL_TYPES = frozenset({"FIRE", "WATER", "GRASS", "ELECTRIC", "ICE", "PSYCHI
 Orders = Mapping[int, SingleBattleOrder]
 
 
-class Trainer(Player):
-    """Rates the legal orders and takes the best, the first of equals in the order of the actions."""
+class ScriptedTrainer(Player):
+    """Rates the legal orders and takes the best; among equals, that of the lowest action number."""
 
     def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
         """A rating for each of the orders, by their action numbers. Both sides have a Pokémon on the field."""
         raise NotImplementedError
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+        """The best order. Raises ServerError in a battle that is not singles."""
         live = live_battle(battle)
         battle, options = live.battle, live.options
         orders = {a: order for a, order in options.items() if isinstance(order, SingleBattleOrder)}
@@ -69,10 +71,11 @@ class Trainer(Player):
         return orders[max(ratings, key=lambda action: ratings[action])]
 
 
-class TypeTrainer(Trainer):
-    """The strongest move by power, types and accuracy. Leaves only when it must, for whoever is least weak to them."""
+class TypeTrainer(ScriptedTrainer):
+    """The strongest move by power, types and accuracy. Switches only when it must, to whom they hit least hard."""
 
     def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
+        """A move's power, with types and accuracy; Pokémon by their weakness to the opponent's types, below moves."""
         ratings = {}
         for action, order in orders.items():
             if isinstance(order.order, Pokemon):
@@ -83,13 +86,14 @@ class TypeTrainer(Trainer):
         return ratings
 
 
-class DamageTrainer(Trainer):
+class DamageTrainer(ScriptedTrainer):
     """The move that takes most by the damage formula; sleep, paralysis and healing where they are worth more.
 
-    Leaves only when it must, for whoever hits hardest.
+    Switches only when it must, to whoever hits hardest.
     """
 
     def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
+        """A move's expected share of the opponent's HP; Pokémon by that of their best move, below all moves."""
         sleep_clause = any(p.status == Status.SLP for p in battle.opponent_team.values())
         ratings = {}
         for action, order in orders.items():
@@ -108,15 +112,16 @@ class DamageTrainer(Trainer):
 
 
 class DuelTrainer(DamageTrainer):
-    """DamageTrainer's moves; sends in, and leaves by a clear margin for, whoever would fare best in the duel.
+    """DamageTrainer's moves; switches to whoever would do best in the duel, if that is better by a clear margin.
 
-    Their Pokémon is taken to have a good attack of each of its types, and a weaker one that nobody resists.
+    The opponent's Pokémon is assumed to have a good attack of each of its types, and a weaker one that nobody resists.
     """
 
     switch_margin = 1.0
     tera_margin = 0.3
 
     def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
+        """A move's rating as of DamageTrainer; Pokémon by how the duel would end for them."""
         ratings = super().rate(battle, mine, theirs, orders)
         duel = _duel(battle, mine, theirs)
         staying = outlook(duel)
@@ -128,6 +133,7 @@ class DuelTrainer(DamageTrainer):
         return ratings
 
     def tera_gain(self, battle: Battle, mine: Fighter, theirs: Fighter) -> float:
+        """Above 0 where it clearly improves the duel."""
         tera_type = battle.active_pokemon.tera_type if battle.active_pokemon else None
         if tera_type is None or tera_type == PokemonType.STELLAR:
             return -0.01

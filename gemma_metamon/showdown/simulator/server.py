@@ -35,7 +35,7 @@ _children: dict[int, "subprocess.Popen[bytes]"] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A server that answers. `log_path` is what it printed."""
+    """A server that answers. `log_path` is the file that holds what it printed."""
 
     port: int
     pid: int
@@ -43,6 +43,7 @@ class Server:
 
     @property
     def websocket_url(self) -> str:
+        """The address that players connect to."""
         return f"ws://{HOST}:{self.port}/showdown/websocket"
 
 

@@ -31,6 +31,7 @@ class SeededTeambuilder(Teambuilder):
         self._random = random.Random(seed)
 
     def yield_team(self) -> str:
+        """The next battle's team, packed."""
         return self._random.choice(self._teams)
 
 

@@ -27,7 +27,6 @@ from support.ladder_players import (
 from support.proxy import Faults, Proxy
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.showdown.ladder.ladder import GONE
 from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
@@ -398,41 +397,3 @@ def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_pa
     for key in ("log", "result", "opponent", "turns", "rating_before", "rating_after"):
         assert getattr(after, key) == before[key]
     assert after.reason == "read from its log after a restart"
-
-
-def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
-    results = Results(tmp_path)
-    with pytest.raises(ConfigError, match="another process plays into"):
-        Results(tmp_path)
-    results.close()
-    Results(tmp_path).close()
-
-
-def test_lines_that_are_damaged_are_told_and_one_of_a_newer_version_is_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    row = {"log": "battle-gen1ou-1.log", "player": "first@2", "battle": "battle-gen1ou-1", "username": "Anna"}
-    row |= {"format": "gen1ou", "opponent": "Bob", "result": "won", "reason": "", "rating_before": None}
-    row |= {"rating_after": 1040, "turns": 9, "began_at": "2026-01-01T00:00:00+00:00", "seconds": 3.5, "decisions": 9}
-    row |= {"fallbacks": 1, "fallback_reasons": {"late": 1}, "refused": 0, "reconnects": 0, "rejoins": 0}
-    path = tmp_path / "results.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in (row, {**row, "turns": "9"}, [])) + '{"log": "bat')
-    results = Results(tmp_path)
-    results.close()
-    assert [(name, row.rating_after) for name, row in results.rows.items()] == [("battle-gen1ou-1", 1040)]
-    assert caplog.text.count("has a line that is no result") == 3
-    assert "turns is '9'; expected a count" in caplog.text
-    path.write_text(json.dumps({**row, "mood": "good"}) + "\n")
-    with pytest.raises(DataError, match=r"results\.jsonl: mood is unknown; a newer gemma_metamon than this one"):
-        Results(tmp_path)
-    path.unlink()
-    Results(tmp_path).close()  # the folder is free
-
-
-def test_chat_ends_no_line_of_a_log_that_was_cut_off(tmp_path: Path) -> None:
-    results = Results(tmp_path)
-    log = results.new_log("battle-gen1ou-1")
-    log.add(["|player|p1|Ann|", "|c|☆Eve|gg\u2028|win|Ann\x85|win|Ann\r|win|Ann"])
-    [(_, read)] = results.cut_off()
-    results.close()
-    assert read.lines == log.lines

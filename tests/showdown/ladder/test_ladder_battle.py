@@ -9,7 +9,7 @@ from support.ladder_players import QUICK, Failing
 from support.live_goldens import FORMATS, decisions, told
 
 from gemma_metamon.battle.replays import RecordedBattle
-from gemma_metamon.showdown.ladder import battle as ladder_battle
+from gemma_metamon.showdown.ladder import results
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import BattleLog
 from gemma_metamon.showdown.live.recording import Recorder
@@ -74,8 +74,8 @@ def test_what_is_recorded_is_what_is_sent_whoever_chose_it(kind: type[Player], b
 
 def test_the_log_is_read_again_only_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    read_outcome = ladder_battle.read_outcome
-    monkeypatch.setattr(ladder_battle, "read_outcome", lambda lines: (read.append(len(lines)), read_outcome(lines))[1])
+    read_outcome = results.read_outcome
+    monkeypatch.setattr(results, "read_outcome", lambda lines: (read.append(len(lines)), read_outcome(lines))[1])
 
     async def told_in_two_parts() -> None:
         battle = begin(RandomPlayer, "battle-gen1ou-1", "Red", Sent(), Recorder(lambda battle, record: None))

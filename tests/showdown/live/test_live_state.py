@@ -3,8 +3,9 @@ import time
 from typing import Any
 
 import pytest
-from support.live_battles import START, new_battle
-from support.live_goldens import FORMATS, decisions, feed
+from poke_env.battle import Battle
+from support.live_battles import START, new_battle, pokemon
+from support.live_goldens import FORMATS, decisions, feed, quiet_logger
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
@@ -62,6 +63,37 @@ def test_what_a_disguise_did_and_suffered_is_the_uncovered_ones() -> None:
     feed(battle, ["|switch|p2a: Gengar|Gengar|100/100", "|turn|5"])
     state = live_battle(battle).state
     assert (state.opponent_active_pokemon.effect, state.opponent_prev_move.name) == ("noeffect", "hypnosis")
+
+
+def test_what_our_own_disguised_one_does_and_suffers_is_its_own() -> None:
+    """The messages name the disguise to its own player, too; only the request says who is there."""
+
+    def request(active: str) -> dict[str, Any]:
+        names = {"Zoroark": "illusion", "Gengar": "cursedbody", "Tauros": "intimidate"}
+        side = [
+            {**pokemon(name, active=name == active), "baseAbility": ability, "ability": ability}
+            for name, ability in names.items()
+        ]
+        return {"side": {"pokemon": side}, "active": [{"moves": [{"id": "rest"}]}]}
+
+    def seen(battle: Battle, active: str) -> tuple[str, str, str]:
+        battle.parse_request(request(active))
+        state = live_battle(battle).state
+        return state.player_active_pokemon.name, state.player_active_pokemon.effect, state.player_prev_move.name
+
+    battle = Battle("battle-gen9ou-1", "Red", quiet_logger(), gen=9)
+    battle.parse_request({**request(""), "teamPreview": True})
+    feed(battle, ["|player|p1|Red|1|", "|player|p2|Blue|2|", "|teamsize|p1|3", "|teamsize|p2|6"])
+    feed(battle, ["|switch|p1a: Gengar|Gengar|300/300", "|switch|p2a: Tauros|Tauros|100/100", "|turn|1"])
+    assert seen(battle, "Zoroark") == ("zoroark", "noeffect", "nomove")
+    feed(battle, ["|move|p1a: Gengar|Rest|p1a: Gengar", "|-start|p1a: Gengar|move: Taunt", "|turn|2"])
+    assert seen(battle, "Zoroark") == ("zoroark", "taunt", "rest")
+    feed(battle, ["|replace|p1a: Zoroark|Zoroark, M", "|-end|p1a: Zoroark|Illusion", "|turn|3"])
+    assert seen(battle, "Zoroark") == ("zoroark", "taunt", "rest")
+    feed(battle, ["|switch|p1a: Gengar|Gengar|300/300", "|turn|4"])
+    assert seen(battle, "Gengar") == ("gengar", "noeffect", "nomove")
+    feed(battle, ["|move|p1a: Gengar|Earthquake|p2a: Tauros", "|turn|5"])
+    assert seen(battle, "Gengar") == ("gengar", "noeffect", "earthquake")
 
 
 def test_one_uncovered_before_it_moved_has_its_own_previous_move() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from poke_env.battle import Battle, Pokemon
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player, SingleBattleOrder
-from support.live_battles import BENCH, MOVES, battle_at, pokemon
+from support.live_battles import BENCH, MOVES, battle_at, by_name, pokemon
 from support.live_goldens import FORMATS, decisions, quiet_logger
 
 from gemma_metamon.battle.state import BattleState
@@ -24,12 +24,7 @@ def action_of(order: BattleOrder, battle: Battle) -> int:
 
 
 def named(battle: Battle) -> dict[int, str]:
-    """Each legal action's order as poke-env would send it, by name."""
-    messages = {}
-    for action, order in legal_options(battle).items():
-        assert isinstance(order, SingleBattleOrder)
-        messages[action] = SingleBattleOrder(order.order, terastallize=order.terastallize).message
-    return messages
+    return {action: by_name(order) for action, order in legal_options(battle).items()}
 
 
 def test_moves_and_switches_are_numbered_by_name() -> None:

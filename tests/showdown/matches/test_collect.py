@@ -198,6 +198,23 @@ def test_long_battle_is_given_up_and_is_neither_won_nor_lost() -> None:
     assert not records[0].states[-1].battle_lost
 
 
+def test_battle_that_ends_while_a_player_chooses_has_a_record_without_that_choice() -> None:
+    _, battle, records = record()
+
+    class Slow(Scripted):
+        def choose_move(self, battle: AbstractBattle) -> BattleOrder:
+            battle.won_by("Red")
+            slow._battle_finished_callback(battle)
+            return super().choose_move(battle)
+
+    slow: Any = Slow("/choose move rest")
+    open_door(slow).record(Recorder(lambda battle, record: records.append(record)))
+    assert choose(slow, battle).message == "/choose move 1"
+    assert records[0] is not None
+    assert records[0].actions == (-1, -1)
+    assert records[0].won
+
+
 def test_battle_without_a_choice_has_no_record() -> None:
     player, battle, records = record()
     battle.won_by("Red")

@@ -11,6 +11,7 @@ import pytest
 from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
+from support.live_battles import by_name
 from support.live_goldens import FORMATS, LIVE_GOLDENS, decisions, feed, quiet_logger
 
 from gemma_metamon.showdown.live.orders import legal_options, order_to_action
@@ -26,7 +27,7 @@ from gemma_metamon.showdown.scripted.damage import (
     own_fighter,
 )
 from gemma_metamon.showdown.scripted.duel import Duel, outlook, outlook_of_entry, status_lands, weapons_of
-from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, Trainer, TypeTrainer
+from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, ScriptedTrainer, TypeTrainer
 from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.teams import load_teams
 
@@ -39,7 +40,7 @@ def quiet_poke_env(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("poke-env"), "level", logging.CRITICAL)
 
 
-def trainer(kind: type[Trainer]) -> Trainer:
+def trainer(kind: type[ScriptedTrainer]) -> ScriptedTrainer:
     """One that never connects."""
     options = connection("Red", battle_format="gen1ou", websocket_url="ws://nowhere", team=None)
     return kind(**options, start_listening=False)
@@ -92,10 +93,10 @@ def situation(
     return battle
 
 
-def choice(kind: type[Trainer], battle: Battle) -> str:
+def choice(kind: type[ScriptedTrainer], battle: Battle) -> str:
     order = trainer(kind).choose_move(battle)
     assert not asyncio.iscoroutine(order)
-    return str(order.message).removeprefix("/choose ")  # type: ignore[union-attr]
+    return by_name(order).removeprefix("/choose ")
 
 
 STARMIE = ["surf", "blizzard", "thunderbolt", "recover"]
@@ -106,7 +107,7 @@ CHANSEY = ["icebeam", "thunderwave", "sing", "softboiled"]
 
 
 @pytest.mark.parametrize("kind", TRAINERS)
-def test_each_prefers_the_super_effective_move(kind: type[Trainer]) -> None:
+def test_each_prefers_the_super_effective_move(kind: type[ScriptedTrainer]) -> None:
     starmie = own("starmie", STARMIE)
     assert choice(kind, situation(starmie, "Zapdos")) == "move blizzard"
     assert choice(kind, situation(starmie, "Rhydon")) == "move surf"
@@ -114,13 +115,13 @@ def test_each_prefers_the_super_effective_move(kind: type[Trainer]) -> None:
 
 
 @pytest.mark.parametrize("kind", TRAINERS)
-def test_none_attacks_what_is_immune(kind: type[Trainer]) -> None:
+def test_none_attacks_what_is_immune(kind: type[ScriptedTrainer]) -> None:
     snorlax = own("snorlax", ["bodyslam", "hyperbeam", "surf", "selfdestruct"])
     assert choice(kind, situation(snorlax, "Gengar")) == "move surf"
 
 
 @pytest.mark.parametrize("kind", [DamageTrainer, DuelTrainer])
-def test_sleep_comes_first_and_only_once(kind: type[Trainer]) -> None:
+def test_sleep_comes_first_and_only_once(kind: type[ScriptedTrainer]) -> None:
     exeggutor = own("exeggutor", ["sleeppowder", "psychic", "stunspore", "doubleedge"])
     assert choice(kind, situation(exeggutor, "Chansey")) == "move sleeppowder"
     assert choice(kind, situation(exeggutor, "Chansey", "100/100 slp")) in ("move psychic", "move doubleedge")
@@ -129,7 +130,7 @@ def test_sleep_comes_first_and_only_once(kind: type[Trainer]) -> None:
 
 
 @pytest.mark.parametrize("kind", [DamageTrainer, DuelTrainer])
-def test_paralysis_spares_the_immune_and_the_paralysed(kind: type[Trainer]) -> None:
+def test_paralysis_spares_the_immune_and_the_paralysed(kind: type[ScriptedTrainer]) -> None:
     chansey = own("chansey", ["icebeam", "thunderwave", "softboiled"])
     assert choice(kind, situation(chansey, "Alakazam")) == "move thunderwave"
     assert choice(kind, situation(chansey, "Alakazam", "100/100 par")) == "move icebeam"
@@ -137,14 +138,14 @@ def test_paralysis_spares_the_immune_and_the_paralysed(kind: type[Trainer]) -> N
 
 
 @pytest.mark.parametrize("kind", [DamageTrainer, DuelTrainer])
-def test_healing_waits_for_half_the_health_and_gives_way_to_the_last_blow(kind: type[Trainer]) -> None:
+def test_healing_waits_for_half_the_health_and_gives_way_to_the_last_blow(kind: type[ScriptedTrainer]) -> None:
     assert choice(kind, situation(own("starmie", STARMIE), "Chansey")) != "move recover"
     assert choice(kind, situation(own("starmie", STARMIE, "40/100"), "Chansey")) == "move recover"
     assert choice(kind, situation(own("starmie", STARMIE, "40/100"), "Chansey", "5/100")) != "move recover"
 
 
 @pytest.mark.parametrize("kind", [DamageTrainer, DuelTrainer])
-def test_explosion_is_for_the_wounded(kind: type[Trainer]) -> None:
+def test_explosion_is_for_the_wounded(kind: type[ScriptedTrainer]) -> None:
     moves = ["explosion", "psychic"]
     assert choice(kind, situation(own("exeggutor", moves), "Chansey")) == "move psychic"
     assert choice(kind, situation(own("exeggutor", moves, "20/100"), "Chansey")) == "move explosion"
@@ -152,7 +153,7 @@ def test_explosion_is_for_the_wounded(kind: type[Trainer]) -> None:
 
 
 @pytest.mark.parametrize("kind", [DamageTrainer, DuelTrainer])
-def test_hyper_beam_is_for_the_last_blow(kind: type[Trainer]) -> None:
+def test_hyper_beam_is_for_the_last_blow(kind: type[ScriptedTrainer]) -> None:
     tauros = own("tauros", ["bodyslam", "hyperbeam"])
     assert choice(kind, situation(tauros, "Snorlax")) == "move bodyslam"
     assert choice(kind, situation(tauros, "Snorlax", "38/100")) == "move hyperbeam"
@@ -184,7 +185,7 @@ def test_terastallises_only_where_it_turns_the_duel() -> None:
 @pytest.mark.parametrize("kind", TRAINERS)
 @pytest.mark.parametrize("battle_format", FORMATS)
 def test_every_recorded_situation_gets_a_legal_choice_and_always_the_same(
-    kind: type[Trainer], battle_format: str
+    kind: type[ScriptedTrainer], battle_format: str
 ) -> None:
     player = trainer(kind)
     for battle, _ in decisions(battle_format):
