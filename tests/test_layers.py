@@ -127,7 +127,7 @@ def test_only_upstream_imports_metamon_or_amago() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "gemma_metamon.battle.trajectories",
+        "gemma_metamon.data.encoding",
         "gemma_metamon.view",
         "gemma_metamon.reports.evaluation",
         "gemma_metamon.commands",

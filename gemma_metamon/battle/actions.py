@@ -1,4 +1,4 @@
-"""What an agent may do.
+"""What an agent may do, and what it is told at a decision about the one before: `rl2_of`.
 
 Recorded actions always use the 13-action numbering:
 
@@ -10,6 +10,7 @@ Recorded actions always use the 13-action numbering:
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,34 @@ class ActionSpace:
             legal[:n_moves] = True
             legal[FIRST_TERA : FIRST_TERA + n_moves] = state.can_tera
         return legal[: self.n_actions]
+
+
+def rl2_of(
+    reward: float | npt.NDArray[np.float32], action: int | npt.NDArray[np.int64], n_actions: int
+) -> npt.NDArray[np.float32]:
+    """What AMAGO calls rl2: the reward of a decision and its action, one-hot. The next decision is made knowing them.
+
+    Training makes it of all decisions of a window at once, playing and explaining of one. At a battle's first state,
+    before which nothing was decided, it is all zeros instead.
+
+    Args:
+        reward: (...), not multiplied; a single number has no dimension.
+        action: (...), in the action space's numbering; one that was not recorded (-1) is shown as action 0, as AMAGO
+            is shown it.
+        n_actions: A, how many actions there are.
+
+    Returns:
+        (..., 1 + A).
+    """
+    rl2: npt.NDArray[np.float32] = _unpaid(n_actions).take(np.maximum(action, 0), axis=0)  # copies, even one row
+    rl2[..., 0] = reward
+    return rl2
+
+
+@cache
+def _unpaid(n_actions: int) -> npt.NDArray[np.float32]:
+    """(A, 1 + A), the rl2 of each action with reward 0."""
+    return np.eye(n_actions, 1 + n_actions, 1, dtype=np.float32)
 
 
 ACTION_SPACES = {

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from gemma_metamon.battle.actions import rl2_of
+from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
 from gemma_metamon.data.store import StoredBattle, StoredBattles
 from gemma_metamon.errors import DataError
@@ -42,7 +44,10 @@ def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
 
 
 class Window(NamedTuple):
-    """A slice of a battle, before padding: obs, rl2s and time_idxs have one entry more than the rest."""
+    """A slice of a battle in the form of a `Batch`, whose fields these are, without its first dimension.
+
+    L decisions, and L + 1 states: those that were decided in, and the one after.
+    """
 
     obs: dict[str, npt.NDArray[np.generic]]
     rl2s: npt.NDArray[np.float32]
@@ -54,19 +59,23 @@ class Window(NamedTuple):
 
 def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
     """At most max_seq_len decisions from `start` on. time_idxs count from the battle's start, not the slice's."""
-    stop = min(start + max_seq_len, len(battle.rewards))
-    states, decisions = slice(start, stop + 1), slice(start, stop)
+    stop, n_actions = min(start + max_seq_len, battle.n_decisions), battle.legal_actions.shape[1]
+    states, before = slice(start, stop + 1), slice(max(start - 1, 0), stop)
+    rl2s = np.zeros((stop + 1 - start, 1 + n_actions), dtype=np.float32)  # before the first state is no decision
+    rl2s[before.start + 1 - start :] = rl2_of(battle.rewards[before], battle.actions[before], n_actions)
+    dones = np.zeros((stop - start, 1), dtype=bool)
+    dones[-1] = stop == battle.n_decisions
     return Window(
         obs={
             "numbers": battle.numbers[states],
-            "text_tokens": battle.text_tokens[states],
-            "missing_action_mask": battle.missing_action_mask[states],
-            "illegal_actions": battle.illegal_actions[states],
+            "text_tokens": battle.word_ids[states],
+            "missing_action_mask": battle.actions[states, None] == MISSING_ACTION,
+            "illegal_actions": ~battle.legal_actions[states],
         },
-        rl2s=battle.rl2s[states],
-        rewards=battle.rewards[decisions],
-        dones=battle.dones[decisions],
-        actions=battle.actions[decisions],
+        rl2s=rl2s,
+        rewards=rl2s[1:, :1],  # what a state is told of the decision before is that decision's
+        dones=dones,
+        actions=rl2s[1:, 1:],
         time_idxs=np.arange(start, stop + 1)[:, None],
     )
 
@@ -80,13 +89,16 @@ def collate(windows: Sequence[Window]) -> Batch:
     """Right-pads to the longest window with AMAGO's 4.0 (True in bool arrays)."""
 
     def padded(arrays: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD_VALUE)
+        first, longest = arrays[0], max(map(len, arrays))
+        batch = np.empty((len(arrays), longest, *first.shape[1:]), dtype=first.dtype)
+        for row, array in zip(batch, arrays, strict=True):
+            row[: len(array)], row[len(array) :] = array, PAD_VALUE
+        return torch.from_numpy(batch)
 
     return Batch(
         obs={key: padded([window.obs[key] for window in windows]) for key in windows[0].obs},
         rl2s=padded([window.rl2s for window in windows]),
-        rews=padded([window.rewards for window in windows]),
+        rewards=padded([window.rewards for window in windows]),
         dones=padded([window.dones for window in windows]),
         actions=padded([window.actions for window in windows]),
         time_idxs=padded([window.time_idxs for window in windows]),
@@ -148,7 +160,7 @@ class BattleDataset(Dataset[Window]):
             drawn = source[int(rng.integers(len(source)))]
             battle = self.load(drawn)
             if battle is not None:
-                return drawn, battle, draw_start(len(battle.rewards), self.max_seq_len, rng)
+                return drawn, battle, draw_start(battle.n_decisions, self.max_seq_len, rng)
 
     def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
         """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""

@@ -1,4 +1,4 @@
-"""A battle file as the arrays that training reads; which files are held out, which had to be set aside.
+"""A battle file as columns of numbers; which files are held out, which had to be set aside.
 
 No torch here: the processes of `gemma-metamon prepare` start in a fraction of a second.
 """
@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
-from gemma_metamon.battle.trajectories import observe_trajectory
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.view import BattleView
@@ -29,59 +28,28 @@ _NAME_OR_NUMBER = re.compile(r"'[^']*'|\"[^\"]*\"|-?[0-9][0-9.]*")
 
 @dataclass(frozen=True, slots=True)
 class EncodedBattle:
-    """A battle as the arrays of AMAGO's batches: T states, T - 1 decisions, W words, N numbers, A actions.
+    """A battle as columns: what an agent sees in each state, may do, did, and got for it.
+
+    T states, of which the last is the end: nothing is decided there. W words, N numbers, A actions.
 
     Attributes:
-        text_tokens: (T, W) int32, ids of the vocabulary, -1 unknown.
+        word_ids: (T, W) int32, positions in the vocabulary, -1 for a word that is not in it.
         numbers: (T, N) float32.
-        illegal_actions: (T, A) bool, True where illegal; all True in the terminal state.
-        missing_action_mask: (T, 1) bool, True where the choice was not revealed, and in the terminal state.
-        rl2s: (T, 1 + A) float32, the reward and one-hot action of the decision before; zeros at first.
-        rewards: (T - 1, 1) float32.
-        dones: (T - 1, 1) bool.
-        actions: (T - 1, A) float32 one-hot; a missing action's is that of action 0.
+        legal_actions: (T, A) bool, True where the recorded state allows the action; all False at the end.
+        actions: (T,) int64, in the action space's numbering; -1 where the choice was not recorded, and at the end.
+        rewards: (T,) float32, of the decision made in each state; 0 at the end.
     """
 
-    text_tokens: npt.NDArray[np.int32]
+    word_ids: npt.NDArray[np.int32]
     numbers: npt.NDArray[np.float32]
-    illegal_actions: npt.NDArray[np.bool_]
-    missing_action_mask: npt.NDArray[np.bool_]
-    rl2s: npt.NDArray[np.float32]
+    legal_actions: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.int64]
     rewards: npt.NDArray[np.float32]
-    dones: npt.NDArray[np.bool_]
-    actions: npt.NDArray[np.float32]
-
-    @classmethod
-    def from_columns(
-        cls,
-        *,
-        text_tokens: npt.NDArray[np.int32],
-        numbers: npt.NDArray[np.float32],
-        illegal_actions: npt.NDArray[np.bool_],
-        chosen: npt.NDArray[np.integer],
-        rewards: npt.NDArray[np.float32],
-    ) -> "EncodedBattle":
-        """From what is not implied by the rest: chosen (T - 1,), -1 where missing, and rewards (T - 1,)."""
-        actions = np.eye(illegal_actions.shape[1], dtype=np.float32)[np.maximum(chosen, 0)]
-        dones = np.zeros((len(chosen), 1), dtype=bool)
-        dones[-1] = True
-        rl2s = np.zeros((1 + len(chosen), 1 + actions.shape[1]), dtype=np.float32)
-        rl2s[1:, 0], rl2s[1:, 1:] = rewards, actions
-        return cls(
-            text_tokens=text_tokens,
-            numbers=numbers,
-            illegal_actions=illegal_actions,
-            missing_action_mask=np.append(chosen == MISSING_ACTION, True)[:, None],
-            rl2s=rl2s,
-            rewards=rewards[:, None],
-            dones=dones,
-            actions=actions,
-        )
 
     @property
-    def chosen(self) -> npt.NDArray[np.int64]:
-        """(T - 1,), -1 where the choice was not revealed."""
-        return np.where(self.missing_action_mask[:-1, 0], MISSING_ACTION, self.actions.argmax(axis=1))
+    def n_decisions(self) -> int:
+        """T - 1."""
+        return len(self.actions) - 1
 
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
@@ -101,14 +69,15 @@ def require_format(battle: RecordedBattle, name: str, folder: str) -> None:
 
 
 def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
-    """A battle that has been read."""
-    trajectory = observe_trajectory(battle, view.obs_space, view.action_space, view.reward_function)
-    return EncodedBattle.from_columns(
-        text_tokens=view.vocabulary.encode(trajectory.words),
-        numbers=trajectory.numbers,
-        illegal_actions=np.concatenate([~trajectory.legal, np.ones((1, view.action_space.n), dtype=bool)]),
-        chosen=trajectory.chosen,
-        rewards=trajectory.rewards,
+    """A battle that has been read, as the agent sees it."""
+    words, numbers = view.obs_space.observe_battle(battle.states)
+    space = view.action_space
+    return EncodedBattle(
+        word_ids=view.vocabulary.encode(words),
+        numbers=numbers,
+        legal_actions=np.stack([*map(space.legal, battle.states[:-1]), np.zeros(space.n_actions, dtype=bool)]),
+        actions=np.array([space.from_recorded(action) for action in battle.actions]),
+        rewards=np.append(view.reward_function.of_battle(battle.states), np.float32(0)),
     )
 
 

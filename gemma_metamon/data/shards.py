@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,6 @@ from gemma_metamon.view import BattleView
 
 MAX_NUMBER = 1e6
 """No number or reward of an observation is larger; far larger ones would be no finite loss."""
-
-Values = TypeVar("Values", bound=npt.NDArray[Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,6 @@ def write_shard(
     schema = ShardForm.of(view).schema()
     timestep_type = schema.field("timesteps").type.value_type
     lengths = [0 if isinstance(battle, str) else len(battle.numbers) for battle in battles]
-    terminal = np.zeros(1, np.float32)
 
     def rows(column: str, arrays: Sequence[npt.NDArray[Any]]) -> pa.Array:
         column_type = timestep_type.field(column).type
@@ -100,11 +97,11 @@ def write_shard(
         return pa.array(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
 
     timesteps = {
-        "text_tokens": rows("text_tokens", [battle.text_tokens for battle in encoded]),
+        "text_tokens": rows("text_tokens", [battle.word_ids for battle in encoded]),
         "numbers": rows("numbers", [battle.numbers for battle in encoded]),
-        "illegal_actions": rows("illegal_actions", [battle.illegal_actions for battle in encoded]),
-        "chosen": scalars([np.append(battle.chosen, MISSING_ACTION) for battle in encoded], np.int8),
-        "reward": scalars([np.append(battle.rewards[:, 0], terminal) for battle in encoded], np.float32),
+        "illegal_actions": rows("illegal_actions", [~battle.legal_actions for battle in encoded]),
+        "chosen": scalars([battle.actions for battle in encoded], np.int8),
+        "reward": scalars([battle.rewards for battle in encoded], np.float32),
     }
     columns = {
         "name": pa.array([shown_path(Path(name)) for name in names], pa.string()),
@@ -207,25 +204,26 @@ class Shard:
         if (reason := self.damage_of(row)) is not None:
             raise DataError(reason)
         states = slice(self._starts[row], self._starts[row + 1])
-        decisions = slice(states.start, states.stop - 1)
-        battle = EncodedBattle.from_columns(
-            text_tokens=self._text_tokens[states].astype(np.int32),
+        battle = EncodedBattle(
+            word_ids=self._text_tokens[states].astype(np.int32),
             numbers=self._numbers[states].copy(),
-            illegal_actions=self._illegal[states].astype(bool),
-            chosen=self._require_range("chosen", self._chosen[decisions], MISSING_ACTION, self.form.n_actions - 1),
-            rewards=self._rewards[decisions].copy(),
+            legal_actions=self._illegal[states] == 0,
+            actions=self._chosen[states].astype(np.int64),
+            rewards=self._rewards[states].copy(),
         )
-        self._require_range("text_tokens", battle.text_tokens, UNKNOWN_ID, self.form.vocabulary_size - 1)
+        self._require_range("chosen", battle.actions, MISSING_ACTION, self.form.n_actions - 1)
+        self._require_range("text_tokens", battle.word_ids, UNKNOWN_ID, self.form.vocabulary_size - 1)
         self._require_range("numbers", battle.numbers, -MAX_NUMBER, MAX_NUMBER)
         self._require_range("reward", battle.rewards, -MAX_NUMBER, MAX_NUMBER)
+        if (last := battle.actions[-1]) != MISSING_ACTION:
+            raise DataError(f"{self.path}: chosen ends with {last}; the last state of a battle has no action (-1)")
         return battle
 
-    def _require_range(self, column: str, values: Values, low: float, high: float) -> Values:
+    def _require_range(self, column: str, values: npt.NDArray[Any], low: float, high: float) -> None:
         """Raises DataError for a value out of range; NaN is out of any."""
         if not (low <= values.min() and values.max() <= high):  # both are NaN where one value is
             wrong = values[~((values >= low) & (values <= high))].flat[0]
             raise DataError(f"{self.path}: {column} holds {wrong}; expected {low:g} to {high:g}")
-        return values
 
     def _require_rows(self, battles: int) -> None:
         """Raises ValueError unless each battle has a place among the held-out, and two timesteps or a reason."""

@@ -133,7 +133,7 @@ class Follower:
         self._slots = split_turn(view.obs_space)
         self._cache = agent.traj_encoder.init_cache(1, device=self.device)
         self._opponent = OpponentMemory()
-        self._before: tuple[BattleState, int] | None = None
+        self._before: tuple[BattleState, int] | tuple[None, None] = (None, None)
         self._timestep = 0
 
     @torch.no_grad()
@@ -147,10 +147,7 @@ class Follower:
         """
         n_actions = self.view.action_space.n
         words, numbers = self.view.obs_space.observe(state, self._opponent)
-        rl2 = np.zeros(1 + n_actions, dtype=np.float32)
-        if self._before is not None:
-            rl2[0] = self.view.reward_function(self._before[0], state)
-            rl2[1 + self._before[1]] = 1.0
+        rl2 = self.view.rl2_at(state, *self._before)
         word_ids = self.view.vocabulary.encode(np.array(words))
         obs = {
             name: torch.from_numpy(array)[None, None].to(self.device)  # (1, 1, ...)
@@ -192,8 +189,7 @@ class Follower:
             judged=judged,
             distributions=tuple(tuple(critic) for critic in distributions[judged].tolist()),
         )
-        # as training has it: what was not recorded counts as action 0
-        self._before = state, chosen or 0
+        self._before = state, MISSING_ACTION if chosen is None else chosen
         self._timestep += 1
         return decision
 

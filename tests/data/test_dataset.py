@@ -56,7 +56,7 @@ def test_a_batch_equals_metamons(name: str) -> None:
         for file, start in zip(files, config["start"], strict=True)
     ]
     batch = collate(windows)
-    arrays = {f"obs.{key}": value for key, value in batch.obs.items()} | batch._asdict()
+    arrays = {f"obs.{key}": value for key, value in batch.obs.items()} | batch._asdict() | {"rews": batch.rewards}
     for key in config["dtypes"]:
         expected = torch.from_numpy(golden[f"batch/{key}"])
         assert arrays[key].dtype == expected.dtype == getattr(torch, config["dtypes"][key].removeprefix("torch."))
@@ -96,7 +96,7 @@ def test_a_draw_depends_on_seed_and_number_alone() -> None:
 def test_sources_are_drawn_by_weight() -> None:
     short, long = [BATTLE_FILES[0]], [BATTLE_FILES[1]]
     dataset = BattleDataset([short, long], [0.25, 0.75], BattleView.default(), max_seq_len=200)
-    first = len(dataset.load(short[0]).rewards)  # type: ignore[union-attr]
+    first = dataset.load(short[0]).n_decisions  # type: ignore[union-attr]
     drawn = [len(dataset[n].rewards) == first for n in range(2000)]
     assert 0.21 < np.mean(drawn) < 0.29
 
