@@ -25,17 +25,21 @@ FIRST_TERA = 9
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSpace:
-    """The first `n_actions` of the 13; without the last four, a terastallised move counts as the plain move."""
+    """The first `n_actions` of the 13 recorded ones.
+
+    Where the last four are missing, a move that terastallises counts as the move itself.
+    """
 
     name: str
     n_actions: int
 
     @property
     def n(self) -> int:
+        """`n_actions`, under the name that gymnasium's discrete spaces have for it."""
         return self.n_actions
 
     def from_recorded(self, action: int) -> int:
-        """The action of this space for one of the 13; -1 (missing) stays -1."""
+        """The action of this space that stands for a recorded one; -1 (not recorded) stays -1."""
         return action - FIRST_TERA if action >= self.n_actions else action
 
     def legal(self, state: BattleState) -> npt.NDArray[np.bool_]:
@@ -90,7 +94,7 @@ ACTION_SPACES = {
 
 
 def get_action_space(name: str) -> ActionSpace:
-    """Raises ConfigError with the known names where there is no such space."""
+    """The action space of this name. Raises ConfigError, with the known names, where there is none."""
     if name not in ACTION_SPACES:
         raise ConfigError(f"unknown action space {name!r}; choose one of {', '.join(ACTION_SPACES)}")
     return ACTION_SPACES[name]

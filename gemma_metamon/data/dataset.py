@@ -1,12 +1,13 @@
-"""Recorded battles as batches: which battle, which slice of it, padded as AMAGO pads.
+"""Recorded battles as batches: which battle, which window of it, padded as AMAGO pads.
 
-Battle number i of a run depends on the seed and i alone, so the order is the same whatever the number of workers or
-processes, and a resumed run goes on where it stopped.
+The windows of a run are numbered. Which one number i is depends on the seed and i alone, so the order is the same
+whatever the number of workers or processes, and a resumed run goes on where it stopped.
 """
 
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -31,12 +32,17 @@ Battles: TypeAlias = Sequence[Path] | StoredBattles
 
 
 def load_encoded(battle: Path | StoredBattle, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the battle's file is, or was, damaged."""
+    """The encoded battle. Raises DataError where its file is damaged, or was when its store was made."""
     return battle.load() if isinstance(battle, StoredBattle) else encode_battle(battle, view)
 
 
 def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
-    """The battles to train on, in order of format and name, and the held-out ones."""
+    """The battles to train on, in order of format and name, and those to hold out.
+
+    Args:
+        battles: all of them.
+        share: of the battles that is held out, from 0 to 1.
+    """
     if isinstance(battles, StoredBattles):
         return battles.split(share)
     held_out = [path for path in battles if is_held_out(path, share)]
@@ -58,7 +64,13 @@ class Window(NamedTuple):
 
 
 def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
-    """At most max_seq_len decisions from `start` on. time_idxs count from the battle's start, not the slice's."""
+    """A part of a battle, with the names and the one-hot actions of AMAGO's batches.
+
+    Args:
+        battle: the whole one.
+        start: the window's first decision.
+        max_seq_len: the most decisions of a window. There are fewer where the battle ends.
+    """
     stop, n_actions = min(start + max_seq_len, battle.n_decisions), battle.legal_actions.shape[1]
     states, before = slice(start, stop + 1), slice(max(start - 1, 0), stop)
     rl2s = np.zeros((stop + 1 - start, 1 + n_actions), dtype=np.float32)  # before the first state is no decision
@@ -80,13 +92,28 @@ def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
     )
 
 
-def draw_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
-    """Uniform over the starts of a whole window; 0 where the battle is no longer than one."""
+def read_beginnings(battles: Battles, view: BattleView, max_seq_len: int) -> list[Window]:
+    """The first max_seq_len decisions of each battle; damaged ones are left out.
+
+    Args:
+        battles: battle files, or battles of a store.
+        view: what the agent is shown.
+        max_seq_len: the agent's memory, in decisions.
+    """
+    windows = []
+    for battle in battles:
+        with suppress(DataError):
+            windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
+    return windows
+
+
+def pick_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
+    """The first decision of a random window: all that leave max_seq_len decisions are equally likely, else it is 0."""
     return int(rng.integers(n_decisions - max_seq_len + 1)) if n_decisions > max_seq_len else 0
 
 
 def collate(windows: Sequence[Window]) -> Batch:
-    """Right-pads to the longest window with AMAGO's 4.0 (True in bool arrays)."""
+    """A batch of windows, each padded on the right to the longest with AMAGO's 4.0 (True in bool arrays)."""
 
     def padded(arrays: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
         first, longest = arrays[0], max(map(len, arrays))
@@ -106,17 +133,19 @@ def collate(windows: Sequence[Window]) -> Batch:
 
 
 class BattleDataset(Dataset[Window]):
-    """Windows of recorded battles, drawn by number.
+    """Random windows of recorded battles, by number: `dataset[i]` is always the same one.
 
     Args:
-        sources: battle files, or battles of a store; one is drawn by the source's weight, then uniformly within it.
-        weights: one weight per source.
+        sources: each is some battle files, or battles of a store. A source is picked by its weight, and a battle of it
+            with equal chances.
+        weights: a weight for each source.
         view: what the agent is shown.
         max_seq_len: the most decisions of a window.
-        seed: with the number of a draw, decides battle and slice.
-        cached_battles: encoded files kept in memory (about 30 KB each), least recently used dropped first.
+        seed: with the number of a window decides which one it is.
+        cached_battles: how many encoded files are kept in memory (about 20 KB each); the least recently used one is
+            forgotten first.
         max_set_aside: the share of damaged files above which training stops.
-        set_aside_record: a JSON lines file that receives each damaged file with its reason.
+        set_aside_record: a JSON lines file, to which each damaged file is added with its reason.
     """
 
     def __init__(
@@ -142,25 +171,27 @@ class BattleDataset(Dataset[Window]):
 
     @property
     def n_battles(self) -> int:
+        """Of all sources together."""
         return sum(len(source) for source in self.sources)
 
     def __getitem__(self, number: int) -> Window:
-        _, battle, start = self._draw(number)
+        _, battle, start = self._pick(number)
         return take_window(battle, start, self.max_seq_len)
 
     def describe(self, number: int) -> dict[str, str | int]:
-        """The file of a draw, and the first decision of its window."""
-        drawn, _, start = self._draw(number)
-        return {"file": str(drawn.path if isinstance(drawn, StoredBattle) else drawn), "first_decision": start}
+        """The file that a window is of, and its first decision there."""
+        battle, _, start = self._pick(number)
+        return {"file": str(battle.path if isinstance(battle, StoredBattle) else battle), "first_decision": start}
 
-    def _draw(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
+    def _pick(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
+        """Battle and first decision of a window. A damaged battle is passed over for another."""
         rng = np.random.default_rng((self.seed, number))
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.weights)]
-            drawn = source[int(rng.integers(len(source)))]
-            battle = self.load(drawn)
+            picked = source[int(rng.integers(len(source)))]
+            battle = self.load(picked)
             if battle is not None:
-                return drawn, battle, draw_start(battle.n_decisions, self.max_seq_len, rng)
+                return picked, battle, pick_start(battle.n_decisions, self.max_seq_len, rng)
 
     def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
         """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""
@@ -196,9 +227,9 @@ class BattleDataset(Dataset[Window]):
         return battle
 
     def preload(self) -> None:
-        """Reads files once where the cache can hold them, so that damaged ones show before training starts.
+        """Reads all files where the cache can hold them, so that damaged ones are known before training starts.
 
-        What was damaged when a store was prepared shows as well.
+        Those that were damaged when a store was prepared are known from the store.
         """
         files: list[Path] = []
         for source in self.sources:
@@ -213,12 +244,12 @@ class BattleDataset(Dataset[Window]):
             for path in progress_bar(files, desc="reading battles", unit="battle", disable=not files):
                 self._load_file(path)
         else:
-            logger.info("%d battles: read as they are drawn (more than the %d kept)", len(files), self.cached_battles)
+            logger.info("%d battles: read as they are needed (more than the %d kept)", len(files), self.cached_battles)
         self.set_aside.check(complete=fits)
 
 
-class DrawNumbers(Sampler[int]):
-    """The draw numbers from start up to, not including, stop. Accelerate deals them out among the processes."""
+class WindowNumbers(Sampler[int]):
+    """The numbers of windows from start up to, not including, stop. Accelerate divides them among the processes."""
 
     def __init__(self, start: int, stop: int) -> None:
         self.start = start

@@ -1,4 +1,4 @@
-"""A battle file as columns of numbers; which files are held out, which had to be set aside.
+"""A battle file as columns of numbers; which battles are held out; which files could not be used.
 
 No torch here: the processes of `gemma-metamon prepare` start in a fraction of a second.
 """
@@ -53,7 +53,7 @@ class EncodedBattle:
 
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the file is damaged, or lies in the folder of another format."""
+    """A battle file as the agent sees it. Raises DataError where it is damaged, or in the folder of another format."""
     battle = load_battle(path)
     require_format(battle, path.name, path.parent.name)
     return encode_recorded(battle, view)
@@ -83,11 +83,16 @@ def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
 
 @dataclass
 class SetAside:
-    """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
+    """The battle files that could not be used. A run goes on without them, unless they are too large a share.
 
-    `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
-    `record` is a JSON lines file that they are added to, unless it has them. The first of each kind of reason is
-    logged: thousands of files are mostly bad in one way.
+    Attributes:
+        max_share: of the files that were read; with a larger share `check` raises.
+        record: a JSON lines file, to which each is added that it does not have yet.
+        reasons: the files, each with its reason.
+        met: how many files were read, good ones included.
+        kinds: how many files there are of each kind of reason. A kind is a reason without its names and numbers: of
+            thousands of bad files most are bad in one way, so only the first of a kind is logged.
+        examples: the first reason of each kind.
     """
 
     max_share: float
@@ -95,11 +100,10 @@ class SetAside:
     reasons: dict[Path, str] = field(default_factory=dict)
     met: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """How many files there are of each kind of reason: a reason without names and numbers."""
     examples: dict[str, str] = field(default_factory=dict)
-    """The first reason of each kind."""
 
     def add(self, path: Path, reason: str) -> None:
+        """Notes a file that could not be used."""
         self.reasons[path] = reason
         kind = _NAME_OR_NUMBER.sub("...", reason.removeprefix(f"{shown_path(path.name)}: ").split(": ")[-1])
         self.kinds[kind] += 1
@@ -128,6 +132,11 @@ class SetAside:
         return set(self.record.read_text(encoding="utf-8").splitlines())
 
     def check(self, *, complete: bool = False) -> None:
+        """Raises DataError where more than `max_share` of the files are bad, or all of them.
+
+        Args:
+            complete: all files have been read. Before that, fewer than 20 are too few to judge by.
+        """
         bad = len(self.reasons)
         enough = self.met >= 20 or complete
         if bad and enough and (bad / self.met > self.max_share or bad == self.met):
@@ -142,12 +151,12 @@ def _as_line(path: Path, reason: str) -> str:
 
 
 def is_held_out(path: Path, share: float) -> bool:
-    """Whether a battle belongs to the held-out share. Both views of a battle always fall on the same side."""
+    """Whether a battle is among the share that is held out. Either both players' views of a battle are, or none is."""
     return hold_out_rank(path.name) < share
 
 
 def hold_out_rank(file_name: str) -> float:
-    """Where a battle stands, in [0, 1), among all battles ordered by a hash of their ids: the first are held out."""
+    """A number in [0, 1) that a battle has by a hash of its id; with a share s, battles below s are held out."""
     stem = battle_stem(file_name)
     try:
         name = BattleFileName.parse(stem)

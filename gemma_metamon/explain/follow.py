@@ -92,6 +92,7 @@ class Decision:
 
     @property
     def judged_option(self) -> Option:
+        """The option of the action `judged`."""
         return next(option for option in self.options if option.action == self.judged)
 
 
@@ -194,6 +195,7 @@ class Follower:
         return decision
 
     def setting(self) -> Setting:
+        """What is the same at every decision of this agent."""
         agent, returns = self.agent, torch.zeros(0)
         if isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics:
             returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.reward_multiplier

@@ -72,7 +72,7 @@ class FiniteGuard:
         return accepted
 
     def losses(self) -> list[float]:
-        """Of the update's batches in all processes, in the order of their draws."""
+        """Of the update's batches in all processes, in the order of their windows."""
         gathered: Tensor = self._accelerator.gather(torch.stack(self._losses))  # (processes * batches,)
         return [float(loss) for loss in gathered.view(self._accelerator.num_processes, -1).T.flatten()]
 
@@ -99,7 +99,7 @@ class FiniteGuard:
 
 
 def record_left_out(
-    path: Path, update: int, losses: list[float], grad_norm: float, draws: range, dataset: BattleDataset
+    path: Path, update: int, losses: list[float], grad_norm: float, windows: range, dataset: BattleDataset
 ) -> None:
     """Adds a line that names the battles of an update that was left out: of its batches without a finite loss, or all.
 
@@ -108,11 +108,11 @@ def record_left_out(
         update: its number, from 1.
         losses: one for each of its batches.
         grad_norm: of all of them.
-        draws: the numbers that were drawn for it, in the order of its batches.
-        dataset: what they were drawn from.
+        windows: the numbers of its windows, in the order of its batches. The file calls a number a draw.
+        dataset: that they are windows of.
     """
-    size = len(draws) // len(losses)
-    batches = [(loss, draws[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
+    size = len(windows) // len(losses)
+    batches = [(loss, windows[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
     guilty = [batch for batch in batches if not math.isfinite(batch[0])] or batches
     line = {
         "update": update,

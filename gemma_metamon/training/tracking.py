@@ -47,6 +47,7 @@ class Tracker:
         self._wandb_names: set[str] = set()
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Writes a line of metrics: the means up to an update."""
         self._file.write(json.dumps({"update": update, **metrics}) + "\n")
         self._file.flush()
         self._log_wandb("update", update, metrics)

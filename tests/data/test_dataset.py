@@ -17,9 +17,9 @@ from gemma_metamon.battle.rewards import get_reward_function
 from gemma_metamon.data.dataset import (
     BattleDataset,
     collate,
-    draw_start,
     encode_battle,
     is_held_out,
+    pick_start,
     take_window,
 )
 from gemma_metamon.errors import DataError
@@ -66,14 +66,14 @@ def test_a_batch_equals_metamons(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(n_decisions=st.integers(1, 60), max_seq_len=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_a_window_is_whole_where_the_battle_allows(n_decisions: int, max_seq_len: int, seed: int) -> None:
-    start = draw_start(n_decisions, max_seq_len, np.random.default_rng(seed))
+    start = pick_start(n_decisions, max_seq_len, np.random.default_rng(seed))
     assert start >= 0
     assert min(start + max_seq_len, n_decisions) - start == min(max_seq_len, n_decisions)
 
 
 def test_every_start_is_drawn_equally_often() -> None:
     rng = np.random.default_rng(0)
-    counts = np.bincount([draw_start(10, 7, rng) for _ in range(8000)])
+    counts = np.bincount([pick_start(10, 7, rng) for _ in range(8000)])
     assert len(counts) == 4
     assert abs(counts / 8000 - 0.25).max() < 0.02
 

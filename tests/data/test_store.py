@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.data import store
-from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, collate, split_held_out
+from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers, collate, split_held_out
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle
 from gemma_metamon.data.preparing import prepare
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, write_shard
@@ -72,7 +72,7 @@ def batches(dataset: BattleDataset, workers: int = 0, context: str | None = None
     loader: DataLoader = DataLoader(
         dataset,
         batch_size=4,
-        sampler=DrawNumbers(0, 48),
+        sampler=WindowNumbers(0, 48),
         num_workers=workers,
         collate_fn=collate,
         multiprocessing_context=context,
