@@ -71,10 +71,11 @@ def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
         start: the window's first decision.
         max_seq_len: the most decisions of a window. There are fewer where the battle ends.
     """
-    stop, n_actions = min(start + max_seq_len, battle.n_decisions), battle.legal_actions.shape[1]
+    stop = min(start + max_seq_len, battle.n_decisions)
     states, before = slice(start, stop + 1), slice(max(start - 1, 0), stop)
-    rl2s = np.zeros((stop + 1 - start, 1 + n_actions), dtype=np.float32)  # before the first state is no decision
-    rl2s[before.start + 1 - start :] = rl2_of(battle.rewards[before], battle.actions[before], n_actions)
+    rl2s = rl2_of(battle.rewards[before], battle.actions[before], battle.legal_actions.shape[1])
+    if start == 0:  # no decision is before the battle's first state
+        rl2s = np.concatenate([np.zeros_like(rl2s[:1]), rl2s])
     dones = np.zeros((stop - start, 1), dtype=bool)
     dones[-1] = stop == battle.n_decisions
     return Window(

@@ -138,15 +138,15 @@ class Follower:
         self._timestep = 0
 
     @torch.no_grad()
-    def follow(self, state: BattleState, legal: npt.NDArray[np.bool_], chosen: int | None) -> Decision:
-        """Look at the next decision of the battle.
+    def follow(self, state: BattleState, legal_actions: npt.NDArray[np.bool_], action: int | None) -> Decision:
+        """Looks at the next decision of the battle.
 
         Args:
             state: that the agent decides in.
-            legal: (A,) or longer, True where the action is allowed.
-            chosen: the action taken, None where it was not recorded.
+            legal_actions: (A,) or longer, True where the action is allowed.
+            action: the one that was taken; None where it was not recorded.
         """
-        n_actions = self.view.action_space.n
+        legal_actions = legal_actions[: self.view.action_space.n]
         words, numbers = self.view.obs_space.observe(state, self._opponent)
         rl2 = self.view.rl2_at(state, *self._before)
         word_ids = self.view.vocabulary.encode(np.array(words))
@@ -155,14 +155,14 @@ class Follower:
             for name, array in (
                 ("text_tokens", word_ids),
                 ("numbers", numbers),
-                ("illegal_actions", ~legal[:n_actions]),
+                ("illegal_actions", ~legal_actions),
             )
         }
         probs, trajectory_state, attention = self._act(obs, torch.from_numpy(rl2)[None, None].to(self.device))
         values, distributions = self._judge(trajectory_state)  # (A, C), (A, C, bins)
         preferred = int(probs.argmax())
-        judged = preferred if chosen is None else chosen
-        shown = legal[:n_actions].copy() if legal[:n_actions].any() else np.ones(n_actions, dtype=bool)
+        judged = preferred if action is None else action
+        shown = legal_actions.copy() if legal_actions.any() else np.ones_like(legal_actions)
         shown[judged] = True
         shown_words = self.view.vocabulary.decode(word_ids).tolist()  # "unknown" where the agent does not know a word
         decision = Decision(
@@ -178,19 +178,19 @@ class Follower:
             subwords=self._count_subwords(obs["text_tokens"][0]),
             options=tuple(
                 Option(
-                    action=action,
-                    name=action_name(action, state),
-                    probability=float(probs[action]),
-                    values=tuple(values[action].tolist()),
+                    action=option,
+                    name=action_name(option, state),
+                    probability=float(probs[option]),
+                    values=tuple(values[option].tolist()),
                 )
-                for action in np.flatnonzero(shown).tolist()
+                for option in np.flatnonzero(shown).tolist()
             ),
-            chosen=chosen,
+            chosen=action,
             preferred=preferred,
             judged=judged,
             distributions=tuple(tuple(critic) for critic in distributions[judged].tolist()),
         )
-        self._before = state, MISSING_ACTION if chosen is None else chosen
+        self._before = state, MISSING_ACTION if action is None else action
         self._timestep += 1
         return decision
 
@@ -267,20 +267,20 @@ class Follower:
 
 
 def follow_recorded(
-    follower: Follower, battle: RecordedBattle, legal: Sequence[npt.NDArray[np.bool_]] | None = None
+    follower: Follower, battle: RecordedBattle, legal_actions: Sequence[npt.NDArray[np.bool_]] | None = None
 ) -> Iterator[Decision]:
     """The decisions of a recorded battle, one after the other.
 
     Args:
         follower: a new one.
         battle: T states, T - 1 decisions.
-        legal: what the simulator allowed at each decision. A file does not tell: without it the rule of the action
-            space is taken, which knows neither disabled moves nor trapping.
+        legal_actions: what the simulator allowed at each decision. A file does not tell: without it the rule of the
+            action space is taken, which knows neither disabled moves nor trapping.
     """
-    actions = follower.view.action_space
+    space = follower.view.action_space
     for t, (state, recorded) in enumerate(zip(battle.states[:-1], battle.actions[:-1], strict=True)):
-        allowed = actions.legal(state) if legal is None else legal[t]
-        yield follower.follow(state, allowed, None if recorded == MISSING_ACTION else actions.from_recorded(recorded))
+        legal = space.legal(state) if legal_actions is None else legal_actions[t]
+        yield follower.follow(state, legal, None if recorded == MISSING_ACTION else space.from_recorded(recorded))
 
 
 def action_name(action: int, state: BattleState) -> str:

@@ -38,9 +38,9 @@ class Meter:
         self._of_update = []
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all processes, with timesteps_per_s of all together; starts again from nothing.
+        """The means over all processes since the last call, and the timesteps per second of all processes together.
 
-        To be called in every process, after the same updates.
+        Every process must call it, after the same updates.
         """
         elapsed = time.perf_counter() - self._since
         means = {name: sum(float(v) for v in values) / len(values) for name, values in self._values.items()}

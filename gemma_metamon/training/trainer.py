@@ -1,8 +1,8 @@
-"""The training loop: batches in, updates, checkpoints and metrics out, on Accelerate.
+"""The training loop: batches in; updates, checkpoints and metrics out. Processes and devices are Accelerate's.
 
-One update is: zero the gradients; forward and backward on grad_accum batches; clip the norm of all gradients; move the
-target networks; step the optimizer; step the schedule. The targets move before the optimizer steps, as in AMAGO. An
-update without a finite loss and gradient ends with the clipping: `finite` says how.
+An update: set the gradients to zero; forward and backward on grad_accum batches; clip the norm of all gradients; move
+the target networks towards the trained ones; step the optimizer. The targets move before the optimizer steps, as in
+AMAGO. Where the loss or the gradient is not finite, the update ends after the clipping (see `finite`).
 """
 
 import logging
@@ -38,12 +38,21 @@ from gemma_metamon.training.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 MAX_HELD_OUT = 256
-"""Held-out battles that are played through after an epoch; more would only narrow the interval."""
+"""The agreement after each epoch is measured on at most so many held-out battles; it is exact enough with these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long, in what portions: an epoch is steps_per_epoch updates of grad_accum batches of batch_size battles."""
+    """How long to train, and in which portions.
+
+    Attributes:
+        epochs: after each of which a checkpoint is saved.
+        steps_per_epoch: updates of an epoch.
+        batch_size: battles in a batch, in each process.
+        grad_accum: batches of an update, whose gradients are averaged.
+        seed: of the weights, of the windows of battles, and of what is random in training.
+        log_interval: updates between two lines of metrics.
+    """
 
     epochs: int
     steps_per_epoch: int
