@@ -169,7 +169,7 @@ def read_before(agents: dict[str, Any], files: list[Path], view: BattleView, dev
 
 def whole_battle(path: Path, view: BattleView, device: str) -> Batch:
     battle = encode_battle(path, view)
-    return collate([take_window(battle, 0, len(battle.actions))]).to(torch.device(device))
+    return collate([take_window(battle, 0, battle.n_decisions)]).to(torch.device(device))
 
 
 def wait(device: str) -> None:

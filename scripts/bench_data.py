@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
-from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, collate
+from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers, collate
 from gemma_metamon.data.encoding import SetAside
 from gemma_metamon.data.preparing import prepare
 from gemma_metamon.data.store import BattleStore
@@ -128,7 +128,7 @@ class Bench:
         loader: DataLoader = DataLoader(
             self.datasets[side],
             batch_size=self.args.batch_size,
-            sampler=DrawNumbers(turn * draws, (turn + 1) * draws),
+            sampler=WindowNumbers(turn * draws, (turn + 1) * draws),
             collate_fn=collate,
         )
         started = time.perf_counter()

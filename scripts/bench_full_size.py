@@ -66,23 +66,19 @@ def build_batch(view: BattleView, decisions: int) -> Batch:
     recorded = [encode_battle(path, view) for path in sorted(BATTLES.glob("*.json.lz4"))]
     if not recorded:
         raise SystemExit(f"no battles in {BATTLES}; run this from a checkout")
-    tokens = np.concatenate([battle.text_tokens for battle in recorded])
-    chosen = np.sort(np.unique(tokens, axis=0, return_index=True)[1])[: decisions + 1]
-    if len(chosen) <= decisions:  # too few recorded turns: the rest gets one word replaced, and differs so
-        tokens = np.tile(tokens, (-(-decisions // len(tokens)) + 1, 1))[: decisions + 1].copy()
-        tokens[:, 5] = np.arange(decisions + 1)
-        chosen = np.arange(decisions + 1)
+    word_ids = np.concatenate([battle.word_ids for battle in recorded])
+    different = np.sort(np.unique(word_ids, axis=0, return_index=True)[1])[: decisions + 1]
+    if len(different) <= decisions:  # too few recorded turns: the rest gets one word replaced, and differs so
+        word_ids = np.tile(word_ids, (-(-decisions // len(word_ids)) + 1, 1))[: decisions + 1].copy()
+        word_ids[:, 5] = np.arange(decisions + 1)
+        different = np.arange(decisions + 1)
 
-    def strung(name: str, length: int) -> np.ndarray:
+    def strung(name: str) -> np.ndarray:
         array = np.concatenate([getattr(battle, name) for battle in recorded])
-        return array[np.arange(length) % len(array)]
+        return array[np.arange(decisions + 1) % len(array)]
 
-    names = ("numbers", "illegal_actions", "missing_action_mask", "rl2s")
-    states = {name: strung(name, decisions + 1) for name in names}
-    steps = {name: strung(name, decisions) for name in ("rewards", "actions")}
-    dones = np.zeros((decisions, 1), dtype=bool)
-    dones[-1] = True
-    battle = EncodedBattle(text_tokens=tokens[chosen], dones=dones, **states, **steps)
+    columns = {name: strung(name) for name in ("numbers", "legal_actions", "actions", "rewards")}
+    battle = EncodedBattle(word_ids=word_ids[different], **columns)
     return collate([take_window(battle, 0, decisions)])
 
 

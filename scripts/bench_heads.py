@@ -181,7 +181,7 @@ class DirectLosses:
             B, L, C, G, _ = next_values.shape
             subset = draws.critic_subset(C, (B, L, agent.options.num_critics_td, G, 1), state.device)
             next_q = next_values.take_along_dim(subset, 2).mean(2, keepdim=True)  # (B, L, 1, G, 1)
-            rewards, dones = agent.options.reward_multiplier * batch.rews, batch.dones.float()  # (B, L, 1)
+            rewards, dones = agent.options.reward_multiplier * batch.rewards, batch.dones.float()  # (B, L, 1)
             td_target = rewards[:, :, None, None] + agent.gammas[:, None] * (1 - dones)[:, :, None, None] * next_q
 
         recorded = agent.actor.policy_dist.clip(batch.actions)[None, :, :, None].expand(1, -1, -1, G, -1)
@@ -238,7 +238,7 @@ def random_batch(decisions: int) -> Batch:
     return Batch(
         obs=obs,
         rl2s=torch.randn(B, T, 1 + ACTIONS),
-        rews=torch.randn(B, decisions, 1),
+        rewards=torch.randn(B, decisions, 1),
         dones=dones,
         actions=F.one_hot(legal_scores.argmax(-1), ACTIONS).float(),
         time_idxs=torch.arange(T)[None, :, None].expand(B, -1, -1),

@@ -53,7 +53,7 @@ def main() -> None:
 
 def turns_of(battle_format: str, view: BattleView, n_battles: int) -> torch.Tensor:
     files = find_battles(sample_battles.extract(battle_format), [battle_format])[:n_battles]
-    return torch.cat([torch.from_numpy(encode_battle(file, view).text_tokens) for file in files]).long()
+    return torch.cat([torch.from_numpy(encode_battle(file, view).word_ids) for file in files]).long()
 
 
 def build(view: BattleView, *, action_scores: bool) -> GemmaTstepEncoder:

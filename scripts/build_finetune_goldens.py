@@ -91,7 +91,8 @@ def build(case: str) -> Any:
 
 def record(case: str) -> dict[str, np.ndarray]:
     agent, ours = build(case), golden_batch()
-    batch = Batch(**ours._asdict())
+    arrays = ours._asdict()
+    batch = Batch(rews=arrays.pop("rewards"), **arrays)
     state = ~(batch.rl2s == MAGIC_PAD_VAL).all(-1, keepdim=True)  # (B, T, 1)
     optimizer = torch.optim.AdamW(agent.trainable_params, lr=goldens.LEARNING_RATE, weight_decay=1e-4)
     arrays: dict[str, Tensor] = {}

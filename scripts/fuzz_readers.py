@@ -81,7 +81,7 @@ class BattleReader:
         from gemma_metamon.data.encoding import encode_battle
 
         battle = encode_battle(self.path, self.view)
-        yield from (battle.numbers, battle.rewards, battle.rl2s, battle.text_tokens)
+        yield from (battle.numbers, battle.rewards, battle.actions, battle.word_ids)
 
 
 class StoreReader:
@@ -139,7 +139,7 @@ class StoreReader:
             for stored in battles:
                 if stored.damage is None:
                     battle = stored.load()
-                    yield from (battle.numbers, battle.rewards, battle.rl2s, battle.text_tokens)
+                    yield from (battle.numbers, battle.rewards, battle.actions, battle.word_ids)
 
 
 class CheckpointReader:

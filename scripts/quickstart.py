@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from gemma_metamon import sample_battles
+from gemma_metamon.battle.observation_space import BLANK
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
-from gemma_metamon.data.dataset import is_held_out
+from gemma_metamon.data.dataset import is_held_out, read_beginnings
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_for_play
@@ -53,8 +54,9 @@ def train(args: argparse.Namespace) -> Path:
 def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreement:
     files = find_battles(sample_battles.extract(BATTLE_FORMAT), [BATTLE_FORMAT])
     held_out = [path for path in files if is_held_out(path, HOLDOUT_SHARE)]
-    meta = Checkpoint.find(run_dir).read_meta()
-    result = measure_agreement(agent, held_out, meta.view(), agent.options.max_seq_len, blank_text=blank_text)
+    view = Checkpoint.find(run_dir).read_meta().view()
+    blank = int(view.vocabulary.encode([BLANK])[0]) if blank_text else None
+    result = measure_agreement(agent, read_beginnings(held_out, view, agent.options.max_seq_len), blank=blank)
     if result is None:
         raise SystemExit("quickstart: no held-out battle holds a known choice")
     return result

@@ -150,7 +150,7 @@ def test_a_way_outside_is_seen(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "gemma_metamon.battle.trajectories",
+        "gemma_metamon.data.encoding",
         "gemma_metamon.view",
         "gemma_metamon.reports.evaluation",
         "gemma_metamon.commands",

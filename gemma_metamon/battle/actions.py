@@ -1,4 +1,4 @@
-"""What an agent may do.
+"""What an agent may do, and what it is told at a decision about the one before: `rl2_of`.
 
 Recorded actions always use the 13-action numbering:
 
@@ -10,6 +10,7 @@ Recorded actions always use the 13-action numbering:
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,17 +25,21 @@ FIRST_TERA = 9
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSpace:
-    """The first `n_actions` of the 13; without the last four, a terastallised move counts as the plain move."""
+    """The first `n_actions` of the 13 recorded ones.
+
+    Where the last four are missing, a move that terastallises counts as the move itself.
+    """
 
     name: str
     n_actions: int
 
     @property
     def n(self) -> int:
+        """`n_actions`, under the name that gymnasium's discrete spaces have for it."""
         return self.n_actions
 
     def from_recorded(self, action: int) -> int:
-        """The action of this space for one of the 13; -1 (missing) stays -1."""
+        """The action of this space that stands for a recorded one; -1 (not recorded) stays -1."""
         return action - FIRST_TERA if action >= self.n_actions else action
 
     def legal(self, state: BattleState) -> npt.NDArray[np.bool_]:
@@ -51,6 +56,34 @@ class ActionSpace:
         return legal[: self.n_actions]
 
 
+def rl2_of(
+    reward: float | npt.NDArray[np.float32], action: int | npt.NDArray[np.int64], n_actions: int
+) -> npt.NDArray[np.float32]:
+    """What AMAGO calls rl2: the reward of a decision and its action, one-hot. The next decision is made knowing them.
+
+    Training makes it of all decisions of a window at once, playing and explaining of one. At a battle's first state,
+    before which nothing was decided, it is all zeros instead.
+
+    Args:
+        reward: (...), not multiplied; a single number has no dimension.
+        action: (...), in the action space's numbering; one that was not recorded (-1) is shown as action 0, as AMAGO
+            is shown it.
+        n_actions: A, how many actions there are.
+
+    Returns:
+        (..., 1 + A).
+    """
+    rl2: npt.NDArray[np.float32] = _unpaid(n_actions).take(np.maximum(action, 0), axis=0)  # copies, even one row
+    rl2[..., 0] = reward
+    return rl2
+
+
+@cache
+def _unpaid(n_actions: int) -> npt.NDArray[np.float32]:
+    """(A, 1 + A), the rl2 of each action with reward 0."""
+    return np.eye(n_actions, 1 + n_actions, 1, dtype=np.float32)
+
+
 ACTION_SPACES = {
     space.name: space
     for space in (
@@ -61,7 +94,7 @@ ACTION_SPACES = {
 
 
 def get_action_space(name: str) -> ActionSpace:
-    """Raises ConfigError with the known names where there is no such space."""
+    """The action space of this name. Raises ConfigError, with the known names, where there is none."""
     if name not in ACTION_SPACES:
         raise ConfigError(f"unknown action space {name!r}; choose one of {', '.join(ACTION_SPACES)}")
     return ACTION_SPACES[name]

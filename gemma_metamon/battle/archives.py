@@ -1,6 +1,6 @@
 """Archives of recorded battles by their names: `<format>.tar.gz` and `<format>.tar.lz4`, as they lie on the hub.
 
-Only `gemma-metamon prepare` reads them (training/archives.py); whoever wants files or a store is told so.
+Only `gemma-metamon prepare` reads them (data/archives.py); whoever wants files or a store is told so.
 """
 
 import re
@@ -14,7 +14,7 @@ ARCHIVE_SUFFIXES = (".tar.lz4", ".tar.gz")
 
 
 def archive_format(path: Path) -> str | None:
-    """What an archive of battles is named for; None for another name."""
+    """The format that an archive of battles is named after; None where the name is not that of such an archive."""
     for suffix in ARCHIVE_SUFFIXES:
         if path.name.endswith(suffix) and re.fullmatch(r"gen\d[a-z0-9]+", path.name.removesuffix(suffix)):
             return path.name.removesuffix(suffix)
@@ -22,7 +22,11 @@ def archive_format(path: Path) -> str | None:
 
 
 def find_archives(root: Path) -> dict[str, list[Path]]:
-    """The archives of battles in a folder by their format, or the one that root itself is."""
+    """The archives of battles in a folder, by format; where root is itself an archive, that one.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
     try:
         paths = sorted(root.iterdir()) if root.is_dir() else [root]
     except OSError as error:
@@ -35,7 +39,7 @@ def find_archives(root: Path) -> dict[str, list[Path]]:
 
 
 def refuse_archive(path: Path) -> None:
-    """Raises MissingFileError, with the command that makes a store of it, where the path is an archive of battles."""
+    """Raises MissingFileError where the path is an archive of battles, with the command that makes a store of it."""
     battle_format = archive_format(path)
     if battle_format is None or not path.is_file():
         return
@@ -48,7 +52,10 @@ def refuse_archive(path: Path) -> None:
 
 
 def refuse_archives_in(folder: Path) -> None:
-    """The same of a folder's archives, and of those one deeper, as of the subsets of metamon-parsed-pile."""
+    """Raises MissingFileError where a folder holds archives of battles, or one of its folders does.
+
+    The second is how the subsets of metamon-parsed-pile lie on the hub.
+    """
     for archives in find_archives(folder).values():
         refuse_archive(archives[0])
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):

@@ -64,6 +64,7 @@ class GroupedSpace(ObservationSpace):
 
     @property
     def n_numbers(self) -> int:
+        """Of seven Pokémon, and of the battle: opponents remaining, any asleep, any frozen, can_tera."""
         return (2 + MAX_SWITCHES) * POKEMON_NUMBERS + 4
 
     def _words(self, state: BattleState, memory: OpponentMemory) -> list[str]:

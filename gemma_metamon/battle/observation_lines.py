@@ -69,6 +69,7 @@ class LineSpace(ObservationSpace):
 
     @property
     def n_numbers(self) -> int:
+        """48; with the PP of four moves, any asleep, any frozen and can_tera 55."""
         return 55 if self.expanded else 48
 
     def _words(self, state: BattleState, memory: OpponentMemory) -> list[str]:

@@ -20,13 +20,20 @@ SHOWN_FORMATS: Final = {"gen1oulongtimer": "gen1ou", "gen9oulongtimer": "gen9ou"
 
 @dataclass
 class OpponentMemory:
-    """What was seen of the opponent earlier in the battle: which species were active, and any asleep or frozen."""
+    """What was seen of the opponent so far in the battle.
+
+    Attributes:
+        revealed: the species that were active.
+        any_asleep: whether one of them was asleep.
+        any_frozen: whether one of them was frozen.
+    """
 
     revealed: set[str] = field(default_factory=set)
     any_asleep: bool = False
     any_frozen: bool = False
 
     def update(self, state: BattleState) -> None:
+        """Adds what the next state of the battle shows."""
         opponent = state.opponent_active_pokemon
         self.revealed.add(opponent.base_species)
         self.any_asleep |= opponent.status == "slp"
@@ -50,18 +57,25 @@ class ObservationSpace(ABC):
     @property
     @abstractmethod
     def entities(self) -> Mapping[str, int]:
-        """What a turn's words are about, in their order, and how many words each has."""
+        """The entities (Pokémon, moves, the field, ...) that a turn describes, in order: name -> number of words."""
 
     @property
     def n_words(self) -> int:
+        """How many words a turn has."""
         return sum(self.entities.values())
 
     @property
     @abstractmethod
-    def n_numbers(self) -> int: ...
+    def n_numbers(self) -> int:
+        """How many numbers a turn has."""
 
     def observe(self, state: BattleState, memory: OpponentMemory) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """n_words words and n_numbers numbers of one state, which `memory` then includes. Once per state, in order."""
+        """The n_words words and n_numbers numbers of a state.
+
+        Args:
+            state: the battle's next one; each is to be observed once, in order.
+            memory: of the states before. The state is added to it.
+        """
         memory.update(state)
         return self._words(state, memory), np.array(self._numbers(state, memory), dtype=np.float32)
 
@@ -85,6 +99,7 @@ def format_word(state: BattleState) -> str:
 
 
 def choice_word(state: BattleState) -> str:
+    """The tag that says whether a Pokémon has to be switched in."""
     return "<forcedswitch>" if state.forced_switch else "<anychoice>"
 
 
@@ -102,6 +117,7 @@ def stats_of(pokemon: PokemonState) -> list[float]:
 
 
 def boosts_of(pokemon: PokemonState) -> list[float]:
+    """The seven boosts, -1 to 1."""
     boosts = (
         pokemon.atk_boost,
         pokemon.spa_boost,
@@ -115,6 +131,7 @@ def boosts_of(pokemon: PokemonState) -> list[float]:
 
 
 def strength_of(move: MoveState) -> list[float]:
+    """Base power, accuracy and priority, scaled as metamon does."""
     return [move.base_power / 200, move.accuracy, move.priority / 5]
 
 
@@ -125,8 +142,10 @@ def pp_level(move: MoveState) -> float:
 
 
 def filled_words(words: Sequence[str]) -> list[str]:
+    """The words of at most six Pokémon, filled up with blanks to six."""
     return [*words[:TEAM_SIZE], *[BLANK] * (TEAM_SIZE - len(words))]
 
 
 def filled(items: Sequence[MoveState] | Sequence[PokemonState], length: int) -> list:  # type: ignore[type-arg]
+    """The moves or Pokémon, filled up with None to a length."""
     return [*items, *[None] * (length - len(items))]

@@ -31,7 +31,7 @@ OBSERVATION_SPACES: dict[str, ObservationSpace] = {
 
 
 def get_observation_space(name: str) -> ObservationSpace:
-    """Raises ConfigError with the known names, the nearest first, where there is no such space."""
+    """The observation space of this name. Raises ConfigError, with the known names, where there is none."""
     if name not in OBSERVATION_SPACES:
         near = get_close_matches(name, OBSERVATION_SPACES, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""

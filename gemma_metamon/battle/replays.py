@@ -57,6 +57,7 @@ class RecordedBattle:
 
     @property
     def won(self) -> bool:
+        """Whether the player won."""
         return self.states[-1].battle_won
 
 
@@ -154,13 +155,19 @@ def refuse_logs_in(root: Path) -> None:
 
 
 def dump_battle(battle: RecordedBattle) -> bytes:
+    """The JSON of a battle's file; `parse_battle` reads it."""
     return json.dumps(
         {"states": [state.to_dict() for state in battle.states], "actions": list(battle.actions)}
     ).encode()
 
 
 def load_battle(path: Path) -> RecordedBattle:
-    """Raises MissingFileError where there is no such file, DataError (naming the file) where it is damaged."""
+    """The battle of a file.
+
+    Raises:
+        MissingFileError: there is no such file, or it is an archive.
+        DataError: it is damaged; names the file.
+    """
     refuse_archive(path)
     name = shown_path(Path(path.name))
     try:
@@ -175,7 +182,11 @@ def load_battle(path: Path) -> RecordedBattle:
 
 
 def read_battle(name: str, content: bytes) -> RecordedBattle:
-    """A battle from its file's content, whose name says how. Raises DataError (naming the file) where it is damaged."""
+    """The battle of a file that has been read; by its name it is compressed or not.
+
+    Raises:
+        DataError: it is damaged; names the file.
+    """
     try:
         return parse_battle(decompress(content) if name.endswith(".lz4") else content)
     except DataError as error:
@@ -183,9 +194,10 @@ def read_battle(name: str, content: bytes) -> RecordedBattle:
 
 
 def decompress(content: bytes) -> bytes:
-    """What one lz4 frame holds, or several one after the other, whatever their headers claim.
+    """The content of one lz4 frame, or of several one after the other. The sizes that their headers claim are not used.
 
-    Raises DataError unless all are whole and bounded, and nothing else is there.
+    Raises:
+        DataError: a frame is damaged or cut off, something follows the last one, or the content is too large.
     """
     parts: list[bytes] = []
     left, room = content, MAX_FILE_BYTES
@@ -209,7 +221,7 @@ def decompress(content: bytes) -> bytes:
 
 
 def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
-    """Writes `folder/<name>.json.lz4` under another name first, so that a reader never meets half a file."""
+    """Writes `folder/<name>.json.lz4` and returns its path. The file appears only when it is whole."""
     path = folder / f"{name}.json.lz4"
     with written_whole(path) as staged:
         staged.write_bytes(lz4.frame.compress(dump_battle(battle)))
@@ -217,10 +229,11 @@ def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> P
 
 
 def find_battles(root: Path, formats: Iterable[str]) -> list[Path]:
-    """The battle files of `root/<format>/` in a stable order.
+    """The battle files of `root/<format>/`, by format and name.
 
-    Raises MissingFileError where the folder does not exist or a format has no battle in it, DataError where one cannot
-    be read.
+    Raises:
+        MissingFileError: there is no such folder, or a format has no battles in it.
+        DataError: a folder cannot be read.
     """
     refuse_archive(root)
     _list_folder(root)
@@ -252,11 +265,16 @@ def battle_stem(name: str) -> str:
 
 
 def is_battle_file(name: str) -> bool:
+    """Whether a file is named like a battle file."""
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
 def list_formats(root: Path) -> Sequence[str]:
-    """The formats that a folder holds battles of. Raises MissingFileError for no folder, and one of archives alone."""
+    """The formats that a folder holds battle files of.
+
+    Raises:
+        MissingFileError: there is no such folder, or it holds only archives or Showdown logs.
+    """
     refuse_archive(root)
     formats = formats_of_files(root)
     if not formats:
@@ -266,7 +284,7 @@ def list_formats(root: Path) -> Sequence[str]:
 
 
 def formats_of_files(root: Path) -> Sequence[str]:
-    """The formats that a folder holds battle files of, whatever else is there."""
+    """The formats that a folder holds battle files of; none is no error. Raises MissingFileError for no folder."""
     return sorted(
         folder.name
         for folder in _list_folder(root)

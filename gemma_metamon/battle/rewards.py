@@ -13,9 +13,18 @@ from gemma_metamon.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class RewardFunction:
-    """weighted sum of (damage done + hp gained), (status given - taken), (opponents removed - own lost) and the result.
+    """A weighted sum of what changed from a state to the next, and of the battle's result.
 
-    hp is in shares of a whole Pokémon. A lost Pokémon counts at the decision that brings in its replacement.
+    The player's active Pokémon counts where it was in the player's team before, the opponent's where it was active
+    before. A lost Pokémon counts at the decision that brings in its replacement.
+
+    Attributes:
+        name: metamon's.
+        hp_weight: of the hp that the opponent lost and the player gained, as shares of a whole Pokémon.
+        status_weight: of a status that the opponent got, less one that the player got.
+        removed_weight: of a Pokémon that the opponent lost, less one that the player lost.
+        win_reward: added when the battle is won.
+        loss_reward: added when it is lost.
     """
 
     name: str
@@ -26,6 +35,7 @@ class RewardFunction:
     loss_reward: float
 
     def __call__(self, state: BattleState, next_state: BattleState) -> float:
+        """The reward of the decision that led from one state to the next."""
         reward = next_state.battle_won * self.win_reward + next_state.battle_lost * self.loss_reward
         if not (self.hp_weight or self.status_weight or self.removed_weight):
             return reward
@@ -46,7 +56,7 @@ class RewardFunction:
         return shaped + reward
 
     def of_battle(self, states: Sequence[BattleState]) -> npt.NDArray[np.float32]:
-        """(T - 1,) rewards of a battle's T states."""
+        """The rewards (T - 1,) of the decisions between a battle's T states."""
         return np.array([self(a, b) for a, b in pairwise(states)], dtype=np.float32)
 
 
@@ -82,7 +92,7 @@ REWARD_FUNCTIONS = {
 
 
 def get_reward_function(name: str) -> RewardFunction:
-    """Raises ConfigError with the known names where there is no such reward function."""
+    """The reward function of this name. Raises ConfigError, with the known names, where there is none."""
     if name not in REWARD_FUNCTIONS:
         raise ConfigError(f"unknown reward function {name!r}; choose one of {', '.join(REWARD_FUNCTIONS)}")
     return REWARD_FUNCTIONS[name]

@@ -47,6 +47,7 @@ class MoveState:
         return _known_move(*_MOVE.values(data, {}))
 
     def to_dict(self) -> dict[str, Any]:
+        """As the files have it; `from_dict` reads it."""
         return {name: getattr(self, name) for name in _MOVE.names}
 
 
@@ -88,6 +89,7 @@ class PokemonState:
         return cls(**_POKEMON.read(data, old_file), moves=moves)
 
     def to_dict(self) -> dict[str, Any]:
+        """As the files have it; `from_dict` reads it."""
         values = {name: getattr(self, name) for name in _POKEMON.names}
         return {**values, "moves": [move.to_dict() for move in self.moves]}
 
@@ -136,6 +138,7 @@ class BattleState:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """As the files have it; `from_dict` reads it."""
         nested = {
             "player_active_pokemon": self.player_active_pokemon.to_dict(),
             "opponent_active_pokemon": self.opponent_active_pokemon.to_dict(),

@@ -1,4 +1,4 @@
-"""Showdown's names as the words of a state; actions are numbered in the order of these words."""
+"""Showdown's names as the words of a state. Moves and switches are numbered in the alphabetical order of these."""
 
 from functools import lru_cache
 from typing import Final

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._arguments import add_shared_argument, add_space_arguments, load_view
 
 if TYPE_CHECKING:
-    from gemma_metamon.battle.trajectories import Trajectory
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.data.encoding import EncodedBattle
 
 EXAMPLE = "example: gemma-metamon inspect BATTLE.json.lz4 --obs_space TeamPreviewObservationSpace --phrasing natural"
 
@@ -28,42 +28,45 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a battle timestep by timestep, or as JSON. Returns the exit status."""
-    from gemma_metamon.battle.replays import load_battle
-    from gemma_metamon.battle.trajectories import observe_trajectory
+    from gemma_metamon.battle.replays import MISSING_ACTION, load_battle
+    from gemma_metamon.data.encoding import encode_recorded
     from gemma_metamon.text.phrases import join_phrases
 
     view = load_view(args)
-    trajectory = observe_trajectory(load_battle(args.battle), view.obs_space, view.action_space, view.reward_function)
-    text = [join_phrases(words, args.phrasing, view.vocabulary) for words in trajectory.words.tolist()]
+    battle = load_battle(args.battle)
+    encoded = encode_recorded(battle, view)
+    words = view.obs_space.observe_battle(battle.states)[0].tolist()
+    text = [join_phrases(turn, args.phrasing, view.vocabulary) for turn in words]
     if args.json:
+        actions = encoded.actions[:-1]
         print(
             json.dumps(
                 {
-                    "words": trajectory.words.tolist(),
+                    "words": words,
                     "text": text,
-                    "numbers": trajectory.numbers.tolist(),
-                    "rewards": trajectory.rewards.tolist(),
-                    "chosen": trajectory.chosen.tolist(),
-                    "legal": trajectory.legal.tolist(),
-                    "missing": trajectory.missing.tolist(),
+                    "numbers": encoded.numbers.tolist(),
+                    "rewards": encoded.rewards[:-1].tolist(),
+                    "chosen": actions.tolist(),
+                    "legal": encoded.legal_actions[:-1].tolist(),
+                    "missing": (actions == MISSING_ACTION).tolist(),
                 }
             )
         )
         return 0
     for t in range(len(text)):
-        print_timestep(trajectory, text[t], t)
+        print_timestep(encoded, " ".join(words[t]), text[t], t)
     return 0
 
 
-def print_timestep(trajectory: "Trajectory", text: str, t: int) -> None:
+def print_timestep(battle: "EncodedBattle", words: str, text: str, t: int) -> None:
     """What the agent sees at timestep t, with `text` as Gemma reads it, and what was chosen there."""
-    n_decisions = len(trajectory.rewards)
-    print(f"== timestep {t}" + (" (the end: nothing is chosen)" if t == n_decisions else ""))
-    print(f"words    {' '.join(trajectory.words[t])}")
+    at_end = t == battle.n_decisions
+    print(f"== timestep {t}" + (" (the end: nothing is chosen)" if at_end else ""))
+    print(f"words    {words}")
     print(f"text     {text}")
-    print(f"numbers  {' '.join(f'{number:g}' for number in trajectory.numbers[t].round(4))}")
-    if t < n_decisions:
-        legal = " ".join(map(str, trajectory.legal[t].nonzero()[0]))
-        chosen = "not revealed" if trajectory.missing[t] else str(trajectory.chosen[t])
-        print(f"legal    {legal}\nchosen   {chosen}\nreward   {trajectory.rewards[t]:g}")
+    print(f"numbers  {' '.join(f'{number:g}' for number in battle.numbers[t].round(4))}")
+    if not at_end:
+        legal = " ".join(map(str, battle.legal_actions[t].nonzero()[0]))
+        chosen = "not revealed" if battle.actions[t] < 0 else str(battle.actions[t])
+        print(f"legal    {legal}\nchosen   {chosen}\nreward   {battle.rewards[t]:g}")
     print()

@@ -1,7 +1,8 @@
-"""Archives of recorded battles, read as a stream: `<format>.tar.gz` and `<format>.tar.lz4`, as they lie on the hub.
+"""Archives of battle files, `<format>.tar.gz` and `<format>.tar.lz4` as the hub has them, read as a stream.
 
-Nothing is unpacked to disk, and no member's name is ever opened. An archive is a stranger's: a member that is no plain
-battle file of a battle's size is passed over with its reason, and one that is damaged or cut off is refused whole.
+Nothing is unpacked to disk, and no path that an archive names is ever opened. Archives are not trusted: a member that
+is not a plain file, or is too large for a battle, is skipped with its reason; an archive that is damaged or cut off is
+refused as a whole.
 """
 
 import gzip
@@ -24,7 +25,7 @@ from gemma_metamon.battle.replays import MAX_FILE_BYTES, is_battle_file
 from gemma_metamon.errors import DataError
 
 MAX_SKIPPED_BYTES = 2**30
-"""That a member may claim to hold before the whole archive is refused, for decompressing would not end."""
+"""The most bytes of a member that are decompressed to get past it. With a larger one the whole archive is refused."""
 _HEADER_BYTES = 2**20  # of what comes before a member: its name in all its forms
 _END_BYTES = 2**24  # zeros after the last member
 _READ_BYTES = 2**16
@@ -36,7 +37,14 @@ _UNREADABLE = "\ufffd"  # what tarfile puts for bytes outside UTF-8
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member that is named like a battle file: its name without folders, and why it cannot be used, if so."""
+    """A member of an archive that is named like a battle file.
+
+    Attributes:
+        name: without folders.
+        size_bytes: that its header claims.
+        read: returns its content, until the next member is asked for.
+        complaint: why it cannot be used; None where it can.
+    """
 
     name: str
     size_bytes: int
@@ -46,14 +54,14 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What an archive holds: a row for each battle file, in its own order.
+    """What an archive holds.
 
     Attributes:
         path: the archive.
-        battles: how many, those that cannot be used included.
-        names: a hash of their names, that of store.hash_lines.
+        battles: how many battle files, those included that cannot be used.
+        names: a hash of their names in the archive's order, as `store.hash_lines` makes it.
         repeated: hashes of the names that occur more than once.
-        others: further members, folders aside: not named like battle files.
+        others: how many other members that are no folders: they are not named like battle files.
     """
 
     path: Path
@@ -64,9 +72,14 @@ class Listing:
 
 
 def list_archive(path: Path, on_bytes: Callable[[int], Any] = lambda _: None) -> Listing:
-    """Reads the whole archive once, and so knows that it is whole. `on_bytes` is told of the file's bytes as they go.
+    """Reads an archive to its end, which shows whether it is whole.
 
-    Raises DataError, naming the archive, where it is damaged, cut off or claims what cannot be.
+    Args:
+        path: the archive.
+        on_bytes: called with the number of the file's bytes that were read since the last call, for a progress bar.
+
+    Raises:
+        DataError: it is damaged, cut off, or claims sizes that cannot be. Names the archive.
     """
     names = hashlib.sha256()
     marks, others = array("Q"), 0
@@ -82,9 +95,10 @@ def list_archive(path: Path, on_bytes: Callable[[int], Any] = lambda _: None) ->
 
 
 def read_archive(listing: Listing) -> Iterator[Member]:
-    """The battle files that were listed, in their order; `read` works until the next one is asked for.
+    """The battle files of an archive that was listed, in the same order.
 
-    Raises DataError as list_archive does, and where the archive is no longer the one that was listed.
+    Raises:
+        DataError: as `list_archive` does, or the archive has changed since it was listed.
     """
     names, met, count = hashlib.sha256(), set(), 0
     for member in _members(listing.path):

@@ -1,4 +1,4 @@
-"""Where the battles of a format come from when a store is made of them: a folder of files, or an archive."""
+"""Where the battles of a prepared store come from: for each format a folder of battle files, or an archive of them."""
 
 import logging
 from collections.abc import Container, Iterator, Sequence
@@ -15,19 +15,20 @@ from gemma_metamon.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 MAX_SHARD_BYTES = 2**28
-"""Of an archive's battles in one shard, which are held in memory until they are encoded."""
+"""The most that the files of one shard may have together where they come from an archive: they are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """The battles of a shard.
+    """One shard to make, and the battle files to make it of.
 
     Attributes:
-        root: the store.
-        shard: its file in the store.
-        where: the folder or the archive that the battles lie in.
-        names: of their files.
-        contents: of the files of an archive, or why one cannot be used; None where the files are read from the folder.
+        root: the store's folder.
+        shard: the file to write, relative to it.
+        where: the folder or the archive that the battle files are in.
+        names: of the battle files.
+        contents: for each battle file of an archive its bytes, or the reason why it cannot be used. None where the
+            files are in a folder, from which they are read when they are encoded.
     """
 
     root: Path
@@ -39,16 +40,22 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """`<root>/<format>/`, its battle files in order of name."""
+    """A folder of one format.
+
+    Attributes:
+        where: the folder.
+        names: of the battle files in it, sorted.
+    """
 
     where: Path
     names: Sequence[str]
 
     def plan(self, shard_battles: int) -> FormatPlan:
+        """How these battles are divided into shards of that many."""
         return FormatPlan(battles=len(self.names), shard_battles=shard_battles, names=hash_lines(self.names))
 
     def tasks(self, root: Path, shards: Sequence[str], size: int, done: Container[str]) -> Iterator[ShardTask]:
-        """The shards that are not done, of `size` battles each."""
+        """A task for each shard that is still to make. `shards` are all of the format, of `size` battles each."""
         for i, shard in enumerate(shards):
             if shard not in done:
                 yield ShardTask(root, shard, self.where, self.names[i * size : (i + 1) * size])
@@ -56,19 +63,24 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """`<format>.tar.gz` or `<format>.tar.lz4`, its battle files in the archive's order."""
+    """An archive of one format, `<format>.tar.gz` or `<format>.tar.lz4`. Its battle files keep the archive's order."""
 
     listing: Listing
 
     @property
     def where(self) -> Path:
+        """The archive."""
         return self.listing.path
 
     def plan(self, shard_battles: int) -> FormatPlan:
+        """How these battles are divided into shards of that many."""
         return FormatPlan(battles=self.listing.battles, shard_battles=shard_battles, names=self.listing.names)
 
     def tasks(self, root: Path, shards: Sequence[str], size: int, done: Container[str]) -> Iterator[ShardTask]:
-        """The shards that are not done, of `size` battles each; the battles of the others are passed over."""
+        """A task for each shard that is still to make. `shards` are all of the format, of `size` battles each.
+
+        The archive is read from its beginning; the battles of shards that are done are skipped.
+        """
         if all(shard in done for shard in shards):
             return
         members = read_archive(self.listing)
@@ -96,9 +108,10 @@ BattleSource = FolderSource | ArchiveSource
 
 
 def list_sources(root: Path) -> list[str]:
-    """The formats that a folder holds battles of, as files or archives, or that root itself is an archive of.
+    """The formats that a folder has battles of, as files or in archives; or, where root is an archive, its format.
 
-    Raises MissingFileError for no folder, and where the archives lie one folder deeper.
+    Raises:
+        MissingFileError: no such folder, or the archives are one folder deeper.
     """
     archives = find_archives(root)
     if root.is_file() and archives:
@@ -111,10 +124,19 @@ def list_sources(root: Path) -> list[str]:
 
 
 def find_sources(root: Path, formats: Sequence[str], *, progress: bool = False) -> dict[str, BattleSource]:
-    """The battles of each format in a folder, or in the archive that root is; files go before an archive.
+    """Where the battles of each format are: in a folder of files, or else in an archive.
 
-    An archive is read through once, and so known to be whole. Raises MissingFileError where a format has none,
-    ConfigError where there are two archives of one, DataError where an archive is damaged.
+    An archive is read completely here, so a damaged one is noticed before anything is made of it.
+
+    Args:
+        root: a folder with a folder or an archive for each format; or one archive.
+        formats: the formats to look for.
+        progress: shows a progress bar while an archive is read.
+
+    Raises:
+        MissingFileError: a format has no battles.
+        ConfigError: there are two archives of one format.
+        DataError: an archive is damaged.
     """
     archives = find_archives(root)
     unpacked = formats_of_files(root) if root.is_dir() else []

@@ -1,11 +1,12 @@
-"""Recorded battles as batches: which battle, which slice of it, padded as AMAGO pads.
+"""Recorded battles as batches: which battle, which window of it, padded as AMAGO pads.
 
-Battle number i of a run depends on the seed and i alone, so the order is the same whatever the number of workers or
-processes, and a resumed run goes on where it stopped.
+The windows of a run are numbered. Which one number i is depends on the seed and i alone, so the order is the same
+whatever the number of workers or processes, and a resumed run goes on where it stopped.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +16,8 @@ import torch
 from cachetools import LRUCache
 from torch.utils.data import Dataset, Sampler
 
+from gemma_metamon.battle.actions import rl2_of
+from gemma_metamon.battle.replays import MISSING_ACTION
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, is_held_out
 from gemma_metamon.data.store import StoredBattle, StoredBattles
 from gemma_metamon.errors import DataError
@@ -29,12 +32,17 @@ Battles: TypeAlias = Sequence[Path] | StoredBattles
 
 
 def load_encoded(battle: Path | StoredBattle, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the battle's file is, or was, damaged."""
+    """The encoded battle. Raises DataError where its file is damaged, or was when its store was made."""
     return battle.load() if isinstance(battle, StoredBattle) else encode_battle(battle, view)
 
 
 def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
-    """The battles to train on, in order of format and name, and the held-out ones."""
+    """The battles to train on, in order of format and name, and those to hold out.
+
+    Args:
+        battles: all of them.
+        share: of the battles that is held out, from 0 to 1.
+    """
     if isinstance(battles, StoredBattles):
         return battles.split(share)
     held_out = [path for path in battles if is_held_out(path, share)]
@@ -42,7 +50,10 @@ def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
 
 
 class Window(NamedTuple):
-    """A slice of a battle, before padding: obs, rl2s and time_idxs have one entry more than the rest."""
+    """A slice of a battle in the form of a `Batch`, whose fields these are, without its first dimension.
+
+    L decisions, and L + 1 states: those that were decided in, and the one after.
+    """
 
     obs: dict[str, npt.NDArray[np.generic]]
     rl2s: npt.NDArray[np.float32]
@@ -53,40 +64,69 @@ class Window(NamedTuple):
 
 
 def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
-    """At most max_seq_len decisions from `start` on. time_idxs count from the battle's start, not the slice's."""
-    stop = min(start + max_seq_len, len(battle.rewards))
-    states, decisions = slice(start, stop + 1), slice(start, stop)
+    """A part of a battle, with the names and the one-hot actions of AMAGO's batches.
+
+    Args:
+        battle: the whole one.
+        start: the window's first decision.
+        max_seq_len: the most decisions of a window. There are fewer where the battle ends.
+    """
+    stop = min(start + max_seq_len, battle.n_decisions)
+    states, before = slice(start, stop + 1), slice(max(start - 1, 0), stop)
+    rl2s = rl2_of(battle.rewards[before], battle.actions[before], battle.legal_actions.shape[1])
+    if start == 0:  # no decision is before the battle's first state
+        rl2s = np.concatenate([np.zeros_like(rl2s[:1]), rl2s])
+    dones = np.zeros((stop - start, 1), dtype=bool)
+    dones[-1] = stop == battle.n_decisions
     return Window(
         obs={
             "numbers": battle.numbers[states],
-            "text_tokens": battle.text_tokens[states],
-            "missing_action_mask": battle.missing_action_mask[states],
-            "illegal_actions": battle.illegal_actions[states],
+            "text_tokens": battle.word_ids[states],
+            "missing_action_mask": battle.actions[states, None] == MISSING_ACTION,
+            "illegal_actions": ~battle.legal_actions[states],
         },
-        rl2s=battle.rl2s[states],
-        rewards=battle.rewards[decisions],
-        dones=battle.dones[decisions],
-        actions=battle.actions[decisions],
+        rl2s=rl2s,
+        rewards=rl2s[1:, :1],  # what a state is told of the decision before is that decision's
+        dones=dones,
+        actions=rl2s[1:, 1:],
         time_idxs=np.arange(start, stop + 1)[:, None],
     )
 
 
-def draw_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
-    """Uniform over the starts of a whole window; 0 where the battle is no longer than one."""
+def read_beginnings(battles: Battles, view: BattleView, max_seq_len: int) -> list[Window]:
+    """The first max_seq_len decisions of each battle; damaged ones are left out.
+
+    Args:
+        battles: battle files, or battles of a store.
+        view: what the agent is shown.
+        max_seq_len: the agent's memory, in decisions.
+    """
+    windows = []
+    for battle in battles:
+        with suppress(DataError):
+            windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
+    return windows
+
+
+def pick_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
+    """The first decision of a random window: all that leave max_seq_len decisions are equally likely, else it is 0."""
     return int(rng.integers(n_decisions - max_seq_len + 1)) if n_decisions > max_seq_len else 0
 
 
 def collate(windows: Sequence[Window]) -> Batch:
-    """Right-pads to the longest window with AMAGO's 4.0 (True in bool arrays)."""
+    """A batch of windows, each padded on the right to the longest with AMAGO's 4.0 (True in bool arrays)."""
 
     def padded(arrays: Sequence[npt.NDArray[np.generic]]) -> torch.Tensor:
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD_VALUE)
+        first, longest = arrays[0], max(map(len, arrays))
+        batch = np.empty((len(arrays), longest, *first.shape[1:]), dtype=first.dtype)
+        for row, array in zip(batch, arrays, strict=True):
+            row[: len(array)], row[len(array) :] = array, PAD_VALUE
+        return torch.from_numpy(batch)
 
     return Batch(
         obs={key: padded([window.obs[key] for window in windows]) for key in windows[0].obs},
         rl2s=padded([window.rl2s for window in windows]),
-        rews=padded([window.rewards for window in windows]),
+        rewards=padded([window.rewards for window in windows]),
         dones=padded([window.dones for window in windows]),
         actions=padded([window.actions for window in windows]),
         time_idxs=padded([window.time_idxs for window in windows]),
@@ -94,17 +134,19 @@ def collate(windows: Sequence[Window]) -> Batch:
 
 
 class BattleDataset(Dataset[Window]):
-    """Windows of recorded battles, drawn by number.
+    """Random windows of recorded battles, by number: `dataset[i]` is always the same one.
 
     Args:
-        sources: battle files, or battles of a store; one is drawn by the source's weight, then uniformly within it.
-        weights: one weight per source.
+        sources: each is some battle files, or battles of a store. A source is picked by its weight, and a battle of it
+            with equal chances.
+        weights: a weight for each source.
         view: what the agent is shown.
         max_seq_len: the most decisions of a window.
-        seed: with the number of a draw, decides battle and slice.
-        cached_battles: encoded files kept in memory (about 30 KB each), least recently used dropped first.
+        seed: with the number of a window decides which one it is.
+        cached_battles: how many encoded files are kept in memory (about 20 KB each); the least recently used one is
+            forgotten first.
         max_set_aside: the share of damaged files above which training stops.
-        set_aside_record: a JSON lines file that receives each damaged file with its reason.
+        set_aside_record: a JSON lines file, to which each damaged file is added with its reason.
     """
 
     def __init__(
@@ -130,25 +172,27 @@ class BattleDataset(Dataset[Window]):
 
     @property
     def n_battles(self) -> int:
+        """Of all sources together."""
         return sum(len(source) for source in self.sources)
 
     def __getitem__(self, number: int) -> Window:
-        _, battle, start = self._draw(number)
+        _, battle, start = self._pick(number)
         return take_window(battle, start, self.max_seq_len)
 
     def describe(self, number: int) -> dict[str, str | int]:
-        """The file of a draw, and the first decision of its window."""
-        drawn, _, start = self._draw(number)
-        return {"file": str(drawn.path if isinstance(drawn, StoredBattle) else drawn), "first_decision": start}
+        """The file that a window is of, and its first decision there."""
+        battle, _, start = self._pick(number)
+        return {"file": str(battle.path if isinstance(battle, StoredBattle) else battle), "first_decision": start}
 
-    def _draw(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
+    def _pick(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
+        """Battle and first decision of a window. A damaged battle is passed over for another."""
         rng = np.random.default_rng((self.seed, number))
         while True:
             source = self.sources[rng.choice(len(self.sources), p=self.weights)]
-            drawn = source[int(rng.integers(len(source)))]
-            battle = self.load(drawn)
+            picked = source[int(rng.integers(len(source)))]
+            battle = self.load(picked)
             if battle is not None:
-                return drawn, battle, draw_start(len(battle.rewards), self.max_seq_len, rng)
+                return picked, battle, pick_start(battle.n_decisions, self.max_seq_len, rng)
 
     def load(self, battle: Path | StoredBattle) -> EncodedBattle | None:
         """The encoded battle, or None where the file had to be set aside. Raises DataError when too many are."""
@@ -182,9 +226,9 @@ class BattleDataset(Dataset[Window]):
         return battle
 
     def preload(self) -> None:
-        """Reads files once where the cache can hold them, so that damaged ones show before training starts.
+        """Reads all files where the cache can hold them, so that damaged ones are known before training starts.
 
-        What was damaged when a store was prepared shows as well.
+        Those that were damaged when a store was prepared are known from the store.
         """
         files: list[Path] = []
         for source in self.sources:
@@ -199,12 +243,12 @@ class BattleDataset(Dataset[Window]):
             for path in progress_bar(files, desc="reading battles", unit="battle", disable=not files):
                 self._load_file(path)
         else:
-            logger.info("%d battles: read as they are drawn (more than the %d kept)", len(files), self.cached_battles)
+            logger.info("%d battles: read as they are needed (more than the %d kept)", len(files), self.cached_battles)
         self.set_aside.check(complete=fits)
 
 
-class DrawNumbers(Sampler[int]):
-    """The draw numbers from start up to, not including, stop. Accelerate deals them out among the processes."""
+class WindowNumbers(Sampler[int]):
+    """The numbers of windows from start up to, not including, stop. Accelerate divides them among the processes."""
 
     def __init__(self, start: int, stop: int) -> None:
         self.start = start

@@ -1,4 +1,4 @@
-"""A battle file as the arrays that training reads; which files are held out, which had to be set aside.
+"""A battle file as columns of numbers; which battles are held out; which files could not be used.
 
 No torch here: the processes of `gemma-metamon prepare` start in a fraction of a second.
 """
@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
-from gemma_metamon.battle.trajectories import observe_trajectory
+from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.view import BattleView
@@ -29,63 +28,32 @@ _NAME_OR_NUMBER = re.compile(r"'[^']*'|\"[^\"]*\"|-?[0-9][0-9.]*")
 
 @dataclass(frozen=True, slots=True)
 class EncodedBattle:
-    """A battle as the arrays of AMAGO's batches: T states, T - 1 decisions, W words, N numbers, A actions.
+    """A battle as columns: what an agent sees in each state, may do, did, and got for it.
+
+    T states, of which the last is the end: nothing is decided there. W words, N numbers, A actions.
 
     Attributes:
-        text_tokens: (T, W) int32, ids of the vocabulary, -1 unknown.
+        word_ids: (T, W) int32, positions in the vocabulary, -1 for a word that is not in it.
         numbers: (T, N) float32.
-        illegal_actions: (T, A) bool, True where illegal; all True in the terminal state.
-        missing_action_mask: (T, 1) bool, True where the choice was not revealed, and in the terminal state.
-        rl2s: (T, 1 + A) float32, the reward and one-hot action of the decision before; zeros at first.
-        rewards: (T - 1, 1) float32.
-        dones: (T - 1, 1) bool.
-        actions: (T - 1, A) float32 one-hot; a missing action's is that of action 0.
+        legal_actions: (T, A) bool, True where the recorded state allows the action; all False at the end.
+        actions: (T,) int64, in the action space's numbering; -1 where the choice was not recorded, and at the end.
+        rewards: (T,) float32, of the decision made in each state; 0 at the end.
     """
 
-    text_tokens: npt.NDArray[np.int32]
+    word_ids: npt.NDArray[np.int32]
     numbers: npt.NDArray[np.float32]
-    illegal_actions: npt.NDArray[np.bool_]
-    missing_action_mask: npt.NDArray[np.bool_]
-    rl2s: npt.NDArray[np.float32]
+    legal_actions: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.int64]
     rewards: npt.NDArray[np.float32]
-    dones: npt.NDArray[np.bool_]
-    actions: npt.NDArray[np.float32]
-
-    @classmethod
-    def from_columns(
-        cls,
-        *,
-        text_tokens: npt.NDArray[np.int32],
-        numbers: npt.NDArray[np.float32],
-        illegal_actions: npt.NDArray[np.bool_],
-        chosen: npt.NDArray[np.integer],
-        rewards: npt.NDArray[np.float32],
-    ) -> "EncodedBattle":
-        """From what is not implied by the rest: chosen (T - 1,), -1 where missing, and rewards (T - 1,)."""
-        actions = np.eye(illegal_actions.shape[1], dtype=np.float32)[np.maximum(chosen, 0)]
-        dones = np.zeros((len(chosen), 1), dtype=bool)
-        dones[-1] = True
-        rl2s = np.zeros((1 + len(chosen), 1 + actions.shape[1]), dtype=np.float32)
-        rl2s[1:, 0], rl2s[1:, 1:] = rewards, actions
-        return cls(
-            text_tokens=text_tokens,
-            numbers=numbers,
-            illegal_actions=illegal_actions,
-            missing_action_mask=np.append(chosen == MISSING_ACTION, True)[:, None],
-            rl2s=rl2s,
-            rewards=rewards[:, None],
-            dones=dones,
-            actions=actions,
-        )
 
     @property
-    def chosen(self) -> npt.NDArray[np.int64]:
-        """(T - 1,), -1 where the choice was not revealed."""
-        return np.where(self.missing_action_mask[:-1, 0], MISSING_ACTION, self.actions.argmax(axis=1))
+    def n_decisions(self) -> int:
+        """T - 1."""
+        return len(self.actions) - 1
 
 
 def encode_battle(path: Path, view: BattleView) -> EncodedBattle:
-    """Raises DataError where the file is damaged, or lies in the folder of another format."""
+    """A battle file as the agent sees it. Raises DataError where it is damaged, or in the folder of another format."""
     battle = load_battle(path)
     require_format(battle, path.name, path.parent.name)
     return encode_recorded(battle, view)
@@ -101,24 +69,30 @@ def require_format(battle: RecordedBattle, name: str, folder: str) -> None:
 
 
 def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
-    """A battle that has been read."""
-    trajectory = observe_trajectory(battle, view.obs_space, view.action_space, view.reward_function)
-    return EncodedBattle.from_columns(
-        text_tokens=view.vocabulary.encode(trajectory.words),
-        numbers=trajectory.numbers,
-        illegal_actions=np.concatenate([~trajectory.legal, np.ones((1, view.action_space.n), dtype=bool)]),
-        chosen=trajectory.chosen,
-        rewards=trajectory.rewards,
+    """A battle that has been read, as the agent sees it."""
+    words, numbers = view.obs_space.observe_battle(battle.states)
+    space = view.action_space
+    return EncodedBattle(
+        word_ids=view.vocabulary.encode(words),
+        numbers=numbers,
+        legal_actions=np.stack([*map(space.legal, battle.states[:-1]), np.zeros(space.n_actions, dtype=bool)]),
+        actions=np.array([space.from_recorded(action) for action in battle.actions]),
+        rewards=np.append(view.reward_function.of_battle(battle.states), np.float32(0)),
     )
 
 
 @dataclass
 class SetAside:
-    """Battle files that could not be used, each with its reason; a run goes on unless more than a share of them is bad.
+    """The battle files that could not be used. A run goes on without them, unless they are too large a share.
 
-    `check` raises DataError when, of at least 20 files met, more than max_share are set aside, or none can be used.
-    `record` is a JSON lines file that they are added to, unless it has them. The first of each kind of reason is
-    logged: thousands of files are mostly bad in one way.
+    Attributes:
+        max_share: of the files that were read; with a larger share `check` raises.
+        record: a JSON lines file, to which each is added that it does not have yet.
+        reasons: the files, each with its reason.
+        met: how many files were read, good ones included.
+        kinds: how many files there are of each kind of reason. A kind is a reason without its names and numbers: of
+            thousands of bad files most are bad in one way, so only the first of a kind is logged.
+        examples: the first reason of each kind.
     """
 
     max_share: float
@@ -126,11 +100,10 @@ class SetAside:
     reasons: dict[Path, str] = field(default_factory=dict)
     met: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    """How many files there are of each kind of reason: a reason without names and numbers."""
     examples: dict[str, str] = field(default_factory=dict)
-    """The first reason of each kind."""
 
     def add(self, path: Path, reason: str) -> None:
+        """Notes a file that could not be used."""
         self.reasons[path] = reason
         kind = _NAME_OR_NUMBER.sub("...", reason.removeprefix(f"{shown_path(path.name)}: ").split(": ")[-1])
         self.kinds[kind] += 1
@@ -159,6 +132,11 @@ class SetAside:
         return set(self.record.read_text(encoding="utf-8").splitlines())
 
     def check(self, *, complete: bool = False) -> None:
+        """Raises DataError where more than `max_share` of the files are bad, or all of them.
+
+        Args:
+            complete: all files have been read. Before that, fewer than 20 are too few to judge by.
+        """
         bad = len(self.reasons)
         enough = self.met >= 20 or complete
         if bad and enough and (bad / self.met > self.max_share or bad == self.met):
@@ -173,12 +151,12 @@ def _as_line(path: Path, reason: str) -> str:
 
 
 def is_held_out(path: Path, share: float) -> bool:
-    """Whether a battle belongs to the held-out share. Both views of a battle always fall on the same side."""
+    """Whether a battle is among the share that is held out. Either both players' views of a battle are, or none is."""
     return hold_out_rank(path.name) < share
 
 
 def hold_out_rank(file_name: str) -> float:
-    """Where a battle stands, in [0, 1), among all battles ordered by a hash of their ids: the first are held out."""
+    """A number in [0, 1) that a battle has by a hash of its id; with a share s, battles below s are held out."""
     stem = battle_stem(file_name)
     try:
         name = BattleFileName.parse(stem)

@@ -1,4 +1,8 @@
-"""Makes a prepared store of recorded battles: in processes, shard by shard, going on where it stopped."""
+"""Makes a prepared store of battle files, shard by shard, in several processes.
+
+A shard is written whole, and then recorded in shards.jsonl. So after any interruption the same command goes on: it
+leaves alone what is recorded and still there, and makes the rest.
+"""
 
 import json
 import multiprocessing
@@ -36,11 +40,21 @@ from gemma_metamon.view import BattleView
 
 LOCK = ".lock"
 SHARD_BATTLES = 512
+"""Battles in a shard, if nothing else is asked for."""
 
 
 @dataclass
 class Prepared:
-    """What a store holds of the formats asked for, and how many battles of it were already there."""
+    """What a store has of the formats that were asked for.
+
+    Attributes:
+        battles: of all shards.
+        done_before: of the shards that were finished when the work began.
+        timesteps: decisions of all battles together.
+        shards: how many.
+        size_bytes: of all shards.
+        unknown_words: words that the vocabulary does not have, and how often each occurred.
+    """
 
     battles: int = 0
     done_before: int = 0
@@ -50,6 +64,7 @@ class Prepared:
     unknown_words: Counter[str] = field(default_factory=Counter)
 
     def add(self, record: ShardRecord, *, done_before: bool) -> None:
+        """Counts a finished shard."""
         self.battles += record.battles
         self.done_before += record.battles if done_before else 0
         self.timesteps += record.timesteps
@@ -69,22 +84,25 @@ def prepare(
     shard_battles: int = SHARD_BATTLES,
     progress: bool = False,
 ) -> Prepared:
-    """Encodes the battles of `source` into the store `root`; shards that are finished are left alone.
+    """Encodes the battles of `source` into the store `root`. Shards that are finished are left alone.
 
     Args:
-        source: a folder of recorded battles, `source/<format>/*` or `source/<format>.tar.gz`, or one such archive.
-        formats: those to prepare; the store may hold others.
-        view: what the agent is shown.
-        root: the store, an unfinished one, or a folder that is new or empty.
-        set_aside: receives the damaged files; stops the work when they are too many.
-        workers: processes that encode; 1 encodes here.
-        shard_battles: battles in a shard, for formats that are new to the store.
-        progress: shows a bar.
+        source: a folder of battle files, `source/<format>/*`, or of archives, `source/<format>.tar.gz`; or an archive.
+        formats: the formats to prepare; the store may have others, too.
+        view: what the agent is shown; one that differs from the store's is refused.
+        root: the store's folder: a store, finished or not, or a folder that is new or empty.
+        set_aside: collects the battle files that cannot be used, and stops the work when they are too many.
+        workers: how many processes encode; with 1 this process does.
+        shard_battles: how many battles go into a shard, for formats that the store does not have yet.
+        progress: shows a progress bar.
+
+    Returns:
+        What the store now has of these formats.
 
     Raises:
-        MissingFileError: no such folder, or a format without battles.
-        ConfigError: a store of something else, or a folder that is none.
-        DataError: too many damaged files, or an archive that is not whole: nothing is made of it.
+        MissingFileError: there is no such folder, or a format has no battles.
+        ConfigError: the store was prepared for something else, or `root` is a folder with other files.
+        DataError: too many battle files cannot be used, or an archive is damaged (then none of its battles is used).
         GemmaMetamonError: another process prepares the same store, a worker was killed, or the disk is full.
     """
     sources = find_sources(source, formats, progress=progress)
@@ -111,7 +129,7 @@ def prepare(
 
 
 def _require_free(root: Path) -> None:
-    """Raises ConfigError unless the folder is new, empty, a store, or what one that was stopped at once has left."""
+    """Raises ConfigError unless the folder is new, empty, a store, or left by work that was stopped at once."""
     begun = {LOCK, WORDS, *(f".{name}.part" for name in (WORDS, STORE))}
     strange = root.is_dir() and not is_store(root) and any(path.name not in begun for path in root.iterdir())
     if root.is_file() or strange:
@@ -170,7 +188,7 @@ def _make_shards(
 def _plan(
     root: Path, view: BattleView, sources: Mapping[str, BattleSource], shard_battles: int
 ) -> dict[str, FormatPlan]:
-    """Adds the formats to the plan of the store, if they are not in it; returns theirs."""
+    """Adds the formats to store.json where it does not have them. Returns how these formats are divided into shards."""
     plans: dict[str, FormatPlan] = {}
     if is_store(root):
         identity, plans = read_plan(root)
@@ -189,7 +207,7 @@ def _plan(
 
 
 def _keep_whole_shards(root: Path) -> dict[str, ShardRecord]:
-    """The finished shards that are still there as they were written; the records of others are dropped."""
+    """The records of the shards whose files are still there, with their size. Drops the other records."""
     records = {name: record for name, record in read_records(root).items() if size_complaint(root, record) is None}
     write_records(root, records.values())
     return records
@@ -224,7 +242,7 @@ def _encode(
 
 
 def _be_a_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it: a killed parent could not say that the work is off."""
+    """In a worker: ignores Ctrl-C, which the parent handles, and ends when the parent does, even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
@@ -237,7 +255,11 @@ def _encode_member(name: str, content: bytes, battle_format: str, view: BattleVi
 
 
 def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Path, str]]:
-    """Encodes and writes a shard; returns its record, and why each damaged file was set aside."""
+    """Encodes the battles of a task and writes their shard.
+
+    Returns:
+        The shard's record, and the battle files that could not be used, each with the reason.
+    """
     view.vocabulary.unknown_counts.clear()
     battles: list[EncodedBattle | str] = []
     for i, name in enumerate(task.names):

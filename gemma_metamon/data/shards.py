@@ -1,7 +1,20 @@
-"""The files of a prepared store: some hundred encoded battles each, as an Arrow IPC file that is mapped for reading.
+"""A shard: one file of a prepared store, which holds a few hundred encoded battles.
 
-A row is a battle: its file's name, its place among the held-out, and its timesteps, or why it has none. The last
-timestep is the terminal state: no action (-1), no reward. Text tokens take two bytes where the vocabulary allows.
+It is an uncompressed Arrow IPC file with one record batch, so that a memory-mapped array can be read where it lies in
+the file. Each battle file has a row:
+
+    name            string     of the battle file
+    damage          string     why the battle file could not be used; null where it could
+    hold_out_rank   float64    from 0 to 1; the battle is held out where this is below the share to hold out
+    timesteps       list       an entry for each state of the battle; none where there is damage:
+        text_tokens        W x int16   ids of the words; int32 where the vocabulary has more than 32,767 words
+        numbers            N x float32
+        illegal_actions    A x uint8   1 where the action is illegal
+        chosen             int8        the action; -1 where it was not recorded
+        reward             float32     of that action
+
+In the last state, the battle's end, all actions are illegal, `chosen` is -1 and `reward` 0. The columns keep their
+names so that older stores can be read; in memory they are the fields of `EncodedBattle`.
 """
 
 import hashlib
@@ -9,7 +22,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +37,22 @@ from gemma_metamon.text.vocabulary import UNKNOWN_ID
 from gemma_metamon.view import BattleView
 
 MAX_NUMBER = 1e6
-"""No number or reward of an observation is larger; far larger ones would be no finite loss."""
-
-Values = TypeVar("Values", bound=npt.NDArray[Any])
+"""The most that a number of an observation or a reward may be, plus or minus: with far more a loss is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardRecord:
-    """A finished shard: `damaged` of its battles have a reason in place of timesteps."""
+    """What shards.jsonl says of a finished shard, by which a later reader can tell that the file is still the same.
+
+    Attributes:
+        shard: the file, relative to the store's folder.
+        battles: its rows.
+        damaged: how many of them have a reason in place of timesteps.
+        timesteps: decisions of all battles together.
+        size_bytes: of the file.
+        sha256: of the file's content, in hexadecimal.
+        unknown_words: the words that the vocabulary does not have, and how often each occurred.
+    """
 
     shard: str
     battles: Count
@@ -44,7 +65,14 @@ class ShardRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardForm:
-    """The widths of a store's observations: W words of V, N numbers, A actions."""
+    """How wide the arrays of a store's shards are.
+
+    Attributes:
+        n_words: W, the words of a turn.
+        vocabulary_size: how many different words have an id.
+        n_numbers: N, the numbers of a turn.
+        n_actions: A.
+    """
 
     n_words: int
     vocabulary_size: int
@@ -53,6 +81,7 @@ class ShardForm:
 
     @classmethod
     def of(cls, view: BattleView) -> "ShardForm":
+        """The widths of what this view shows."""
         return cls(
             n_words=view.obs_space.n_words,
             vocabulary_size=len(view.vocabulary),
@@ -80,15 +109,22 @@ class ShardForm:
 def write_shard(
     root: Path, shard: str, names: Sequence[str], battles: Sequence[EncodedBattle | str], view: BattleView
 ) -> ShardRecord:
-    """Writes encoded battles (or why one is none) under another name first: a shard that is there is whole.
+    """Writes a shard. The file appears under its name only when it is whole.
 
-    Returns its record, with the words that the view's vocabulary has counted as unknown.
+    Args:
+        root: the store's folder.
+        shard: the file to write, relative to it.
+        names: of the battle files.
+        battles: for each of them the encoded battle, or the reason why it could not be used.
+        view: that the battles were encoded for. What its vocabulary has counted as unknown goes into the record.
+
+    Returns:
+        The line for shards.jsonl.
     """
     encoded = [battle for battle in battles if isinstance(battle, EncodedBattle)]
     schema = ShardForm.of(view).schema()
     timestep_type = schema.field("timesteps").type.value_type
     lengths = [0 if isinstance(battle, str) else len(battle.numbers) for battle in battles]
-    terminal = np.zeros(1, np.float32)
 
     def rows(column: str, arrays: Sequence[npt.NDArray[Any]]) -> pa.Array:
         column_type = timestep_type.field(column).type
@@ -100,11 +136,11 @@ def write_shard(
         return pa.array(np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False))
 
     timesteps = {
-        "text_tokens": rows("text_tokens", [battle.text_tokens for battle in encoded]),
+        "text_tokens": rows("text_tokens", [battle.word_ids for battle in encoded]),
         "numbers": rows("numbers", [battle.numbers for battle in encoded]),
-        "illegal_actions": rows("illegal_actions", [battle.illegal_actions for battle in encoded]),
-        "chosen": scalars([np.append(battle.chosen, MISSING_ACTION) for battle in encoded], np.int8),
-        "reward": scalars([np.append(battle.rewards[:, 0], terminal) for battle in encoded], np.float32),
+        "illegal_actions": rows("illegal_actions", [~battle.legal_actions for battle in encoded]),
+        "chosen": scalars([battle.actions for battle in encoded], np.int8),
+        "reward": scalars([battle.rewards for battle in encoded], np.float32),
     }
     columns = {
         "name": pa.array([shown_path(Path(name)) for name in names], pa.string()),
@@ -135,7 +171,7 @@ def write_shard(
 
 
 class ArrayPlace(NamedTuple):
-    """Where an array lies in a file."""
+    """Where an array lies in a file; `offset` is in bytes."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -143,15 +179,16 @@ class ArrayPlace(NamedTuple):
 
 
 class Shard:
-    """A mapped Arrow file. The map ends when this is forgotten; what `battle` returns are copies.
+    """A shard, memory-mapped for reading. What `battle` returns are copies, which outlive the map.
 
     Args:
         path: the file.
-        form: what the store says of its observations.
-        battles: its rows, says the store.
-        places: of its arrays, from an earlier Shard of the same file: it is then not parsed and checked again.
+        form: the widths that the store says its arrays have.
+        battles: the rows that the store says it has.
+        places: the `places` of an earlier Shard of the same file. With them the file is not parsed and checked again.
 
-    Raises DataError, naming the file, where it is no shard of a store of this form.
+    Raises:
+        DataError: the file is damaged, or has other columns or rows than the store says. Names the file.
     """
 
     def __init__(
@@ -184,51 +221,57 @@ class Shard:
 
     @property
     def names(self) -> pa.Array:
-        """Of the battle files."""
+        """Strings, the names of the battle files."""
         return self._parse().column("name")
 
     @property
     def damage(self) -> pa.Array:
-        """Why a battle has no timesteps; null where it has some."""
+        """Strings, why a battle file could not be used; null where it could."""
         return self._parse().column("damage")
 
     @property
     def n_timesteps(self) -> int:
-        """Decisions: what the terminal states follow."""
+        """How many decisions all battles have together: their states without the last one of each."""
         lengths = np.diff(self._starts)
         return int(lengths.sum() - (lengths > 0).sum())
 
     def damage_of(self, row: int) -> str | None:
-        """Why a row has no timesteps; None where it has some."""
+        """Why the battle file of a row could not be used; None where it could."""
         return None if self._starts[row] < self._starts[row + 1] else str(self.damage[row].as_py())
 
     def battle(self, row: int) -> EncodedBattle:
-        """Raises DataError with the reason where the battle's file was damaged."""
+        """The battle of a row.
+
+        Raises:
+            DataError: its file could not be used when the store was made (with that reason), or a value in the shard
+                is out of range.
+        """
         if (reason := self.damage_of(row)) is not None:
             raise DataError(reason)
         states = slice(self._starts[row], self._starts[row + 1])
-        decisions = slice(states.start, states.stop - 1)
-        battle = EncodedBattle.from_columns(
-            text_tokens=self._text_tokens[states].astype(np.int32),
+        battle = EncodedBattle(
+            word_ids=self._text_tokens[states].astype(np.int32),
             numbers=self._numbers[states].copy(),
-            illegal_actions=self._illegal[states].astype(bool),
-            chosen=self._require_range("chosen", self._chosen[decisions], MISSING_ACTION, self.form.n_actions - 1),
-            rewards=self._rewards[decisions].copy(),
+            legal_actions=self._illegal[states] == 0,
+            actions=self._chosen[states].astype(np.int64),
+            rewards=self._rewards[states].copy(),
         )
-        self._require_range("text_tokens", battle.text_tokens, UNKNOWN_ID, self.form.vocabulary_size - 1)
+        self._require_range("chosen", battle.actions, MISSING_ACTION, self.form.n_actions - 1)
+        self._require_range("text_tokens", battle.word_ids, UNKNOWN_ID, self.form.vocabulary_size - 1)
         self._require_range("numbers", battle.numbers, -MAX_NUMBER, MAX_NUMBER)
         self._require_range("reward", battle.rewards, -MAX_NUMBER, MAX_NUMBER)
+        if (last := battle.actions[-1]) != MISSING_ACTION:
+            raise DataError(f"{self.path}: chosen ends with {last}; the last state of a battle has no action (-1)")
         return battle
 
-    def _require_range(self, column: str, values: Values, low: float, high: float) -> Values:
-        """Raises DataError for a value out of range; NaN is out of any."""
+    def _require_range(self, column: str, values: npt.NDArray[Any], low: float, high: float) -> None:
+        """Raises DataError where a value is not in low ... high; NaN never is."""
         if not (low <= values.min() and values.max() <= high):  # both are NaN where one value is
             wrong = values[~((values >= low) & (values <= high))].flat[0]
             raise DataError(f"{self.path}: {column} holds {wrong}; expected {low:g} to {high:g}")
-        return values
 
     def _require_rows(self, battles: int) -> None:
-        """Raises ValueError unless each battle has a place among the held-out, and two timesteps or a reason."""
+        """Raises ValueError unless each row has a hold_out_rank, and either two or more timesteps or a reason."""
         if len(self) != battles:
             raise ValueError(f"it holds {len(self)} battles, not {battles}")
         if not ((self.hold_out_ranks >= 0) & (self.hold_out_ranks < 1)).all():
@@ -275,6 +318,7 @@ class Shard:
 
 
 def size_complaint(root: Path, record: ShardRecord) -> str | None:
+    """What is wrong with a shard as far as its file's size tells: it is missing, or has another. None if nothing."""
     path = root / record.shard
     if not path.is_file():
         return "is missing"
@@ -283,7 +327,7 @@ def size_complaint(root: Path, record: ShardRecord) -> str | None:
 
 
 def find_damage(root: Path, record: ShardRecord, form: ShardForm) -> str | None:
-    """What is wrong with a shard: it is missing, its bytes or its counts are not those it was written with; or None."""
+    """What is wrong with a shard, found by reading all of it: see `size_complaint`, then checksum, form and counts."""
     if (complaint := size_complaint(root, record)) is not None:
         return complaint
     path = root / record.shard

@@ -1,14 +1,15 @@
-"""Recorded battles made ready for training once: observations in Arrow files, mapped into memory and never held there.
+"""A prepared store: battle files that were parsed and encoded once, so that training only has to copy arrays.
 
     STORE/
-        store.json              what the observations are, and how the battles of each format are dealt into shards
-        words.json              the vocabulary: a text token is a position in this list, -1 a word that is not in it
-        shards.jsonl            a line per finished shard: its counts, size and checksum
-        <format>/00000.arrow    an Arrow IPC file: a row per battle file, in the order of their names
+        store.json              what the observations are, and into how many shards the battles of a format are divided
+        words.json              the vocabulary: the id of a word is its position in this list, -1 if it is not there
+        shards.jsonl            a line for each finished shard: its counts, size and checksum
+        <format>/00000.arrow    a shard (see `shards`): a row for each battle file, in the order of their names
 
-Arrow, because a row of a mapped file is read without decoding or copying the others, everything from pandas to DuckDB
-opens it, and metamon already brings pyarrow along. A damaged battle keeps its row, with its reason and no timesteps,
-so that the same seed draws the same battles from the store as from the folder that it was made of.
+The shards are memory-mapped, a few at a time, so a store may be larger than memory. They are Arrow files, because one
+row can be read without decoding the others, because pandas, DuckDB and many others open them, and because metamon
+needs pyarrow anyway. A damaged battle file has a row, too, so that row numbers are the same as positions in the folder:
+with the same seed, training picks the same battles from the store as from the folder.
 """
 
 import hashlib
@@ -45,15 +46,22 @@ STORE, WORDS, SHARDS = "store.json", "words.json", "shards.jsonl"
 SET_ASIDE = "set_aside.jsonl"
 LAYOUT = 1
 MAX_SHARDS = 1_000_000
-"""Of a format: some 500 million battles. A plan of more is no plan."""
+"""The most shards of a format: with the usual shards, 500 million battles. A plan for more is damaged."""
 _SHARD = re.compile(r"(?P<format>.+)/[0-9]{5,9}\.arrow")
 MAPPED_SHARDS = 32
-"""Shards that are mapped at a time: the bound of what a store of any size takes of memory."""
+"""How many shards are mapped at a time. This bounds the memory that a store takes, whatever its size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreIdentity:
-    """What the observations of a store mean something for; `vocabulary` is a hash of its words."""
+    """What a store was prepared for. A run with another view cannot use it.
+
+    Attributes:
+        obs_space: name of the observation space.
+        action_space: name of the action space.
+        reward_function: name of the reward function.
+        vocabulary: a hash of the vocabulary's words in their order.
+    """
 
     obs_space: str
     action_space: str
@@ -62,6 +70,7 @@ class StoreIdentity:
 
     @classmethod
     def of(cls, view: BattleView) -> "StoreIdentity":
+        """The identity of a store that is prepared for this view."""
         return cls(
             obs_space=view.obs_space.name,
             action_space=view.action_space.name,
@@ -83,7 +92,13 @@ class StoreIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class FormatPlan:
-    """The battle files of a format when preparing began (their names as a hash), dealt out in order of name."""
+    """How the battle files of a format are divided into shards: in the order of their names, a fixed number to each.
+
+    Attributes:
+        battles: how many files there were when preparing began.
+        shard_battles: how many go into a shard; the last one may have fewer.
+        names: a hash of the names of the files, by which a folder that has changed since then is noticed.
+    """
 
     battles: Count
     shard_battles: Count
@@ -100,9 +115,11 @@ class FormatPlan:
             )
 
     def shards(self, battle_format: str) -> list[str]:
+        """The files of the format's shards, relative to the store's folder."""
         return [f"{battle_format}/{i:05d}.arrow" for i in range(-(-self.battles // self.shard_battles))]
 
     def shard_size(self, index: int) -> int:
+        """How many battles the shard of this number has."""
         return min(self.shard_battles, self.battles - index * self.shard_battles)
 
 
@@ -117,45 +134,47 @@ class StorePlan:
 
 
 def _names_folder(name: str) -> bool:
-    """Whether it is the name of a folder of the store, and nothing beside or above it."""
+    """Whether a format's name can be that of a folder in the store, and does not lead out of it."""
     return 0 < len(name) <= 100 and name.isprintable() and name not in (".", "..") and not {"/", "\\"} & set(name)
 
 
 def hash_lines(lines: Sequence[str]) -> str:
+    """A short hash (16 hexadecimal digits) of some strings in their order."""
     return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def is_store(root: Path) -> bool:
+    """Whether a folder is a prepared store, finished or not."""
     return (root / STORE).is_file()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBattle:
-    """A battle of a store, read when it is asked for."""
+    """One battle of a store, which `load` reads."""
 
     store: "BattleStore"
     row: int
 
     @property
     def path(self) -> Path:
-        """The battle file's name, in the store's folder in place of the one it came from."""
+        """A path that names the battle: the store's folder and the battle file's name. There is no such file."""
         shard, row = self.store.find(self.row)
         return shard.path.parent / str(shard.names[row].as_py())
 
     @property
     def damage(self) -> str | None:
-        """Why the battle has no timesteps; None where it has some."""
+        """Why the battle's file could not be used; None where it could."""
         shard, row = self.store.find(self.row)
         return shard.damage_of(row)
 
     def load(self) -> EncodedBattle:
-        """Raises DataError with the reason where the battle's file was damaged."""
+        """The battle. Raises DataError where its file could not be used, or a value in the store is out of range."""
         shard, row = self.store.find(self.row)
         return shard.battle(row)
 
 
 class StoredBattles(Sequence[StoredBattle]):
-    """Some battles of a store, as their row numbers: eight bytes each."""
+    """Some battles of a store. Only their row numbers are kept, eight bytes a battle."""
 
     def __init__(self, store: "BattleStore", rows: npt.NDArray[np.int64]) -> None:
         self.store = store
@@ -170,7 +189,11 @@ class StoredBattles(Sequence[StoredBattle]):
         return StoredBattle(self.store, int(self.rows[index]))
 
     def split(self, share: float) -> "tuple[StoredBattles, StoredBattles]":
-        """Those to train on, in order of format and name, and the held-out, in the order of these."""
+        """The battles to train on, in the order of format and name, and those to hold out, in the order they have here.
+
+        Args:
+            share: of the battles that is held out, from 0 to 1.
+        """
         ranks = self.store.hold_out_ranks(self.rows)
         trained_on = np.zeros(len(self.store), dtype=bool)
         trained_on[self.rows[ranks >= share]] = True
@@ -178,19 +201,21 @@ class StoredBattles(Sequence[StoredBattle]):
         return StoredBattles(self.store, np.flatnonzero(trained_on)), StoredBattles(self.store, held_out)
 
     def damaged(self) -> "list[tuple[Path, str]]":
-        """The battles that have no timesteps, each with its reason."""
+        """The battles whose files could not be used, each with the reason."""
         battles = (StoredBattle(self.store, row) for row in self.store.damaged_rows(self.rows))
         return [(battle.path, battle.damage or "") for battle in battles]
 
 
 class BattleStore:
-    """A prepared store, for reading. Its battles are numbered through, by format and name.
+    """A prepared store, for reading. Its rows are numbered from 0, in the order of formats and of names within one.
 
     Args:
-        root: the store.
-        mapped_shards: files that are mapped at a time, least recently used dropped first.
+        root: the store's folder.
+        mapped_shards: how many shards are mapped at a time; the least recently used one is forgotten first.
 
-    Raises DataError where store.json is damaged, a shard is missing, or one is not of the size it was written with.
+    Raises:
+        MissingFileError: the folder is no store.
+        DataError: store.json, words.json or shards.jsonl is damaged.
     """
 
     def __init__(self, root: Path, *, mapped_shards: int = MAPPED_SHARDS) -> None:
@@ -236,12 +261,15 @@ class BattleStore:
 
     @property
     def formats(self) -> list[str]:
+        """The formats that the store has battles of, or is to have."""
         return sorted(self.plans)
 
     def battles(self, formats: Sequence[str]) -> StoredBattles:
         """The battles of these formats, in that order.
 
-        Raises MissingFileError for a format that is not there, DataError where its shards are not all as written.
+        Raises:
+            MissingFileError: the store has no such format.
+            DataError: a shard of it is not finished, missing, or not of the size that it was written with.
         """
         rows = []
         for name in formats:
@@ -272,28 +300,29 @@ class BattleStore:
 
     @property
     def n_shards(self) -> int:
+        """How many shards the store has, unfinished ones included."""
         return len(self._shards)
 
     def check_shards(self) -> Iterator[tuple[str, str | None]]:
-        """Each shard's name, and what is wrong with its file, if anything is: reads them all."""
+        """The name of each shard, and what is wrong with it, or None. Reads every file completely."""
         for shard, _ in self._shards:
             record = self.records.get(shard)
             yield shard, "is not finished" if record is None else find_damage(self.root, record, self.form)
 
     def find(self, row: int) -> tuple[Shard, int]:
-        """The shard of a battle, mapped, and the battle's row in it."""
+        """The shard that a row of the store is in, and its row there."""
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._map(index), row - int(self._starts[index])
 
     def hold_out_ranks(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Of these battles. Maps each of their shards once."""
+        """The `hold_out_rank` of each of these rows. Maps each of their shards once."""
         ranks = np.empty(len(self))
         for index in self._shards_of(rows):
             ranks[self._starts[index] : self._starts[index + 1]] = self._map(index).hold_out_ranks
         return ranks[rows]
 
     def damaged_rows(self, rows: npt.NDArray[np.int64]) -> list[int]:
-        """Those among these battles that have a reason in place of timesteps."""
+        """Those of these rows whose battle files could not be used."""
         damaged = [
             self._starts[index] + np.flatnonzero(self._map(index).damage.is_valid())
             for index in self._shards_of(rows)
@@ -316,7 +345,12 @@ class BattleStore:
 
 
 def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
-    """What store.json says. Raises MissingFileError where there is none, DataError where it is damaged."""
+    """What store.json says: what the store is for, and how each format is divided.
+
+    Raises:
+        MissingFileError: there is none.
+        DataError: it is damaged, or of a layout that this version does not read.
+    """
     path = root / STORE
     if not path.is_file():
         raise MissingFileError(f"{root} is no prepared store: it has no {STORE}; make one with gemma-metamon prepare")
@@ -341,7 +375,16 @@ def read_plan(root: Path) -> tuple[StoreIdentity, dict[str, FormatPlan]]:
 
 
 def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) -> None:
-    """Writes store.json and words.json, each whole or not at all. Raises DataError for a format that is no folder."""
+    """Writes store.json and words.json, each whole or not at all.
+
+    Args:
+        root: the store's folder.
+        view: what the store is prepared for.
+        plans: how each format is divided.
+
+    Raises:
+        DataError: a format cannot be a folder's name, or has too many shards.
+    """
     for name, plan in plans.items():
         plan.require_sound(name)
     _replace_text(root / WORDS, json.dumps(view.vocabulary.words))
@@ -351,7 +394,11 @@ def write_plan(root: Path, view: BattleView, plans: Mapping[str, FormatPlan]) ->
 
 
 def read_records(root: Path) -> dict[str, ShardRecord]:
-    """The finished shards by name. A last line that was cut off by a crash counts as not written."""
+    """The finished shards by name. A last line that a crash has cut off is ignored.
+
+    Raises:
+        DataError: a line is damaged.
+    """
     path = root / SHARDS
     if not path.is_file():
         return {}
@@ -369,7 +416,7 @@ def read_records(root: Path) -> dict[str, ShardRecord]:
 
 
 def write_records(root: Path, records: Iterable[ShardRecord]) -> None:
-    """In place of those there are."""
+    """Writes shards.jsonl anew, with these records alone."""
     _replace_text(root / SHARDS, "".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 

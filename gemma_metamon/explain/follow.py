@@ -92,6 +92,7 @@ class Decision:
 
     @property
     def judged_option(self) -> Option:
+        """The option of the action `judged`."""
         return next(option for option in self.options if option.action == self.judged)
 
 
@@ -133,38 +134,35 @@ class Follower:
         self._slots = split_turn(view.obs_space)
         self._cache = agent.traj_encoder.init_cache(1, device=self.device)
         self._opponent = OpponentMemory()
-        self._before: tuple[BattleState, int] | None = None
+        self._before: tuple[BattleState, int] | tuple[None, None] = (None, None)
         self._timestep = 0
 
     @torch.no_grad()
-    def follow(self, state: BattleState, legal: npt.NDArray[np.bool_], chosen: int | None) -> Decision:
-        """Look at the next decision of the battle.
+    def follow(self, state: BattleState, legal_actions: npt.NDArray[np.bool_], action: int | None) -> Decision:
+        """Looks at the next decision of the battle.
 
         Args:
             state: that the agent decides in.
-            legal: (A,) or longer, True where the action is allowed.
-            chosen: the action taken, None where it was not recorded.
+            legal_actions: (A,) or longer, True where the action is allowed.
+            action: the one that was taken; None where it was not recorded.
         """
-        n_actions = self.view.action_space.n
+        legal_actions = legal_actions[: self.view.action_space.n]
         words, numbers = self.view.obs_space.observe(state, self._opponent)
-        rl2 = np.zeros(1 + n_actions, dtype=np.float32)
-        if self._before is not None:
-            rl2[0] = self.view.reward_function(self._before[0], state)
-            rl2[1 + self._before[1]] = 1.0
+        rl2 = self.view.rl2_at(state, *self._before)
         word_ids = self.view.vocabulary.encode(np.array(words))
         obs = {
             name: torch.from_numpy(array)[None, None].to(self.device)  # (1, 1, ...)
             for name, array in (
                 ("text_tokens", word_ids),
                 ("numbers", numbers),
-                ("illegal_actions", ~legal[:n_actions]),
+                ("illegal_actions", ~legal_actions),
             )
         }
         probs, trajectory_state, attention = self._act(obs, torch.from_numpy(rl2)[None, None].to(self.device))
         values, distributions = self._judge(trajectory_state)  # (A, C), (A, C, bins)
         preferred = int(probs.argmax())
-        judged = preferred if chosen is None else chosen
-        shown = legal[:n_actions].copy() if legal[:n_actions].any() else np.ones(n_actions, dtype=bool)
+        judged = preferred if action is None else action
+        shown = legal_actions.copy() if legal_actions.any() else np.ones_like(legal_actions)
         shown[judged] = True
         shown_words = self.view.vocabulary.decode(word_ids).tolist()  # "unknown" where the agent does not know a word
         decision = Decision(
@@ -180,24 +178,24 @@ class Follower:
             subwords=self._count_subwords(obs["text_tokens"][0]),
             options=tuple(
                 Option(
-                    action=action,
-                    name=action_name(action, state),
-                    probability=float(probs[action]),
-                    values=tuple(values[action].tolist()),
+                    action=option,
+                    name=action_name(option, state),
+                    probability=float(probs[option]),
+                    values=tuple(values[option].tolist()),
                 )
-                for action in np.flatnonzero(shown).tolist()
+                for option in np.flatnonzero(shown).tolist()
             ),
-            chosen=chosen,
+            chosen=action,
             preferred=preferred,
             judged=judged,
             distributions=tuple(tuple(critic) for critic in distributions[judged].tolist()),
         )
-        # as training has it: what was not recorded counts as action 0
-        self._before = state, chosen or 0
+        self._before = state, MISSING_ACTION if action is None else action
         self._timestep += 1
         return decision
 
     def setting(self) -> Setting:
+        """What is the same at every decision of this agent."""
         agent, returns = self.agent, torch.zeros(0)
         if isinstance(agent.critics, NCriticsTwoHot) and agent.uses_critics:
             returns = agent.critics.bins.unsquash(agent.critics.bin_values) / agent.options.reward_multiplier
@@ -269,20 +267,20 @@ class Follower:
 
 
 def follow_recorded(
-    follower: Follower, battle: RecordedBattle, legal: Sequence[npt.NDArray[np.bool_]] | None = None
+    follower: Follower, battle: RecordedBattle, legal_actions: Sequence[npt.NDArray[np.bool_]] | None = None
 ) -> Iterator[Decision]:
     """The decisions of a recorded battle, one after the other.
 
     Args:
         follower: a new one.
         battle: T states, T - 1 decisions.
-        legal: what the simulator allowed at each decision. A file does not tell: without it the rule of the action
-            space is taken, which knows neither disabled moves nor trapping.
+        legal_actions: what the simulator allowed at each decision. A file does not tell: without it the rule of the
+            action space is taken, which knows neither disabled moves nor trapping.
     """
-    actions = follower.view.action_space
+    space = follower.view.action_space
     for t, (state, recorded) in enumerate(zip(battle.states[:-1], battle.actions[:-1], strict=True)):
-        allowed = actions.legal(state) if legal is None else legal[t]
-        yield follower.follow(state, allowed, None if recorded == MISSING_ACTION else actions.from_recorded(recorded))
+        legal = space.legal(state) if legal_actions is None else legal_actions[t]
+        yield follower.follow(state, legal, None if recorded == MISSING_ACTION else space.from_recorded(recorded))
 
 
 def action_name(action: int, state: BattleState) -> str:

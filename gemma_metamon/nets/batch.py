@@ -20,7 +20,7 @@ class Batch(NamedTuple):
         obs: (B, L + 1, ...) each. `illegal_actions` (A wide, True = illegal) and `missing_action_mask` (1 wide, True =
             what was chosen is unknown) are read by the agent, the rest by the timestep encoder.
         rl2s: (B, L + 1, 1 + A), the previous reward (not multiplied) and the previous action, one-hot.
-        rews: (B, L, 1), the reward of each decision.
+        rewards: (B, L, 1), the reward of each decision.
         dones: (B, L, 1) bool, True at a battle's last decision only.
         actions: (B, L, A), one-hot.
         time_idxs: (B, L + 1, 1) long, the position in the battle (not in the slice).
@@ -28,17 +28,15 @@ class Batch(NamedTuple):
 
     obs: dict[str, Tensor]
     rl2s: Tensor
-    rews: Tensor
+    rewards: Tensor
     dones: Tensor
     actions: Tensor
     time_idxs: Tensor
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(
-            {key: value.to(device, non_blocking=non_blocking) for key, value in self.obs.items()},
-            *(value.to(device, non_blocking=non_blocking) for value in self[1:]),
-        )
+        obs = {key: value.to(device) for key, value in self.obs.items()}
+        return Batch(obs, *(value.to(device) for value in self[1:]))
 
 
 def padded_timesteps(rl2s: Tensor) -> Tensor:

@@ -25,14 +25,19 @@ WORDS_NEEDED: Final = (CUE, *MOVE_TAGS, *SWITCH_TAGS, *TERA_TAGS, BLANK)
 
 @dataclass(frozen=True)
 class ActionWords:
-    """How an action is called: tags, then the turn's word number `name`."""
+    """What an action is called: some tags, then a word of the turn.
+
+    Attributes:
+        tags: the words before it.
+        name: the position of that word in the turn.
+    """
 
     tags: tuple[str, ...]
     name: int
 
 
 def name_actions(space: ObservationSpace) -> tuple[ActionWords, ...]:
-    """The 13 actions in their order; where the slot that names one is blank, there is no such action."""
+    """What each of the 13 actions is called. Where the word at `name` is a blank, a turn does not have the action."""
     slots = {slot.name: slot for slot in split_turn(space)}
     bench = [slots[f"bench {number}"].start for number in range(1, MAX_SWITCHES + 1)]
     if "move 1" in slots:  # behind a tag, as every name of a line

@@ -1,7 +1,8 @@
-"""Which words of a turn belong together: the entities of each observation space, each in a slot of its own.
+"""Which words of a turn describe the same entity: a Pokémon, a move, the field.
 
-An entity (a Pokémon, a move, the field) is read as a short text; the slot says what it is in the turn. Layouts are
-those of `battle.observations`, and each word of a turn is in exactly one slot.
+The words of a turn stand in a fixed order. A slot is a stretch of them that describes one entity, such as the third
+Pokémon on the bench, whichever that is; every word is in exactly one slot. Where an agent reads entities by
+themselves, the words of a slot are one short text.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ READ_WHOLE: Final = "GemmaTstepEncoder.granularity = 'turn'"
 
 @dataclass(frozen=True)
 class Slot:
-    """The words `start` to `stop` (exclusive) of every turn."""
+    """The words of every turn that describe one entity: `start` to `stop` (exclusive). The name says which entity."""
 
     name: str
     start: int

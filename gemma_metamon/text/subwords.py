@@ -115,7 +115,7 @@ class VocabularySubwords:
 
 @dataclass(frozen=True)
 class SubwordTable:
-    """The packaged table of one phrasing, from which each vocabulary takes its rows. Make it with `load`."""
+    """The subword ids of all packaged words in one phrasing. A vocabulary takes its rows from it. Made by `load`."""
 
     packaged: VocabularySubwords
     """The rows of the packaged vocabulary."""
@@ -133,15 +133,17 @@ class SubwordTable:
 
     @property
     def phrasing(self) -> str:
+        """Which one: raw or natural."""
         return self.packaged.phrasing
 
     @property
     def words(self) -> tuple[str, ...]:
+        """The packaged vocabulary."""
         return self.packaged.words
 
     @property
     def hash(self) -> str:
-        """Content hash of the packaged rows; a vocabulary of one's own has another, `VocabularySubwords.hash`."""
+        """The hash of the packaged rows; the rows of another vocabulary have a hash of their own."""
         return self.packaged.hash
 
     def encode_line(self, words: Iterable[str]) -> list[int]:

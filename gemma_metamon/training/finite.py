@@ -1,7 +1,8 @@
-"""Numbers that are not finite never reach the weights, and weights that are not finite never reach the disk.
+"""Keeps NaN and infinity out of the weights, and weights that have them off the disk.
 
-An update whose loss or gradient is NaN or infinite is left out before the optimizer or a target network sees it. Every
-process decides alike. It costs one look at a scalar per update: clipping computes the norm of the gradients anyway.
+An update whose loss or gradient is NaN or infinite is left out: neither the optimizer nor a target network is changed.
+All processes decide the same. It costs reading one number per update, because clipping needs the norm of the gradients
+anyway.
 """
 
 import json
@@ -18,16 +19,20 @@ from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.experiment import Experiment
 
 MAX_LEFT_OUT = 10
-"""Updates that may be left out in a row."""
+"""With so many updates in a row left out, training stops."""
 
 
 class FiniteGuard:
-    """Judges one update after another, and the weights before they are saved.
+    """Decides for each update whether it may be made, and before each checkpoint whether the weights may be saved.
 
     Args:
-        accelerator: of the training.
+        accelerator: that the training uses.
         agent: without the wrapper of distributed training.
-        experiment: adds up the loss.
+        experiment: knows how actor and critic loss are added.
+
+    Attributes:
+        left_out_in_a_row: how many updates were left out since the last that was made.
+        grad_norm: that of the last update that was left out.
     """
 
     def __init__(self, accelerator: Accelerator, agent: Any, experiment: Experiment) -> None:
@@ -42,23 +47,23 @@ class FiniteGuard:
         self._losses: list[Tensor] = []
         self._learnt: Batch | None = None
         self.left_out_in_a_row = 0
-        self.grad_norm = 0.0  # of the last that was left out
+        self.grad_norm = 0.0
 
     def begin(self) -> None:
-        """Before the first batch of an update."""
+        """Called before the first batch of an update."""
         self._before = [buffer.clone() for buffer in self._moving]
         self._losses = []
 
     def add(self, loss: Tensor) -> None:
-        """The loss of one of its batches."""
+        """Called with the loss of each batch of the update."""
         self._losses.append(loss.detach().float())
 
     def accept(self, grad_norm: Tensor, batch: Batch) -> bool:
-        """Whether the update may be made; if not, nothing that its batches have moved stays.
+        """Whether the update may be made. If not, buffers that its batches have changed get their earlier values back.
 
         Args:
             grad_norm: of all gradients together.
-            batch: the last of the update.
+            batch: the update's last one.
         """
         accepted = self._all_finite(torch.stack([*self._losses, grad_norm.detach().float()]).isfinite().all())
         if accepted:
@@ -72,13 +77,13 @@ class FiniteGuard:
         return accepted
 
     def losses(self) -> list[float]:
-        """Of the update's batches in all processes, in the order of their draws."""
+        """The losses of the update's batches in all processes, in the order of their windows."""
         gathered: Tensor = self._accelerator.gather(torch.stack(self._losses))  # (processes * batches,)
         return [float(loss) for loss in gathered.view(self._accelerator.num_processes, -1).T.flatten()]
 
     @torch.no_grad()
     def weights_are_sound(self) -> bool:
-        """Whether all weights are finite and give a finite loss for what they last learnt from. Nothing is moved."""
+        """Whether all weights are finite and give a finite loss for the last batch that was learnt. Changes nothing."""
         finite = torch.stack([t.isfinite().all() for t in self._agent.state_dict().values() if t.is_floating_point()])
         sound = finite.all()
         if self._learnt is not None:
@@ -92,27 +97,27 @@ class FiniteGuard:
         return self._all_finite(sound)
 
     def _all_finite(self, here: Tensor) -> bool:
-        """Whether it is so in every process."""
+        """Whether `here` is true in every process."""
         if self._accelerator.num_processes > 1:
             return bool(self._accelerator.reduce((~here).float(), "sum") == 0)
         return bool(here)
 
 
 def record_left_out(
-    path: Path, update: int, losses: list[float], grad_norm: float, draws: range, dataset: BattleDataset
+    path: Path, update: int, losses: list[float], grad_norm: float, windows: range, dataset: BattleDataset
 ) -> None:
-    """Adds a line that names the battles of an update that was left out: of its batches without a finite loss, or all.
+    """Writes down the battles of an update that was left out: of the batches with a loss that is not finite, or of all.
 
     Args:
-        path: a JSON lines file.
+        path: a JSON lines file, to which a line is added.
         update: its number, from 1.
         losses: one for each of its batches.
         grad_norm: of all of them.
-        draws: the numbers that were drawn for it, in the order of its batches.
-        dataset: what they were drawn from.
+        windows: the numbers of its windows, in the order of its batches. The file calls such a number a draw.
+        dataset: that they are windows of.
     """
-    size = len(draws) // len(losses)
-    batches = [(loss, draws[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
+    size = len(windows) // len(losses)
+    batches = [(loss, windows[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
     guilty = [batch for batch in batches if not math.isfinite(batch[0])] or batches
     line = {
         "update": update,

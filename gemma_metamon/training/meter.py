@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 class Meter:
-    """Means of scalars since they were last read, and rates. An update that is left out does not count."""
+    """Collects scalars of updates, and gives their means since it was last asked. A left-out update does not count.
+
+    Attributes:
+        timesteps: of all batches since then, with padding; whoever trains adds to it.
+        left_out: updates that were left out since then.
+    """
 
     def __init__(self) -> None:
         self._values: dict[str, list[Tensor | float]] = defaultdict(list)
@@ -19,10 +24,12 @@ class Meter:
         self.left_out = 0
 
     def add(self, name: str, value: Tensor | float) -> None:
+        """A value of the update that is being made; several of a name are averaged."""
         # kept as tensors until read: reading one waits for the GPU
         self._of_update.append((name, value.detach() if isinstance(value, Tensor) else value))
 
     def end_update(self, *, accepted: bool) -> None:
+        """Takes over the values since the last call, or drops them where the update was not accepted."""
         if accepted:
             for name, value in self._of_update:
                 self._values[name].append(value)
@@ -31,9 +38,9 @@ class Meter:
         self._of_update = []
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """The means over all processes, with timesteps_per_s of all together; starts again from nothing.
+        """The means over all processes since the last call, and the timesteps per second of all processes together.
 
-        To be called in every process, after the same updates.
+        Every process must call it, after the same updates.
         """
         elapsed = time.perf_counter() - self._since
         means = {name: sum(float(v) for v in values) / len(values) for name, values in self._values.items()}

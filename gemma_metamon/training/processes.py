@@ -1,4 +1,4 @@
-"""The processes that train together: how many there are, and what one of them does for all."""
+"""Training in several processes: how many there are, and work that one of them does for all."""
 
 import os
 from collections.abc import Callable
@@ -10,14 +10,15 @@ from accelerate.utils import broadcast_object_list
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where launchers say how many processes they started."""
+"""The environment variables in which launchers say how many processes they started."""
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
 
 
 def join() -> PartialState:
-    """Waits for the other processes that a launcher has started, if any.
+    """Connects this process to the others that a launcher has started, if it has, and waits for them.
 
-    Raises ConfigError where fewer train than were asked for: a batch would silently be smaller than it is meant to be.
+    Raises:
+        ConfigError: fewer processes would train than were asked for, so that batches would be too small.
     """
     launched_alone = os.environ.get("ACCELERATE_MIXED_PRECISION") and not any(os.environ.get(n) for n in WORLD_SIZES)
     if launched_alone and os.environ.get("MASTER_ADDR"):
@@ -38,7 +39,13 @@ def join() -> PartialState:
 
 
 def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
-    """How many processes train, on what, and the battles of an update of all together."""
+    """A line that says how many processes train, on what, and how many battles an update has.
+
+    Args:
+        state: of the processes.
+        batch_size: battles in a batch of one process.
+        grad_accum: batches of an update.
+    """
     n = state.num_processes
     return (
         f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
@@ -47,7 +54,7 @@ def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
 
 
 def on_main_process(state: PartialState, work: Callable[[], None]) -> None:
-    """Done in the main process while the others wait. Where it fails, its GemmaMetamonError is raised in all."""
+    """Runs `work` in the main process while the others wait. A GemmaMetamonError of it is raised in every process."""
     failure: list[GemmaMetamonError | None] = [None]
     if state.is_main_process:
         try:

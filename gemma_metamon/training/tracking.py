@@ -4,11 +4,11 @@ metrics.jsonl       {"update": 20, "loss/total": 1.6, ...}: means over the updat
 evaluations.jsonl   {"epoch": 1, "format": "gen1ou", "seconds": ..., "pairs": [...]}: one evaluation during training
                     (TrainingEvaluation of results/schema.py)
 
-In wandb the x axis is the update, and of evaluations the epoch.
+In wandb the x axis is the update; that of evaluations is the epoch.
 
-wandb is offline where no key is set up, so `--log` needs no account: `wandb sync` uploads the run later. So it is where
-the key or the server is of no use, and whatever becomes of wandb afterwards, training goes on. The project and entity
-are read from METAMON_WANDB_PROJECT and METAMON_WANDB_ENTITY, as metamon does.
+Without a key, or where the key or the server does not work, wandb records offline, and `wandb sync` uploads the run
+later: so `--log` needs no account. A failure of wandb never stops training. Project and entity are read from
+METAMON_WANDB_PROJECT and METAMON_WANDB_ENTITY, as metamon does.
 """
 
 import http.client
@@ -49,6 +49,7 @@ class Tracker:
         self._wandb_names: set[str] = set()
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Writes a line of metrics: the means up to an update."""
         self._file.write(json.dumps({"update": update, **metrics}) + "\n")
         self._file.flush()
         self._log_wandb("update", update, metrics)

@@ -1,8 +1,8 @@
-"""The training loop: batches in, updates, checkpoints and metrics out, on Accelerate.
+"""The training loop: batches in; updates, checkpoints and metrics out. Processes and devices are Accelerate's.
 
-One update is: zero the gradients; forward and backward on grad_accum batches; clip the norm of all gradients; move the
-target networks; step the optimizer; step the schedule. The targets move before the optimizer steps, as in AMAGO. An
-update without a finite loss and gradient ends with the clipping: `finite` says how.
+An update: set the gradients to zero; forward and backward on grad_accum batches; clip the norm of all gradients; move
+the target networks towards the trained ones; step the optimizer. The targets move before the optimizer steps, as in
+AMAGO. Where the loss or the gradient is not finite, the update ends after the clipping (see `finite`).
 """
 
 import logging
@@ -21,7 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_s
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gemma_metamon.data.dataset import BattleDataset, Battles, DrawNumbers, Window, collate
+from gemma_metamon.data.dataset import BattleDataset, Battles, Window, WindowNumbers, collate, read_beginnings
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
 from gemma_metamon.nets.batch import Batch, padded_timesteps
@@ -40,12 +40,21 @@ from gemma_metamon.training.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 MAX_HELD_OUT = 256
-"""Held-out battles that are played through after an epoch; more would only narrow the interval."""
+"""The agreement after each epoch is measured on at most so many held-out battles; it is exact enough with these."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long, in what portions: an epoch is steps_per_epoch updates of grad_accum batches of batch_size battles."""
+    """How long to train, and in which portions.
+
+    Attributes:
+        epochs: after each of which a checkpoint is saved.
+        steps_per_epoch: updates of an epoch.
+        batch_size: battles in a batch, in each process.
+        grad_accum: batches of an update, whose gradients are averaged.
+        seed: of the weights, of the windows of battles, and of what is random in training.
+        log_interval: updates between two lines of metrics.
+    """
 
     epochs: int
     steps_per_epoch: int
@@ -111,7 +120,8 @@ class Trainer:
         self.guard = FiniteGuard(self.accelerator, self.bare_agent, experiment)
         self.epoch = 0
         self.updates = 0
-        self.draws = 0
+        self.windows = 0  # learnt from in all processes together; checkpoints call it draws
+        self._held_out_windows: list[Window] | None = None
         self._resumed = self._began_with_weights = False
 
     @property
@@ -140,7 +150,7 @@ class Trainer:
         cuda = resuming.random_state_name("cuda", process)
         if self.accelerator.device.type == "cuda" and cuda in random_states:
             torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
-        self.epoch, self.updates, self.draws = meta.epoch, meta.updates, meta.draws
+        self.epoch, self.updates, self.windows = meta.epoch, meta.updates, meta.draws
         self._resumed = True
 
     def start_from(self, checkpoint: Checkpoint) -> None:
@@ -186,12 +196,12 @@ class Trainer:
 
     def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
         schedule, world = self.schedule, self.accelerator.num_processes
-        draws_of_update = schedule.grad_accum * schedule.batch_size * world
-        n_draws = schedule.steps_per_epoch * draws_of_update
+        windows_of_update = schedule.grad_accum * schedule.batch_size * world
+        n_windows = schedule.steps_per_epoch * windows_of_update
         loader: DataLoader[Window] = DataLoader(
             self.dataset,
             batch_size=schedule.batch_size,
-            sampler=DrawNumbers(self.draws, self.draws + n_draws),
+            sampler=WindowNumbers(self.windows, self.windows + n_windows),
             num_workers=self.dloader_workers,
             collate_fn=collate,
             worker_init_fn=_be_a_reader,
@@ -207,8 +217,8 @@ class Trainer:
             unit="update",
             disable=not self.accelerator.is_main_process,
         ) as progress:
-            for number, batch in enumerate(self.accelerator.prepare(loader)):
-                if number % schedule.grad_accum == 0:
+            for index, batch in enumerate(self.accelerator.prepare(loader)):
+                if index % schedule.grad_accum == 0:
                     self.guard.begin()
                 self._learn(batch, meter)
                 if not self.accelerator.sync_gradients:
@@ -217,8 +227,8 @@ class Trainer:
                 progress.update()
                 done = self.updates - first
                 if self.guard.left_out_in_a_row:
-                    drawn = self.draws + (done - 1) * draws_of_update
-                    self._report_left_out(range(drawn, drawn + draws_of_update))
+                    first_window = self.windows + (done - 1) * windows_of_update
+                    self._report_left_out(range(first_window, first_window + windows_of_update))
                 if self.updates % schedule.log_interval == 0 or done == schedule.steps_per_epoch:
                     metrics = meter.means(self.accelerator)
                     shown = {name: metrics[name] for name in ("loss/total", "grad_norm") if name in metrics}
@@ -227,7 +237,7 @@ class Trainer:
                         tracker.log(self.updates, metrics)
                 if on_update is not None:
                     on_update()
-        self.draws += n_draws
+        self.windows += n_windows
 
     def _forget_texts(self) -> None:
         """What frozen encoders keep of texts depends in its last bits on the batch that a text was first read in.
@@ -267,12 +277,12 @@ class Trainer:
         meter.add("learning_rate", self._learning_rate)
         meter.end_update(accepted=accepted)
 
-    def _report_left_out(self, draws: range) -> None:
+    def _report_left_out(self, windows: range) -> None:
         """Names the battles of the update, in every process; raises where going on would lead nowhere."""
         guard, path = self.guard, self.run_dir / run_folder.NOT_FINITE
         losses = guard.losses()
         if self.accelerator.is_main_process:
-            record_left_out(path, self.updates, losses, guard.grad_norm, draws, self.dataset)
+            record_left_out(path, self.updates, losses, guard.grad_norm, windows, self.dataset)
             logger.warning(
                 "update %d is left out: its loss or gradient is not finite; its battles are in %s", self.updates, path
             )
@@ -300,9 +310,9 @@ class Trainer:
     def _evaluate_held_out(self, tracker: Tracker) -> None:
         if not self.held_out or not self.accelerator.is_main_process:
             return
-        result = measure_agreement(
-            self.bare_agent, self.held_out, self.dataset.view, self.experiment.max_seq_len, blank_text=False
-        )
+        if self._held_out_windows is None:  # read once for all epochs
+            self._held_out_windows = read_beginnings(self.held_out, self.dataset.view, self.experiment.max_seq_len)
+        result = measure_agreement(self.bare_agent, self._held_out_windows)
         if result is not None:
             logger.info("epoch %d: agrees with %.1f%% of held-out actions", self.epoch, 100 * result.agreement)
             tracker.log(self.updates, {"held_out/agreement": result.agreement})
@@ -319,7 +329,7 @@ class Trainer:
                 config=self.config,
                 epoch=self.epoch,
                 updates=self.updates,
-                draws=self.draws,
+                draws=self.windows,
                 settings=self.settings,
                 vocabulary=own_words(self.dataset.view.vocabulary),
             ),

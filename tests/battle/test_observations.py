@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from support.paths import BATTLE_FILES, GOLDENS, observation_golden
 
-from gemma_metamon.battle.actions import ACTION_SPACES, get_action_space
+from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.observations import OBSERVATION_SPACES, OpponentMemory, get_observation_space
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.battle.rewards import REWARD_FUNCTIONS, get_reward_function
-from gemma_metamon.battle.trajectories import observe_trajectory
 from gemma_metamon.errors import ConfigError
 
 BATTLES = pytest.mark.parametrize("path", BATTLE_FILES, ids=lambda p: p.name[:26])
@@ -35,17 +34,6 @@ def test_words_and_numbers_equal_metamons(path: Path, space) -> None:
 def test_rewards_equal_metamons(path: Path, reward) -> None:
     golden = np.load(observation_golden(path))
     np.testing.assert_array_equal(reward.of_battle(load_battle(path).states), golden[f"reward/{reward.name}"])
-
-
-@BATTLES
-@pytest.mark.parametrize("actions", ACTION_SPACES.values(), ids=lambda a: a.name)
-def test_chosen_legal_and_missing_actions_equal_metamons(path: Path, actions) -> None:
-    golden = np.load(observation_golden(path))
-    space, reward = OBSERVATION_SPACES["DefaultObservationSpace"], REWARD_FUNCTIONS["BinaryReward"]
-    trajectory = observe_trajectory(load_battle(path), space, actions, reward)
-    for name in ("chosen", "legal", "missing"):
-        np.testing.assert_array_equal(getattr(trajectory, name), golden[f"{actions.name}/{name}"])
-    np.testing.assert_array_equal(trajectory.dones, golden["dones"])
 
 
 @pytest.mark.parametrize("space", OBSERVATION_SPACES.values(), ids=lambda s: s.name)

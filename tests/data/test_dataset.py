@@ -17,9 +17,9 @@ from gemma_metamon.battle.rewards import get_reward_function
 from gemma_metamon.data.dataset import (
     BattleDataset,
     collate,
-    draw_start,
     encode_battle,
     is_held_out,
+    pick_start,
     take_window,
 )
 from gemma_metamon.errors import DataError
@@ -56,7 +56,7 @@ def test_a_batch_equals_metamons(name: str) -> None:
         for file, start in zip(files, config["start"], strict=True)
     ]
     batch = collate(windows)
-    arrays = {f"obs.{key}": value for key, value in batch.obs.items()} | batch._asdict()
+    arrays = {f"obs.{key}": value for key, value in batch.obs.items()} | batch._asdict() | {"rews": batch.rewards}
     for key in config["dtypes"]:
         expected = torch.from_numpy(golden[f"batch/{key}"])
         assert arrays[key].dtype == expected.dtype == getattr(torch, config["dtypes"][key].removeprefix("torch."))
@@ -66,14 +66,14 @@ def test_a_batch_equals_metamons(name: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(n_decisions=st.integers(1, 60), max_seq_len=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_a_window_is_whole_where_the_battle_allows(n_decisions: int, max_seq_len: int, seed: int) -> None:
-    start = draw_start(n_decisions, max_seq_len, np.random.default_rng(seed))
+    start = pick_start(n_decisions, max_seq_len, np.random.default_rng(seed))
     assert start >= 0
     assert min(start + max_seq_len, n_decisions) - start == min(max_seq_len, n_decisions)
 
 
 def test_every_start_is_drawn_equally_often() -> None:
     rng = np.random.default_rng(0)
-    counts = np.bincount([draw_start(10, 7, rng) for _ in range(8000)])
+    counts = np.bincount([pick_start(10, 7, rng) for _ in range(8000)])
     assert len(counts) == 4
     assert abs(counts / 8000 - 0.25).max() < 0.02
 
@@ -96,7 +96,7 @@ def test_a_draw_depends_on_seed_and_number_alone() -> None:
 def test_sources_are_drawn_by_weight() -> None:
     short, long = [BATTLE_FILES[0]], [BATTLE_FILES[1]]
     dataset = BattleDataset([short, long], [0.25, 0.75], BattleView.default(), max_seq_len=200)
-    first = len(dataset.load(short[0]).rewards)  # type: ignore[union-attr]
+    first = dataset.load(short[0]).n_decisions  # type: ignore[union-attr]
     drawn = [len(dataset[n].rewards) == first for n in range(2000)]
     assert 0.21 < np.mean(drawn) < 0.29
 

@@ -205,6 +205,10 @@ VALUES: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "a reward of NaN": (lambda rows: step(rows).update(reward=float("nan")), "reward holds nan"),
     "a reward of 1e30": (lambda rows: step(rows).update(reward=1e30), "reward holds 1.*e.30"),
     "an action of 13": (lambda rows: step(rows).update(chosen=13), "chosen holds 13; expected -1 to 12"),
+    "an action at the end": (
+        lambda rows: rows[0]["timesteps"][-1].update(chosen=3),
+        "chosen ends with 3; the last state",
+    ),
     "an action of -2": (lambda rows: step(rows).update(chosen=-2), "chosen holds -2"),
 }
 

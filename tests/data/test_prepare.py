@@ -55,7 +55,7 @@ def test_a_folder_is_prepared_and_counted(tmp_path: Path, capsys: pytest.Capture
     printed = report(capsys)
     battles = BattleStore(tmp_path / "store").battles(FORMATS)
     assert printed["battles"] == len(battles) == len(find_battles(BATTLES, FORMATS))
-    assert printed["timesteps"] == sum(len(battle.load().rewards) for battle in battles)
+    assert printed["timesteps"] == sum(battle.load().n_decisions for battle in battles)
     assert printed["shards"] == printed["verified_shards"] == len(files(tmp_path / "store"))
     assert (printed["done_before"], printed["set_aside"], printed["unknown_words"]) == (0, 0, 0)
 

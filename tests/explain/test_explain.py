@@ -154,7 +154,7 @@ def test_policy_and_critics_are_those_of_the_whole_trajectory(
     """Within the agent's memory, against the batch that training reads."""
     agent = build_agent(view, *overrides, "MetamonAMAGOExperiment.max_seq_len = 400")
     encoded = encode_battle(battle_file, view)
-    batch = collate([take_window(encoded, 0, len(encoded.rewards))])
+    batch = collate([take_window(encoded, 0, encoded.n_decisions)])
     explanation = explain(agent, view, battle_file)
     with torch.no_grad():
         probs = agent.action_probs(batch)[0]  # (T, A)
@@ -162,9 +162,9 @@ def test_policy_and_critics_are_those_of_the_whole_trajectory(
         chosen = torch.tensor([decision.judged for decision in explanation.decisions])
         one_hot = torch.nn.functional.one_hot(chosen, 13).float()[None, None, :, None]  # (1, 1, L, 1, A)
         log_probs = agent.critics(state[:, :-1], one_hot.expand(-1, -1, -1, len(agent.discounts), -1))[0, 0, :, :, -1]
-    assert encoded.chosen.tolist() == [-1 if d.chosen is None else d.chosen for d in explanation.decisions]
+    assert encoded.actions[:-1].tolist() == [-1 if d.chosen is None else d.chosen for d in explanation.decisions]
     for t, decision in enumerate(explanation.decisions):
-        legal = torch.from_numpy(~encoded.illegal_actions[t])
+        legal = torch.from_numpy(encoded.legal_actions[t])
         expected = probs[t] * legal / (probs[t] * legal).sum()  # play gives illegal actions exactly 0
         shown = probabilities(decision)
         torch.testing.assert_close(torch.tensor(list(shown.values())), expected[list(shown)], rtol=0, atol=1e-5)

@@ -322,7 +322,7 @@ class ActorCriticAgent(nn.Module):
         # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
         next_q = chosen.amin(2, keepdim=True) if self.options.online_coeff > 0 else chosen.mean(2, keepdim=True)
         real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
-        rewards = (self.options.reward_multiplier * batch.rews.float())[:, :, None, None].expand_as(next_q)
+        rewards = (self.options.reward_multiplier * batch.rewards.float())[:, :, None, None].expand_as(next_q)
         dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
         target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.options.n_step, real.float())
         if self.training:

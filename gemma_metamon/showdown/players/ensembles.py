@@ -85,14 +85,6 @@ class _Agent:
         self.made_at = max(self.temperatures) or 1.0
         self.cache = self.agent.traj_encoder.init_cache(max_battles, device=device)
 
-    def previous(self, session: BattleSession, state: BattleState) -> npt.NDArray[np.float32]:
-        """The previous reward and action as this agent counts them, (1 + its actions,)."""
-        rl2 = np.zeros(1 + self.view.action_space.n, dtype=np.float32)
-        if session.state is not None and session.action is not None:
-            rl2[0] = self.view.reward_function(session.state, state)
-            rl2[1 + self.view.action_space.from_recorded(session.action)] = 1.0
-        return rl2
-
     def policies(self, shown: Sequence[Observation], time_idxs: Tensor, rows: Tensor) -> list[Tensor]:
         """A step for n battles: each member's probabilities (n, A) of this agent's A actions."""
 
@@ -195,7 +187,8 @@ class EnsemblePolicy:
         for each in self._agents:
             tokens, numbers = texts[each.text]
             illegal_actions = ~legal[: each.view.action_space.n]
-            shown.append(Observation(tokens, numbers, illegal_actions, each.previous(session, state)))
+            rl2 = each.view.rl2_at(state, session.state, session.action)
+            shown.append(Observation(tokens, numbers, illegal_actions, rl2))
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(StepInput(session.row, session.time_idx, shown, answer))
         if self._steps is None or self._steps.done():

@@ -79,13 +79,13 @@ def test_what_padding_and_missing_actions_hold_changes_nothing() -> None:
     before = losses_of(load_agent("exp_rl"), "exp_rl", batch)
     padded = padded_timesteps(batch.rl2s)
     obs = {**batch.obs, "numbers": batch.obs["numbers"].masked_fill(padded[..., None], -7.0)}
-    rews = batch.rews.masked_fill(padded[:, 1:, None], 55.0)
+    rewards = batch.rewards.masked_fill(padded[:, 1:, None], 55.0)
     actions = batch.actions.masked_fill(padded[:, 1:, None], 0.0)
     missing = batch.obs["missing_action_mask"][:, :-1] & ~padded[:, 1:, None]
     assert missing.any()
     # the recorded action of a missing choice is a filler: another filler gives the same losses
     actions = torch.where(missing, torch.eye(13)[5], actions)
-    after = losses_of(load_agent("exp_rl"), "exp_rl", batch._replace(obs=obs, rews=rews, actions=actions))
+    after = losses_of(load_agent("exp_rl"), "exp_rl", batch._replace(obs=obs, rewards=rewards, actions=actions))
     torch.testing.assert_close(after.actor_loss, before.actor_loss)
     torch.testing.assert_close(after.critic_loss, before.critic_loss)
 
