@@ -18,7 +18,7 @@ from gemma_metamon.showdown.live.deciding import is_refusal
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate
-from gemma_metamon.showdown.matches.watching import _leads_on
+from gemma_metamon.showdown.matches.watching import _shows_progress
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.formats import find_teams
 from gemma_metamon.showdown.simulator.server import Server
@@ -267,8 +267,8 @@ def test_a_door_is_opened_once() -> None:
         (">battle-gen1ou-1\n|request|", False),
     ],
 )
-def test_only_what_leads_on_is_no_silence(message: str, leads_on: bool) -> None:
-    assert _leads_on(message) == leads_on
+def test_only_what_shows_progress_is_no_silence(message: str, leads_on: bool) -> None:
+    assert _shows_progress(message) == leads_on
 
 
 def test_battles_of_more_than_one_pokemon_a_side_are_not_chosen_in() -> None:
