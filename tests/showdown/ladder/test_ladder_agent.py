@@ -17,7 +17,7 @@ from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
 from gemma_metamon.runs.checkpoints import Checkpoint
-from gemma_metamon.runs.loading import load_agent
+from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import FINISHED, Results
 from gemma_metamon.showdown.live.battle import LiveBattle
@@ -36,8 +36,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
-    agent, meta = load_agent(Checkpoint.find(run_dir), "cpu")
-    policy = BatchedPolicy(agent, meta.view(), max_battles=6, sample=True)
+    playable = load_for_play(Checkpoint.find(run_dir), "cpu")
+    policy = BatchedPolicy(playable.agent, playable.view, max_battles=6, sample=True)
 
     # the cuts alone are tested: nothing is late, however busy the machine is
     patient = replace(QUICK, ping_s=300.0, decision_s=300.0, forfeit_s=300.0)

@@ -13,7 +13,7 @@ from support.small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
 from gemma_metamon.runs.checkpoints import META, WEIGHTS, Checkpoint
-from gemma_metamon.runs.loading import load_agent
+from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.evaluate import play_match
@@ -31,8 +31,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load_policy(run_dir: Path, *, max_battles: int = 16, **options: Any) -> BatchedPolicy:
-    agent, meta = load_agent(Checkpoint.find(run_dir), "cpu")
-    return BatchedPolicy(agent, meta.view(), max_battles=max_battles, **options)
+    playable = load_for_play(Checkpoint.find(run_dir), "cpu")
+    return BatchedPolicy(playable.agent, playable.view, max_battles=max_battles, **options)
 
 
 @pytest.mark.server
