@@ -160,8 +160,7 @@ class Arena:
 
         Raises ConfigError where the source is over or was never begun, or there is no such seat.
         """
-        if seat not in SEATS:
-            raise ConfigError(f"a battle has no seat {seat!r}; give p1 or p2")
+        _require_seat(seat)
         if source not in self._place:
             raise ConfigError(f"{source!r} is not in play: only a battle that has begun and not ended can be forked")
         worker, number = self._place[source]
@@ -171,8 +170,9 @@ class Arena:
         """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".
 
         Sent with the next `receive`. A battle that has ended meanwhile takes no notice. What the simulator refuses is
-        told to the seat by an `|error|` message.
+        told to the seat by an `|error|` message. Raises ConfigError for a seat that is neither p1 nor p2.
         """
+        _require_seat(seat)
         if battle in self._place:
             worker, number = self._place[battle]
             worker.give({"do": "send", "battle": number, "seat": seat, "message": message})
@@ -274,6 +274,11 @@ class Arena:
             raise ServerError(f"the simulator does not run here: its process {how}; look at Node.js and its memory")
         self._workers.append(self._new_worker())
         return [News(battle=battle, lost=f"{battle} is lost: worker {pid}, which played it, {how}") for battle in lost]
+
+
+def _require_seat(seat: str) -> None:
+    if seat not in SEATS:
+        raise ConfigError(f"a battle has no seat {seat!r}; give p1 or p2")
 
 
 def _ending(ended: dict[str, Any] | None) -> Ending | None:

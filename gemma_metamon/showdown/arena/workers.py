@@ -50,7 +50,7 @@ class Worker:
         with resources.as_file(ASSETS) as folder:
             script = str((folder / "worker.js").absolute())
         self.process = subprocess.Popen(
-            [node, *heap, script],
+            [node, *heap, script, str(os.getpid())],
             cwd=package,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

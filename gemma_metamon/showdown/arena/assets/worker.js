@@ -1,6 +1,6 @@
 // Many battles in one process, the simulator as a library: commands in JSON lines on stdin, what came of them in JSON
-// lines on stdout. node worker.js, in the package's folder. Ends with its stdin, or when its parent's id changes (a
-// process that the parent forked may still hold the pipe open).
+// lines on stdout. node worker.js PARENT, in the package's folder. Ends with its stdin, or when its parent is not that
+// process any more (one that the parent forked may still hold the pipe open).
 //
 // A command is {do, battle, ...}; what it may hold stands at COMMANDS. An answer tells of one battle:
 //   battle   its number, as its first command gave it
@@ -95,7 +95,7 @@ process.stdin.on('data', chunk => {
 	if (toldOf < done) write({}); // the last commands had nothing to tell
 });
 for (const end of ['end', 'error']) process.stdin.on(end, () => process.exit(0));
-const parent = process.ppid;
+const parent = Number(process.argv[2]); // asked here, it may be gone already
 setInterval(() => {
 	if (process.ppid !== parent) process.exit(0);
 }, POLL_MS).unref();
