@@ -84,17 +84,18 @@ def play(
     first: Iterable[News] = (),
     until: Callable[[dict[str, Story]], bool] = lambda stories: False,
 ) -> dict[str, Story]:
-    """Plays all that is in play to its end, or until the stories so far are enough."""
+    """Plays all that is in play to its end; or until the stories so far are enough, and leaves the last unanswered."""
     choose = choose or RandomPlayers()
     stories: dict[str, Story] = {}
     news = list(first)
     while True:
         for each in news:
             stories.setdefault(each.battle, Story()).add(each)
+        if (stories and until(stories)) or not arena.battles:
+            return stories
+        for each in news:
             if each.battle in arena.battles:
                 answer(arena, each, choose)
-        if until(stories) or not arena.battles:
-            return stories
         news = arena.receive()
 
 

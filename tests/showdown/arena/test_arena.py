@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.arena_battles import RandomPlayers, Story, begin, play, seats_for
 from support.processes import eventually, is_running
@@ -20,21 +19,6 @@ from gemma_metamon.showdown.arena.seeds import simulator_seed
 pytestmark = pytest.mark.server
 FORMATS = ("gen1ou", "gen9ou", "gen9randombattle")
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
-
-
-@pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
-    with Arena() as arena:
-        yield arena
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "arena" in request.fixturenames:
-        shared = request.getfixturevalue("arena")
-        for battle in shared.battles:
-            shared.drop(battle)
 
 
 def stories(arena: Arena, seed: int) -> dict[str, Story]:
@@ -100,7 +84,7 @@ def test_a_refused_choice_is_told_to_its_seat_and_can_be_made_anew(arena: Arena)
     assert "|turn|2" in news.told["p1"][0] or "|request|" in news.told["p1"][1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.one_of(st.text(max_size=40), st.text(max_size=20).map("/choose {}".format)))
 def test_whatever_a_player_says_the_battle_goes_on(arena: Arena, message: str) -> None:
     begin(arena, "battle", "gen1ou")
@@ -198,7 +182,7 @@ def test_a_node_that_cannot_run_the_simulator_is_one_error(monkeypatch: pytest.M
     (tmp_path / "node").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with Arena() as arena:
-        begin(arena, "battle", "gen1ou")
+        begin(arena, "battle", "gen9randombattle")
         with pytest.raises(ServerError, match=r"does not run here: its process ended with 3 \(Error: broken\)"):
             arena.receive()
 

@@ -49,7 +49,7 @@ function forgetChoices(battle, side) {
 		if (action.choice !== 'move' || action.pokemon.side !== side) continue;
 		const moves = action.pokemon.getMoves().filter(move => !move.disabled && move.pp !== 0);
 		if (!moves.length || action.pokemon.getLockedMove()) continue;
-		const choice = { choice: 'move', pokemon: action.pokemon, moveid: battle.sample(moves).id, targetLoc: action.targetLoc };
+		const choice = { choice: 'move', pokemon: action.pokemon, moveid: battle.sample(moves).id, targetLoc: 0 };
 		battle.queue.list[i] = battle.queue.resolveAction(choice, true)[0];
 	}
 	battle.queue.sort();
