@@ -205,3 +205,26 @@ def test_what_the_other_seat_has_still_to_do_this_turn_is_any_of_its_moves_in_th
         assert "|turn|2" in lines
         used |= {line.split("|")[3] for line in lines if line.startswith("|move|p2a")}
     assert used == {"Flash Cannon", "Calm Mind", "Earthquake"}
+
+
+TRAPPER = team(("Dugtrio", "", "Arena Trap", "Earthquake,Substitute"), ("Blissey", "", "Natural Cure", "Softboiled"))
+
+
+def test_what_a_refusal_has_told_a_seat_it_knows_in_its_fork_and_the_other_seat_does_not(arena: Arena) -> None:
+    story = turns(
+        arena,
+        ("", "/choose switch 2"),
+        battle_format="gen4customgame",
+        teams=(TRAPPER, SLEEPER),
+        seed=0,
+        battle="source",
+    )
+    error, request = story.told["p2"][-2:]
+    assert error.startswith("|error|[Unavailable choice] Can't switch: The active Pokémon is trapped")
+    assert '"trapped":true' in request
+    for seat in ("p1", "p2"):
+        copied = fork(arena, "source", seat, seat=seat)
+        assert ('"trapped":true' in copied.told["p2"][0]) == (seat == "p2")
+    arena.send("p2", "p2", "/choose switch 2")
+    (refused,) = arena.receive()
+    assert refused.told["p2"][0].startswith("|error|[Invalid choice]")
