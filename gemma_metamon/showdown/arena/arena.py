@@ -19,6 +19,8 @@ from gemma_metamon.showdown.simulator.installation import ensure_installed, find
 
 SEATS = ("p1", "p2")
 SILENCE_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+_FULL_PIPE_S = 0.01  # until it is tried again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ class Arena:
 
     Args:
         workers: Node processes. The battles are the same for any number of them.
-        silence_timeout_s: a worker that has something to do and says nothing for so long is ended.
+        silence_timeout_s: a worker that has something to do and says nothing for so long is ended. One that has just
+            begun has START_TIMEOUT_S at least.
         max_heap_mb: of each worker; None leaves it to Node.
 
     Raises MissingDependencyError where Node.js is missing or too old, ServerError where the simulator cannot be
@@ -193,14 +196,13 @@ class Arena:
 
         Raises ServerError where a worker ends before it has done anything: the simulator does not run here.
         """
-        for worker in self._workers:
-            worker.flush()
         news: list[News] = []
         heard_at = time.monotonic()
         while True:
+            full = [worker for worker in self._workers if not worker.flush()]
             waits = len(news) < at_least and any(worker.is_busy for worker in self._workers)
             try:
-                worker, lines = self._answers.get(waits, self._silence_timeout_s)
+                worker, lines = self._answers.get(waits, _FULL_PIPE_S if full else self._silence_timeout_s)
             except queue.Empty:
                 if not waits:
                     return news
@@ -257,7 +259,8 @@ class Arena:
 
     def _end_silent(self) -> None:
         for worker in self._workers:
-            if worker.is_busy:
+            begins = worker.done == 0 and time.monotonic() - worker.began_at < START_TIMEOUT_S
+            if worker.is_busy and not begins:
                 worker.process.kill()
 
     def _replace(self, worker: Worker) -> list[News]:

@@ -5,11 +5,12 @@ import os
 import subprocess
 import tempfile
 import threading
-from contextlib import suppress
+import time
 from importlib import resources
+from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.strict_json import on_one_line
@@ -44,13 +45,15 @@ class Worker:
         """Commands given to it."""
         self.done = 0
         """Commands that it is known to have carried out."""
-        self._commands: list[bytes] = []
+        self._unsent = bytearray()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 as long as the process
         heap = [] if max_heap_mb is None else [f"--max-old-space-size={max_heap_mb}"]
         with resources.as_file(ASSETS) as folder:
             script = str((folder / "worker.js").absolute())
+        self.began_at = time.monotonic()
         self.process = subprocess.Popen(
             [node, *heap, script, str(os.getpid())],
+            bufsize=0,
             cwd=package,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -58,6 +61,9 @@ class Worker:
             env={name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE},
             start_new_session=True,  # an interrupt in the terminal must reach Python alone, which then ends the worker
         )
+        self._stdin, self._stdout = cast(FileIO, self.process.stdin), cast(FileIO, self.process.stdout)
+        if os.name != "nt":  # one that hangs must not hold up whoever writes to it
+            os.set_blocking(self._stdin.fileno(), False)
         self._reader = threading.Thread(target=self._read, args=(answers,), name="arena-worker", daemon=True)
         self._reader.start()
 
@@ -68,20 +74,23 @@ class Worker:
 
     def give(self, command: dict[str, Any]) -> None:
         """Takes a command down; `flush` sends it."""
-        self._commands.append(json.dumps(command, separators=(",", ":")).encode())
+        self._unsent += json.dumps(command, separators=(",", ":")).encode() + b"\n"
         self.sent += 1
 
-    def flush(self) -> None:
-        """Sends all commands since the last time. A process that is gone tells so itself, through its answers."""
-        if not self._commands:
-            return
-        lines = b"\n".join([*self._commands, b""])
-        self._commands.clear()
-        stdin = self.process.stdin
-        if stdin is not None:
-            with suppress(BrokenPipeError, ValueError):  # ValueError: closed
-                stdin.write(lines)
-                stdin.flush()
+    def flush(self) -> bool:
+        """Sends what was given, as far as the pipe takes it at once; whether that was all.
+
+        A process that is gone takes all: it tells of its end itself, through its answers.
+        """
+        while self._unsent:
+            try:
+                n_taken = self._stdin.write(self._unsent)
+            except BrokenPipeError:
+                n_taken = len(self._unsent)
+            if n_taken is None:  # the pipe is full
+                return False
+            del self._unsent[:n_taken]
+        return True
 
     def how_it_ended(self) -> str:
         """In words, with the last that it said; for a process that has ended."""
@@ -94,23 +103,19 @@ class Worker:
 
     def close(self) -> None:
         """Ends the process: its lifeline first, then by signal if it does not listen."""
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self.process.stdin.close()
+        self._stdin.close()
         try:
             self.process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self._reader.join()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._stdout.close()
         self._words.close()
 
     def _read(self, answers: "SimpleQueue[tuple[Worker, list[bytes] | None]]") -> None:
-        stdout: Any = self.process.stdout
         rest = b""
-        while chunk := stdout.read1(_CHUNK_BYTES):
+        while chunk := self._stdout.read(_CHUNK_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             if lines:
                 answers.put((self, lines))

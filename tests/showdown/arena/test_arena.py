@@ -211,6 +211,19 @@ def test_a_worker_that_dies_or_hangs_loses_its_battles_by_name_and_is_replaced(h
 
 
 @posix
+def test_a_hanging_worker_does_not_hold_up_who_gives_it_more_than_its_pipe_holds() -> None:
+    with Arena(silence_timeout_s=2) as arena:
+        begin(arena, "first", "gen1ou")
+        arena.receive()
+        os.kill(arena.process_ids[0], signal.SIGSTOP)
+        names = {f"{number:03}" for number in range(400)}
+        for name in names:
+            begin(arena, name, "gen1ou")
+        lost = {news.battle for news in arena.receive(at_least=401) if news.lost}
+        assert lost == names | {"first"}
+
+
+@posix
 def test_the_workers_end_with_their_parent_even_where_its_child_holds_the_pipes() -> None:
     code = (
         "import os, time; from gemma_metamon.showdown.arena.arena import Arena\n"
