@@ -1,12 +1,12 @@
 // Battles on the simulator as a library, in this one process, with random players: the most that an arena could reach.
 //
-//     node scripts/bench_arena.js NODE_MODULES/pokemon-showdown < job
+//     node scripts/bench_arena.js NODE_MODULES/pokemon-showdown < jobs > results
 //
-// The job, one JSON object: {"format", "battles": [{"seed", "teams": [packed, packed]}, ...]}. Prints one of results.
+// A job is a line of JSON: {"format", "battles": [{"seed", "teams": [packed, packed]}, ...]}; so is its result.
 "use strict";
 
-const fs = require("fs");
 const path = require("path");
+const readline = require("readline");
 const {Battle} = require(path.resolve(process.argv[2], "dist/sim"));
 
 // The same draws, and the same choices of them, as bench_arena.py has: both play the same battles.
@@ -53,10 +53,14 @@ function play(format, {seed, teams}, draws) {
 	return turn;
 }
 
-const {format, battles} = JSON.parse(fs.readFileSync(0, "utf8"));
-play(format, battles[0], [new Draws(1), new Draws(2)]); // loads what is loaded once
-const [began, usedBefore] = [process.hrtime.bigint(), process.cpuUsage()];
-const turns = battles.map((battle, i) => play(format, battle, [new Draws(2 * i), new Draws(2 * i + 1)]));
-const used = process.cpuUsage(usedBefore);
-const seconds = Number(process.hrtime.bigint() - began) / 1e9;
-process.stdout.write(JSON.stringify({seconds, turns: turns.reduce((a, b) => a + b), node_s: (used.user + used.system) / 1e6}));
+function playAll({format, battles}) {
+	const [began, usedBefore] = [process.hrtime.bigint(), process.cpuUsage()];
+	const turns = battles.map((battle, i) => play(format, battle, [new Draws(2 * i), new Draws(2 * i + 1)]));
+	const used = process.cpuUsage(usedBefore);
+	const seconds = Number(process.hrtime.bigint() - began) / 1e9;
+	return {seconds, turns: turns.reduce((a, b) => a + b), node_s: (used.user + used.system) / 1e6};
+}
+
+readline.createInterface({input: process.stdin}).on("line", line => {
+	process.stdout.write(`${JSON.stringify(playAll(JSON.parse(line)))}\n`);
+});

@@ -58,11 +58,12 @@ def compare(battle_format: str, args: argparse.Namespace) -> dict[str, dict[str,
         battles.append({"seed": simulator_seed(args.seed, number, "dice"), "teams": pair})
     validated = validated_teams(battle_format, battles)
     rows: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    with Arena(1) as one, Arena(2) as two:
+    with Library() as library, Arena(1) as one, Arena(2) as two:
+        library.play(battle_format, validated[:6])  # loads what is loaded once
         for arena in (one, two):
-            play(arena, battle_format, battles[:2], args.in_play)  # loads what is loaded once
+            play(arena, battle_format, battles[:6], args.in_play)
         for _ in range(args.rounds):
-            rows["library"].append(play_library(battle_format, validated))
+            rows["library"].append(library.play(battle_format, validated))
             rows["arena, 1 worker"].append(play(one, battle_format, battles, args.in_play))
             rows["arena, 2 workers"].append(play(two, battle_format, battles, args.in_play))
     if len({row["turns"] for of_side in rows.values() for row in of_side}) != 1:
@@ -97,11 +98,20 @@ def validated_teams(battle_format: str, battles: Sequence[dict[str, Any]]) -> li
     return found
 
 
-def play_library(battle_format: str, battles: Sequence[dict[str, Any]]) -> dict[str, float]:
-    job = json.dumps({"format": battle_format, "battles": battles})
-    command = [find_node(), str(LIBRARY.absolute()), str(ensure_installed())]
-    done = subprocess.run(command, input=job, capture_output=True, text=True, check=True)
-    return {"python_s": 0.0, **json.loads(done.stdout)}
+class Library:
+    """The simulator as a library in a process of its own, which is warm from the second job on, as a worker is."""
+
+    def __enter__(self) -> "Library":
+        command = [find_node(), str(LIBRARY.absolute()), str(ensure_installed())]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def play(self, battle_format: str, battles: Sequence[dict[str, Any]]) -> dict[str, float]:
+        print(json.dumps({"format": battle_format, "battles": battles}), file=self.process.stdin, flush=True)
+        return {"python_s": 0.0, **json.loads(self.process.stdout.readline())}
 
 
 def play(arena: Arena, battle_format: str, battles: Sequence[dict[str, Any]], in_play: int) -> dict[str, float]:
