@@ -41,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "nets.agents": HEADS,
     "showdown": set(),
     "showdown.simulator": {"showdown", "battle", "teams"},
+    "showdown.arena": {"showdown", "showdown.simulator", "battle"},
     "showdown.live": {"battle"},
     "showdown.scripted": LIVE,
     "showdown.players": WORDS | LIVE | {"showdown.scripted", "results"},

@@ -1,0 +1,290 @@
+"""Battles without a server: a pool of Node workers, each playing many battles with the simulator as a library.
+
+Both seats of a battle are told what players on a server are told, message by message, and answer as players on a server
+do. All battles in play are served by one thread, this one: `receive` gives whatever has happened, in any number of
+battles, and whoever decides for them answers with `send`. What a battle draws comes from its seeds alone.
+"""
+
+import json
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.showdown.arena.workers import Worker
+from gemma_metamon.showdown.simulator.installation import ensure_installed, find_node
+
+SEATS = ("p1", "p2")
+SILENCE_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+_FULL_PIPE_S = 0.01  # until it is tried again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """Who sits in one seat of a battle.
+
+    Attributes:
+        name: a user name, another one than that of the other seat.
+        team: packed; None in formats that give out teams.
+        seed: of the team that the format gives out (see seeds.simulator_seed); None where teams are brought.
+    """
+
+    name: str
+    team: str | None = None
+    seed: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a battle ended.
+
+    Attributes:
+        winner: "p1", "p2", or None of a tie.
+        turns: the last turn.
+        inputs: its input log: `Arena.replay` plays it again.
+    """
+
+    winner: str | None
+    turns: int
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What one command brought about in one battle.
+
+    Attributes:
+        battle: its name.
+        told: messages for each seat, in order, as a server sends them to a player, without the line with the room's
+            name. Only seats that were told something are in it.
+        ended: of a battle that is over; it is forgotten.
+        lost: why a battle could not be started, or not be played to its end, in one sentence; it is forgotten.
+    """
+
+    battle: str
+    told: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ended: Ending | None = None
+    lost: str | None = None
+
+
+class Arena:
+    """A pool of workers. A context manager: the workers end with the block, or with this process, however it ends.
+
+    How many battles are played at a time is the caller's: none goes on before both seats have answered, so that what
+    waits to be received is never more than one turn of each.
+
+    Args:
+        workers: Node processes. The battles are the same for any number of them.
+        silence_timeout_s: a worker that has something to do and says nothing for so long is ended. One that has just
+            begun has START_TIMEOUT_S at least.
+        max_heap_mb: of each worker; None leaves it to Node.
+
+    Raises MissingDependencyError where Node.js is missing or too old, ServerError where the simulator cannot be
+    installed, ConfigError for no worker.
+    """
+
+    def __init__(
+        self, workers: int = 1, *, silence_timeout_s: float = SILENCE_TIMEOUT_S, max_heap_mb: int | None = None
+    ) -> None:
+        if workers < 1:
+            raise ConfigError(f"an arena of {workers} workers plays nothing; give 1 or more")
+        self._silence_timeout_s = silence_timeout_s
+        self._max_heap_mb = max_heap_mb
+        self._package = ensure_installed()
+        self._node = find_node()
+        self._answers: queue.SimpleQueue[tuple[Worker, list[bytes] | None]] = queue.SimpleQueue()
+        self._place: dict[str, tuple[Worker, int]] = {}  # and the number that stands for the battle in the worker
+        self._names: dict[int, str] = {}
+        self._begun = 0
+        self._workers: list[Worker] = []
+        try:
+            for _ in range(workers):
+                self._workers.append(self._new_worker())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Arena":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def battles(self) -> frozenset[str]:
+        """The names of those in play."""
+        return frozenset(self._place)
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the workers."""
+        return [worker.process.pid for worker in self._workers]
+
+    def start(self, battle: str, *, battle_format: str, seed: str, seats: tuple[Seat, Seat]) -> None:
+        """Begins a battle. A format or team that the simulator refuses is told by `News.lost`, in its own words.
+
+        Args:
+            battle: a name that no other battle in play has; players of poke-env want "battle-gen1ou-12".
+            battle_format: a singles format.
+            seed: of the battle's dice (see seeds.simulator_seed).
+            seats: who plays; the first one is the simulator's p1.
+        """
+        players = [{"name": seat.name, "team": seat.team, "seed": seat.seed} for seat in seats]
+        self._begin(
+            self._least_busy(), battle, {"do": "start", "format": battle_format, "seed": seed, "players": players}
+        )
+
+    def replay(self, battle: str, inputs: Sequence[str]) -> None:
+        """Plays an input log, of an `Ending` or the first lines of one; what it does not end can be played on.
+
+        Both seats are told all they were told before, but for choices that were refused. Of a battle that a fork was,
+        that is what they were told before the fork, and after it.
+        """
+        self._begin(self._least_busy(), battle, {"do": "replay", "inputs": list(inputs)})
+
+    def fork(self, source: str, battle: str, *, seat: str, seed: str) -> None:
+        """Begins a copy of a battle in play at its present decision, for somebody who plays its `seat`.
+
+        The copy rolls dice of its own, and what nobody is told is drawn again: how long a sleep or a confusion lasts,
+        and what the other seat has chosen already. Both seats are asked anew. The copy knows the other side's team:
+        that it is replaced by what the seat has seen is not done here yet.
+
+        Args:
+            source: a battle in play; it goes on unchanged.
+            battle: the copy's name.
+            seat: "p1" or "p2".
+            seed: of all that the copy draws.
+
+        Raises ConfigError where the source is over or was never begun, or there is no such seat.
+        """
+        _require_seat(seat)
+        if source not in self._place:
+            raise ConfigError(f"{source!r} is not in play: only a battle that has begun and not ended can be forked")
+        worker, number = self._place[source]
+        self._begin(worker, battle, {"do": "fork", "source": number, "seat": seat, "seed": seed})
+
+    def send(self, battle: str, seat: str, message: str) -> None:
+        """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".
+
+        Sent with the next `receive`. A battle that has ended meanwhile takes no notice. What the simulator refuses is
+        told to the seat by an `|error|` message. Raises ConfigError for a seat that is neither p1 nor p2.
+        """
+        _require_seat(seat)
+        if battle in self._place:
+            worker, number = self._place[battle]
+            worker.give({"do": "send", "battle": number, "seat": seat, "message": message})
+
+    def drop(self, battle: str) -> None:
+        """Ends a battle in play without a result; nothing more is told of it."""
+        if battle in self._place:
+            worker, number = self._place[battle]
+            self._forget(battle)
+            worker.give({"do": "drop", "battle": number})
+
+    def receive(self, at_least: int = 1) -> list[News]:
+        """What has happened since the last time: sends all that was given, and waits.
+
+        Waits until there are `at_least` so many news, or until no more can come before somebody answers. Empty only
+        where nothing was begun or answered. Battles of a worker that has ended are lost, which the news say; another
+        worker takes its place.
+
+        Raises ServerError where a worker ends before it has done anything: the simulator does not run here.
+        """
+        news: list[News] = []
+        heard_at = time.monotonic()
+        while True:
+            full = [worker for worker in self._workers if not worker.flush()]
+            waits = len(news) < at_least and any(worker.is_busy for worker in self._workers)
+            try:
+                worker, lines = self._answers.get(waits, _FULL_PIPE_S if full else self._silence_timeout_s)
+            except queue.Empty:
+                if not waits:
+                    return news
+                if time.monotonic() - heard_at >= self._silence_timeout_s:
+                    self._end_silent()
+                continue
+            heard_at = time.monotonic()
+            if lines is None:
+                news += self._replace(worker)
+            else:
+                news += [each for line in lines if (each := self._read(worker, line)) is not None]
+
+    def close(self) -> None:
+        """Ends all workers, with whatever they play."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+        self._place.clear()
+        self._names.clear()
+
+    def _new_worker(self) -> Worker:
+        return Worker(self._node, self._package, self._answers, max_heap_mb=self._max_heap_mb)
+
+    def _least_busy(self) -> Worker:
+        return min(self._workers, key=lambda worker: worker.n_battles)
+
+    def _begin(self, worker: Worker, battle: str, command: dict[str, Any]) -> None:
+        if battle in self._place:
+            raise ConfigError(f"a battle called {battle!r} is in play already; give the next one another name")
+        self._begun += 1
+        self._place[battle] = worker, self._begun
+        self._names[self._begun] = battle
+        worker.n_battles += 1
+        worker.give({**command, "battle": self._begun})
+
+    def _forget(self, battle: str) -> None:
+        worker, number = self._place.pop(battle)
+        del self._names[number]
+        worker.n_battles -= 1
+
+    def _read(self, worker: Worker, line: bytes) -> News | None:
+        answer = json.loads(line)
+        worker.done = answer["done"]
+        battle = self._names.get(answer.get("battle"))
+        if battle is None:  # no news, or of a battle that was dropped meanwhile
+            return None
+        refused, failed, ended = answer.get("refused"), answer.get("failed"), answer.get("ended")
+        lost = refused and f"the simulator refuses {battle}: {refused}"
+        lost = lost or (failed and f"the simulator failed in {battle}: {failed}")
+        if lost or ended:
+            self._forget(battle)
+        told = {seat: messages for seat, messages in answer.get("told", {}).items() if messages}
+        return News(battle=battle, told=told, ended=_ending(ended), lost=lost or None)
+
+    def _end_silent(self) -> None:
+        for worker in self._workers:
+            begins = worker.done == 0 and time.monotonic() - worker.began_at < START_TIMEOUT_S
+            if worker.is_busy and not begins:
+                worker.process.kill()
+
+    def _replace(self, worker: Worker) -> list[News]:
+        """A new worker in the place of one that has ended; news of the battles that went with it."""
+        if worker not in self._workers:
+            return []
+        how, pid, began = worker.how_it_ended(), worker.process.pid, worker.done > 0
+        worker.close()
+        lost = [battle for battle, (place, _) in self._place.items() if place is worker]
+        for battle in lost:
+            self._forget(battle)
+        self._workers.remove(worker)
+        if not began and worker.sent:
+            raise ServerError(f"the simulator does not run here: its process {how}; look at Node.js and its memory")
+        self._workers.append(self._new_worker())
+        return [News(battle=battle, lost=f"{battle} is lost: worker {pid}, which played it, {how}") for battle in lost]
+
+
+def _require_seat(seat: str) -> None:
+    if seat not in SEATS:
+        raise ConfigError(f"a battle has no seat {seat!r}; give p1 or p2")
+
+
+def _ending(ended: dict[str, Any] | None) -> Ending | None:
+    if ended is None:
+        return None
+    return Ending(winner=ended["winner"], turns=ended["turns"], inputs=tuple(ended["inputs"]))
