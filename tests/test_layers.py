@@ -23,7 +23,7 @@ HEADS = READER | {"nets.trajectory", "nets.heads"}
 AGENTS = HEADS | {"nets.agents"}
 LIVE = {"showdown", "showdown.simulator", "showdown.live"}
 PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
-MATCHES = PLAYERS | {"showdown.matches"}
+MATCHES = PLAYERS | {"showdown.arena", "showdown.matches"}
 RUNS = {"configs", "runs"}
 ROOMS: dict[str, set[str]] = {
     **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
@@ -45,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "showdown.live": {"battle"},
     "showdown.scripted": LIVE,
     "showdown.players": WORDS | LIVE | {"showdown.scripted", "results"},
-    "showdown.matches": PLAYERS | {"battle", "results"},
+    "showdown.matches": PLAYERS | {"showdown.arena", "battle", "results"},
     "showdown.ladder": MATCHES | {"battle", "results"},
     "replay_logs": {"battle", "showdown.live"},
     "data": WORDS | {"nets"},

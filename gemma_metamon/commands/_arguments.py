@@ -106,7 +106,12 @@ _SHARED: dict[str, dict[str, Any]] = {
     },
     "server": {
         "type": websocket_url,
-        "help": "ws://... of a running server without accounts (default: a simulator of its own)",
+        "help": "ws://... of a running server without accounts (default: the simulator in processes of its own)",
+    },
+    "workers": {
+        "type": at_least_one,
+        "default": 1,
+        "help": "processes of the simulator; the battles are the same for any number (default: %(default)s)",
     },
 }
 

@@ -56,7 +56,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--max_turns", type=at_least_one, default=1000, help="cut off longer battles (default: %(default)s)"
     )
-    for name in ("device", "concurrency", "team_dir", "server", "timeout_s", "json"):
+    for name in ("device", "concurrency", "team_dir", "server", "workers", "timeout_s", "json"):
         add_shared_argument(parser, name)
     parser.set_defaults(run=run)
 
@@ -70,7 +70,6 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
-    from gemma_metamon.showdown.simulator.server import running_server
     from gemma_metamon.upstream.datasets import write_beside
 
     everyone = find_players([*args.players, *(args.opponents or ())])
@@ -78,14 +77,14 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.out, "out")
     matchups = _draw_matchups(args, everyone)
     with ExitStack() as stack:
-        websocket_url = args.server or stack.enter_context(running_server()).websocket_url
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
             collect(
                 matchups,
                 battle_format=args.format,
                 teams=teams,
-                websocket_url=websocket_url,
+                websocket_url=args.server,
+                workers=args.workers,
                 out=args.out,
                 seed=args.seed,
                 concurrency=args.concurrency,

@@ -86,7 +86,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
     battles.add_argument("--battles", type=at_least_one, default=100, help="of each pair (default: %(default)s)")
     add_shared_argument(battles, "seed", help="of teams and --sample (default: %(default)s)")
-    for name in ("team_dir", "concurrency", "server", "timeout_s"):
+    for name in ("team_dir", "concurrency", "server", "workers", "timeout_s"):
         add_shared_argument(battles, name)
     battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
     battles.add_argument("--accept", action="store_true", help="wait for user:NAME's challenges instead of challenging")
@@ -113,7 +113,6 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
     from gemma_metamon.showdown.players.contestants import Outside
     from gemma_metamon.showdown.simulator.formats import find_teams
-    from gemma_metamon.showdown.simulator.server import running_server
 
     if args.out is not None:
         require_free(args.out)
@@ -139,7 +138,6 @@ def run(args: argparse.Namespace) -> int:
     others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]
     pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)
     with ExitStack() as stack:
-        websocket_url = args.server or stack.enter_context(running_server()).websocket_url
         bar = stack.enter_context(progress_bar(total=args.battles * len(pairs), unit="battle", desc=args.format))
         evaluation = asyncio.run(
             evaluate(
@@ -147,7 +145,8 @@ def run(args: argparse.Namespace) -> int:
                 args.battles,
                 battle_format=args.format,
                 teams=teams,
-                websocket_url=websocket_url,
+                websocket_url=args.server,
+                workers=args.workers,
                 seed=args.seed,
                 concurrency=args.concurrency,
                 timeout_s=args.timeout_s,

@@ -1,5 +1,7 @@
 """A battle being played, derived once per request for all who look at it: the player, the recorder and the observer."""
 
+import random
+
 from poke_env.battle import AbstractBattle, Battle
 
 from gemma_metamon.battle.state import BattleState
@@ -36,6 +38,8 @@ class LiveBattle:
 
     def __init__(self, battle: Battle) -> None:
         self.battle = battle
+        self.dice: random.Random | None = None
+        """What the player draws in this battle, where it can be repeated; None where it cannot."""
         self._memory = BattleMemory(battle.gen)
         self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed
         self._request: object = None

@@ -36,23 +36,26 @@ def open_door(player: Player) -> "Door":
     return door
 
 
+def give_up(player: Player, battle_tag: str, why: str) -> None:
+    """Notes that poke-env cannot follow this battle of the player's."""
+    vars(player).setdefault("_given_up", {})[battle_tag] = why
+
+
 def given_up(player: Player, battle_tag: str) -> str | None:
     """Why poke-env could not follow this battle of the player's, so that it was given up; None of all others."""
-    door: Door | None = vars(player).get("_door")
-    return None if door is None else door.given_up.get(battle_tag)
+    noted: dict[str, str] = vars(player).get("_given_up", {})
+    return noted.get(battle_tag)
 
 
 class Door:
     """Stands between a player's `choose_move` and `teampreview` and its connection. Made by `open_door`.
 
     `failure` is what the player raised last in place of a choice, and is raised on where the choice is awaited.
-    `given_up` are the battles that poke-env could not follow, with the reason (see matches/watching.py).
     Raises ServerError, where the choice is awaited, once the server has refused all that can be sent.
     """
 
     def __init__(self, player: Player) -> None:
         self.failure: Exception | None = None
-        self.given_up: dict[str, str] = {}
         self._player = player
         self._recorder: Recorder | None = None
         self._battles: dict[str, _Asked] = {}
@@ -68,7 +71,7 @@ class Door:
 
         def note_end(battle: AbstractBattle, finish: FinishBattle) -> None:
             try:
-                recorder.note_end(live_battle(battle), followed=battle.battle_tag not in self.given_up)
+                recorder.note_end(live_battle(battle), followed=given_up(self._player, battle.battle_tag) is None)
             finally:
                 finish(battle)
 

@@ -1,4 +1,4 @@
-"""How often each of several contestants wins against others, on a running server, with 95 % intervals.
+"""How often each of several contestants wins against others, in an arena or on a server, with 95 % intervals.
 
 What an evaluation leaves in its folder, each as a type of results/schema.py:
 
@@ -22,9 +22,19 @@ from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import BattleRow, ContestantRow, EvaluationResults, Kind, PairRow
+from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
+from gemma_metamon.showdown.matches.arena_seatings import play_seatings
 from gemma_metamon.showdown.matches.ratings import Rating, rate
-from gemma_metamon.showdown.matches.seatings import Ended, PairResult, SeatingRunner, draw_teams, seatings_of
+from gemma_metamon.showdown.matches.seatings import (
+    Ended,
+    PairResult,
+    Seating,
+    SeatingCounter,
+    SeatingRunner,
+    draw_teams,
+    seatings_of,
+)
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
@@ -120,7 +130,8 @@ async def evaluate(
     *,
     battle_format: str,
     teams: Sequence[str],
-    websocket_url: str,
+    websocket_url: str | None = None,
+    workers: int = 1,
     seed: int = 0,
     concurrency: int = 16,
     timeout_s: float = SILENCE_TIMEOUT_S,
@@ -128,20 +139,22 @@ async def evaluate(
     out: Path | None = None,
     on_battle: Callable[[], Any] | None = None,
 ) -> Evaluation:
-    """Plays n_battles of each pair, several pairs at a time. Each drawn pair of teams is played twice.
+    """Plays n_battles of each pair. Each drawn pair of teams is played twice.
 
     In the second battle the contestants have exchanged seats and teams; of an odd number, the last is played once.
-    Somebody outside brings teams of its own: only ours are drawn then, and whoever challenges has the first seat.
+    In an arena, the same arguments give the same battles, whatever the number of workers. Somebody outside, on a
+    server, brings teams of its own: only ours are drawn then, and whoever challenges has the first seat.
 
     Args:
         pairs: who meets whom.
         n_battles: of each pair.
         battle_format: e.g. "gen1ou".
         teams: packed; both sides draw from them. None for a format that gives them out.
-        websocket_url: of the server.
-        seed: of the teams. Neither the simulator's dice nor the scripted players' follow it.
+        websocket_url: of a server to play on, which somebody outside needs; None plays in an arena.
+        workers: of the arena: processes of the simulator.
+        seed: of all that is drawn in an arena; on a server of the teams alone.
         concurrency: the most battles at a time, all pairs together.
-        timeout_s: silence after which two players' battles are given up.
+        timeout_s: silence after which two players' battles are given up, or a worker of the arena is ended.
         rated: rate everybody by all of the battles.
         out: the folder to write, as this module's description has it; battles are in it as soon as they end.
         on_battle: called after each battle.
@@ -160,7 +173,6 @@ async def evaluate(
     evaluation = Evaluation(battle_format=battle_format, battles_per_pair=n_battles, seed=seed, pairs=results)
     draws = draw_teams(len(teams), n_battles, seed)
     seatings = [seating for result in results for seating in seatings_of(result, draws, n_battles)]
-    seatings_at_once = min(len(seatings), concurrency, _SEATINGS_AT_ONCE)
     journal = None if out is None else _Journal(out, teams_given_out=not teams)
 
     def ended(battle: Ended) -> None:
@@ -169,35 +181,93 @@ async def evaluate(
         if on_battle is not None:
             on_battle()
 
-    runner = SeatingRunner(
-        battle_format=battle_format,
-        teams=teams,
-        websocket_url=websocket_url,
-        concurrency=concurrency // seatings_at_once,
-        timeout_s=timeout_s,
-        on_battle=ended,
-        on_set_aside=on_battle or (lambda: None),
-    )
+    failures: list[ServerError] = []
     started = time.monotonic()
     try:
-        await runner.play_all(seatings, seatings_at_once)
+        await _play(
+            seatings,
+            SeatingCounter(ended, on_battle or (lambda: None)),
+            failures,
+            battle_format=battle_format,
+            teams=teams,
+            websocket_url=websocket_url,
+            workers=workers,
+            seed=seed,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+        )
     finally:
         evaluation.seconds = time.monotonic() - started
         set_aside = evaluation.set_aside
         if evaluation.battles + set_aside.total() < n_battles * len(pairs):
-            evaluation.unfinished = str(runner.failures[0]) if runner.failures else "interrupted"
+            evaluation.unfinished = str(failures[0]) if failures else "interrupted"
         if rated and evaluation.battles:
             evaluation.rate()
         if journal is not None and evaluation.battles:
             journal.finish(evaluation)
-    if runner.failures and not evaluation.battles:
-        raise runner.failures[0]
+    if failures and not evaluation.battles:
+        raise failures[0]
     if set_aside and not evaluation.battles:
         raise ServerError(
             f"poke-env can follow none of {set_aside.total()} battles of {battle_format} "
             f"({set_aside.most_common(1)[0][0]}); play another format"
         )
     return evaluation
+
+
+async def _play(
+    seatings: Sequence[Seating],
+    counter: SeatingCounter,
+    failures: list[ServerError],
+    *,
+    battle_format: str,
+    teams: Sequence[str],
+    websocket_url: str | None,
+    workers: int,
+    seed: int,
+    concurrency: int,
+    timeout_s: float,
+) -> None:
+    """Plays the seatings in an arena or on a server, and adds what fails to `failures`.
+
+    Args:
+        seatings: all of them.
+        counter: counts what ends.
+        failures: why fewer battles were played; those that ended before count.
+        battle_format: see `evaluate`, as for all others.
+        teams: packed.
+        websocket_url: of a server, or None.
+        workers: of the arena.
+        seed: of the run.
+        concurrency: battles at a time.
+        timeout_s: of silence.
+    """
+    if websocket_url is not None:
+        at_once = min(len(seatings), concurrency, _SEATINGS_AT_ONCE)
+        runner = SeatingRunner(
+            battle_format=battle_format,
+            teams=teams,
+            websocket_url=websocket_url,
+            concurrency=concurrency // at_once,
+            timeout_s=timeout_s,
+            counter=counter,
+            failures=failures,
+        )
+        await runner.play_all(seatings, at_once)
+        return
+    with Arena(workers, silence_timeout_s=timeout_s) as arena:
+        try:
+            await play_seatings(
+                arena,
+                seatings,
+                counter,
+                battle_format=battle_format,
+                teams=teams,
+                seed=seed,
+                in_play=concurrency,
+            )
+        except ServerError as error:
+            failures.append(error)
 
 
 async def play_match(
@@ -207,7 +277,8 @@ async def play_match(
     *,
     battle_format: str,
     teams: Sequence[str],
-    websocket_url: str,
+    websocket_url: str | None = None,
+    workers: int = 1,
     seed: int = 0,
     concurrency: int = 16,
     timeout_s: float = SILENCE_TIMEOUT_S,
@@ -220,10 +291,11 @@ async def play_match(
         n_battles: how many.
         battle_format: e.g. "gen1ou".
         teams: packed; both sides draw from them. None for a format that gives them out.
-        websocket_url: of the server.
-        seed: of the teams.
+        websocket_url: of a server to play on; None plays in an arena.
+        workers: of the arena.
+        seed: of the teams, and of all that is drawn in an arena.
         concurrency: battles at a time.
-        timeout_s: silence of the server after which the battles are given up.
+        timeout_s: silence of the server, or of a worker, after which the battles are given up.
 
     Raises:
         ConfigError: an unknown opponent.
@@ -235,6 +307,7 @@ async def play_match(
         battle_format=battle_format,
         teams=teams,
         websocket_url=websocket_url,
+        workers=workers,
         seed=seed,
         concurrency=concurrency,
         timeout_s=timeout_s,

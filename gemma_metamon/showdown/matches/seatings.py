@@ -110,9 +110,36 @@ class _InOrder(Teambuilder):
         return next(self._teams)
 
 
+@dataclass(frozen=True)
+class SeatingCounter:
+    """Counts the battles of seatings where they belong.
+
+    Attributes:
+        on_battle: called after each battle that counts.
+        on_set_aside: called after each battle that does not count, because poke-env could not follow it.
+    """
+
+    on_battle: Callable[[Ended], None]
+    on_set_aside: Callable[[], None]
+
+    def count(self, ended: Ended, given_up: str | None) -> None:
+        """`given_up` says why poke-env could not follow the battle."""
+        result, battle = ended.seating.result, ended.battle
+        if given_up is not None:
+            result.set_aside[given_up] += 1
+            self.on_set_aside()
+            return
+        won, lost = int(bool(battle.won)), int(bool(battle.lost))
+        ends = {"ties": 1 - won - lost, "turns": battle.turn}
+        mine, theirs = ended.choices
+        result.players.add(Tally(wins=won, losses=lost, choices=mine, **ends))
+        result.opponents.add(Tally(wins=lost, losses=won, choices=theirs, **ends))
+        self.on_battle(ended)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SeatingRunner:
-    """Plays seatings, and counts their battles.
+    """Plays seatings on a server.
 
     Attributes:
         battle_format: e.g. "gen1ou".
@@ -120,8 +147,7 @@ class SeatingRunner:
         websocket_url: of the server.
         concurrency: battles of one seating at a time.
         timeout_s: silence of the server after which a seating is given up.
-        on_battle: called after each battle that counts.
-        on_set_aside: called after each battle that does not count, because poke-env could not follow it.
+        counter: counts what ends.
         failures: why seatings were given up.
     """
 
@@ -130,8 +156,7 @@ class SeatingRunner:
     websocket_url: str
     concurrency: int
     timeout_s: float
-    on_battle: Callable[[Ended], None]
-    on_set_aside: Callable[[], None]
+    counter: SeatingCounter
     failures: list[ServerError] = field(default_factory=list)
 
     async def play_all(self, seatings: Sequence[Seating], at_once: int) -> None:
@@ -190,15 +215,7 @@ class SeatingRunner:
             tag = battle.battle_tag
             choices = meter.take(tag), others.take(tag) if others else Choices()
             reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
-            if reason is not None:
-                seating.result.set_aside[reason] += 1
-                self.on_set_aside()
-                return
-            won, lost = int(bool(battle.won)), int(bool(battle.lost))
-            ends = {"ties": 1 - won - lost, "turns": battle.turn}
-            seating.result.players.add(Tally(wins=won, losses=lost, choices=choices[0], **ends))
-            seating.result.opponents.add(Tally(wins=lost, losses=won, choices=choices[1], **ends))
             # battles are begun one after the other: the i-th of them has the i-th teams
-            self.on_battle(Ended(seating, list(player.battles).index(tag), battle, choices))
+            self.counter.count(Ended(seating, list(player.battles).index(tag), battle, choices), reason)
 
         intercept_battle_end(player, count)

@@ -2,7 +2,7 @@
 
 poke-env alone waits for ever for a battle that cannot start: the server says why in a popup message, which poke-env
 only logs. A battle that poke-env cannot follow, because of a Pokémon or a move that it does not know, is given up and
-noted in the player's `Door.given_up`; the others go on.
+noted as `given_up`; the others go on.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from poke_env.player import Player
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.live.battle_progress import count_progress
-from gemma_metamon.showdown.live.door import open_door
+from gemma_metamon.showdown.live.door import give_up, given_up, open_door
 from gemma_metamon.showdown.live.poke_env_hooks import (
     ReceiveMessage,
     close_connection,
@@ -63,14 +63,14 @@ class _Watch:
         """Ends the battle of a message that poke-env cannot follow. False where something else has failed."""
         tag, *lines = message.removeprefix(">").split("\n")
         battle = self.player.battles.get(tag)
-        begins = tag not in self.door.given_up
+        begins = given_up(self.player, tag) is None
         own = error is self.door.failure or isinstance(error, (GemmaMetamonError, OSError))
         if battle is None or (begins and (own or battle.finished)):
             return False
         ends = [line for line in lines if line == "|tie" or line.startswith(("|win|", "|tie|"))]
         try:
             if begins:
-                self.door.given_up[tag] = on_one_line(f"{type(error).__name__}: {error}")[:100]
+                give_up(self.player, tag, on_one_line(f"{type(error).__name__}: {error}")[:100])
                 await self.player.ps_client.send_message("/forfeit", tag)
             if ends and not battle.finished:  # it stood behind what could not be followed
                 await receive(f">{tag}\n{ends[0]}")
@@ -124,7 +124,7 @@ async def play_pair(player: Player, opponent: Player, n_battles: int, *, timeout
     """Plays n_battles between two players of one server, as many at a time as they were made for.
 
     The first player challenges: it is the simulator's p1. The results are in the players' own counts
-    (`n_won_battles`, ...), which include battles from before an error and those of `Door.given_up`.
+    (`n_won_battles`, ...), which include battles from before an error and those that were given up.
 
     Raises ServerError where a name, a format or a team is refused (with the server's words), a player fails or loses
     its connection, or the server is silent for timeout_s; the battles still going on are then given up.

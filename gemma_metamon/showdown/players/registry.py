@@ -57,7 +57,15 @@ def player_class(name: str) -> type[Player]:
 
 def user_name(label: str) -> str:
     """A user name that nobody else has: the label's beginning and eight random characters, without underscores."""
-    token = secrets.token_hex(4)
+    return _named(label, secrets.token_hex(4))
+
+
+def seat_name(label: str, seat: str) -> str:
+    """A user name that only the other seat of the battle does not have: the label's beginning, and "p1" or "p2"."""
+    return _named(label, seat)
+
+
+def _named(label: str, token: str) -> str:
     kept = "".join(char for char in label.removesuffix("Player") if char.isascii() and char.isalnum())
     return f"{kept[: MAX_NAME - len(token) - 1]}-{token}"
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,15 @@ def import_teams(texts: Sequence[str]) -> list[dict[str, Any]]:
     A dictionary each: `packed`, the line to send; `pokemon`, how many; `idle`, the names of those without a move;
     `survives`, whether a server that unpacks the line finds the same Pokémon. Raises ServerError where Node fails.
     """
-    answers: list[dict[str, Any]] = ask_simulator("read teams", "teams.js", "pack", given=texts) if texts else []
+    if not texts:
+        return []
+    find_node()
+    return _import_teams(tuple(texts))
+
+
+@lru_cache(maxsize=16)  # a process of Node.js takes a second, and the same teams are read for match after match
+def _import_teams(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    answers: list[dict[str, Any]] = ask_simulator("read teams", "teams.js", "pack", given=texts)
     return answers
 
 

@@ -19,6 +19,7 @@ from support.live_goldens import feed, quiet_logger
 from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, find_battles, load_battle
 from gemma_metamon.commands import collect as command
+from gemma_metamon.commands._arguments import Parser
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.door import open_door
@@ -288,7 +289,7 @@ def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_
     names = [BattleFileName.parse(path.name) for path in find_battles(tmp_path, ["gen1ou"])]
     assert all(name.player.startswith("MaxBase") for name in names)
     views = Counter((name.battle_id, name.opponent.partition("-")[0]) for name in names)
-    assert {opponent: count for (_, opponent), count in views.items()} == {"Random": 1, "MaxBasePo": 2}
+    assert {opponent: count for (_, opponent), count in views.items()} == {"Random": 1, "MaxBasePower": 2}
     assert len(views) == 6
 
 
@@ -308,7 +309,7 @@ def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_
 def test_bad_flags_are_refused_before_a_server_is_started(
     tmp_path: Path, flags: list[str], error: type[Exception], message: str
 ) -> None:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add_parser(parser.add_subparsers())
     usual = ["--format", "gen1ou", "--battles", "1", "--players", "RandomPlayer", "--out", str(tmp_path)]
     with pytest.raises(error, match=message):

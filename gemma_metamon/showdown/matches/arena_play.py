@@ -1,0 +1,143 @@
+"""Battles of contestants in an arena: played in rounds, so that a policy decides for all battles in one batch.
+
+A round is: everything that can happen before somebody answers, then every answer that is awaited. What a round consists
+of follows from the battles alone, not from the number of workers, nor from how fast they are.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from poke_env.player import Player
+
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.arena.arena import SEATS, Arena, News, Seat
+from gemma_metamon.showdown.arena.seeds import dice, simulator_seed
+from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
+from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.showdown.players.registry import connection, seat_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A battle to be played.
+
+    Attributes:
+        number: no other battle of the run has it. All that is drawn in the battle follows from it and the run's seed.
+        players: p1 and p2.
+        teams: theirs, packed; None in formats that give out teams.
+        recorders: of p1 and p2, where they are to be recorded.
+    """
+
+    number: int
+    players: tuple[Contestant, Contestant]
+    teams: tuple[str | None, str | None] = (None, None)
+    recorders: tuple[Recorder | None, Recorder | None] = (None, None)
+
+
+NOWHERE = "ws://arena"
+"""poke-env's players want an address, and do not go there."""
+_ALL = 1 << 30  # news: until no more can come
+
+Table = tuple[ArenaSeat, ArenaSeat]
+"""Both seats of a battle: p1 and p2."""
+
+
+@dataclass
+class ArenaMatch:
+    """Plays planned battles in an arena.
+
+    Attributes:
+        arena: whose battles are all this match's.
+        battle_format: e.g. "gen1ou".
+        seed: of the run.
+        in_play: battles at a time.
+        on_end: called after each battle that was played to its end.
+    """
+
+    arena: Arena
+    battle_format: str
+    seed: int
+    in_play: int
+    on_end: Callable[[Plan, Table], None]
+    _tables: dict[str, tuple[Plan, Table]] = field(default_factory=dict)
+    _players: dict[tuple[str, str], Player] = field(default_factory=dict)
+
+    async def play(self, plans: Iterable[Plan]) -> None:
+        """Plays them all, and calls `on_end` in an order that follows from the plans alone.
+
+        Raises ServerError where the simulator refuses a format or a team (in its words), a worker is lost with a
+        battle, a player fails, or everything it can choose is refused. The battles in play are then dropped.
+        """
+        waiting = iter(plans)
+        try:
+            self._begin(waiting)
+            while self._tables:
+                self._read(self.arena.receive(at_least=_ALL))
+                await self._answer()
+                self._begin(waiting)
+        finally:
+            for tag in self._tables:
+                self.arena.drop(tag)
+            self._tables.clear()
+
+    def given_up(self, tag: str) -> str | None:
+        """Why poke-env cannot follow a battle in play, for either seat; None of all others."""
+        _, table = self._tables[tag]
+        return next((seat.given_up for seat in table if seat.given_up is not None), None)
+
+    def _begin(self, waiting: Iterator[Plan]) -> None:
+        while len(self._tables) < self.in_play and (plan := next(waiting, None)) is not None:
+            tag = f"battle-{self.battle_format}-{plan.number}"
+            first, second = (self._seat(tag, plan, place) for place in (0, 1))
+            self._tables[tag] = plan, (first, second)
+            p1, p2 = (self._arena_seat(plan, place, seat) for place, seat in enumerate((first, second)))
+            self.arena.start(
+                tag,
+                battle_format=self.battle_format,
+                seed=simulator_seed(self.seed, plan.number, "dice"),
+                seats=(p1, p2),
+            )
+
+    def _seat(self, tag: str, plan: Plan, place: int) -> ArenaSeat:
+        draws = dice(self.seed, plan.number, "player", SEATS[place])
+        return ArenaSeat(tag, self._player(plan.players[place], SEATS[place]), draws, plan.recorders[place])
+
+    def _player(self, who: Contestant, seat: str) -> Player:
+        if (who.name, seat) not in self._players:
+            options = connection(
+                seat_name(who.name, seat), battle_format=self.battle_format, websocket_url=NOWHERE, team=None
+            )
+            self._players[who.name, seat] = who.build(**options, start_listening=False)
+        return self._players[who.name, seat]
+
+    def _arena_seat(self, plan: Plan, place: int, seat: ArenaSeat) -> Seat:
+        team = plan.teams[place]
+        given = None if team is not None else simulator_seed(self.seed, plan.number, "team", SEATS[place])
+        return Seat(name=seat.player.username, team=team, seed=given)
+
+    def _read(self, news: list[News]) -> None:
+        for each in sorted(news, key=lambda each: self._tables[each.battle][0].number):  # a battle's own stay in order
+            if each.lost is not None:
+                raise ServerError(each.lost)
+            _, table = self._tables[each.battle]
+            for name, seat in zip(SEATS, table, strict=True):
+                seat.read(each.told.get(name, ()))
+        for each in sorted((e for e in news if e.ended), key=lambda each: self._tables[each.battle][0].number):
+            plan, table = self._tables[each.battle]
+            for seat in table:
+                seat.end()
+            del self._tables[each.battle]
+            self.on_end(plan, table)
+
+    async def _answer(self) -> None:
+        asked = [
+            (tag, name, seat)
+            for tag, (_, table) in sorted(self._tables.items(), key=lambda item: item[1][0].number)
+            for name, seat in zip(SEATS, table, strict=True)
+            if seat.is_asked
+        ]
+        answers = await asyncio.gather(*(seat.answer() for _, _, seat in asked))
+        for (tag, name, _), message in zip(asked, answers, strict=True):
+            self.arena.send(tag, name, message)

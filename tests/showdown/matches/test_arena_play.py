@@ -1,0 +1,88 @@
+"""Players in an arena: the same seed gives the same battles, whoever plays and on any number of workers."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import lz4.frame
+import pytest
+
+from gemma_metamon.battle.replays import BattleFileName
+from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.matches.collect import collect, draw_matchups
+from gemma_metamon.showdown.players.contestants import Contestant, scripted
+from gemma_metamon.showdown.players.registry import PLAYERS
+from gemma_metamon.showdown.simulator.teams import load_teams
+
+pytestmark = pytest.mark.server
+
+
+def contents(folder: Path) -> dict[tuple[str, str, str], bytes]:
+    """Of every recorded battle, by all of its name but the time."""
+    found = {}
+    for path in sorted(folder.rglob("*.json.lz4")):
+        name = BattleFileName.parse(path.name)
+        found[name.battle_id, name.player, name.opponent] = lz4.frame.decompress(path.read_bytes())
+    return found
+
+
+def collected(
+    folder: Path, *names: str, battle_format: str = "gen1ou", workers: int = 1, seed: int = 0, battles: int = 4
+) -> dict[tuple[str, str, str], bytes]:
+    who = [scripted(name) for name in names]
+    asyncio.run(
+        collect(
+            draw_matchups(who, battles, seed),
+            battle_format=battle_format,
+            teams=load_teams(battle_format),
+            out=folder,
+            seed=seed,
+            workers=workers,
+            concurrency=3,
+            max_turns=15,
+        )
+    )
+    return contents(folder)
+
+
+@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
+def test_one_seed_gives_byte_equal_battles_on_any_number_of_workers(tmp_path: Path, battle_format: str) -> None:
+    names = ("RandomPlayer", "NoSwitchRandomPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
+    first = collected(tmp_path / "1", *names, battle_format=battle_format)
+    random.seed(99)  # what else draws in this process changes nothing
+    for workers in (2, 4):
+        assert collected(tmp_path / str(workers), *names, battle_format=battle_format, workers=workers) == first
+    assert len(first) == 8
+
+
+def test_another_seed_gives_other_battles(tmp_path: Path) -> None:
+    first = collected(tmp_path / "0", "RandomPlayer", battles=1)
+    second = collected(tmp_path / "1", "RandomPlayer", battles=1, seed=1)
+    assert set(first.values()).isdisjoint(second.values())
+
+
+def test_players_leave_the_global_dice_as_they_were(tmp_path: Path) -> None:
+    random.seed(5)
+    expected = random.Random(5).random()
+    collected(tmp_path, "RandomPlayer", battles=1)
+    assert random.random() == expected
+
+
+def test_a_refused_team_is_told_in_the_simulators_words(tmp_path: Path) -> None:
+    who = [scripted("RandomPlayer")]
+    with pytest.raises(ServerError, match=r"refuses battle-gen1ou-0: Random-p1's team is not valid for gen1ou: "):
+        asyncio.run(
+            collect(
+                draw_matchups(who, 1, 0), battle_format="gen1ou", teams=load_teams("gen9ou")[:1], out=tmp_path, seed=0
+            )
+        )
+
+
+def test_a_failing_player_is_named_with_its_battle(tmp_path: Path) -> None:
+    class Failing(PLAYERS["RandomPlayer"]):  # type: ignore[misc]
+        def choose_move(self, battle: object) -> object:
+            raise ZeroDivisionError("out of ideas")
+
+    who = [Contestant("Failing", Failing)]
+    with pytest.raises(ServerError, match="Failing-p1 failed on battle-gen1ou-0: ZeroDivisionError: out of ideas"):
+        asyncio.run(collect(draw_matchups(who, 1, 0), battle_format="gen1ou", teams=load_teams("gen1ou"), out=tmp_path))
