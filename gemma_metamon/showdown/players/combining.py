@@ -40,6 +40,17 @@ def elect(votes: Tensor, mean: Tensor) -> Tensor:
     return mean.masked_fill(~leads, -1.0).argmax(-1)
 
 
+def drawn(probs: Tensor, at: Tensor) -> Tensor:
+    """An action from each row's probabilities: (n, A), and `at` (n,) float64 in [0, 1), drawn evenly -> (n,) long.
+
+    The same number gives the same action, whatever the other rows are. One of probability 0 is never drawn.
+    """
+    cumulative = probs.double().cumsum(-1)
+    actions = torch.searchsorted(cumulative, (at * cumulative[:, -1])[:, None], right=True)[:, 0]
+    last = (probs > 0).long().cumsum(-1).argmax(-1)  # a product may be rounded up to the whole
+    return torch.minimum(actions, last)
+
+
 def _shares(probs: Tensor, weights: Tensor) -> Tensor:
     """(M, n): each member's part of the weight of those that have a say in a battle; 0 everywhere if nobody has."""
     have_say = weights[:, None] * (probs.sum(-1) > 0)

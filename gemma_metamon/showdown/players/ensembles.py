@@ -4,6 +4,7 @@ One checkpoint alone is an ensemble of one: policy_player.BatchedPolicy.
 """
 
 import asyncio
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from gemma_metamon.battle.observations import OpponentMemory
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
 from gemma_metamon.results.schema import MemberRow, PolicyRow
-from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
+from gemma_metamon.showdown.players.combining import count_votes, drawn, elect, mean_policy, tempered
 from gemma_metamon.view import BattleView
 
 
@@ -45,10 +46,11 @@ class Member:
 
 @dataclass
 class BattleSession:
-    """What is remembered of one battle: its row of the KV caches, and the decision before this one."""
+    """What is remembered of one battle: its row of the KV caches, its dice, and the decision before this one."""
 
     row: int
     opponents: list[OpponentMemory]
+    dice: random.Random | None = None
     time_idx: int = 0
     state: BattleState | None = None
     action: int | None = None
@@ -66,11 +68,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """What one battle puts into a step: an observation for each agent, and where the chosen action goes."""
+    """What one battle puts into a step: an observation for each agent, its dice, and where the chosen action goes."""
 
     row: int
     time_idx: int
     shown: list[Observation]
+    dice: random.Random | None
     answer: "asyncio.Future[int]"
 
 
@@ -164,14 +167,19 @@ class EnsemblePolicy:
         combined: Literal["mean", "vote"] = "vote" if self.vote else "mean"
         return PolicyRow(sampled=self.sample, combined=combined if len(members) > 1 else None, members=members)
 
-    def open_session(self) -> BattleSession:
-        """A new battle's session, to be closed at its end. Raises ServerError where all rows are taken."""
+    def open_session(self, dice: random.Random | None = None) -> BattleSession:
+        """A new battle's session, to be closed at its end. Raises ServerError where all rows are taken.
+
+        Args:
+            dice: what its actions are drawn with; None draws them with the policy's own generator, in the order in
+                which the battles happen to ask.
+        """
         if not self._free_rows:
             raise ServerError("more battles at once than the policy has memory for; raise max_battles")
         row = self._free_rows.pop()
         for each in self._agents:
             each.cache.reset(row)
-        return BattleSession(row, [OpponentMemory() for _ in self._texts])
+        return BattleSession(row, [OpponentMemory() for _ in self._texts], dice)
 
     def close_session(self, session: BattleSession) -> None:
         """Gives the session's row of the KV caches to the next battle."""
@@ -190,7 +198,7 @@ class EnsemblePolicy:
             rl2 = each.view.rl2_at(state, session.state, session.action)
             shown.append(Observation(tokens, numbers, illegal_actions, rl2))
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(StepInput(session.row, session.time_idx, shown, answer))
+        self._waiting.append(StepInput(session.row, session.time_idx, shown, session.dice, answer))
         if self._steps is None or self._steps.done():
             self._steps = asyncio.create_task(self._run_steps())
         action = await answer
@@ -231,7 +239,7 @@ class EnsemblePolicy:
         for i, agent in enumerate(self._agents):
             shown = [each.shown[i] for each in inputs]
             policies += [self._over_all_actions(own, shown) for own in agent.policies(shown, time_idxs, rows)]
-        chosen: list[int] = self._choose(torch.stack(policies)).tolist()
+        chosen: list[int] = self._choose(torch.stack(policies), [each.dice for each in inputs]).tolist()
         self.decisions += len(inputs)
         self.busy_s += time.perf_counter() - started
         return chosen
@@ -244,19 +252,23 @@ class EnsemblePolicy:
         has_say = torch.tensor([not each.illegal_actions.all() for each in shown], device=probs.device)
         return torch.nn.functional.pad(probs * has_say[:, None], (0, self.n_actions - n_own))
 
-    def _choose(self, probs: Tensor) -> Tensor:
+    def _choose(self, probs: Tensor, dice: Sequence[random.Random | None]) -> Tensor:
         """The members' policies (M, n, A) -> actions (n,)."""
         mean = mean_policy(probs, self._weights)
         if not self.vote:
-            return self._pick(mean)
+            return self._pick(mean, dice)
         has_say = probs.sum(-1, keepdim=True) > 0  # the choices of the others count nothing
-        choices = torch.stack([self._pick(own) for own in torch.where(has_say, probs, mean)])  # (M, n)
+        choices = torch.stack([self._pick(own, dice) for own in torch.where(has_say, probs, mean)])  # (M, n)
         return elect(count_votes(choices, probs, self._weights), mean)
 
-    def _pick(self, probs: Tensor) -> Tensor:
-        if self.sample:
-            return torch.multinomial(probs, 1, generator=self.generator)[:, 0]
-        return probs.argmax(-1)
+    def _pick(self, probs: Tensor, dice: Sequence[random.Random | None]) -> Tensor:
+        """(n, A) -> (n,). A battle with dice of its own draws with them, whatever else is in the step."""
+        if not self.sample:
+            return probs.argmax(-1)
+        own = [each.random() for each in dice if each is not None]
+        if len(own) == len(dice):
+            return drawn(probs, torch.tensor(own, dtype=torch.float64, device=probs.device))
+        return torch.multinomial(probs, 1, generator=self.generator)[:, 0]
 
 
 def _same_text(view: BattleView, other: BattleView) -> bool:

@@ -81,7 +81,7 @@ class PolicyPlayer(Player):
         live = live_battle(battle)
         session = self._sessions.get(battle.battle_tag)
         if session is None:
-            session = self._sessions[battle.battle_tag] = self.policy.open_session()
+            session = self._sessions[battle.battle_tag] = self.policy.open_session(live.dice)
         # as they are now: chat may come while the policy decides, and the battle is then another
         state, options = live.state, live.options
         legal = legal_mask(options)

@@ -1,14 +1,21 @@
 """Players in an arena: the same seed gives the same battles, whoever plays and on any number of workers."""
 
 import asyncio
+import json
 import random
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lz4.frame
 import pytest
+from support.small_agent import train_command
 
 from gemma_metamon.battle.replays import BattleFileName
+from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
+from gemma_metamon.results.json_lines import read_rows
+from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.players.registry import PLAYERS
@@ -86,3 +93,37 @@ def test_a_failing_player_is_named_with_its_battle(tmp_path: Path) -> None:
     who = [Contestant("Failing", Failing)]
     with pytest.raises(ServerError, match="Failing-p1 failed on battle-gen1ou-0: ZeroDivisionError: out of ideas"):
         asyncio.run(collect(draw_matchups(who, 1, 0), battle_format="gen1ou", teams=load_teams("gen1ou"), out=tmp_path))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(train_command(folder)) == 0
+    return folder / "run"
+
+
+def table(run_dir: Path, out: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
+    """What `evaluate` prints and writes, without what a clock says."""
+    command = ["evaluate", "--players", f"{run_dir}@1", "--opponents", f"{run_dir}@0"]
+    assert (
+        main([*command, "--sample", "--battles", "4", "--concurrency", "3", "--json", "--out", str(out), *flags]) == 0
+    )
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    timed = {"seconds", "decisions_per_s"}
+    rows = [*report["contestants"], *report["pairs"]]
+    assert all(row.pop("latency_ms") is not None for row in rows)
+    logs = {path.name: path.read_text() for path in (out / "battles").glob("*.log")}
+    return {name: value for name, value in report.items() if name not in timed} | {
+        "battles": [asdict(row) for row in read_rows(BattleRow, out / "battles.jsonl")],
+        "logs": logs,
+    }
+
+
+def test_one_seed_gives_one_table_of_agents_that_draw_on_any_number_of_workers(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = table(run_dir, tmp_path / "1", capsys)
+    assert first["decisions"] > 0
+    assert len(first["logs"]) == 4
+    for workers in ("2", "4"):
+        assert table(run_dir, tmp_path / workers, capsys, "--workers", workers) == first

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gemma_metamon.showdown.players.combining import count_votes, elect, mean_policy, tempered
+from gemma_metamon.showdown.players.combining import count_votes, drawn, elect, mean_policy, tempered
 
 A = 5
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=A, max_size=A)
@@ -99,3 +99,20 @@ def test_a_lower_temperature_follows_from_a_higher_one(
 
 def test_temperature_0_is_the_most_probable_action_alone() -> None:
     assert tempered(torch.tensor([[0.2, 0.5, 0.3]]), made_at=1.0, temperature=0.0).tolist() == [[0.0, 1.0, 0.0]]
+
+
+@settings(deadline=None)
+@given(st.lists(LOGITS, min_size=1, max_size=4), LEGAL, st.floats(0, 1, exclude_max=True))
+def test_a_drawn_action_is_legal_and_its_own_rows_alone(rows: list, legal: list[bool], at: float) -> None:
+    probs = torch.tensor(rows).masked_fill(~torch.tensor(legal), -torch.inf).softmax(-1)
+    numbers = torch.full((len(rows),), at, dtype=torch.float64)
+    actions = drawn(probs, numbers)
+    assert all(legal[action] for action in actions.tolist())
+    assert actions[-1:].equal(drawn(probs[-1:], numbers[-1:]))
+
+
+def test_actions_are_drawn_as_often_as_they_are_probable() -> None:
+    probs = torch.tensor([0.1, 0.0, 0.6, 0.3, 0.0])
+    at = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    counts = drawn(probs.expand(1000, A), at).bincount(minlength=A)
+    torch.testing.assert_close(counts / 1000, probs, rtol=0, atol=0.002)
