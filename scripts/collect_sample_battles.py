@@ -19,7 +19,6 @@ from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.sample_battles import pack
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.players.contestants import scripted
-from gemma_metamon.showdown.simulator.server import running_server
 from gemma_metamon.showdown.simulator.teams import load_teams
 
 BEST, STRONG, RANDOM = "SimpleHeuristicsPlayer", "MaxBasePowerPlayer", "RandomPlayer"
@@ -36,7 +35,6 @@ def collect_format(battle_format: str, battles: int, out: Path, seed: int) -> No
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_server() as server,
         tqdm(
             total=sum(matchup.battles for matchup in matchups), desc=battle_format, unit="battle", mininterval=5
         ) as bar,
@@ -46,7 +44,6 @@ def collect_format(battle_format: str, battles: int, out: Path, seed: int) -> No
                 matchups,
                 battle_format=battle_format,
                 teams=load_teams(battle_format),
-                websocket_url=server.websocket_url,
                 out=Path(folder),
                 seed=seed,
                 max_turns=MAX_TURNS,

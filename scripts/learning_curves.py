@@ -224,23 +224,20 @@ def updates_of(args: argparse.Namespace) -> range:
 
 def play_all(contenders: Iterable[Contender], args: argparse.Namespace) -> dict[Path, float]:
     """The share of --battles that the final agent of each run wins, by run folder; the agent takes its best action."""
-    from gemma_metamon.showdown.simulator.server import running_server
-
     won = {}
-    with running_server() as server:
-        for contender in contenders:
-            for seed in args.seeds:
-                run_dir = run_dir_of(contender, seed, args)
-                kept = run_dir / f"games-{args.updates}-{args.battles}.json"
-                if not kept.exists():
-                    print(f"{args.battles} battles: {run_dir.name} against {OPPONENT}", file=sys.stderr)
-                    result = asyncio.run(play(run_dir, seed, server.websocket_url, args))
-                    kept.write_text(json.dumps(result), encoding="utf-8")
-                won[run_dir] = json.loads(kept.read_text(encoding="utf-8"))["win_rate"]
+    for contender in contenders:
+        for seed in args.seeds:
+            run_dir = run_dir_of(contender, seed, args)
+            kept = run_dir / f"games-{args.updates}-{args.battles}.json"
+            if not kept.exists():
+                print(f"{args.battles} battles: {run_dir.name} against {OPPONENT}", file=sys.stderr)
+                result = asyncio.run(play(run_dir, seed, args))
+                kept.write_text(json.dumps(result), encoding="utf-8")
+            won[run_dir] = json.loads(kept.read_text(encoding="utf-8"))["win_rate"]
     return won
 
 
-async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Namespace) -> dict[str, Any]:
+async def play(run_dir: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.showdown.matches.evaluate import play_match
     from gemma_metamon.showdown.players.contestants import learned
     from gemma_metamon.showdown.players.policy_player import BatchedPolicy
@@ -254,7 +251,6 @@ async def play(run_dir: Path, seed: int, websocket_url: str, args: argparse.Name
         args.battles,
         battle_format=args.format,
         teams=load_teams(args.format),
-        websocket_url=websocket_url,
         seed=seed,
         concurrency=CONCURRENCY,
     )

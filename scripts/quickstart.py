@@ -28,7 +28,6 @@ from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPlayer
 from gemma_metamon.showdown.players.registry import NoSwitchRandomPlayer
-from gemma_metamon.showdown.simulator.server import running_server
 from gemma_metamon.showdown.simulator.teams import load_teams
 from gemma_metamon.training.agreement import Agreement, measure_agreement
 
@@ -62,9 +61,7 @@ def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreem
     return result
 
 
-async def play_all(
-    players: dict[str, Callable[..., Any]], battles: int, seed: int, websocket_url: str
-) -> dict[tuple[str, str], Tally]:
+async def play_all(players: dict[str, Callable[..., Any]], battles: int, seed: int) -> dict[tuple[str, str], Tally]:
     results = {}
     for name, build_player in players.items():
         for opponent in OPPONENTS:
@@ -75,7 +72,6 @@ async def play_all(
                 battles,
                 battle_format=BATTLE_FORMAT,
                 teams=load_teams(BATTLE_FORMAT),
-                websocket_url=websocket_url,
                 seed=seed,
                 concurrency=CONCURRENCY,
             )
@@ -121,8 +117,7 @@ def main() -> None:
     trained = held_out_agreement(agent, run_dir, blank_text=False)
     blanked = held_out_agreement(agent, run_dir, blank_text=True)
     players = {AGENT: agent_player, UNTRAINED: untrained_player, NO_SWITCH: NoSwitchRandomPlayer}
-    with running_server() as server:
-        results = asyncio.run(play_all(players, args.battles, args.seed, server.websocket_url))
+    results = asyncio.run(play_all(players, args.battles, args.seed))
     print_tables(results, trained, blanked, args.updates)
     report = {
         "win_rate": results[AGENT, OPPONENTS[0]].win_rate,

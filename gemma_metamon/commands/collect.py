@@ -24,8 +24,9 @@ Without --opponents both sides of each battle are drawn among --players (a playe
 written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
 it fights against itself. --record_opponents writes the others too.
-These choices and the teams follow --seed. The simulator's dice and scripted players' own do not. The folder is what
-train's --custom_replay_dir takes, and metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
+These choices, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
+--workers. Of a --server, the dice do not follow it. The folder is what train's --custom_replay_dir takes, and
+metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -52,7 +53,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         type=zero_or_above,
         help="of the draws of checkpoints without @T; 0 takes everybody's most probable action (default: %(default)s)",
     )
-    add_shared_argument(parser, "seed", help="of pairings, teams and draws (default: %(default)s)")
+    add_shared_argument(parser, "seed", help="of all that is drawn (default: %(default)s)")
     parser.add_argument(
         "--max_turns", type=at_least_one, default=1000, help="cut off longer battles (default: %(default)s)"
     )

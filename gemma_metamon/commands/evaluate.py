@@ -41,7 +41,8 @@ takes the most probable action, or draws one with --sample; in ensemble(vote: ..
 most votes win. A member that is written as runs/first*2 counts twice. Alone and without --sample, a checkpoint takes
 its most probable action whatever its temperature. What is the name of a folder is that folder; in an ensemble, one with
 a comma in its name stands between quotes.
-Each drawn pair of teams is played twice, with sides and teams exchanged; the draws follow --seed, the dice do not."""
+Each drawn pair of teams is played twice, with sides and teams exchanged. Teams, dice and all draws follow --seed: the
+same command gives the same battles, on any number of --workers. Of a --server, the dice do not follow it."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -85,7 +86,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     battles = parser.add_argument_group("battles")
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
     battles.add_argument("--battles", type=at_least_one, default=100, help="of each pair (default: %(default)s)")
-    add_shared_argument(battles, "seed", help="of teams and --sample (default: %(default)s)")
+    add_shared_argument(battles, "seed", help="of all that is drawn (default: %(default)s)")
     for name in ("team_dir", "concurrency", "server", "workers", "timeout_s"):
         add_shared_argument(battles, name)
     battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
