@@ -1,7 +1,8 @@
 """Battles of contestants in an arena: played in rounds, so that a policy decides for all battles in one batch.
 
 A round is: everything that can happen before somebody answers, then every answer that is awaited. What a round consists
-of follows from the battles alone, not from the number of workers, nor from how fast they are.
+of follows from the battles alone, not from the number of workers, nor from how fast they are. Scripted players need no
+rounds: each of their battles goes on as soon as it can.
 """
 
 import asyncio
@@ -54,6 +55,8 @@ class ArenaMatch:
         seed: of the run.
         in_play: battles at a time.
         on_end: called after each battle that was played to its end.
+        in_rounds: whether it is to be played in rounds; otherwise only players may play that decide on their own, and
+            the order of the ends is nobody's promise.
     """
 
     arena: Arena
@@ -61,11 +64,12 @@ class ArenaMatch:
     seed: int
     in_play: int
     on_end: Callable[[Plan, Table], None]
+    in_rounds: bool = True
     _tables: dict[str, tuple[Plan, Table]] = field(default_factory=dict)
     _players: dict[tuple[str, str], Player] = field(default_factory=dict)
 
     async def play(self, plans: Iterable[Plan]) -> None:
-        """Plays them all, and calls `on_end` in an order that follows from the plans alone.
+        """Plays them all.
 
         Raises ServerError where the simulator refuses a format or a team (in its words), a worker is lost with a
         battle, a player fails, or everything it can choose is refused. The battles in play are then dropped.
@@ -74,7 +78,7 @@ class ArenaMatch:
         try:
             self._begin(waiting)
             while self._tables:
-                self._read(self.arena.receive(at_least=_ALL))
+                self._read(self.arena.receive(at_least=_ALL if self.in_rounds else 1))
                 await self._answer()
                 self._begin(waiting)
         finally:

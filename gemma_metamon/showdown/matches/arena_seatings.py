@@ -6,7 +6,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table
 from gemma_metamon.showdown.matches.seatings import Ended, Seating, SeatingCounter
-from gemma_metamon.showdown.players.contestants import Outside
+from gemma_metamon.showdown.players.contestants import Contestant, Outside
 
 
 async def play_seatings(
@@ -54,4 +54,6 @@ async def play_seatings(
                 teams=(teams[p1], teams[p2]) if teams else (None, None),
             )
 
-    await ArenaMatch(arena, battle_format, seed, in_play, count).play(plans())
+    everybody = [who for seating in seatings for who in (seating.result.player, seating.result.opponent)]
+    in_rounds = not all(isinstance(who, Contestant) and who.is_scripted for who in everybody)
+    await ArenaMatch(arena, battle_format, seed, in_play, count, in_rounds).play(plans())

@@ -187,7 +187,8 @@ async def _collect_in_arena(
         recording.collection.battles += 1
         recording.collection.seconds = time.monotonic() - started
 
-    match = ArenaMatch(arena, battle_format, seed, concurrency, ended)
+    in_rounds = not all(matchup.player.is_scripted and matchup.opponent.is_scripted for matchup in matchups)
+    match = ArenaMatch(arena, battle_format, seed, concurrency, ended, in_rounds)
     number = itertools.count()
 
     def plans() -> Iterator[Plan]:

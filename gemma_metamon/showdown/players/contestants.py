@@ -12,7 +12,7 @@ from poke_env.player import Player
 
 from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
 from gemma_metamon.showdown.players.policy_player import Observer, PolicyPlayer
-from gemma_metamon.showdown.players.registry import player_class
+from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Contestant:
     name: str
     build: Callable[..., Player]
     policy: EnsemblePolicy | None = None
+
+    @property
+    def is_scripted(self) -> bool:
+        """Whether it is one of registry.PLAYERS, none of which waits for anybody's decisions but its own."""
+        return PLAYERS.get(self.name) is self.build
 
 
 def scripted(name: str) -> Contestant:
