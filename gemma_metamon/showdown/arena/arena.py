@@ -63,12 +63,14 @@ class News:
             name. Only seats that were told something are in it.
         ended: of a battle that is over; it is forgotten.
         lost: why a battle could not be started, or not be played to its end, in one sentence; it is forgotten.
+        worker_lost: whether that is because its worker has ended: begun again, it would go as it did.
     """
 
     battle: str
     told: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ended: Ending | None = None
     lost: str | None = None
+    worker_lost: bool = False
 
 
 class Arena:
@@ -276,7 +278,8 @@ class Arena:
         if not began and worker.sent:
             raise ServerError(f"the simulator does not run here: its process {how}; look at Node.js and its memory")
         self._workers.append(self._new_worker())
-        return [News(battle=battle, lost=f"{battle} is lost: worker {pid}, which played it, {how}") for battle in lost]
+        why = f"worker {pid}, which played it, {how}"
+        return [News(battle=battle, lost=f"{battle} is lost: {why}", worker_lost=True) for battle in lost]
 
 
 def _require_seat(seat: str) -> None:

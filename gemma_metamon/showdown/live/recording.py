@@ -60,6 +60,10 @@ class Recorder:
         if recording is not None:  # else the battle has ended while the player was choosing
             recording.actions[-1] = order_to_action(order, recording.options)
 
+    def forget(self, battle: Battle) -> None:
+        """The battle will begin again: what was noted of it is forgotten."""
+        self._recordings.pop(battle.battle_tag, None)
+
     def note_end(self, live: LiveBattle, *, followed: bool = True) -> None:
         """The battle has ended. `followed` says whether poke-env could follow it: otherwise there is no record."""
         recording = self._recordings.pop(live.battle.battle_tag, None)

@@ -6,6 +6,7 @@ rounds: each of their battles goes on as soon as it can.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.registry import connection, seat_name
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +69,18 @@ class ArenaMatch:
     on_end: Callable[[Plan, Table], None]
     in_rounds: bool = True
     _tables: dict[str, tuple[Plan, Table]] = field(default_factory=dict)
+    _begun_again: set[str] = field(default_factory=set)
     _players: dict[tuple[str, str], Player] = field(default_factory=dict)
 
     async def play(self, plans: Iterable[Plan]) -> None:
         """Plays them all.
 
-        Raises ServerError where the simulator refuses a format or a team (in its words), a worker is lost with a
-        battle, a player fails, or everything it can choose is refused. The battles in play are then dropped.
+        The battles of a worker that has ended begin again, and go as they did: of scripted players to the last bit, of
+        agents but for how a sum is rounded in a batch of another composition.
+
+        Raises ServerError where the simulator refuses a format or a team (in its words), a battle is lost with its
+        worker for the second time, a player fails, or everything it can choose is refused. The battles in play are then
+        dropped.
         """
         waiting = iter(plans)
         try:
@@ -93,16 +101,26 @@ class ArenaMatch:
 
     def _begin(self, waiting: Iterator[Plan]) -> None:
         while len(self._tables) < self.in_play and (plan := next(waiting, None)) is not None:
-            tag = f"battle-{self.battle_format}-{plan.number}"
-            first, second = (self._seat(tag, plan, place) for place in (0, 1))
-            self._tables[tag] = plan, (first, second)
-            p1, p2 = (self._arena_seat(plan, place, seat) for place, seat in enumerate((first, second)))
-            self.arena.start(
-                tag,
-                battle_format=self.battle_format,
-                seed=simulator_seed(self.seed, plan.number, "dice"),
-                seats=(p1, p2),
-            )
+            self._start(plan)
+
+    def _start(self, plan: Plan) -> None:
+        tag = f"battle-{self.battle_format}-{plan.number}"
+        first, second = (self._seat(tag, plan, place) for place in (0, 1))
+        self._tables[tag] = plan, (first, second)
+        p1, p2 = (self._arena_seat(plan, place, seat) for place, seat in enumerate((first, second)))
+        dice_seed = simulator_seed(self.seed, plan.number, "dice")
+        self.arena.start(tag, battle_format=self.battle_format, seed=dice_seed, seats=(p1, p2))
+
+    def _lose(self, news: News) -> None:
+        """Begins a battle again that was lost with its worker, once."""
+        if not news.worker_lost or news.battle in self._begun_again:
+            raise ServerError(str(news.lost))
+        logger.warning("%s; it begins again", news.lost)
+        self._begun_again.add(news.battle)
+        plan, table = self._tables[news.battle]
+        for seat in table:
+            seat.abandon()
+        self._start(plan)
 
     def _seat(self, tag: str, plan: Plan, place: int) -> ArenaSeat:
         draws = dice(self.seed, plan.number, "player", SEATS[place])
@@ -124,7 +142,8 @@ class ArenaMatch:
     def _read(self, news: list[News]) -> None:
         for each in sorted(news, key=lambda each: self._tables[each.battle][0].number):  # a battle's own stay in order
             if each.lost is not None:
-                raise ServerError(each.lost)
+                self._lose(each)
+                continue
             _, table = self._tables[each.battle]
             for name, seat in zip(SEATS, table, strict=True):
                 seat.read(each.told.get(name, ()))

@@ -94,6 +94,12 @@ class ArenaSeat:
             self._recorder.note_end(self._live, followed=self.given_up is None)
         end_battle(self.player, self.battle)
 
+    def abandon(self) -> None:
+        """The battle is lost, and another seat will play it from its beginning."""
+        if self._recorder is not None:
+            self._recorder.forget(self.battle)
+        end_battle(self.player, self.battle)
+
     async def _choose(self) -> str:
         if self._recorder is not None:
             if self._recorder.is_too_long(self.battle):

@@ -1,14 +1,18 @@
 """Players in an arena: the same seed gives the same battles, whoever plays and on any number of workers."""
 
 import asyncio
+import itertools
 import json
+import os
 import random
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lz4.frame
 import pytest
+from poke_env.battle import Battle
 from support.small_agent import train_command
 
 from gemma_metamon.battle.replays import BattleFileName
@@ -16,7 +20,9 @@ from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
+from gemma_metamon.showdown.arena.arena import Arena, News
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
+from gemma_metamon.showdown.matches.evaluate import evaluate
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.players.registry import PLAYERS
 from gemma_metamon.showdown.simulator.teams import load_teams
@@ -93,6 +99,45 @@ def test_a_failing_player_is_named_with_its_battle(tmp_path: Path) -> None:
     who = [Contestant("Failing", Failing)]
     with pytest.raises(ServerError, match="Failing-p1 failed on battle-gen1ou-0: ZeroDivisionError: out of ideas"):
         asyncio.run(collect(draw_matchups(who, 1, 0), battle_format="gen1ou", teams=load_teams("gen1ou"), out=tmp_path))
+
+
+def test_battles_of_a_killed_worker_begin_again_and_go_as_they_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = collected(tmp_path / "whole", "RandomPlayer")
+    receive, n_calls = Arena.receive, itertools.count()
+
+    def killing(arena: Arena, at_least: int = 1) -> list[News]:
+        if next(n_calls) == 10:
+            os.kill(arena.process_ids[0], signal.SIGKILL)
+        return receive(arena, at_least)
+
+    monkeypatch.setattr(Arena, "receive", killing)
+    assert collected(tmp_path / "killed", "RandomPlayer") == expected
+    assert "which played it, was ended by signal 9; it begins again" in caplog.text
+
+
+def test_a_battle_that_poke_env_cannot_follow_is_set_aside_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = Battle.parse_message
+
+    def failing(battle: Battle, message: list[str]) -> None:
+        if battle.battle_tag.endswith("-1") and battle.player_role == "p2" and message[1] == "turn":
+            raise KeyError("gengar")
+        parse(battle, message)
+
+    monkeypatch.setattr(Battle, "parse_message", failing)
+    who = [scripted("RandomPlayer")]
+    collection = asyncio.run(
+        collect(draw_matchups(who, 3, 0), battle_format="gen1ou", teams=load_teams("gen1ou"), out=tmp_path, max_turns=9)
+    )
+    assert (collection.battles, collection.files) == (3, 4)
+    assert collection.set_aside == {"poke-env cannot follow it (KeyError: 'gengar')": 2}
+    pair = [(scripted("RandomPlayer"), scripted("MaxBasePowerPlayer"))]
+    evaluation = asyncio.run(evaluate(pair, 2, battle_format="gen1ou", teams=load_teams("gen1ou")))
+    assert evaluation.set_aside == {"KeyError: 'gengar'": 1}
+    assert evaluation.battles == 1
 
 
 @pytest.fixture(scope="module")
