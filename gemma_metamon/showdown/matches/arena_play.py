@@ -6,10 +6,12 @@ rounds: each of their battles goes on as soon as it can.
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from poke_env.data import GenData
 from poke_env.player import Player
 
 from gemma_metamon.errors import ServerError
@@ -83,6 +85,8 @@ class ArenaMatch:
         dropped.
         """
         waiting = iter(plans)
+        GenData.from_format(self.battle_format)
+        gc.freeze()  # what poke-env knows is a quarter of a million objects, and looking through them takes long
         try:
             self._begin(waiting)
             while self._tables:
@@ -90,6 +94,7 @@ class ArenaMatch:
                 await self._answer()
                 self._begin(waiting)
         finally:
+            gc.unfreeze()
             for tag in self._tables:
                 self.arena.drop(tag)
             self._tables.clear()
