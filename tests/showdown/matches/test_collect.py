@@ -18,6 +18,7 @@ from support.live_goldens import feed, quiet_logger
 
 from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, find_battles, load_battle
+from gemma_metamon.commands import build_parser
 from gemma_metamon.commands import collect as command
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.live.battle import live_battle
@@ -308,11 +309,14 @@ def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_
 def test_bad_flags_are_refused_before_a_server_is_started(
     tmp_path: Path, flags: list[str], error: type[Exception], message: str
 ) -> None:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
     usual = ["--format", "gen1ou", "--battles", "1", "--players", "RandomPlayer", "--out", str(tmp_path)]
+
+    def run() -> None:
+        args = build_parser().parse_args(["collect", *usual, *flags])
+        args.run(args)
+
     with pytest.raises(error, match=message):
-        command.run(parser.parse_args(["collect", *usual, *flags]))
+        run()
 
 
 @pytest.mark.server
