@@ -35,6 +35,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     playable = load_for_play(Checkpoint.find(run_dir), "cpu")
     policy = BatchedPolicy(playable.agent, playable.view, max_battles=6, sample=True)
@@ -63,6 +64,7 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     assert sum(len(record.states) - 1 for record in records) == policy.decisions
 
 
+@pytest.mark.slow
 def test_an_agent_is_named_by_its_run(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -129,6 +131,7 @@ class Retold:
         return {**state, "legal": list(live.options)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
 def test_a_battle_told_anew_is_the_one_that_was_followed(battle_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     retold = Retold(monkeypatch)

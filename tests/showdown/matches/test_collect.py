@@ -226,6 +226,7 @@ def test_battle_without_a_choice_has_no_record() -> None:
 # --- with a server -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
@@ -264,6 +265,7 @@ def test_collected_battles_load_from_both_sides_and_agree(server: Server, tmp_pa
     assert all(sorted(views) in ([(False, True), (True, False)], [(False, False)] * 2) for views in results.values())
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,6 +281,7 @@ def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pyt
     assert all(path.name.endswith("_LOSS.json.lz4") for path in find_battles(tmp_path, ["gen1ou"]))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_path: Path) -> None:
@@ -394,6 +397,7 @@ class AnyLegal(Player):
         await super()._handle_battle_message(split_messages)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
