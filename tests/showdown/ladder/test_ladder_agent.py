@@ -112,10 +112,17 @@ class Retold:
         self.compared += 1
         if states[0] != states[1]:
             self.differences += [
-                f"{played.tag} turn {kept.turn}: {name}: {states[0][name]} or {states[1][name]}"
+                f"{played.tag} turn {kept.turn}: {name}: {self.parts(states[0][name], states[1][name])}"
                 for name in states[0]
                 if states[0][name] != states[1][name]
             ]
+
+    @staticmethod
+    def parts(one: Any, other: Any) -> str:
+        """What of a Pokémon differs, or both wholly."""
+        if isinstance(one, dict) and isinstance(other, dict):
+            return ", ".join(f"{key}: {one[key]} or {other[key]}" for key in one if one[key] != other[key])
+        return f"{one} or {other}"
 
     @staticmethod
     def seen(battle: Battle) -> dict[str, Any]:
