@@ -9,6 +9,6 @@ mypy
 npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer, to hold the subword table against
 case "${1:-}" in
 "") pytest -m "not (gpu or hub or upstream)" --durations=15 ;;
---fast) OMP_NUM_THREADS=1 pytest --numprocesses auto "${@:2}" ;;
+--fast) OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile "${@:2}" ;;
 *) pytest "$@" ;;
 esac

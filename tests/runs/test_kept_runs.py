@@ -16,6 +16,8 @@ import pytest
 from build_kept_runs import ELSEWHERE, batch_digests, losses_after, option_probabilities, run
 from support.paths import GOLDENS
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = GOLDENS / "before_the_house.tar.xz"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
@@ -165,7 +167,6 @@ def test_rounds_that_are_finished_stay_as_they_are(
     assert (after, after_all) == (before, before_all)
 
 
-@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_rounds_go_on_after_the_last(here: Path, expected: dict[str, Any]) -> None:

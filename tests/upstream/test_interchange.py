@@ -123,6 +123,7 @@ def test_every_part_of_an_agent_has_a_name_at_amagos() -> None:
     assert all(parts(None, overrides) == ordinary for overrides in AGENTS.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", AGENTS)
 @given(seed=st.integers(0, 2**32))
 @settings(deadline=None, max_examples=6)
