@@ -111,7 +111,8 @@ def build(given: Input, first: Path) -> Any:
     experiment = configurable(EXPERIMENT)()
     with torch.device("meta"):
         agent = experiment.build_agent(VIEW)
-    if resolve.load_text(resolved.text) != resolved:
+    again = resolve.load_text(resolved.text)
+    if (again.text, again.bindings) != (resolved.text, resolved.bindings):
         raise ValueError("the resolved text loads to something else")
     return experiment, agent
 

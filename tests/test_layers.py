@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.modules import FILES, PACKAGE, imports_of, module_of
+from support.paths import ROOT
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
 # circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. The modules
@@ -75,6 +76,12 @@ def test_rooms_stand_on_one_another_without_a_circle() -> None:
     for room, below in ROOMS.items():
         assert below <= seen, room
         seen.add(room)
+
+
+def test_the_page_about_the_rooms_names_them_all() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = {name.removesuffix(".py").strip("/").replace("/", ".") for name in re.findall(r"`([\w/.]+)`", page)}
+    assert set(ROOMS) | {"commands"} <= named
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

@@ -27,6 +27,7 @@ Set aside: doubles and other game types, and battles whose log ends before they 
 
 
 def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command and its flags."""
     parser = subparsers.add_parser(
         "import-replays",
         help="make battles of Showdown's own replays and logs",
@@ -40,6 +41,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Makes the battles and prints what of them the logs tell; returns the exit status."""
     require_extra("battle", "import-replays")
 
     from gemma_metamon.progress import progress_bar

@@ -192,8 +192,8 @@ def _begin(args: argparse.Namespace) -> "RunDescription | None":
         resolved = resolve.load_text(begin.config, args.gin_override)
     else:
         resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
-    resolved.require_used()
     agent: Any = build_without_weights(view)
+    resolved.require_used()
     if checkpoint is not None and begin is not None:
         begin.identity.require(RunIdentity.of(view, agent.tstep_encoder), str(checkpoint.folder))
         require_fit(agent, checkpoint)

@@ -179,9 +179,9 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
 
     view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
-    resolved.require_used()
     experiment: Experiment = configurable(EXPERIMENT)()
     agent: Any = build_without_weights(view)
+    resolved.require_used()  # what cannot work together says more, and has been refused
     require_memory(agent)
     identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:

@@ -40,6 +40,15 @@ class Watcher:
     def on_decision(
         self, player: Any, battle: Any, state: BattleState, legal: npt.NDArray[np.bool_], action: int
     ) -> None:
+        """An action has been chosen: if this battle is the watched one, its page gets the decision.
+
+        Args:
+            player: who chose; has a `username` and a `policy`.
+            battle: poke-env's.
+            state: before the decision.
+            legal: (A,), which actions were.
+            action: the chosen one.
+        """
         key = (player.username, battle.battle_tag)
         with self._lock:
             if self._watched is None and key not in self._begun:
@@ -53,6 +62,7 @@ class Watcher:
                 self._write(NOW, battle, None, refresh_s=REFRESH_S)
 
     def on_end(self, player: Any, battle: Any, state: BattleState) -> None:
+        """A battle is over, with its last state: the watched one gets its own page, and another may be watched."""
         key = (player.username, battle.battle_tag)
         with self._lock:
             self._begun.discard(key)

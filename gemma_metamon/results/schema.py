@@ -212,10 +212,13 @@ class EvaluationResults:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundsResults(EvaluationResults):
-    """The evaluations of all rounds of `improve` as one. The agent of round 3 is called `rounds_of` + "@3"."""
-
+class _Rounds:
     rounds_of: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundsResults(EvaluationResults, _Rounds):  # in this order a file begins with what it is of
+    """The evaluations of all rounds of `improve` as one. The agent of round 3 is called `rounds_of` + "@3"."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,6 +155,7 @@ def test_an_export_that_does_not_fit_leaves_nothing(
         assert [path for path in place.rglob("*") if path.is_file() and path.name != "filler"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 @pytest.mark.parametrize("writer", ["evaluate", "collect"])

@@ -30,6 +30,7 @@ def refused(**options: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_unknown_format_is_refused_by_the_servers_list(server: Server) -> None:
     one = Ladder(
         ladder("RandomPlayer", server.websocket_url)._player.__class__,
@@ -121,6 +122,7 @@ def test_bad_input_to_ladder_gets_one_sentence(
     assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_an_illegal_team_is_refused_before_the_local_simulator_is_started(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

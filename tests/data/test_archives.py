@@ -113,6 +113,7 @@ def test_a_listing_hashes_names_as_the_store_does(tmp_path: Path) -> None:
     assert contents == GEN1
 
 
+@pytest.mark.slow
 def test_what_was_made_before_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     members = [(f"{i:03d}.json.lz4", ANY if i != 7 else b"no battle") for i in range(40)]
     path, out = archive(tmp_path, members), tmp_path / "store"

@@ -81,6 +81,7 @@ def test_processes_write_the_same_bytes(tmp_path: Path) -> None:
     assert read_records(tmp_path / "1") == read_records(tmp_path / "2")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder, out = copies(tmp_path / "folder", 120), tmp_path / "store"
     running = subprocess.Popen(

@@ -111,6 +111,7 @@ def test_a_seed_gives_the_same_batches_from_store_and_folder(names: dict, folder
     assert raw.set_aside.reasons  # the battle that is cut off was drawn, by both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_loader_processes_change_nothing(prepared: Path, context: str) -> None:
     dataset = open_dataset(BattleStore(prepared).battles(FORMATS), view_of())
@@ -347,6 +348,7 @@ print(most - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path, folder: Path) -> None:
     view, root, grown = view_of(), tmp_path / "store", {}

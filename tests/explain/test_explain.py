@@ -124,6 +124,7 @@ def play(policy: BatchedPolicy, observer: Any, n_battles: int, *, concurrency: i
     return records
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @GRANULARITIES
 def test_a_recorded_battle_is_explained_as_it_was_decided_live(view: BattleView, overrides: list[str]) -> None:
@@ -292,6 +293,7 @@ def test_a_browser_shows_one_decision_at_a_time(
     assert attributes["cursor"]["x"] == str(shown - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_battles_are_watched_one_at_a_time(view: BattleView, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     counts: list[int] = []
@@ -361,6 +363,7 @@ def test_bad_input_to_explain_gets_one_sentence(
     assert complaint in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_evaluate_lets_one_watch(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["evaluate", "--opponents", "RandomPlayer", "--battles", "1", "--watch", str(tmp_path), "--json"]

@@ -345,6 +345,7 @@ def test_only_a_third_that_nobody_saw_come_back_is_put_down_to_regenerator(
     assert explain("bench.hp_pct", ("mienshao", 0.632, told), 0, untold=False) == why
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_imported_battles_are_those_that_were_recorded_live(server: "Server") -> None:
     script = both_ways()

@@ -44,6 +44,7 @@ def check() -> dict[str, Any]:
     return runpy.run_path(str(CHECK))
 
 
+@pytest.mark.slow
 @needs_node
 def test_what_the_reader_holds_is_what_the_simulator_held(check: dict[str, Any]) -> None:
     """The first turns of a battle of each format; the long form is scripts/check_battle_logs.py."""

@@ -64,7 +64,7 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 def test_every_training_config_trains_either_agent(agent: str, training: str, tmp_path: Path) -> None:
     config = tmp_path / "agent.gin"
     config.write_text(AGENT_CONFIG if agent == "Agent" else f'include "{TINY}"')
-    lacks = "NCriticsTwoHot" if agent == "Agent" else "nothing"
+    lacks = ("NCriticsTwoHot",) if agent == "Agent" else ()
     assert main(train_command(tmp_path, training=training, model=str(config), lacks=lacks)) == 0
     trained, meta = load_agent(Checkpoint(tmp_path / "run", 1), "cpu")
     assert type(trained).__name__ == agent

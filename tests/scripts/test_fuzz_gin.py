@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 
+import pytest
 from support.paths import SCRIPTS
 
 SCRIPT = SCRIPTS / "fuzz_gin.py"
 
 
+@pytest.mark.slow
 def test_500_wrong_gin_texts_are_accepted_or_refused() -> None:
     command = [sys.executable, str(SCRIPT), "--inputs", "500", "--updates", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

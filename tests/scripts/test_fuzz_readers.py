@@ -14,6 +14,7 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["battle", "store", "checkpoint", "policy", "vocabulary"])
 def test_five_hundred_harmed_files_are_read_or_refused(reader: str) -> None:
     done = fuzz("--readers", reader, "--count", "500", "--limit", "120")

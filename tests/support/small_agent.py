@@ -35,13 +35,13 @@ def train_command(
     run_name: str = "run",
     training: str = "binary_rl.gin",
     model: str = TINY,
-    lacks: str = "nothing",
+    lacks: tuple[str, ...] = (),
 ) -> list[str]:
     """The arguments of `gemma-metamon train` for a run of seconds; no override of what the model `lacks`."""
     command = ["train", "--run_name", run_name, "--save_dir", str(save_dir), "--model_gin_config", model]
     command += ["--train_gin_config", training, "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "gen9ou"]
     command += ["--batch_size_per_gpu", "2", "--steps_per_epoch", "2", "--epochs", "1", "--holdout_share", "0.2"]
     for override in SMALL:
-        if not override.startswith(f"{lacks}."):
+        if override.partition(".")[0] not in lacks:
             command += ["--gin_override", override]
     return [*command, *extra]

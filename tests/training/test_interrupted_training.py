@@ -78,6 +78,7 @@ def test_an_end_that_was_lost_on_the_way_comes_with_the_next_update(
     assert list_checkpoints(tmp_path / "run") == [0]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_is_the_run_it_would_have_been(tmp_path: Path) -> None:
     length = ["--steps_per_epoch", "10", *DROPOUT]
     assert main(train_command(tmp_path / "whole", *length, "--epochs", "3")) == 0
@@ -117,6 +118,7 @@ def test_a_run_begun_and_resumed_at_epoch_0_is_the_run_it_would_have_been(tmp_pa
     assert updates(run_dir) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "said"), [(signal.SIGTERM, "ended by SIGTERM"), (signal.SIGINT, "interrupted")])
 def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_leaves_nobody(
     number: signal.Signals, said: str, tmp_path: Path

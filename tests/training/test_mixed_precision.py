@@ -27,6 +27,7 @@ def losses_of(run: Path) -> list[float]:
     return [line[name] for line in lines for name in ("loss/actor", "loss/critic") if name in line]
 
 
+@pytest.mark.slow
 def test_it_trains_nearly_as_in_float32_and_resumes_exactly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plain = train_command(tmp_path, "--log_interval", "1", run_name="plain")
     half = train_command(tmp_path, "--log_interval", "1", *BF16, run_name="half")

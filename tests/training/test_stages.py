@@ -41,6 +41,7 @@ def test_three_stages_hand_their_weights_on_and_the_second_leaves_the_policy_as_
     assert changed(weights(learned, 0), weights(learned, 1)) >= POLICY
 
 
+@pytest.mark.slow
 def test_critics_alone_learn_and_their_run_resumes_exactly(tmp_path: Path) -> None:
     command = ["--steps_per_epoch", "12", "--batch_size_per_gpu", "8", "--log_interval", "3"]
     command += ["--gin_override", "MetamonAMAGOExperiment.learning_rate = 3e-3"]

@@ -131,6 +131,7 @@ def test_accumulated_batches_are_counted_as_one_update(tmp_path: Path) -> None:
     assert (meta.updates, meta.draws) == (2, 12)
 
 
+@pytest.mark.slow
 def test_training_learns_what_was_recorded(tmp_path: Path) -> None:
     command = train_command(tmp_path, training="quick.gin")
     command += ["--epochs", "1", "--steps_per_epoch", "60", "--batch_size_per_gpu", "8", "--log_interval", "10"]

@@ -93,6 +93,7 @@ def test_it_moves_what_it_should(runs: Path) -> None:
     assert all(len(metrics(runs / "tuned", name)) == 8 for name in shown)
 
 
+@pytest.mark.slow
 def test_a_resumed_fine_tuning_equals_one_that_never_stopped(runs: Path, tmp_path: Path) -> None:
     dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
     # battles are weighed from the first on, so that what the filter remembers counts

@@ -81,6 +81,7 @@ def launch(folder: Path, env: dict[str, str], *flags: str, kind: str = "h2h") ->
     )
 
 
+@pytest.mark.slow
 def test_a_launchers_players_know_the_runs_and_find_their_checkpoints(tmp_path: Path, env: dict[str, str]) -> None:
     first, second = write_run(tmp_path / "first"), write_run(tmp_path / "second", epochs=(0, 6))
     flags = ["--model_name", "gemma_metamon:second", "--checkpoint", "6", "--out", str(tmp_path / "out.jsonl")]
@@ -97,6 +98,7 @@ def test_a_launchers_players_know_the_runs_and_find_their_checkpoints(tmp_path: 
     assert {file.name for file in first.parent.iterdir()} == {"first", "second", "packages", "out.jsonl"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("checkpoint", "complaint"),
     [("0", "it would silently play random weights"), ("3", "mine has no checkpoint 3; it has 0, 2, 4")],
@@ -139,6 +141,7 @@ def test_a_run_that_the_config_names_and_nobody_gave_is_refused(tmp_path: Path, 
     assert "h2h.yaml names gemma_metamon:yours; the runs of --run_dir are gemma_metamon:mine" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_launcher_that_reports_no_failure_and_has_no_result_is_not_believed(
     tmp_path: Path, env: dict[str, str]
 ) -> None:

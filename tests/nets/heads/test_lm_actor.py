@@ -25,7 +25,7 @@ from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 TINY_LM = "gemma_tiny_lm_actor.gin"
-SMALL_LM = {"model": TINY_LM, "lacks": "MetamonMaskedActor"}
+SMALL_LM = {"model": TINY_LM, "lacks": ("MetamonMaskedActor",)}
 SMALL_ACTOR = "LMActor.d_hidden = 16"
 
 

@@ -27,6 +27,7 @@ def stories(arena: Arena, seed: int) -> dict[str, Story]:
     return play(arena, RandomPlayers(seed))
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_battles_on_any_number_of_workers(arena: Arena) -> None:
     alone = stories(arena, seed=5)
     assert len(alone) == 4
@@ -187,6 +188,7 @@ def test_a_node_that_cannot_run_the_simulator_is_one_error(monkeypatch: pytest.M
             arena.receive()
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_worker_that_dies_or_hangs_loses_its_battles_by_name_and_is_replaced(how: signal.Signals) -> None:
@@ -223,6 +225,7 @@ def test_a_hanging_worker_does_not_hold_up_who_gives_it_more_than_its_pipe_holds
         assert lost == names | {"first"}
 
 
+@pytest.mark.slow
 @posix
 def test_the_workers_end_with_their_parent_even_where_its_child_holds_the_pipes() -> None:
     code = (

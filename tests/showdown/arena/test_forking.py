@@ -9,7 +9,7 @@ from support.arena_battles import RandomPlayers, Story, begin, play
 from gemma_metamon.showdown.arena.arena import Arena, News, Seat
 from gemma_metamon.showdown.arena.seeds import simulator_seed
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 SEED = simulator_seed(1, "fork")
 
 

@@ -79,6 +79,7 @@ def comparable(lines: list[str]) -> list[str]:
     return [re.sub(r"^(\|t:\||\|player\|p.\|[^|]*\|)\d*", r"\1", line) for line in kept]
 
 
+@pytest.mark.slow
 def test_from_the_first_message_through_refusals_to_the_end(server: Server, arena: Arena) -> None:
     seats = seats_for("gen1ou", "battle")
     expected = asyncio.run(on_a_server(server, seats))

@@ -66,6 +66,7 @@ def run_four(url: str, folder: Path, battles: int, **options: Any) -> tuple[list
     return folders, asyncio.run(all_four())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
 def test_battles_are_played_and_written_down_as_both_sides_saw_them(
     server: Server, tmp_path: Path, battle_format: str
@@ -130,6 +131,7 @@ def bad_network(url: str, folder: Path, faults: Faults, battles: int) -> tuple[l
     return [folder / name for name in FOUR], summaries, done
 
 
+@pytest.mark.slow
 def test_cut_connections_are_taken_up_again_and_no_battle_is_lost(server: Server, tmp_path: Path) -> None:
     folders, summaries, done = bad_network(server.websocket_url, tmp_path, Faults(cut=0.03), 2)
     check_agreement(folders)
@@ -167,6 +169,7 @@ def test_a_battle_whose_beginning_was_lost_is_found(server: Server, tmp_path: Pa
     check_agreement(folders)
 
 
+@pytest.mark.slow
 def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path: Path) -> None:
     faults = Faults(lose_first=["|switch|"])  # who is on the field
 
@@ -249,6 +252,7 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
     return rows
 
 
+@pytest.mark.slow
 def test_a_killed_and_restarted_server_leaves_no_battle_unrecorded(tmp_path: Path) -> None:
     run_through_deaths(tmp_path, FOUR[:2], deaths=1)
 
@@ -259,6 +263,7 @@ def test_four_players_survive_a_server_that_dies_three_times(tmp_path: Path) -> 
     tell(f"{len(rows)} lines: {Counter(row.result for row in rows)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "why"), [(Hanging, "late"), (Dreaming, "late"), (Failing, "failed")])
 def test_a_player_that_does_not_answer_is_answered_for(server: Server, tmp_path: Path, build: type, why: str) -> None:
     async def one_battle() -> None:
@@ -314,6 +319,7 @@ def test_no_refused_choice_is_sent_twice(server: Server, tmp_path: Path) -> None
     assert max(Counter(choices).values()) == 1  # each names its request
 
 
+@pytest.mark.slow
 def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, tmp_path: Path) -> None:
     async def one_battle() -> None:
         waiting = ladder(
@@ -335,6 +341,7 @@ def test_a_battle_without_progress_is_given_up_and_written_down(server: Server, 
     assert "forfeited" in log
 
 
+@pytest.mark.slow
 def test_stopping_once_finishes_what_runs_and_a_restart_goes_on_counting(server: Server, tmp_path: Path) -> None:
     async def stopped_after_one() -> int:
         mine = ladder("RandomPlayer", server.websocket_url, battles=4, folder=tmp_path / "a", concurrency=2)
@@ -354,6 +361,7 @@ def test_stopping_once_finishes_what_runs_and_a_restart_goes_on_counting(server:
     assert Results(tmp_path / "a").finished == 4
 
 
+@pytest.mark.slow
 def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(server: Server, tmp_path: Path) -> None:
     async def stopped() -> list[str]:
         mine = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "a")
@@ -383,6 +391,7 @@ def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(serve
     assert results.finished == 1
 
 
+@pytest.mark.slow
 def test_what_was_cut_off_by_a_crash_is_read_from_its_log(server: Server, tmp_path: Path) -> None:
     folders, _ = run_four(server.websocket_url, tmp_path, 1, concurrency=1)
     results = folders[0] / "results.jsonl"

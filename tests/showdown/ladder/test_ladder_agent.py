@@ -35,6 +35,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     playable = load_for_play(Checkpoint.find(run_dir), "cpu")
     policy = BatchedPolicy(playable.agent, playable.view, max_battles=6, sample=True)
@@ -63,6 +64,7 @@ def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     assert sum(len(record.states) - 1 for record in records) == policy.decisions
 
 
+@pytest.mark.slow
 def test_an_agent_is_named_by_its_run(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -110,10 +112,17 @@ class Retold:
         self.compared += 1
         if states[0] != states[1]:
             self.differences += [
-                f"{played.tag} turn {kept.turn}: {name}: {states[0][name]} or {states[1][name]}"
+                f"{played.tag} turn {kept.turn}: {name}: {self.parts(states[0][name], states[1][name])}"
                 for name in states[0]
                 if states[0][name] != states[1][name]
             ]
+
+    @staticmethod
+    def parts(one: Any, other: Any) -> str:
+        """What of a Pokémon differs, or both wholly."""
+        if isinstance(one, dict) and isinstance(other, dict):
+            return ", ".join(f"{key}: {one[key]} or {other[key]}" for key in one if one[key] != other[key])
+        return f"{one} or {other}"
 
     @staticmethod
     def seen(battle: Battle) -> dict[str, Any]:
@@ -129,6 +138,7 @@ class Retold:
         return {**state, "legal": list(live.options)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
 def test_a_battle_told_anew_is_the_one_that_was_followed(battle_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     retold = Retold(monkeypatch)

@@ -56,6 +56,7 @@ def played(server: Server, battles: int, **options: Any) -> Evaluation:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "side"), [("turn", None), ("faint", None), ("-damage", "p1"), ("move", "p2")])
 def test_such_battles_are_set_aside_and_the_others_counted(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, side: str | None

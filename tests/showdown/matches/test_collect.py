@@ -18,8 +18,8 @@ from support.live_goldens import feed, quiet_logger
 
 from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, find_battles, load_battle
+from gemma_metamon.commands import build_parser
 from gemma_metamon.commands import collect as command
-from gemma_metamon.commands._arguments import Parser
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.door import open_door
@@ -226,6 +226,7 @@ def test_battle_without_a_choice_has_no_record() -> None:
 # --- with a server -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
@@ -264,6 +265,7 @@ def test_collected_battles_load_from_both_sides_and_agree(server: Server, tmp_pa
     assert all(sorted(views) in ([(False, True), (True, False)], [(False, False)] * 2) for views in results.values())
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,6 +281,7 @@ def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pyt
     assert all(path.name.endswith("_LOSS.json.lz4") for path in find_battles(tmp_path, ["gen1ou"]))
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_path: Path) -> None:
@@ -309,11 +312,14 @@ def test_command_writes_the_views_of_the_players_and_not_of_their_opponents(tmp_
 def test_bad_flags_are_refused_before_a_server_is_started(
     tmp_path: Path, flags: list[str], error: type[Exception], message: str
 ) -> None:
-    parser = Parser()
-    command.add_parser(parser.add_subparsers())
     usual = ["--format", "gen1ou", "--battles", "1", "--players", "RandomPlayer", "--out", str(tmp_path)]
+
+    def run() -> None:
+        args = build_parser().parse_args(["collect", *usual, *flags])
+        args.run(args)
+
     with pytest.raises(error, match=message):
-        command.run(parser.parse_args(["collect", *usual, *flags]))
+        run()
 
 
 @pytest.mark.server
@@ -391,6 +397,7 @@ class AnyLegal(Player):
         await super()._handle_battle_message(split_messages)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])

@@ -67,6 +67,7 @@ def leads(log: Path) -> list[str]:
     return [first["p1"], first["p2"]]
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_each_drawn_pair_of_teams_is_played_from_both_sides(server: Server, tmp_path: Path) -> None:
     evaluation = played(server, (scripted("RandomPlayer"), scripted("MaxBasePowerPlayer")), battles=7, out=tmp_path)
@@ -359,6 +360,7 @@ def test_checkpoints_meet_each_other_and_scripted_players(
     assert "holds an evaluation already" in command_fails([*command[1:], "--out", str(out)], capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_the_table_has_a_row_for_each_pair(capsys: pytest.CaptureFixture) -> None:
     command = ["evaluate", "--players", "MaxBasePowerPlayer", "--opponents", "RandomPlayer", "NoSwitchRandomPlayer"]

@@ -93,6 +93,7 @@ def test_an_ensemble_of_one_chooses_as_its_member(runs: Path, battle_file: Path,
         assert len({tuple(actions) for actions in alone}) == 1 or sample
 
 
+@pytest.mark.slow
 def test_every_choice_is_legal_and_one_of_what_members_have(runs: Path, battle_file: Path) -> None:
     states = load_battle(battle_file).states[:15]
     members = f"{runs}/run@0, {runs}/run@1@T3, {runs}/other*2, {runs}/other@T0.2"
@@ -102,6 +103,7 @@ def test_every_choice_is_legal_and_one_of_what_members_have(runs: Path, battle_f
                 assert all(legal_in(state, t)[a] for t, (state, a) in enumerate(zip(states, actions, strict=True)))
 
 
+@pytest.mark.slow
 def test_the_order_of_members_does_not_matter(runs: Path, battle_file: Path) -> None:
     members = [f"{runs}/run@0*2", f"{runs}/other", f"{runs}/run@1@T0.5", f"{runs}/run@0@T4"]
     for mode in ("", "vote: "):
@@ -273,6 +275,7 @@ def copied(runs: Path, tmp_path: Path) -> Path:
 # --- the commands --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_an_ensemble_is_evaluated_and_told_of_in_results_and_report(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture

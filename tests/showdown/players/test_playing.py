@@ -35,6 +35,7 @@ def load_policy(run_dir: Path, *, max_battles: int = 16, **options: Any) -> Batc
     return BatchedPolicy(playable.agent, playable.view, max_battles=max_battles, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
 def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, battle_format: str) -> None:
@@ -74,6 +75,7 @@ def test_battles_are_played_to_the_end_with_no_choice_refused(run_dir: Path, bat
     assert len(policy._free_rows) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("space", "granularity"), [("GroupedObservationSpace", "entity"), ("PAC-OpponentMoveObservationSpace", "turn")]
@@ -132,6 +134,7 @@ def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
     assert cache.hits > 0
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_evaluate_prints_one_json_object(run_dir: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["evaluate", "--run_dir", str(run_dir), "--format", "gen1ou", "--opponents", "RandomPlayer", "--sample"]

@@ -63,6 +63,7 @@ def test_only_one_pokemon_against_one_is_singles(game_type: str) -> None:
         require_singles(replace(SINGLES, game_type=game_type))
 
 
+@pytest.mark.slow
 @needs_node
 def test_every_singles_format_of_the_simulator_that_upstream_has_data_of_is_played() -> None:
     for gen in range(1, 5):

@@ -237,7 +237,7 @@ def test_background_server_is_started_seen_and_stopped(own_cache: Path, capsys: 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_a_background_server_whose_start_was_killed_is_ended_by_the_next_command(own_cache: Path) -> None:
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.showdown import server\n"
+        "import os, sys\nfrom pathlib import Path\nfrom gemma_metamon.showdown.simulator import server\n"
         f"server.ensure_installed = lambda: Path({str(server.ensure_installed())!r})\n"
         "wait = server._wait_until_ready\n"
         "def killed(process, port, *rest):\n"

@@ -46,6 +46,7 @@ def by_simulator(texts: list[str]) -> list[str]:
 # --- as the simulator packs them -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_every_text_is_packed_as_the_simulator_packs_it() -> None:
@@ -520,6 +521,7 @@ def test_own_teams_are_different_whole_and_accepted(battle_format: str) -> None:
     assert {team: why for team, why in zip(teams, reasons, strict=True) if why} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.server
 @needs_node
 def test_the_validator_judges_the_line_that_is_sent_as_it_judges_the_text() -> None:
