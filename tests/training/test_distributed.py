@@ -113,7 +113,8 @@ def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
         assert done.returncode == 0, done.stderr[-3000:]
     whole, parts = (load_file(Checkpoint(tmp_path / name / "run", 2).folder / WEIGHTS) for name in ("whole", "parts"))
     assert [name for name, value in whole.items() if not torch.equal(parts[name], value)] == []
-    assert main(train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "2")) == 1
+    resumed = train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "2", training=training)
+    assert main(resumed) == 1
     said = capsys.readouterr().err
     assert "epoch_2 was saved by 2 processes and 1 process would go on with it; start as many, or begin another" in said
 

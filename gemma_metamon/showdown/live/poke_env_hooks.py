@@ -6,6 +6,7 @@ the method's own argument and with the method as it was before, which it may cal
 method, the last one is called first.
 """
 
+import asyncio
 import importlib.metadata
 import inspect
 from collections.abc import Awaitable, Callable
@@ -87,9 +88,17 @@ def messages_read(battle: AbstractBattle) -> list[list[str]]:
     return messages
 
 
+def start_listening(player: Player) -> None:
+    """Connects a player that was made without a connection; whoever intercepts its messages before hears them all."""
+    client: Any = player.ps_client
+    if not hasattr(client, "_listening_coroutine"):
+        client._listening_coroutine = asyncio.run_coroutine_threadsafe(client.listen(), client.loop)
+
+
 def is_listening(player: Player) -> bool:
     """Whether the player connects to its server, or is connected."""
-    return not player.ps_client._listening_coroutine.done()
+    listening: Any = getattr(player.ps_client, "_listening_coroutine", None)
+    return listening is not None and not listening.done()
 
 
 async def close_connection(player: Player) -> None:
@@ -109,6 +118,7 @@ def check_poke_env() -> None:
         f"{owner.__name__}.{name}({', '.join(parameters)})"
         for owner, name, parameters in (
             (PSClient, "_handle_message", ["message"]),
+            (PSClient, "listen", []),
             (PSClient, "stop_listening", []),
             (Player, "choose_move", ["battle"]),
             (Player, "teampreview", ["battle"]),

@@ -229,7 +229,8 @@ async def _collect_on_server(
                         websocket_url=websocket_url,
                         team=SeededTeambuilder(teams, rng.getrandbits(32)) if teams else None,
                         concurrency=concurrency,
-                    )
+                    ),
+                    start_listening=False,  # until it is watched
                 )
                 for contestant in (matchup.player, matchup.opponent)
             )

@@ -203,7 +203,8 @@ class SeatingRunner:
                 websocket_url=self.websocket_url,
                 team=_InOrder(self.teams[team] for team in teams) if self.teams else None,
                 concurrency=self.concurrency,
-            )
+            ),
+            start_listening=False,  # until it is watched: a refused name is told at once
         )
 
     def _count(self, seating: Seating, player: Player, other: Player | None, others: ChoiceMeter | None) -> None:

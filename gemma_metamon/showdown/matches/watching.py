@@ -21,6 +21,7 @@ from gemma_metamon.showdown.live.poke_env_hooks import (
     close_connection,
     intercept_messages,
     is_listening,
+    start_listening,
 )
 from gemma_metamon.strict_json import on_one_line
 
@@ -166,6 +167,8 @@ async def _watched(
 ) -> None:
     """Awaits these players' battles. Raises ServerError for what _Watch finds, and for silence with these words."""
     watches = [_Watch(player) for player in players]
+    for player in players:
+        start_listening(player)
     running = asyncio.ensure_future(battles)
     try:
         while not (await asyncio.wait({running}, timeout=_POLL_S))[0]:
