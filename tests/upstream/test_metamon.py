@@ -117,6 +117,13 @@ def test_metamon_knows_installed_configs_by_name(env: dict[str, str], tmp_path: 
 DOCS_RUN = "metamon_checkpoints/gemma_synthetic_gen9ou_v1"
 
 
+def printed_object(output: str) -> dict[str, Any]:
+    """The JSON object that metamon prints at the end; its players may print a last choice behind it."""
+    found, _ = json.JSONDecoder().raw_decode(output, output.rindex("\n{\n") + 1)
+    assert isinstance(found, dict)
+    return found
+
+
 def docs_block(after: str) -> list[str]:
     """The commands of the first block after these words, each on one line."""
     text = (ROOT / "GEMMA_TRAINING.md").read_text(encoding="utf-8")
@@ -174,7 +181,7 @@ def test_the_docs_own_block_evaluates(home_env: dict[str, str], save_dir: Path, 
         )
     printed = (tmp_path / "output.txt").read_text()
     assert done.returncode == 0, printed[-3000:]
-    results = json.loads(printed[printed.rindex("\n{\n") :])
+    results = printed_object(printed)
     assert any(name.startswith("Average Win Rate in gen9ou_vs_") for name in results)
 
 
@@ -291,7 +298,7 @@ def test_metamon_evaluates_a_run(
     baselines = ["RandomBaseline", "Gen1BossAI"]
     assert run_program("evaluate", tmp_path, env, flags=flags, baselines=baselines) == 0
     output = (tmp_path / "output.txt").read_text()
-    results = json.loads(output[output.rindex("\n{\n") :])
+    results = printed_object(output)
     win_rates = [results[f"Average Win Rate in {battle_format}_vs_{name}"] for name in baselines]
     assert all(0 <= rate <= 1 for rate in win_rates)
     battles = [*(tmp_path / "battles" / battle_format).iterdir()]
