@@ -20,16 +20,13 @@ from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 from gemma_metamon.results.schema import LadderRow, Result
 from gemma_metamon.showdown.ladder.results import BattleLog, Outcome
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
-from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
+from gemma_metamon.showdown.live.battle import NOT_FED, LiveBattle, live_battle
 from gemma_metamon.showdown.live.battle_progress import count_progress
 from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.poke_env_hooks import end_battle
 from gemma_metamon.showdown.live.recording import Recorder
 
 logger = logging.getLogger(__name__)
-# kinds of messages that poke-env's own player does not pass to its battle either, or that are handled here
-_NOT_FED = {"t:", "expire", "uhtmlchange", "tempnotify", "tempnotifyoff", "request", "error", "bigerror", "showteam"}
-
 
 Send = Callable[[str, str], Awaitable[bool]]
 """Sends a message to a room; returns whether there was a connection to send it over."""
@@ -117,7 +114,7 @@ class LadderBattle:
                 self._on_error(rest)
             elif kind in ("win", "tie"):
                 self._end()
-            elif line.startswith("|") and kind not in _NOT_FED:
+            elif line.startswith("|") and kind not in NOT_FED:
                 self._feed(line)
         self._count += count_progress(lines)
         if self._count > self._progress:

@@ -3,6 +3,7 @@
 import random
 
 from poke_env.battle import AbstractBattle, Battle
+from poke_env.player import Player
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
@@ -10,6 +11,9 @@ from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.live.orders import Options, legal_options
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.live.state import battle_state
+
+NOT_FED = {*Player.MESSAGES_TO_IGNORE, "request", "error", "bigerror", "showteam"}
+"""Kinds of messages that poke-env's own player does not pass to its battle's `parse_message` either."""
 
 
 def live_battle(battle: AbstractBattle) -> "LiveBattle":

@@ -1,7 +1,7 @@
 """A decision in time, legal, by its place in the request, and never one that was refused before.
 
 Whatever the player does: this is the one way from a player's choice to what is sent. `Door` goes it for players with a
-connection of their own, `LadderBattle` for those of a ladder.
+connection of their own, `ArenaSeat` for those in an arena, `LadderBattle` for those of a ladder.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 from poke_env.battle import Battle, Move
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
+from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.live.orders import as_sent
 
@@ -58,6 +59,36 @@ class Decisions:
         """Of a new request all may be sent, unless it is the old one, asked again because its answer was refused."""
         if answer_before not in self.refused:
             self.refused.clear()
+
+
+class Answers:
+    """What was answered to a battle's requests, by somebody whose every answer reaches the simulator."""
+
+    def __init__(self, battle_tag: str) -> None:
+        self.decisions = Decisions()
+        self._battle_tag = battle_tag
+        self._request: Any = None
+        self._answer: str | None = None
+
+    def begin(self, request: Any) -> None:
+        """A request stands, named by its "rqid"; of one that is known already nothing changes."""
+        if request != self._request:
+            self.decisions.begin_request(self._answer)
+            self._request = request
+
+    def note(self, message: str) -> None:
+        """This is sent. Raises ServerError for what has been refused: then there is nothing left to send."""
+        if message in self.decisions.refused:
+            refused = ", ".join(sorted(self.decisions.refused))
+            raise ServerError(f"the server refuses every choice in {self._battle_tag}: {refused}")
+        self._answer = message
+
+    def refuse(self) -> bool:
+        """The last answer is refused; False where there was none."""
+        if self._answer is None:
+            return False
+        self.decisions.refuse(self._answer)
+        return True
 
 
 async def decide(

@@ -4,14 +4,11 @@ poke-env asks a player whose choice was refused again, and a player that would h
 thousand times a turn. Here it gets to ask once more, and then another legal choice is made for it.
 """
 
-from typing import Any
-
 from poke_env.battle import AbstractBattle, Battle
-from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
+from poke_env.player import BattleOrder, Player
 
-from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
-from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
+from gemma_metamon.showdown.live.deciding import Answers, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.poke_env_hooks import (
     Choose,
     FinishBattle,
@@ -58,7 +55,7 @@ class Door:
         self.failure: Exception | None = None
         self._player = player
         self._recorder: Recorder | None = None
-        self._battles: dict[str, _Asked] = {}
+        self._battles: dict[str, Answers] = {}
         intercept_choices(player, self._choose_move)
         intercept_leads(player, self._choose_lead)
         intercept_battle_messages(player, self._on_battle_messages)
@@ -81,38 +78,33 @@ class Door:
         live = live_battle(battle)
         if self._recorder is None:
             return await self._decide(live, choose)
-        if self._recorder.is_too_long(live.battle):
-            return ForfeitBattleOrder()
-        self._recorder.note_request(live)
-        order = await self._decide(live, choose)
-        self._recorder.note_sent(live, order)
-        return order
+        return await self._recorder.follow(live, lambda: self._decide(live, choose))
 
     async def _decide(self, live: LiveBattle, choose: Choose) -> BattleOrder:
-        asked = self._asked(live.battle)
-        order = await decide(choose, live, asked.decisions, None)
-        self._take(asked, order.message)
+        answers = self._answers(live.battle)
+        order = await decide(choose, live, answers.decisions, None)
+        self._take(answers, order.message)
         return order
 
     async def _choose_lead(self, battle: AbstractBattle, choose: Choose) -> str:
         battle = live_battle(battle).battle
-        asked = self._asked(battle)
-        message = await decide_lead(choose, battle, asked.decisions, None)
-        self._take(asked, message)
+        answers = self._answers(battle)
+        message = await decide_lead(choose, battle, answers.decisions, None)
+        self._take(answers, message)
         return message
 
-    def _take(self, asked: "_Asked", message: str) -> None:
-        if asked.decisions.failure is not None:
-            self.failure = asked.decisions.failure
+    def _take(self, answers: Answers, message: str) -> None:
+        if answers.decisions.failure is not None:
+            self.failure = answers.decisions.failure
             raise self.failure
-        asked.note(message)
+        answers.note(message)
 
-    def _asked(self, battle: Battle) -> "_Asked":
-        asked = self._battles.get(battle.battle_tag)
-        if asked is None:
-            asked = self._battles[battle.battle_tag] = _Asked(battle.battle_tag)
-        asked.begin(battle.last_request.get("rqid"))
-        return asked
+    def _answers(self, battle: Battle) -> Answers:
+        answers = self._battles.get(battle.battle_tag)
+        if answers is None:
+            answers = self._battles[battle.battle_tag] = Answers(battle.battle_tag)
+        answers.begin(battle.last_request.get("rqid"))
+        return answers
 
     async def _on_battle_messages(self, split_messages: list[list[str]], receive: ReceiveBattleMessages) -> None:
         tag = split_messages[0][0].removeprefix(">")
@@ -127,29 +119,3 @@ class Door:
         await receive(passed_on)
         if any(message[1:2] in (["win"], ["tie"], ["deinit"]) for message in split_messages):
             self._battles.pop(tag, None)
-
-
-class _Asked:
-    """A battle's decisions, and the answer that went out last."""
-
-    def __init__(self, battle_tag: str) -> None:
-        self.decisions = Decisions()
-        self._battle_tag = battle_tag
-        self._request: Any = None
-        self._answer: str | None = None
-
-    def begin(self, request: Any) -> None:
-        if request != self._request:
-            self.decisions.begin_request(self._answer)
-            self._request = request
-
-    def note(self, message: str) -> None:
-        if message in self.decisions.refused:
-            raise ServerError(
-                f"the server refuses every choice in {self._battle_tag}: {', '.join(sorted(self.decisions.refused))}"
-            )
-        self._answer = message
-
-    def refuse(self) -> None:
-        if self._answer is not None:
-            self.decisions.refuse(self._answer)

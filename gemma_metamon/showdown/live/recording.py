@@ -1,10 +1,10 @@
 """Any player's battles as recorded ones: the state before each choice, the choice, and the state at the end."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from poke_env.battle import Battle
-from poke_env.player import BattleOrder
+from poke_env.player import BattleOrder, ForfeitBattleOrder
 
 from gemma_metamon.battle.replays import MISSING_ACTION, RecordedBattle
 from gemma_metamon.battle.state import BattleState
@@ -59,6 +59,18 @@ class Recorder:
         recording = self._recordings.get(live.battle.battle_tag)
         if recording is not None:  # else the battle has ended while the player was choosing
             recording.actions[-1] = order_to_action(order, recording.options)
+
+    async def follow(self, live: LiveBattle, decide: Callable[[], Awaitable[BattleOrder]]) -> BattleOrder:
+        """Notes the request that stands and the order that `decide` gives for it; gives up a battle that is too long.
+
+        Raises what `note_request` and `decide` raise; then no order is noted.
+        """
+        if self.is_too_long(live.battle):
+            return ForfeitBattleOrder()
+        self.note_request(live)
+        order = await decide()
+        self.note_sent(live, order)
+        return order
 
     def forget(self, battle: Battle) -> None:
         """The battle will begin again: what was noted of it is forgotten."""

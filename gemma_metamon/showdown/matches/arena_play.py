@@ -50,6 +50,11 @@ Table = tuple[ArenaSeat, ArenaSeat]
 """Both seats of a battle: p1 and p2."""
 
 
+def needs_rounds(players: Iterable[Contestant]) -> bool:
+    """Whether a match of these is to be played in rounds: where a policy decides for several battles at once."""
+    return not all(player.is_scripted for player in players)
+
+
 @dataclass
 class ArenaMatch:
     """Plays planned battles in an arena.

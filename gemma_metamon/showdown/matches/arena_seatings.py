@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.arena.arena import Arena
-from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table, needs_rounds
 from gemma_metamon.showdown.matches.seatings import Ended, Seating, SeatingCounter
 from gemma_metamon.showdown.players.contestants import Contestant, Outside
 
@@ -55,5 +55,5 @@ async def play_seatings(
             )
 
     everybody = [who for seating in seatings for who in (seating.result.player, seating.result.opponent)]
-    in_rounds = not all(isinstance(who, Contestant) and who.is_scripted for who in everybody)
+    in_rounds = needs_rounds(who for who in everybody if isinstance(who, Contestant))
     await ArenaMatch(arena, battle_format, seed, in_play, count, in_rounds).play(plans())

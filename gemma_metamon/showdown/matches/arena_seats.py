@@ -12,18 +12,17 @@ from typing import Any
 
 from poke_env.battle import Battle
 from poke_env.data import GenData
-from poke_env.player import ForfeitBattleOrder, Player
+from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
-from gemma_metamon.showdown.live.battle import live_battle
-from gemma_metamon.showdown.live.deciding import Decisions, decide, decide_lead, is_refusal
+from gemma_metamon.showdown.live.battle import NOT_FED, live_battle
+from gemma_metamon.showdown.live.deciding import Answers, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.door import give_up
 from gemma_metamon.showdown.live.poke_env_hooks import end_battle
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.tallies import Choices
 from gemma_metamon.strict_json import on_one_line
 
-_NOT_FED = {*Player.MESSAGES_TO_IGNORE, "showteam", "bigerror"}
 FORFEIT = ForfeitBattleOrder().message
 
 
@@ -49,9 +48,8 @@ class ArenaSeat:
         """Why poke-env cannot follow the battle."""
         self._live = live_battle(self.battle)
         self._live.dice = self._dice = dice
-        self._decisions = Decisions()
+        self._answers = Answers(tag)
         self._recorder = recorder
-        self._answer: str | None = None
 
     def read(self, messages: Sequence[str]) -> None:
         """Reads what the seat was told. After something that poke-env cannot follow, the end alone is read."""
@@ -74,17 +72,13 @@ class ArenaSeat:
         if self.given_up is not None:
             return FORFEIT
         if self.battle.teampreview:
-            message = await decide_lead(self._with_dice(self.player.teampreview), self.battle, self._decisions, None)
-        else:
-            message = await self._choose()
-        failure, name, tag = self._decisions.failure, self.battle.player_username, self.battle.battle_tag
-        if failure is not None:
-            raise ServerError(f"{name} failed on {tag}: {type(failure).__name__}: {failure}") from failure
-        if message in self._decisions.refused:
-            refused = ", ".join(sorted(self._decisions.refused))
-            raise ServerError(f"the simulator refuses every choice in {tag}: {refused}")
-        self._answer = message
-        return message
+            lead = self._with_dice(self.player.teampreview)
+            message = await decide_lead(lead, self.battle, self._answers.decisions, None)
+            self._take(message)
+            return message
+        if self._recorder is None:
+            return (await self._decide()).message
+        return (await self._recorder.follow(self._live, self._decide)).message
 
     def end(self) -> None:
         """The battle is over: tells the recorder, and the player, which forgets it."""
@@ -100,18 +94,20 @@ class ArenaSeat:
             self._recorder.forget(self.battle)
         end_battle(self.player, self.battle)
 
-    async def _choose(self) -> str:
-        if self._recorder is not None:
-            if self._recorder.is_too_long(self.battle):
-                return FORFEIT
-            self._recorder.note_request(self._live)
+    async def _decide(self) -> BattleOrder:
         began = time.perf_counter()
-        order = await decide(self._with_dice(self.player.choose_move), self._live, self._decisions, None)
+        order = await decide(self._with_dice(self.player.choose_move), self._live, self._answers.decisions, None)
         self.choices.sent += 1
         self.choices.latencies_ms.append(1000 * (time.perf_counter() - began))
-        if self._recorder is not None and self._decisions.failure is None:
-            self._recorder.note_sent(self._live, order)
-        return order.message
+        self._take(order.message)
+        return order
+
+    def _take(self, message: str) -> None:
+        failure = self._answers.decisions.failure
+        if failure is not None:
+            who = f"{self.battle.player_username} failed on {self.battle.battle_tag}"
+            raise ServerError(f"{who}: {type(failure).__name__}: {failure}") from failure
+        self._answers.note(message)
 
     def _with_dice(self, choose: Callable[[Battle], Any]) -> Callable[[Battle], Any]:
         def chosen(battle: Battle) -> Any:
@@ -126,11 +122,10 @@ class ArenaSeat:
         request = json.loads(text)
         self.is_asked = not request.get("wait")
         self._follow(lambda: self.battle.parse_request(request))
-        self._decisions.begin_request(self._answer)
+        self._answers.begin(request.get("rqid"))
 
     def _read_error(self, text: str) -> None:
-        if is_refusal(text) and self._answer is not None:
-            self._decisions.refuse(self._answer)
+        if is_refusal(text) and self._answers.refuse():
             self.choices.refused += 1
             self.is_asked = True  # after an unavailable choice a new request comes besides
 
@@ -140,7 +135,7 @@ class ArenaSeat:
             self._follow(lambda: self.battle.won_by(rest), ends=True)
         elif kind == "tie":
             self._follow(self.battle.tied, ends=True)
-        elif line.startswith("|") and kind not in _NOT_FED:
+        elif line.startswith("|") and kind not in NOT_FED:
             self._follow(lambda: self.battle.parse_message(line.split("|")))
 
     def _follow(self, read: Callable[[], Any], *, ends: bool = False) -> None:

@@ -27,7 +27,7 @@ from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
 from gemma_metamon.showdown.live.door import given_up, open_door
 from gemma_metamon.showdown.live.recording import MAX_TURNS, Recorder
-from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table, needs_rounds
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.registry import connection, user_name
@@ -187,7 +187,7 @@ async def _collect_in_arena(
         recording.collection.battles += 1
         recording.collection.seconds = time.monotonic() - started
 
-    in_rounds = not all(matchup.player.is_scripted and matchup.opponent.is_scripted for matchup in matchups)
+    in_rounds = needs_rounds(who for matchup in matchups for who in (matchup.player, matchup.opponent))
     match = ArenaMatch(arena, battle_format, seed, concurrency, ended, in_rounds)
     number = itertools.count()
 
