@@ -8,7 +8,7 @@ battles, and whoever decides for them answers with `send`. What a battle draws c
 import json
 import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -73,6 +73,15 @@ class News:
     worker_lost: bool = False
 
 
+@dataclass(slots=True)
+class _Place:
+    """Where a battle is played: the number that stands for it in the worker, and the worker's last command for it."""
+
+    worker: Worker
+    number: int
+    given: int = 0
+
+
 class Arena:
     """A pool of workers. A context manager: the workers end with the block, or with this process, however it ends.
 
@@ -99,8 +108,9 @@ class Arena:
         self._package = ensure_installed()
         self._node = find_node()
         self._answers: queue.SimpleQueue[tuple[Worker, list[bytes] | None]] = queue.SimpleQueue()
-        self._place: dict[str, tuple[Worker, int]] = {}  # and the number that stands for the battle in the worker
+        self._place: dict[str, _Place] = {}
         self._names: dict[int, str] = {}
+        self._kept: list[News] = []  # of battles that nobody has asked for yet
         self._begun = 0
         self._workers: list[Worker] = []
         try:
@@ -168,8 +178,8 @@ class Arena:
         _require_seat(seat)
         if source not in self._place:
             raise ConfigError(f"{source!r} is not in play: only a battle that has begun and not ended can be forked")
-        worker, number = self._place[source]
-        self._begin(worker, battle, {"do": "fork", "source": number, "seat": seat, "seed": seed})
+        place = self._place[source]
+        self._begin(place.worker, battle, {"do": "fork", "source": place.number, "seat": seat, "seed": seed})
 
     def send(self, battle: str, seat: str, message: str) -> None:
         """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".
@@ -179,15 +189,13 @@ class Arena:
         """
         _require_seat(seat)
         if battle in self._place:
-            worker, number = self._place[battle]
-            worker.give({"do": "send", "battle": number, "seat": seat, "message": message})
+            self._give(self._place[battle], {"do": "send", "seat": seat, "message": message})
 
     def drop(self, battle: str) -> None:
         """Ends a battle in play without a result; nothing more is told of it."""
         if battle in self._place:
-            worker, number = self._place[battle]
+            self._give(self._place[battle], {"do": "drop"})
             self._forget(battle)
-            worker.give({"do": "drop", "battle": number})
 
     def receive(self, at_least: int = 1) -> list[News]:
         """What has happened since the last time: sends all that was given, and waits.
@@ -198,16 +206,32 @@ class Arena:
 
         Raises ServerError where a worker ends before it has done anything: the simulator does not run here.
         """
-        news: list[News] = []
+        news, self._kept = self._kept, []
+        self._hear(news, lambda: len(news) < at_least and any(worker.is_busy for worker in self._workers))
+        return news
+
+    def settle(self, battles: Iterable[str]) -> list[News]:
+        """Like `receive`, of these battles: waits until no more can come of them before somebody answers.
+
+        What comes of others meanwhile is kept for the next time. Raises as `receive` does.
+        """
+        wanted = set(battles)
+        news, self._kept = self._kept, []
+        self._hear(news, lambda: any(self._is_unsettled(battle) for battle in wanted))
+        self._kept = [each for each in news if each.battle not in wanted]
+        return [each for each in news if each.battle in wanted]
+
+    def _hear(self, news: list[News], waits: Callable[[], bool]) -> None:
+        """Appends what the workers have to say, as long as it waits for more; what there is is taken in any case."""
         heard_at = time.monotonic()
         while True:
             full = [worker for worker in self._workers if not worker.flush()]
-            waits = len(news) < at_least and any(worker.is_busy for worker in self._workers)
+            waiting = waits()
             try:
-                worker, lines = self._answers.get(waits, _FULL_PIPE_S if full else self._silence_timeout_s)
+                worker, lines = self._answers.get(waiting, _FULL_PIPE_S if full else self._silence_timeout_s)
             except queue.Empty:
-                if not waits:
-                    return news
+                if not waiting:
+                    return
                 if time.monotonic() - heard_at >= self._silence_timeout_s:
                     self._end_silent()
                 continue
@@ -217,6 +241,10 @@ class Arena:
             else:
                 news += [each for line in lines if (each := self._read(worker, line)) is not None]
 
+    def _is_unsettled(self, battle: str) -> bool:
+        place = self._place.get(battle)
+        return place is not None and place.worker.done < place.given
+
     def close(self) -> None:
         """Ends all workers, with whatever they play."""
         for worker in self._workers:
@@ -224,6 +252,7 @@ class Arena:
         self._workers.clear()
         self._place.clear()
         self._names.clear()
+        self._kept.clear()
 
     def _new_worker(self) -> Worker:
         return Worker(self._node, self._package, self._answers, max_heap_mb=self._max_heap_mb)
@@ -235,15 +264,19 @@ class Arena:
         if battle in self._place:
             raise ConfigError(f"a battle called {battle!r} is in play already; give the next one another name")
         self._begun += 1
-        self._place[battle] = worker, self._begun
+        place = self._place[battle] = _Place(worker, self._begun)
         self._names[self._begun] = battle
         worker.n_battles += 1
-        worker.give({**command, "battle": self._begun})
+        self._give(place, command)
+
+    def _give(self, place: "_Place", command: dict[str, Any]) -> None:
+        place.worker.give({**command, "battle": place.number})
+        place.given = place.worker.sent
 
     def _forget(self, battle: str) -> None:
-        worker, number = self._place.pop(battle)
-        del self._names[number]
-        worker.n_battles -= 1
+        place = self._place.pop(battle)
+        del self._names[place.number]
+        place.worker.n_battles -= 1
 
     def _read(self, worker: Worker, line: bytes) -> News | None:
         answer = json.loads(line)
@@ -271,7 +304,7 @@ class Arena:
             return []
         how, pid, began = worker.how_it_ended(), worker.process.pid, worker.done > 0
         worker.close()
-        lost = [battle for battle, (place, _) in self._place.items() if place is worker]
+        lost = [battle for battle, place in self._place.items() if place.worker is worker]
         for battle in lost:
             self._forget(battle)
         self._workers.remove(worker)

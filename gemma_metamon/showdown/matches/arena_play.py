@@ -1,12 +1,14 @@
-"""Battles of contestants in an arena: played in rounds, so that a policy decides for all battles in one batch.
+"""Battles of contestants in an arena: played in rounds, so that a policy decides for many battles in one batch.
 
 A round is: everything that can happen before somebody answers, then every answer that is awaited. What a round consists
-of follows from the battles alone, not from the number of workers, nor from how fast they are. Scripted players need no
-rounds: each of their battles goes on as soon as it can.
+of follows from the battles alone, not from the number of workers, nor from how fast they are. The battles in play form
+two groups that take turns: while the policy decides for one of them, the other's messages are read. Scripted players
+need no rounds: each of their battles goes on as soon as it can.
 """
 
 import asyncio
 import gc
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,7 +46,6 @@ class Plan:
 
 NOWHERE = "ws://arena"
 """poke-env's players want an address, and do not go there."""
-_ALL = 1 << 30  # news: until no more can come
 
 Table = tuple[ArenaSeat, ArenaSeat]
 """Both seats of a battle: p1 and p2."""
@@ -53,6 +54,16 @@ Table = tuple[ArenaSeat, ArenaSeat]
 def needs_rounds(players: Iterable[Contestant]) -> bool:
     """Whether a match of these is to be played in rounds: where a policy decides for several battles at once."""
     return not all(player.is_scripted for player in players)
+
+
+@dataclass
+class _Group:
+    """Battles that are decided together. `asked`: seats that are choosing, and `answers`: what they will send."""
+
+    size: int
+    tables: dict[str, tuple[Plan, Table]] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    answers: "asyncio.Future[list[str]] | None" = None
 
 
 @dataclass
@@ -67,6 +78,7 @@ class ArenaMatch:
         on_end: called after each battle that was played to its end.
         in_rounds: whether it is to be played in rounds; otherwise only players may play that decide on their own, and
             the order of the ends is nobody's promise.
+        n_groups: of battles, at most, that take turns in rounds.
     """
 
     arena: Arena
@@ -75,7 +87,8 @@ class ArenaMatch:
     in_play: int
     on_end: Callable[[Plan, Table], None]
     in_rounds: bool = True
-    _tables: dict[str, tuple[Plan, Table]] = field(default_factory=dict)
+    n_groups: int = 2
+    _groups: list[_Group] = field(default_factory=list)
     _begun_again: set[str] = field(default_factory=set)
     _players: dict[tuple[str, str], Player] = field(default_factory=dict)
 
@@ -92,45 +105,48 @@ class ArenaMatch:
         waiting = iter(plans)
         GenData.from_format(self.battle_format)
         gc.freeze()  # what poke-env knows is a quarter of a million objects, and looking through them takes long
+        n_groups = min(self.n_groups, self.in_play) if self.in_rounds else 1
+        self._groups = [_Group((self.in_play + i) // n_groups) for i in range(n_groups)]
         try:
-            self._begin(waiting)
-            while self._tables:
-                self._read(self.arena.receive(at_least=_ALL if self.in_rounds else 1))
-                await self._answer()
-                self._begin(waiting)
+            for group in itertools.cycle(self._groups):
+                await self._send_answers(group)
+                self._begin(group, waiting)
+                if group.tables:
+                    self._read(group, self.arena.settle(group.tables) if self.in_rounds else self.arena.receive())
+                    self._ask(group)
+                elif not any(each.tables for each in self._groups):
+                    break
         finally:
             gc.unfreeze()
-            for tag in self._tables:
-                self.arena.drop(tag)
-            self._tables.clear()
+            await self._leave()
 
     def given_up(self, tag: str) -> str | None:
         """Why poke-env cannot follow a battle in play, for either seat; None of all others."""
-        _, table = self._tables[tag]
+        _, table = next(group.tables[tag] for group in self._groups if tag in group.tables)
         return next((seat.given_up for seat in table if seat.given_up is not None), None)
 
-    def _begin(self, waiting: Iterator[Plan]) -> None:
-        while len(self._tables) < self.in_play and (plan := next(waiting, None)) is not None:
-            self._start(plan)
+    def _begin(self, group: _Group, waiting: Iterator[Plan]) -> None:
+        while len(group.tables) < group.size and (plan := next(waiting, None)) is not None:
+            self._start(group, plan)
 
-    def _start(self, plan: Plan) -> None:
+    def _start(self, group: _Group, plan: Plan) -> None:
         tag = f"battle-{self.battle_format}-{plan.number}"
         first, second = (self._seat(tag, plan, place) for place in (0, 1))
-        self._tables[tag] = plan, (first, second)
+        group.tables[tag] = plan, (first, second)
         p1, p2 = (self._arena_seat(plan, place, seat) for place, seat in enumerate((first, second)))
         dice_seed = simulator_seed(self.seed, plan.number, "dice")
         self.arena.start(tag, battle_format=self.battle_format, seed=dice_seed, seats=(p1, p2))
 
-    def _lose(self, news: News) -> None:
+    def _lose(self, group: _Group, news: News) -> None:
         """Begins a battle again that was lost with its worker, once."""
         if not news.worker_lost or news.battle in self._begun_again:
             raise ServerError(str(news.lost))
         logger.warning("%s; it begins again", news.lost)
         self._begun_again.add(news.battle)
-        plan, table = self._tables[news.battle]
+        plan, table = group.tables[news.battle]
         for seat in table:
             seat.abandon()
-        self._start(plan)
+        self._start(group, plan)
 
     def _seat(self, tag: str, plan: Plan, place: int) -> ArenaSeat:
         draws = dice(self.seed, plan.number, "player", SEATS[place])
@@ -149,28 +165,49 @@ class ArenaMatch:
         given = None if team is not None else simulator_seed(self.seed, plan.number, "team", SEATS[place])
         return Seat(name=seat.player.username, team=team, seed=given)
 
-    def _read(self, news: list[News]) -> None:
-        for each in sorted(news, key=lambda each: self._tables[each.battle][0].number):  # a battle's own stay in order
+    def _read(self, group: _Group, news: list[News]) -> None:
+        in_order = sorted(news, key=lambda each: group.tables[each.battle][0].number)  # a battle's own stay in order
+        for each in in_order:
             if each.lost is not None:
-                self._lose(each)
+                self._lose(group, each)
                 continue
-            _, table = self._tables[each.battle]
+            _, table = group.tables[each.battle]
             for name, seat in zip(SEATS, table, strict=True):
                 seat.read(each.told.get(name, ()))
-        for each in sorted((e for e in news if e.ended), key=lambda each: self._tables[each.battle][0].number):
-            plan, table = self._tables[each.battle]
+        for each in in_order:
+            if each.ended is None:
+                continue
+            plan, table = group.tables[each.battle]
             for seat in table:
                 seat.end()
-            del self._tables[each.battle]
+            del group.tables[each.battle]
             self.on_end(plan, table)
 
-    async def _answer(self) -> None:
+    def _ask(self, group: _Group) -> None:
+        """Lets all seats choose that are asked; they begin when this task next waits for something."""
         asked = [
             (tag, name, seat)
-            for tag, (_, table) in sorted(self._tables.items(), key=lambda item: item[1][0].number)
+            for tag, (_, table) in sorted(group.tables.items(), key=lambda item: item[1][0].number)
             for name, seat in zip(SEATS, table, strict=True)
             if seat.is_asked
         ]
-        answers = await asyncio.gather(*(seat.answer() for _, _, seat in asked))
-        for (tag, name, _), message in zip(asked, answers, strict=True):
+        group.asked = [(tag, name) for tag, name, _ in asked]
+        group.answers = asyncio.gather(*(seat.answer() for _, _, seat in asked)) if asked else None
+
+    async def _send_answers(self, group: _Group) -> None:
+        if group.answers is None:
+            return
+        answers, group.answers = await group.answers, None
+        for (tag, name), message in zip(group.asked, answers, strict=True):
             self.arena.send(tag, name, message)
+
+    async def _leave(self) -> None:
+        """Whatever happened: nobody chooses any more, and nothing is in play."""
+        choosing = [group.answers for group in self._groups if group.answers is not None]
+        for each in choosing:
+            each.cancel()
+        await asyncio.gather(*choosing, return_exceptions=True)
+        for group in self._groups:
+            for tag in group.tables:
+                self.arena.drop(tag)
+        self._groups.clear()

@@ -98,6 +98,20 @@ def test_whatever_a_player_says_the_battle_goes_on(arena: Arena, message: str) -
     assert [each.ended.winner for each in arena.receive() if each.ended] == ["p2"]
 
 
+def test_some_battles_are_settled_and_news_of_others_are_kept(arena: Arena) -> None:
+    for battle in ("a", "b", "c"):
+        begin(arena, battle, "gen1ou")
+    assert [news.battle for news in arena.settle(["b"])] == ["b"]
+    assert {news.battle for news in arena.settle(["a", "c"])} == {"a", "c"}
+    arena.send("a", "p1", "/choose move 1")
+    assert arena.settle(["a"]) == []  # the other seat must choose, too
+    arena.send("b", "p1", "/forfeit")
+    arena.send("a", "p2", "/forfeit")
+    assert [news.battle for news in arena.settle(["a"])] == ["a"]
+    assert [news.ended.winner for news in arena.receive() if news.ended] == ["p2"]  # of b, kept or still to come
+    assert arena.settle(["a", "b", "nobody"]) == []
+
+
 def test_news_come_singly_or_by_as_many_as_are_wanted(arena: Arena) -> None:
     assert arena.receive() == []
     for number in range(4):

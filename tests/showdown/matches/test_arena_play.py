@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,22 @@ def test_one_seed_gives_one_table_of_agents_that_draw_on_any_number_of_workers(
     assert len(first["logs"]) == 4
     for workers in ("2", "4"):
         assert table(run_dir, tmp_path / workers, capsys, "--workers", workers) == first
+
+
+def test_an_agents_battles_of_a_killed_worker_begin_again(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = table(run_dir, tmp_path / "whole", capsys)
+    settle, n_calls = Arena.settle, itertools.count()
+
+    def killing(arena: Arena, battles: Iterable[str]) -> list[News]:
+        if next(n_calls) == 9:  # one group's battles are being decided meanwhile
+            os.kill(arena.process_ids[0], signal.SIGKILL)
+        return settle(arena, battles)
+
+    monkeypatch.setattr(Arena, "settle", killing)
+    found = table(run_dir, tmp_path / "killed", capsys)
+    assert next(n_calls) > 10
+    # floats may be rounded otherwise in other batches, so that a draw may fall otherwise
+    assert [row["teams"] for row in found["battles"]] == [row["teams"] for row in expected["battles"]]
+    assert len(found["logs"]) == 4
