@@ -1,28 +1,40 @@
-"""Recorded battles a second in the arena, against the same on a server: `python scripts/bench_matches.py --rounds 3`.
+"""Recorded battles a second in the arena and on a server: `python scripts/bench_matches.py --before WORKTREE`.
 
-Both ways play `collect`'s battles of a player against itself and write both views. They take turns, in rounds; the
-figures are medians. The server runs through all rounds; an arena begins with each of its rounds, and that counts. The
-processors' time is per battle: Python's both ways, Node's of the arena alone. Prints a table; --json ends with one line
-of JSON. The agent is that of tiny_agent.py, untrained, and draws its actions.
+Every way is the command `collect`, of a player against itself, both views written; the figure is the battles a second
+that it prints, without its start. All ways take turns, in rounds; the figures are medians. The server is one for all.
+
+before   the command of another worktree of this repository, on the server: `git worktree add WORKTREE COMMIT`
+server   this worktree's, on the server
+arena    this worktree's as it is by default
+
+A second table says where the processors' time of the arena goes, in one process of Python and one of Node: Node's, the
+policy's thread, and the rest of Python. "tiny agent" is gemma_tiny_entity.gin after one update, drawing its actions;
+--agent names another run. --json ends with one line of JSON.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from bench_decision import build_policy
-
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.players.contestants import Contestant, learned, scripted
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 from gemma_metamon.showdown.simulator.server import running_server
 from gemma_metamon.showdown.simulator.teams import load_teams
 
+HERE = Path(__file__).resolve().parent.parent
 AGENT = "tiny agent"
 
 
@@ -32,68 +44,94 @@ def main() -> None:
     parser.add_argument(
         "--players", nargs="+", default=["RandomPlayer", "SimpleHeuristicsPlayer", "DuelTrainer", AGENT], metavar="NAME"
     )
-    parser.add_argument("--battles", type=int, default=64, help="of a way in a round (default: %(default)s)")
+    parser.add_argument("--battles", type=int, default=200, help="of a way in a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--in_play", type=int, default=32, help="battles at a time (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="of the arena (default: %(default)s)")
+    parser.add_argument("--before", type=Path, metavar="WORKTREE", help="of the commit to compare with")
+    parser.add_argument("--agent", type=Path, metavar="RUN", help="plays as the tiny agent")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     args = parser.parse_args()
-    teams = load_teams(args.format)
-    results = {}
-    header = f"{'':24}{'server':>9}{'arena':>9}{'times':>7}{'server, Python':>17}{'arena, Python':>16}{'Node':>7}"
-    print(f"{args.format}, battles/s and processors' ms per battle\n{header}", flush=True)
-    with running_server() as server:
+    with running_server() as server, tempfile.TemporaryDirectory() as folder:
+        run = args.agent or trained(Path(folder))
+        on_server = ["--server", server.websocket_url]
+        ways: dict[str, tuple[Path, list[str]]] = {"server": (HERE, on_server), "arena": (HERE, [])}
+        if args.before is not None:
+            ways = {"before": (args.before, on_server), **ways}
+        results = {name: compare(str(run) if name == AGENT else name, ways, args) for name in args.players}
+        first = next(iter(ways))
+        print(f"{args.format}, battles/s{'':8}" + "".join(f"{way:>9}" for way in ways) + f"   arena / {first}")
+        for name, found in results.items():
+            columns = "".join(f"{found[way]:9.2f}" for way in ways)
+            print(f"{name:26}{columns}{found['arena'] / found[first]:12.1f}", flush=True)
+        print("\nprocessors' ms of a battle in the arena\n" + " " * 26 + "     Node   policy  rest of Python")
         for name in args.players:
-            who = contestant(name, args.in_play)
-            rows: dict[str, list[dict[str, float]]] = {"server": [], "arena": []}
-            for number in range(args.rounds):
-                for way, url in (("server", server.websocket_url), ("arena", None)):
-                    rows[way].append(play(who, url, number, teams, args))
-            found = {way: {key: statistics.median(row[key] for row in of) for key in of[0]} for way, of in rows.items()}
-            results[name] = found
-            on_server, arena = found["server"], found["arena"]
-            print(
-                f"{name:24}{on_server['battles_per_s']:9.2f}{arena['battles_per_s']:9.2f}"
-                f"{arena['battles_per_s'] / on_server['battles_per_s']:7.1f}{on_server['python_ms']:17.0f}"
-                f"{arena['python_ms']:16.0f}{arena['node_ms']:7.0f}",
-                flush=True,
-            )
+            results[name]["ms"] = share = where_time_goes(name, run, args)
+            print(f"{name:26}{share['node']:9.1f}{share['policy']:9.1f}{share['python']:16.1f}", flush=True)
     if args.json:
         print(json.dumps(results))
 
 
-def contestant(name: str, in_play: int) -> Contestant:
-    if name != AGENT:
-        return scripted(name)
-    alone = build_policy()
-    return learned(name, BatchedPolicy(alone.agent, alone.view, max_battles=4 * in_play, sample=True))
+def command(worktree: Path, *words: str) -> str:
+    """What a command of the package, as it is in that worktree, prints."""
+    environment = {**os.environ, "PYTHONPATH": str(worktree.resolve())}
+    done = subprocess.run(
+        [sys.executable, "-m", "gemma_metamon", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(words)} failed in {worktree}:\n{done.stderr}")
+    return done.stdout
 
 
-def play(who: Contestant, url: str | None, seed: int, teams: list[str], args: argparse.Namespace) -> dict[str, float]:
-    python, node, began = time.process_time(), children_s(), time.monotonic()
+def trained(folder: Path) -> Path:
+    """A run of one update on the bundled battles, which every version of the package can play."""
+    words = "--model_gin_config gemma_tiny_entity.gin --train_gin_config quick.gin --epochs 1 --steps_per_epoch 1"
+    battles = ["--parsed_replay_dir", str(HERE / "tests" / "goldens" / "battles"), "--formats", "gen1ou"]
+    command(HERE, "train", "--run_name", "agent", "--save_dir", str(folder), *battles, *words.split())
+    return folder / "agent"
+
+
+def compare(name: str, ways: Mapping[str, tuple[Path, list[str]]], args: argparse.Namespace) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(args.rounds):
+        for way, (worktree, flags) in ways.items():
+            with tempfile.TemporaryDirectory() as out:
+                words = f"collect --format {args.format} --battles {args.battles} --concurrency {args.in_play} --json"
+                printed = command(
+                    worktree, *words.split(), "--players", name, "--seed", str(number), "--out", out, *flags
+                )
+            rates[way].append(json.loads(printed)["battles_per_s"])
+    return {way: statistics.median(of) for way, of in rates.items()}
+
+
+def where_time_goes(name: str, run: Path, args: argparse.Namespace) -> dict[str, float]:
+    who, policy_s = contestant(name, run, args.in_play)
+    python, node, policy = time.process_time(), children_s(), policy_s()
     with tempfile.TemporaryDirectory() as folder:
-        collection = asyncio.run(
+        asyncio.run(
             collect(
                 [Matchup(player=who, opponent=who, battles=args.battles)],
                 battle_format=args.format,
-                teams=teams,
+                teams=load_teams(args.format),
                 out=Path(folder),
-                websocket_url=url,
-                workers=args.workers,
-                seed=seed,
                 concurrency=args.in_play,
             )
         )
-    per_battle = 1e3 / collection.battles
-    return {
-        "battles_per_s": collection.battles / (time.monotonic() - began),
-        "python_ms": (time.process_time() - python) * per_battle,
-        "node_ms": (children_s() - node) * per_battle,
-    }
+    decided = policy_s() - policy
+    spent = {"node": children_s() - node, "policy": decided, "python": time.process_time() - python - decided}
+    return {part: 1e3 * seconds / args.battles for part, seconds in spent.items()}
+
+
+def contestant(name: str, run: Path, in_play: int) -> tuple[Contestant, Any]:
+    """And what says for how many seconds its policy's thread has computed."""
+    if name != AGENT:
+        return scripted(name), lambda: 0.0
+    playable = load_for_play(Checkpoint.find(run))
+    policy = BatchedPolicy(playable.agent, playable.view, max_battles=4 * in_play, sample=True)
+    return learned(name, policy), lambda: policy.busy_s
 
 
 def children_s() -> float:
-    """Processors' seconds of the children that have ended: of the arena's workers."""
+    """Processors' seconds of the children that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
