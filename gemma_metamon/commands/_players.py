@@ -132,9 +132,9 @@ def contestants(
     """
     from gemma_metamon.nets.agents.acting import share_texts
     from gemma_metamon.runs.loading import require_loadable, usable_device
-    from gemma_metamon.showdown.players.contestants import learned, scripted
+    from gemma_metamon.showdown.players.contestants import scripted
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
-    from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+    from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
 
     checkpoints = list(dict.fromkeys(member.checkpoint for player in found for member in player.members))
     if checkpoints:
