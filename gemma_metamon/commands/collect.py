@@ -12,7 +12,8 @@ from gemma_metamon.extras import require_extra
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
-    from gemma_metamon.showdown.matches.collect import Collection, Matchup
+    from gemma_metamon.showdown.matches.collect import Matchup
+    from gemma_metamon.showdown.matches.recordings import Collection
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
