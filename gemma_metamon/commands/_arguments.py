@@ -28,7 +28,7 @@ _TRIAL_BYTES = 4096  # a full disk takes an empty file
 MAX_NAME_BYTES = 200
 """A file system takes 255; ours add a suffix to some names."""
 MOST_WORKERS = 8
-"""So many are begun unasked: each takes some 300 MB."""
+"""So many are begun unasked: each takes some 350 MB."""
 SEEDS = 2**32
 """So many seeds do all of the random generators take."""
 

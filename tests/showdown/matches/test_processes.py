@@ -259,3 +259,11 @@ def test_processes_import_no_torch() -> None:
     modules = "gemma_metamon.showdown.matches.collect, gemma_metamon.showdown.matches.arena_seatings"
     code = f"import sys, {modules}; print({{'torch', 'gin'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_command_between_scripted_players_imports_no_torch(tmp_path: Path) -> None:
+    command = ["collect", "--format", "gen1ou", "--battles", "1", "--players", "RandomPlayer", "--max_turns", "2"]
+    code = f"import sys; from gemma_metamon.commands import main; main({[*command, '--out', str(tmp_path)]})"
+    code += "; print({'torch', 'gin'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
