@@ -38,7 +38,7 @@ from support.live_goldens import FORMATS, decisions
 
 # a derivation -> the functions that make it, by file and name, those of former versions included
 DERIVATIONS = {
-    "state": {("state.py", "battle_state")},
+    "state": {("state.py", "battle_state"), ("state.py", "read")},
     "options": {("orders.py", "_options"), ("orders.py", "legal_options")},
     "messages read by a memory": {("memory.py", "_read_message")},
     "translated by as_sent": {("orders.py", "as_sent")},

@@ -29,8 +29,8 @@ from typing import Any
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.matches.collect import Matchup, collect
-from gemma_metamon.showdown.players.contestants import Contestant, learned, scripted
-from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+from gemma_metamon.showdown.players.contestants import Contestant, scripted
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
 from gemma_metamon.showdown.simulator.server import running_server
 from gemma_metamon.showdown.simulator.teams import load_teams
 

@@ -4,8 +4,8 @@
     python scripts/collect_sample_battles.py --formats gen1ou --share 0.1 --out archives
 
 Mostly the best of the scripted players, against itself and against the others, so that copying the actions teaches to
-play. Battles longer than 200 turns (two frozen or endlessly healing sides) are left out. The simulator's dice are not
-seeded: another run gives other battles of the same kind.
+play. Battles longer than 200 turns (two frozen or endlessly healing sides) are left out. A seed gives the same battles
+again, but not those that are bundled: the dice of their simulator were not seeded.
 """
 
 import argparse

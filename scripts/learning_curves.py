@@ -239,8 +239,7 @@ def play_all(contenders: Iterable[Contender], args: argparse.Namespace) -> dict[
 
 async def play(run_dir: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.showdown.matches.evaluate import play_match
-    from gemma_metamon.showdown.players.contestants import learned
-    from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+    from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
     from gemma_metamon.showdown.simulator.teams import load_teams
 
     playable = load_for_play(Checkpoint.find(run_dir, args.updates // args.every), "cpu")

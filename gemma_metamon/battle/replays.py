@@ -18,6 +18,7 @@ import lz4.frame
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.battle.archives import ARCHIVE_SUFFIXES, find_archives, refuse_archive, refuse_archives_in
 from gemma_metamon.battle.state import BattleState
+from gemma_metamon.battle.state_text import states_text
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.strict_json import parse_json, read_bounded, shown, shown_path
 
@@ -156,9 +157,7 @@ def refuse_logs_in(root: Path) -> None:
 
 def dump_battle(battle: RecordedBattle) -> bytes:
     """The JSON of a battle's file; `parse_battle` reads it."""
-    return json.dumps(
-        {"states": [state.to_dict() for state in battle.states], "actions": list(battle.actions)}
-    ).encode()
+    return f'{{"states": {states_text(battle.states)}, "actions": {json.dumps(battle.actions)}}}'.encode()
 
 
 def load_battle(path: Path) -> RecordedBattle:

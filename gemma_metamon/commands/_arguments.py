@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _TRIAL_BYTES = 4096  # a full disk takes an empty file
 MAX_NAME_BYTES = 200
 """A file system takes 255; ours add a suffix to some names."""
+MOST_WORKERS = 8
+"""So many are begun unasked: each takes some 350 MB."""
 SEEDS = 2**32
 """So many seeds do all of the random generators take."""
 
@@ -110,8 +113,9 @@ _SHARED: dict[str, dict[str, Any]] = {
     },
     "workers": {
         "type": at_least_one,
-        "default": 1,
-        "help": "processes of the simulator; the battles are the same for any number (default: %(default)s)",
+        "default": min(os.cpu_count() or 1, MOST_WORKERS),
+        "help": "processes that play: a Python and a simulator each between scripted players, simulators alone where a "
+        f"checkpoint plays; the battles are the same for any number (default: one per core, at most {MOST_WORKERS})",
     },
 }
 

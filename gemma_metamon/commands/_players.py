@@ -130,15 +130,18 @@ def contestants(
         ConfigError: a device that cannot be used.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
     """
+    from gemma_metamon.showdown.players.contestants import scripted
+
+    names = [player.scripted for player in found if player.scripted is not None]
+    if len(names) == len(found):  # torch takes a second to import, and they need none
+        return [scripted(name) for name in names]
     from gemma_metamon.nets.agents.acting import share_texts
     from gemma_metamon.runs.loading import require_loadable, usable_device
-    from gemma_metamon.showdown.players.contestants import learned, scripted
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
-    from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+    from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
 
     checkpoints = list(dict.fromkeys(member.checkpoint for player in found for member in player.members))
-    if checkpoints:
-        usable_device(device)
+    usable_device(device)
     if len(checkpoints) > 1:
         for checkpoint in checkpoints:
             require_loadable(checkpoint)

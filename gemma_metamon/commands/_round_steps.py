@@ -198,7 +198,7 @@ class Rounds:
         return ["--run_dir", str(self.run_dir)] if (self.run_dir / "metrics.jsonl").is_file() else []
 
     def _playing_flags(self) -> list[str]:
-        flags = ["--concurrency", str(self.args.concurrency)]
+        flags = ["--concurrency", str(self.args.concurrency), "--workers", str(self.args.workers)]
         for name in ("device", "team_dir"):
             if (value := getattr(self.args, name)) is not None:
                 flags += [f"--{name}", str(value)]

@@ -12,7 +12,8 @@ from gemma_metamon.extras import require_extra
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
-    from gemma_metamon.showdown.matches.collect import Collection, Matchup
+    from gemma_metamon.showdown.matches.collect import Matchup
+    from gemma_metamon.showdown.matches.recordings import Collection
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
@@ -24,7 +25,7 @@ Without --opponents both sides of each battle are drawn among --players (a playe
 written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
 it fights against itself. --record_opponents writes the others too.
-These choices, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
+These choices, seats, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
 --workers. Of a --server, the dice do not follow it. The folder is what train's --custom_replay_dir takes, and
 metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
 

@@ -102,7 +102,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--workers",
         type=at_least_one,
         default=os.cpu_count() or 1,
-        help="processes that prepare (default: one per core)",
+        help="processes that play and prepare (default: one per core)",
     )
     add_shared_argument(training, "seed", help="of all that is drawn (default: %(default)s)")
     evaluation = parser.add_argument_group("evaluation")

@@ -48,7 +48,7 @@ class EvaluationPlan:
         """The command line that plays an epoch's checkpoint in a format, and prints an EvaluationReport as JSON."""
         command = [sys.executable, "-m", "gemma_metamon", "evaluate", "--run_dir", str(run_dir), "--ckpt", str(epoch)]
         command += ["--format", battle_format, "--opponents", *self.opponents, "--battles", str(self.battles)]
-        return [*command, "--device", self.device, "--json"]
+        return [*command, "--workers", "1", "--device", self.device, "--json"]
 
 
 class Evaluations:

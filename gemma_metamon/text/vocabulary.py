@@ -146,15 +146,20 @@ class Vocabulary:
         Raises:
             DataError: rows of different lengths.
         """
-        try:
-            array = np.asarray(words)
-        except ValueError as error:
-            raise DataError(f"the rows of words have different lengths ({error}); encode them one by one") from error
-        flat = array.ravel().tolist()
+        if isinstance(words, list) and set(map(type, words)) == {str}:  # a turn that is being played
+            flat, shape = words, (len(words),)
+        else:
+            try:
+                array = np.asarray(words)
+            except ValueError as error:
+                raise DataError(
+                    f"the rows of words have different lengths ({error}); encode them one by one"
+                ) from error
+            flat, shape = array.ravel().tolist(), array.shape
         ids = [self._ids.get(word, UNKNOWN_ID) for word in flat]
         if UNKNOWN_ID in ids:
             self.unknown_counts.update(word for word, index in zip(flat, ids, strict=True) if index == UNKNOWN_ID)
-        return np.array(ids, dtype=np.int32).reshape(array.shape)
+        return np.array(ids, dtype=np.int32).reshape(shape)
 
     def decode(self, ids: npt.ArrayLike) -> npt.NDArray[np.str_]:
         """Words of the ids, in their shape; "unknown" for -1.

@@ -10,7 +10,7 @@ from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.live.orders import Options, legal_options
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
-from gemma_metamon.showdown.live.state import battle_state
+from gemma_metamon.showdown.live.state import StateReader
 
 NOT_FED = {*Player.MESSAGES_TO_IGNORE, "request", "error", "bigerror", "showteam"}
 """Kinds of messages that poke-env's own player does not pass to its battle's `parse_message` either."""
@@ -45,6 +45,7 @@ class LiveBattle:
         self.dice: random.Random | None = None
         """What the player draws in this battle, where it can be repeated; None where it cannot."""
         self._memory = BattleMemory(battle.gen)
+        self._reader = StateReader(battle, self._memory)
         self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed
         self._request: object = None
         self._state: BattleState | None = None
@@ -56,20 +57,12 @@ class LiveBattle:
         return len(messages_read(self.battle))
 
     @property
-    def memory(self) -> BattleMemory:
-        """What the messages so far told, beyond what poke-env keeps."""
-        self._memory.read(messages_read(self.battle))
-        for key, pokemon in self.battle.team.items():
-            if pokemon.active:
-                self._memory.note_active(key)
-        return self._memory
-
-    @property
     def state(self) -> BattleState:
         """At this request, or after the end. Raises DataError before both sides have a Pokémon on the field."""
         self._forget_what_is_past()
         if self._state is None:
-            self._state = battle_state(self.battle, self.memory)
+            self._read_messages()
+            self._state = self._reader.read()
         return self._state
 
     @property
@@ -85,3 +78,9 @@ class LiveBattle:
         if at != self._at or request is not self._request:
             self._at, self._request = at, request
             self._state = self._options = None
+
+    def _read_messages(self) -> None:
+        self._memory.read(messages_read(self.battle))
+        for key, pokemon in self.battle.team.items():
+            if pokemon.active:
+                self._memory.note_active(key)

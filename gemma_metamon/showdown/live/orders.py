@@ -12,6 +12,7 @@ several the server takes the first, and refuses it. So orders go out by their pl
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +54,12 @@ def legal_options(battle: Battle) -> Options:
     options: Options = {}
     if not battle.force_switch:
         options |= _move_options(battle)
-    available = {id(pokemon) for pokemon in battle.available_switches}
-    bench = sorted(
-        (p for p in battle.team.values() if is_candidate(p, battle)), key=lambda pokemon: species_word(pokemon.species)
-    )
+    available = set(battle.available_switches)
+    places = _places_on_bench(battle)
+    bench = sorted((p for p in battle.team.values() if is_candidate(p, battle)), key=lambda p: species_word(p.species))
     for i, pokemon in enumerate(bench[:MAX_SWITCHES]):
-        if id(pokemon) in available:
-            options[FIRST_SWITCH + i] = _placed(pokemon, battle)
+        if pokemon in available:
+            options[FIRST_SWITCH + i] = _placed(pokemon, places.get(pokemon))
     # the server's own choice, should it ever ask without offering anything we know
     return dict(sorted(options.items())) or {0: Player.choose_default_move()}
 
@@ -96,57 +96,72 @@ def as_sent(order: BattleOrder, battle: AbstractBattle) -> BattleOrder:
     if not order.message.startswith(_CHOOSE) or verb not in ("move", "switch"):
         return order
     named = order.order if isinstance(order, SingleBattleOrder) else None
-    place: int | None
-    if verb == "switch":
-        place, options = _place_on_bench(named if isinstance(named, Pokemon) else choice, battle), []
+    options: list[str] = []
+    if isinstance(named, Pokemon):
+        place = _places_on_bench(battle).get(named)
+    elif verb == "switch":
+        place = _place_of_species(choice, battle)
     else:
         words = choice.split(" ")
         options = [word for word in words if word in _MOVE_OPTIONS]
-        place = _place_of_move("".join(words[: len(words) - len(options)]), battle)
+        name = "".join(words[: len(words) - len(options)])
+        place = _places_of_moves(battle).get(Move.retrieve_id(name))
     return order if place is None else SingleBattleOrder(" ".join([f"{_CHOOSE}{verb} {place}", *options]))
 
 
-def _place_of_move(name: str, battle: AbstractBattle) -> int | None:
-    """From 1; of several moves of that name the first that can be used. None for a number, or a move not offered."""
+def _places_of_moves(battle: AbstractBattle) -> dict[str, int]:
+    """The offered moves by id, from 1; of several of one id the first that can be used."""
     offered = (battle.last_request.get("active") or [{}])[0].get("moves", [])
-    wanted = Move.retrieve_id(name)
-    places = [place for place, move in enumerate(offered, 1) if Move.retrieve_id(move["id"]) == wanted]
-    usable = [place for place in places if not offered[place - 1].get("disabled")]
-    return next(iter(usable or places), None)
+    moves = [(bool(move.get("disabled")), place, Move.retrieve_id(move["id"])) for place, move in enumerate(offered, 1)]
+    return {move_id: place for _, place, move_id in sorted(moves, reverse=True)}  # the best comes last, and stays
 
 
-def _place_on_bench(wanted: Pokemon | str, battle: AbstractBattle) -> int | None:
+def _places_on_bench(battle: AbstractBattle) -> dict[Pokemon, int]:
+    """The own Pokémon, from 1; of several places of one the first that may come in."""
+    return {
+        battle.team[member["ident"]]: place
+        for place, member in reversed(_members(battle))
+        if member["ident"] in battle.team
+    }
+
+
+def _place_of_species(name: str, battle: AbstractBattle) -> int | None:
     """From 1; of several by that name the first that may come in. None for a number, or one that is not in the team."""
+    word = species_word(name)
+    for place, member in _members(battle):
+        if word in map(species_word, (member["ident"].partition(": ")[2], member["details"].partition(",")[0])):
+            return place
+    return None
+
+
+def _members(battle: AbstractBattle) -> list[tuple[int, dict[str, Any]]]:
+    """The own Pokémon as the request has them, each with its place, from 1: first those that may come in."""
     members = (battle.last_request.get("side") or {}).get("pokemon", [])
     reviving = any(member.get("reviving") for member in members)
-    places = []
-    for place, member in enumerate(members, 1):
-        if isinstance(wanted, Pokemon):
-            meant = battle.team.get(member["ident"]) is wanted
-        else:
-            names = (member["ident"].partition(": ")[2], member["details"].partition(",")[0])
-            meant = species_word(wanted) in map(species_word, names)
-        if meant:
-            may_enter = not member["active"] and member["condition"].endswith(" fnt") == reviving
-            places.append((not may_enter, place))
-    return min(places)[1] if places else None
+
+    def may_enter(member: dict[str, Any]) -> bool:
+        return not member["active"] and member["condition"].endswith(" fnt") == reviving
+
+    return sorted(enumerate(members, 1), key=lambda placed: not may_enter(placed[1]))
 
 
 def _move_options(battle: Battle) -> Options:
     offered = {move.id: move for move in battle.available_moves}
+    places = _places_of_moves(battle)
     options: Options = {}
     for i, move in enumerate(ordered_moves(battle.active_pokemon)):
         if move.id in offered:
-            options[i] = _placed(offered[move.id], battle)
+            place = places.get(Move.retrieve_id(move.id))
+            options[i] = _placed(offered[move.id], place)
             if battle.can_tera:
-                options[FIRST_TERA + i] = _placed(offered[move.id], battle, terastallize=True)
+                options[FIRST_TERA + i] = _placed(offered[move.id], place, terastallize=True)
     if offered and not options:
-        options[0] = _placed(next(iter(offered.values())), battle)
+        move_id, move = next(iter(offered.items()))
+        options[0] = _placed(move, places.get(Move.retrieve_id(move_id)))
     return options
 
 
-def _placed(named: Move | Pokemon, battle: Battle, *, terastallize: bool = False) -> SingleBattleOrder:
-    place = _place_on_bench(named, battle) if isinstance(named, Pokemon) else _place_of_move(named.id, battle)
+def _placed(named: Move | Pokemon, place: int | None, *, terastallize: bool = False) -> SingleBattleOrder:
     if place is None:  # a request that does not list what poke-env read from it
         return SingleBattleOrder(named, terastallize=terastallize)
     return PlacedOrder(named, terastallize=terastallize, place=place)

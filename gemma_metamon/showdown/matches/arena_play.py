@@ -35,12 +35,15 @@ class Plan:
         number: no other battle of the run has it. All that is drawn in the battle follows from it and the run's seed.
         players: p1 and p2.
         teams: theirs, packed; None in formats that give out teams.
+        views: the seats whose view is kept: that of the player whose battle this is, and its opponent's where that is
+            kept, too. 0 is p1.
         recorders: of p1 and p2, where they are to be recorded.
     """
 
     number: int
     players: tuple[Contestant, Contestant]
     teams: tuple[str | None, str | None] = (None, None)
+    views: tuple[int, ...] = (0,)
     recorders: tuple[Recorder | None, Recorder | None] = (None, None)
 
 

@@ -1,9 +1,9 @@
 """Battles in an arena or on a server, recorded as parsed replays: from both sides, or from the players' alone.
 
 Who meets whom is random: for each battle both sides are chosen independently among the named players, so that a player
-also meets itself; or one side among the players and the other among their opponents. This choice and the teams follow
-from the seed. In an arena everything else does, too; on a server neither the players' own random choices nor the
-simulator's do.
+also meets itself; or one side among the players and the other among their opponents. This choice, the seats and the
+teams follow from the seed. In an arena everything else does, too; on a server neither the players' own random choices
+nor the simulator's do.
 """
 
 import itertools
@@ -12,22 +12,21 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from poke_env.battle import Battle
 from poke_env.player import Player
 
-from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
 from gemma_metamon.showdown.live.door import given_up, open_door
-from gemma_metamon.showdown.live.recording import MAX_TURNS, Recorder
+from gemma_metamon.showdown.live.recording import MAX_TURNS
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table, needs_rounds
+from gemma_metamon.showdown.matches.processes import Tell, play_plans
+from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.registry import connection, user_name
@@ -46,30 +45,6 @@ class Matchup:
     opponent: Contestant
     battles: int
     record_opponent: bool = True
-
-
-@dataclass(kw_only=True)
-class Collection:
-    """What was played and recorded.
-
-    Attributes:
-        battles: played.
-        files: views recorded.
-        seconds: that it took.
-        results: how many views had which result.
-        set_aside: how many views were not recorded, by the reason.
-    """
-
-    battles: int = 0
-    files: int = 0
-    seconds: float = 0.0
-    results: Counter[str] = field(default_factory=Counter)  # "SimpleHeuristicsPlayer vs RandomPlayer: won"
-    set_aside: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def battles_per_s(self) -> float:
-        """0 before the first battle has ended."""
-        return self.battles / self.seconds if self.seconds else 0.0
 
 
 def draw_matchups(
@@ -136,8 +111,9 @@ async def collect(
         teams: packed; each side gets a random one. None for a format that gives out teams.
         out: the folder to write to.
         websocket_url: of a server to play on; None plays in an arena.
-        workers: of the arena: processes of the simulator.
-        seed: of the teams; in an arena of all that is drawn.
+        workers: processes that play in an arena, see `play_plans`; above 1 the program must be one that can be
+            imported, with `if __name__ == "__main__":`.
+        seed: of the teams and, over all of a matchup's battles, of the seats; in an arena of all that is drawn.
         concurrency: battles at a time.
         max_turns: a player gives up a battle that gets this far.
         timeout_s: silence of the server, or of a worker, after which the battles are given up.
@@ -148,22 +124,31 @@ async def collect(
             written before stays.
     """
     collection = Collection()
-    recording = _Recording(collection, out / battle_format, max_turns, on_battle)
-    with ExitStack() as stack:
-        if websocket_url is None:
-            arena = stack.enter_context(Arena(workers, silence_timeout_s=timeout_s))
-            await _collect_in_arena(matchups, recording, arena, battle_format, teams, seed, concurrency)
-        else:
-            await _collect_on_server(
-                matchups,
-                recording,
-                battle_format=battle_format,
-                teams=teams,
-                websocket_url=websocket_url,
-                rng=random.Random(seed),
-                concurrency=concurrency,
-                timeout_s=timeout_s,
-            )
+    if websocket_url is None:
+        await _collect_in_arena(
+            matchups,
+            collection,
+            battle_format=battle_format,
+            teams=teams,
+            out=out,
+            workers=workers,
+            seed=seed,
+            concurrency=concurrency,
+            max_turns=max_turns,
+            timeout_s=timeout_s,
+            on_battle=on_battle,
+        )
+    else:
+        await _collect_on_server(
+            matchups,
+            Recording(collection, out / battle_format, secrets.token_hex(4), max_turns, on_battle),
+            battle_format=battle_format,
+            teams=teams,
+            websocket_url=websocket_url,
+            rng=random.Random(seed),
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+        )
     if not collection.files and (lost := [reason for reason in collection.set_aside if reason.startswith("poke-env")]):
         raise ServerError(f"not one battle of {battle_format} could be recorded: {lost[0]}; play another format")
     return collection
@@ -171,42 +156,110 @@ async def collect(
 
 async def _collect_in_arena(
     matchups: Sequence[Matchup],
-    recording: "_Recording",
-    arena: Arena,
+    collection: Collection,
+    *,
     battle_format: str,
     teams: Sequence[str],
+    out: Path,
+    workers: int,
     seed: int,
     concurrency: int,
+    max_turns: int,
+    timeout_s: float,
+    on_battle: Callable[[], Any] | None,
 ) -> None:
-    """The parameters are those of `collect`."""
+    """The parameters are those of `collect`; adds to the collection what was played."""
     who = [(matchup.player.name, matchup.opponent.name, matchup.battles) for matchup in matchups]
     run = f"{dice(seed, battle_format, repr(who)).getrandbits(32):08x}"
+    folder = out / battle_format
     started = time.monotonic()
 
+    def ended(number: int, share: Collection) -> None:
+        collection.add(share)
+        collection.seconds = time.monotonic() - started
+        if on_battle is not None:
+            on_battle()
+
+    def forget(number: int) -> None:
+        """What a killed process has written of a battle that it has not told of."""
+        for view in folder.glob(f"*{battle_id(battle_format, run, number)}_*"):
+            view.unlink()
+
+    await play_plans(
+        _plans(matchups, teams, seed),
+        partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns),
+        ended,
+        workers=workers,
+        in_play=concurrency,
+        timeout_s=timeout_s,
+        on_again=forget,
+    )
+
+
+def _plans(matchups: Sequence[Matchup], teams: Sequence[str], seed: int) -> Iterator[Plan]:
+    """Each player sits in either seat as often, by the dice."""
+    numbers = itertools.count()
+    for matchup in matchups:
+        for _ in range(matchup.battles):
+            n = next(numbers)
+            place = dice(seed, n, "seats").randrange(2)
+            players = (matchup.player, matchup.opponent)
+            draw = dice(seed, n, "teams")
+            yield Plan(
+                number=n,
+                players=players[::-1] if place else players,
+                teams=(draw.choice(teams), draw.choice(teams)) if teams else (None, None),
+                views=(place, 1 - place) if matchup.record_opponent else (place,),
+            )
+
+
+async def _record(
+    arena: Arena,
+    plans: Sequence[Plan],
+    in_play: int,
+    tell: Tell,
+    *,
+    battle_format: str,
+    folder: Path,
+    run: str,
+    seed: int,
+    max_turns: int,
+) -> None:
+    """Plays some of a collection's battles, and tells for each what it has written.
+
+    Args:
+        arena: to play in.
+        plans: without recorders.
+        in_play: battles at a time.
+        tell: gets a Collection of the battle.
+        battle_format: e.g. "gen1ou".
+        folder: to write to.
+        run: of all files' names.
+        seed: of the collection.
+        max_turns: see `collect`.
+    """
+    recording = Recording(Collection(), folder, run, max_turns, None)
+
     def ended(plan: Plan, table: Table) -> None:
-        recording.collection.battles += 1
-        recording.collection.seconds = time.monotonic() - started
+        share, recording.collection = recording.collection, Collection()
+        share.battles = 1
+        tell(plan.number, share)
 
-    in_rounds = needs_rounds(who for matchup in matchups for who in (matchup.player, matchup.opponent))
-    match = ArenaMatch(arena, battle_format, seed, concurrency, ended, in_rounds)
-    number = itertools.count()
+    def recorded() -> Iterator[Plan]:
+        for plan in plans:
+            place = plan.views[0]
+            names = plan.players[place].name, plan.players[1 - place].name
+            views = recording.recorders(*names, match.given_up, both=len(plan.views) > 1)
+            yield replace(plan, recorders=views[::-1] if place else views)
 
-    def plans() -> Iterator[Plan]:
-        for matchup in matchups:
-            first, second = recording.recorders(matchup, run, match.given_up)
-            for _ in range(matchup.battles):
-                n = next(number)
-                draw = dice(seed, n, "teams")
-                brought = (draw.choice(teams), draw.choice(teams)) if teams else (None, None)
-                players = matchup.player, matchup.opponent
-                yield Plan(number=n, players=players, teams=brought, recorders=(first, second))
-
-    await match.play(plans())
+    in_rounds = needs_rounds(who for plan in plans for who in plan.players)
+    match = ArenaMatch(arena, battle_format, seed, in_play, ended, in_rounds)
+    await match.play(recorded())
 
 
 async def _collect_on_server(
     matchups: Sequence[Matchup],
-    recording: "_Recording",
+    recording: Recording,
     *,
     battle_format: str,
     teams: list[str],
@@ -216,11 +269,10 @@ async def _collect_on_server(
     timeout_s: float,
 ) -> None:
     """The parameters are those of `collect`; `rng` draws the teams."""
-    collection, run = recording.collection, secrets.token_hex(4)
+    collection = recording.collection
     started = time.monotonic()
     for matchup in matchups:
-        for first in range(0, matchup.battles, BATTLES_PER_PLAYER):
-            n_battles = min(BATTLES_PER_PLAYER, matchup.battles - first)
+        for n_battles, swapped in _seatings(matchup.battles, rng):
             player, opponent = (
                 contestant.build(
                     **connection(
@@ -238,69 +290,23 @@ async def _collect_on_server(
             def why(tag: str, sides: tuple[Player, Player] = (player, opponent)) -> str | None:
                 return given_up(sides[0], tag) or given_up(sides[1], tag)
 
-            for side, recorder in zip((player, opponent), recording.recorders(matchup, run, why), strict=True):
+            names = matchup.player.name, matchup.opponent.name
+            recorders = recording.recorders(*names, why, both=matchup.record_opponent)
+            for side, recorder in zip((player, opponent), recorders, strict=True):
                 if recorder is not None:
                     open_door(side).record(recorder)
+            first, second = (opponent, player) if swapped else (player, opponent)
             try:
-                await play_pair(player, opponent, n_battles, timeout_s=timeout_s)
+                await play_pair(first, second, n_battles, timeout_s=timeout_s)
             finally:
                 await disconnect(player, opponent)
                 collection.battles += player.n_finished_battles
                 collection.seconds = time.monotonic() - started
 
 
-@dataclass(frozen=True)
-class _Recording:
-    """What all battles of a collection are recorded with."""
-
-    collection: Collection
-    folder: Path
-    max_turns: int
-    on_battle: Callable[[], Any] | None
-
-    def recorders(
-        self, matchup: Matchup, run: str, why_given_up: Callable[[str], str | None]
-    ) -> tuple[Recorder, Recorder | None]:
-        """Of the player and of the opponent, where its view is written, too; `run` is in the files' names."""
-        names = (matchup.player.name, matchup.opponent.name)
-        mine = _Writer(self.collection, self.folder, run, " vs ".join(names), why_given_up, self.on_battle)
-        first = Recorder(mine.write, max_turns=self.max_turns)
-        if not matchup.record_opponent:
-            return first, None
-        theirs = replace(mine, label=" vs ".join(reversed(names)), on_battle=None)
-        return first, Recorder(theirs.write, max_turns=self.max_turns)
-
-
-@dataclass(frozen=True)
-class _Writer:
-    collection: Collection
-    folder: Path
-    run: str
-    label: str
-    why_given_up: Callable[[str], str | None]
-    on_battle: Callable[[], Any] | None
-
-    def write(self, battle: Battle, record: RecordedBattle | None) -> None:
-        if self.on_battle is not None:
-            self.on_battle()
-        reason = self.why_given_up(battle.battle_tag)
-        if reason is not None:
-            self.collection.set_aside[f"poke-env cannot follow it ({reason})"] += 1
-            return
-        if record is None:
-            self.collection.set_aside["ended before this side chose anything"] += 1
-            return
-        terminal = record.states[-1]
-        result = "won" if terminal.battle_won else "lost" if terminal.battle_lost else "neither"
-        self.collection.results[f"{self.label}: {result}"] += 1
-        _, battle_format, number = battle.battle_tag.split("-")[:3]
-        name = BattleFileName(
-            battle_id=f"gemma-{battle_format}-{self.run}{number}",
-            rating=None,
-            player=battle.player_username,
-            opponent=battle.opponent_username or "unknown",
-            played_at=datetime.now().replace(microsecond=0),
-            won=record.won,
-        )
-        save_battle(record, self.folder, name)
-        self.collection.files += 1
+def _seatings(battles: int, rng: random.Random) -> Iterator[tuple[int, bool]]:
+    """So many battles in portions of at most BATTLES_PER_PLAYER, and whether the opponent sits in the first seat."""
+    n_swapped = sum(rng.randrange(2) for _ in range(battles))
+    for swapped, n_seated in ((False, battles - n_swapped), (True, n_swapped)):
+        for first in range(0, n_seated, BATTLES_PER_PLAYER):
+            yield min(BATTLES_PER_PLAYER, n_seated - first), swapped

@@ -22,8 +22,6 @@ from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import BattleRow, ContestantRow, EvaluationResults, Kind, PairRow
-from gemma_metamon.showdown.arena.arena import Arena
-from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.matches.arena_seatings import play_seatings
 from gemma_metamon.showdown.matches.ratings import Rating, rate
 from gemma_metamon.showdown.matches.seatings import (
@@ -151,7 +149,8 @@ async def evaluate(
         battle_format: e.g. "gen1ou".
         teams: packed; both sides draw from them. None for a format that gives them out.
         websocket_url: of a server to play on, which somebody outside needs; None plays in an arena.
-        workers: of the arena: processes of the simulator.
+        workers: processes that play in an arena, see `play_plans`; above 1 the program must be one that can be
+            imported, with `if __name__ == "__main__":`.
         seed: of all that is drawn in an arena; on a server of the teams alone.
         concurrency: the most battles at a time, all pairs together.
         timeout_s: silence after which two players' battles are given up, or a worker of the arena is ended.
@@ -237,7 +236,7 @@ async def _play(
         battle_format: see `evaluate`, as for all others.
         teams: packed.
         websocket_url: of a server, or None.
-        workers: of the arena.
+        workers: that play in an arena.
         seed: of the run.
         concurrency: battles at a time.
         timeout_s: of silence.
@@ -255,19 +254,19 @@ async def _play(
         )
         await runner.play_all(seatings, at_once)
         return
-    with Arena(workers, silence_timeout_s=timeout_s) as arena:
-        try:
-            await play_seatings(
-                arena,
-                seatings,
-                counter,
-                battle_format=battle_format,
-                teams=teams,
-                seed=seed,
-                in_play=concurrency,
-            )
-        except ServerError as error:
-            failures.append(error)
+    try:
+        await play_seatings(
+            seatings,
+            counter,
+            battle_format=battle_format,
+            teams=teams,
+            seed=seed,
+            workers=workers,
+            in_play=concurrency,
+            timeout_s=timeout_s,
+        )
+    except ServerError as error:
+        failures.append(error)
 
 
 async def play_match(
@@ -292,7 +291,7 @@ async def play_match(
         battle_format: e.g. "gen1ou".
         teams: packed; both sides draw from them. None for a format that gives them out.
         websocket_url: of a server to play on; None plays in an arena.
-        workers: of the arena.
+        workers: that play in an arena.
         seed: of the teams, and of all that is drawn in an arena.
         concurrency: battles at a time.
         timeout_s: silence of the server, or of a worker, after which the battles are given up.
@@ -333,20 +332,19 @@ class _Journal:
         self._teams_given_out = teams_given_out
 
     def write(self, ended: Ended) -> None:
-        battle, pair, choices = ended.battle, ended.seating.result, ended.choices
-        log = f"{LOGS}/{battle.battle_tag}.log"
-        messages = "".join("|".join(message) + "\n" for message in messages_read(battle))
+        outcome, pair = ended.outcome, ended.seating.result
+        log = f"{LOGS}/{outcome.tag}.log"
         with written_whole(self._folder / log) as staged:
-            staged.write_text(messages, encoding="utf-8")
+            staged.write_text(outcome.log, encoding="utf-8")
         ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)
-        mine, other = choices
+        mine, other = outcome.choices
         row = BattleRow(
-            battle=battle.battle_tag,
+            battle=outcome.tag,
             player=pair.player.name,
             opponent=pair.opponent.name,
-            p1="player" if battle.player_role == "p1" else "opponent",
-            result="win" if battle.won else "loss" if battle.lost else "tie",
-            turns=battle.turn,
+            p1="player" if outcome.seat == "p1" else "opponent",
+            result=outcome.result,
+            turns=outcome.turns,
             draw=ended.draw,
             teams=(ours, None if isinstance(pair.opponent, Outside) else theirs),
             choices=(mine.sent, other.sent),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 from poke_env.battle import AbstractBattle
 from poke_env.player import Player
@@ -16,7 +17,7 @@ from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.showdown.live.door import given_up
-from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
+from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end, messages_read
 from gemma_metamon.showdown.matches.tallies import ChoiceMeter, Choices, Tally
 from gemma_metamon.showdown.matches.watching import disconnect, play_outside, play_pair
 from gemma_metamon.showdown.players.contestants import Contestant, Outside
@@ -77,21 +78,49 @@ class Seating:
         return (second, first) if self.swapped else (first, second)
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A battle that has ended.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What is counted and written down of a battle that has ended, as the player saw it.
 
     Attributes:
-        seating: that it belongs to.
-        draw: its position in `seating.draws`.
-        battle: as the player saw it.
+        tag: "battle-gen1ou-12".
+        seat: the player's, "p1" or "p2".
+        result: "win", "loss" or "tie", of the player.
+        turns: the last turn.
+        log: the simulator's messages to the player, one a line.
         choices: the player's and the opponent's.
+        given_up: why poke-env could not follow the battle; None of all others.
     """
+
+    tag: str
+    seat: str | None
+    result: Literal["win", "loss", "tie"]
+    turns: int
+    log: str
+    choices: tuple[Choices, Choices]
+    given_up: str | None
+
+    @classmethod
+    def of(cls, battle: AbstractBattle, choices: tuple[Choices, Choices], given_up: str | None) -> "Outcome":
+        """Of the player's battle."""
+        return cls(
+            tag=battle.battle_tag,
+            seat=battle.player_role,
+            result="win" if battle.won else "loss" if battle.lost else "tie",
+            turns=battle.turn,
+            log="".join("|".join(message) + "\n" for message in messages_read(battle)),
+            choices=choices,
+            given_up=given_up,
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A battle that has ended: its position in the draws of its seating, and how it went."""
 
     seating: Seating
     draw: int
-    battle: AbstractBattle
-    choices: tuple[Choices, Choices]
+    outcome: Outcome
 
 
 def seatings_of(result: PairResult, draws: list[tuple[int, int]], n_battles: int) -> list[Seating]:
@@ -122,16 +151,16 @@ class SeatingCounter:
     on_battle: Callable[[Ended], None]
     on_set_aside: Callable[[], None]
 
-    def count(self, ended: Ended, given_up: str | None) -> None:
-        """`given_up` says why poke-env could not follow the battle."""
-        result, battle = ended.seating.result, ended.battle
-        if given_up is not None:
-            result.set_aside[given_up] += 1
+    def count(self, ended: Ended) -> None:
+        """Where the battle belongs."""
+        result, outcome = ended.seating.result, ended.outcome
+        if outcome.given_up is not None:
+            result.set_aside[outcome.given_up] += 1
             self.on_set_aside()
             return
-        won, lost = int(bool(battle.won)), int(bool(battle.lost))
-        ends = {"ties": 1 - won - lost, "turns": battle.turn}
-        mine, theirs = ended.choices
+        won, lost = int(outcome.result == "win"), int(outcome.result == "loss")
+        ends = {"ties": 1 - won - lost, "turns": outcome.turns}
+        mine, theirs = outcome.choices
         result.players.add(Tally(wins=won, losses=lost, choices=mine, **ends))
         result.opponents.add(Tally(wins=lost, losses=won, choices=theirs, **ends))
         self.on_battle(ended)
@@ -217,6 +246,7 @@ class SeatingRunner:
             choices = meter.take(tag), others.take(tag) if others else Choices()
             reason = given_up(player, tag) or (given_up(other, tag) if other is not None else None)
             # battles are begun one after the other: the i-th of them has the i-th teams
-            self.counter.count(Ended(seating, list(player.battles).index(tag), battle, choices), reason)
+            draw = list(player.battles).index(tag)
+            self.counter.count(Ended(seating, draw, Outcome.of(battle, choices, reason)))
 
         intercept_battle_end(player, count)

@@ -1,18 +1,21 @@
 """Who can be put into a match: a name for the tables, and how to make a player of it for one connection.
 
 A contestant is made once and gives any number of players. All players of one checkpoint, or of one ensemble, ask the
-same policy, so that its battles are decided together, whoever they are fought against.
+same policy, so that its battles are decided together, whoever they are fought against (policy_player.learned).
+
+No torch here: a process in which scripted players play is there at once.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import TYPE_CHECKING
 
 from poke_env.player import Player
 
-from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
-from gemma_metamon.showdown.players.policy_player import Observer, PolicyPlayer
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
+
+if TYPE_CHECKING:
+    from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
 
 
 @dataclass(frozen=True)
@@ -27,22 +30,17 @@ class Contestant:
 
     name: str
     build: Callable[..., Player]
-    policy: EnsemblePolicy | None = None
+    policy: "EnsemblePolicy | None" = None
 
     @property
     def is_scripted(self) -> bool:
         """Whether it is one of registry.PLAYERS, none of which waits for anybody's decisions but its own."""
-        return PLAYERS.get(self.name) is self.build
+        return self.build in PLAYERS.values()
 
 
 def scripted(name: str) -> Contestant:
     """A player of registry.PLAYERS. Raises ConfigError, with the nearest name and all of them, for any other name."""
     return Contestant(name, player_class(name))
-
-
-def learned(name: str, policy: EnsemblePolicy, observer: Observer | None = None) -> Contestant:
-    """A checkpoint or an ensemble under a name for the tables; the observer is told of its decisions."""
-    return Contestant(name, partial(PolicyPlayer, policy, observer=observer), policy)
 
 
 @dataclass(frozen=True)

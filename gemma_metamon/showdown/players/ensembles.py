@@ -190,7 +190,7 @@ class EnsemblePolicy:
         texts = []
         for view, opponent in zip(self._texts, session.opponents, strict=True):
             words, numbers = view.obs_space.observe(state, opponent)
-            texts.append((view.vocabulary.encode(np.array(words)), numbers))
+            texts.append((view.vocabulary.encode(words), numbers))
         shown = []
         for each in self._agents:
             tokens, numbers = texts[each.text]

@@ -1,5 +1,6 @@
 """An agent as a poke-env player: it remembers each battle, and decides for all battles in play in one batched step."""
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.door import given_up
 from gemma_metamon.showdown.live.orders import action_to_order, legal_mask
 from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
+from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.ensembles import BattleSession, EnsemblePolicy, Member
 from gemma_metamon.view import BattleView
 
@@ -100,3 +102,8 @@ class PolicyPlayer(Player):
         if self.observer is not None and followed:
             live = live_battle(battle)
             self.policy.run_in_policy_thread(self.observer.on_end, self, live.battle, live.state)
+
+
+def learned(name: str, policy: EnsemblePolicy, observer: Observer | None = None) -> Contestant:
+    """A checkpoint or an ensemble under a name for the tables; the observer is told of its decisions."""
+    return Contestant(name, partial(PolicyPlayer, policy, observer=observer), policy)

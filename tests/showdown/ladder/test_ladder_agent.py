@@ -21,8 +21,7 @@ from gemma_metamon.runs.loading import load_for_play
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import FINISHED, Results
 from gemma_metamon.showdown.live.battle import LiveBattle
-from gemma_metamon.showdown.players.contestants import learned
-from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
 from gemma_metamon.showdown.simulator.server import running_server
 
 pytestmark = pytest.mark.server

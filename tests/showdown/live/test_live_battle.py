@@ -18,6 +18,7 @@ from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.live.state import StateReader
 
 
 def test_all_who_look_at_a_battle_share_one_derivation() -> None:
@@ -96,7 +97,7 @@ def test_player_and_recorder_cost_one_state_one_set_of_options_and_one_translati
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(derivation, "battle_state")
+    count(StateReader, "read")
     count(derivation, "legal_options")
     count(deciding, "as_sent")
     count(BattleMemory, "_read_message")
@@ -113,7 +114,7 @@ def test_player_and_recorder_cost_one_state_one_set_of_options_and_one_translati
     n_decisions = len(player.seen)
     assert n_decisions > 50
     assert calls["legal_options"] == calls["as_sent"] == n_decisions
-    assert calls["battle_state"] == n_decisions + len(battles)  # and the one at the end
+    assert calls["read"] == n_decisions + len(battles)  # and the one at the end
     assert calls["_read_message"] <= sum(live_battle(battle).n_messages for battle in battles.values())
     assert [state for record in records for state in record.states[:-1]] == player.seen
     assert all(action >= 0 for record in records for action in record.actions[:-1])

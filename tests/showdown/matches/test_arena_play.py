@@ -11,17 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import lz4.frame
 import pytest
 from poke_env.battle import Battle
+from support.collections import contents
 from support.small_agent import train_command
 
-from gemma_metamon.battle.replays import BattleFileName
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ServerError
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.showdown.arena.arena import Arena, News
+from gemma_metamon.showdown.matches import processes
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
 from gemma_metamon.showdown.matches.evaluate import evaluate
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
@@ -31,42 +31,20 @@ from gemma_metamon.showdown.simulator.teams import load_teams
 pytestmark = pytest.mark.server
 
 
-def contents(folder: Path) -> dict[tuple[str, str, str], bytes]:
-    """Of every recorded battle, by all of its name but the time."""
-    found = {}
-    for path in sorted(folder.rglob("*.json.lz4")):
-        name = BattleFileName.parse(path.name)
-        found[name.battle_id, name.player, name.opponent] = lz4.frame.decompress(path.read_bytes())
-    return found
-
-
-def collected(
-    folder: Path, *names: str, battle_format: str = "gen1ou", workers: int = 1, seed: int = 0, battles: int = 4
-) -> dict[tuple[str, str, str], bytes]:
+def collected(folder: Path, *names: str, seed: int = 0, battles: int = 4) -> dict[tuple[str, str, str], bytes]:
     who = [scripted(name) for name in names]
     asyncio.run(
         collect(
             draw_matchups(who, battles, seed),
-            battle_format=battle_format,
-            teams=load_teams(battle_format),
+            battle_format="gen1ou",
+            teams=load_teams("gen1ou"),
             out=folder,
             seed=seed,
-            workers=workers,
             concurrency=3,
             max_turns=15,
         )
     )
     return contents(folder)
-
-
-@pytest.mark.parametrize("battle_format", ["gen1ou", "gen9ou"])
-def test_one_seed_gives_byte_equal_battles_on_any_number_of_workers(tmp_path: Path, battle_format: str) -> None:
-    names = ("RandomPlayer", "NoSwitchRandomPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
-    first = collected(tmp_path / "1", *names, battle_format=battle_format)
-    random.seed(99)  # what else draws in this process changes nothing
-    for workers in (2, 4):
-        assert collected(tmp_path / str(workers), *names, battle_format=battle_format, workers=workers) == first
-    assert len(first) == 8
 
 
 def test_another_seed_gives_other_battles(tmp_path: Path) -> None:
@@ -150,27 +128,29 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(run_dir: Path, out: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> dict[str, Any]:
     """What `evaluate` prints and writes, without what a clock says."""
-    command = ["evaluate", "--players", f"{run_dir}@1", "--opponents", f"{run_dir}@0"]
-    assert (
-        main([*command, "--sample", "--battles", "4", "--concurrency", "3", "--json", "--out", str(out), *flags]) == 0
-    )
+    command = ["evaluate", "--players", f"{run_dir}@1", "RandomPlayer", "--opponents", f"{run_dir}@0", "DuelTrainer"]
+    command += ["--sample", "--battles", "2", "--concurrency", "3", "--json", "--out", str(out), *flags]
+    assert main(command) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     timed = {"seconds", "decisions_per_s"}
     rows = [*report["contestants"], *report["pairs"]]
     assert all(row.pop("latency_ms") is not None for row in rows)
     logs = {path.name: path.read_text() for path in (out / "battles").glob("*.log")}
+    battles = sorted(read_rows(BattleRow, out / "battles.jsonl"), key=lambda row: row.battle)
     return {name: value for name, value in report.items() if name not in timed} | {
-        "battles": [asdict(row) for row in read_rows(BattleRow, out / "battles.jsonl")],
+        "battles": [asdict(row) for row in battles],
         "logs": logs,
     }
 
 
 def test_one_seed_gives_one_table_of_agents_that_draw_on_any_number_of_workers(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = table(run_dir, tmp_path / "1", capsys)
+    monkeypatch.setattr(processes, "BATTLES_PER_PROCESS", 1)  # the scripted pair plays apart, the others here meanwhile
+    monkeypatch.setattr(processes, "BATTLES_PER_WORKER", 1)
+    first = table(run_dir, tmp_path / "1", capsys, "--workers", "1")
     assert first["decisions"] > 0
-    assert len(first["logs"]) == 4
+    assert len(first["logs"]) == 8
     for workers in ("2", "4"):
         assert table(run_dir, tmp_path / workers, capsys, "--workers", workers) == first
 
