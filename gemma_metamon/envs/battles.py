@@ -337,5 +337,6 @@ def draw_teams(teams: Sequence[str], seed: int, number: int) -> tuple[str | None
 
 
 def _given_up(battle: EnvBattle) -> str | None:
-    """Why poke-env cannot follow it."""
-    return next((seat.given_up for seat in battle.seats.values() if seat.given_up is not None), None)
+    """Why poke-env cannot follow it, in words; None of a battle that it can."""
+    why = next((seat.given_up for seat in battle.seats.values() if seat.given_up is not None), None)
+    return None if why is None else f"poke-env cannot follow the battle: {why}"

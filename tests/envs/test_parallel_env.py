@@ -1,6 +1,7 @@
 """Both sides of a battle: what PettingZoo's checks ask, and that each side's decisions are those of a player."""
 
 import os
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_side_waits_only_while_the_other_decides_and_is_shown_what_it_was_show
     waited = 0
     for number in range(3):
         steps = played(env, 3 if not number else None)
-        for (before, *_), (shown, rewards, terminations, truncations, infos) in zip(steps, steps[1:], strict=False):
+        for (before, *_), (shown, rewards, terminations, truncations, infos) in pairwise(steps):
             for agent in env.possible_agents:
                 assert shown[agent] in env.observation_space(agent)
                 was_waiting = bool(before[agent]["action_mask"][env.wait])

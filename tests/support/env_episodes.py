@@ -12,6 +12,8 @@ def frozen(shown: Any) -> Any:
     """Something that is equal only to what is the same to the byte."""
     if isinstance(shown, dict):
         return {key: frozen(value) for key, value in shown.items()}
+    if isinstance(shown, np.ndarray) and shown.dtype == object:
+        return frozen(shown.tolist())
     if isinstance(shown, np.ndarray):
         return shown.dtype.str, shown.shape, shown.tobytes()
     if isinstance(shown, list | tuple):
