@@ -192,16 +192,17 @@ class EnvBattles:
     def advance(self) -> None:
         """Plays on, until every battle waits for the environment or is over.
 
-        Raises ServerError where the simulator refuses the format or a team (in its words), a player fails, or a battle
-        cannot be followed to its first decision.
+        Raises ServerError where the simulator refuses the format or a team (in its words), a player fails, a battle
+        stands still, or one cannot be followed to its first decision.
         """
         if self._running is None:
             return
-        while True:
+        while not all(battle.waits for battle in self._battles.values()):
             self._running.loop.run(self._answer())
-            if all(battle.waits for battle in self._battles.values()):
-                return
-            for news in self._running.arena.receive(at_least=_ALL):
+            received = self._running.arena.receive(at_least=_ALL)
+            if not received:
+                raise ServerError(f"nobody is asked anything in {', '.join(self._battles)}; reset the environment")
+            for news in received:
                 self._read(news)
             for tag, battle in list(self._battles.items()):
                 self._look_after(tag, battle)
@@ -308,15 +309,15 @@ class EnvBattles:
             seat.abandon()
 
     async def _answer(self) -> None:
-        """Everybody who is asked answers, but for sides that the environment is to decide for.
+        """Everybody who is asked answers, in battles that do not wait for the environment: its sides as it chose.
 
-        The answers of its opponents wait there, and are sent with its own.
+        So an opponent's answer to the same request is made in the same batch, and goes out with it.
         """
         asked = [
             (tag, name, battle.sides.get(name, seat))
             for tag, battle in sorted(self._battles.items(), key=lambda item: item[1].slot)
             for name, seat in battle.seats.items()
-            if seat.is_asked and not (name in battle.sides and battle.sides[name].is_asked)
+            if seat.is_asked and not battle.waits
         ]
         answers = await asyncio.gather(*(who.answer() for _, _, who in asked))
         for (tag, name, _), message in zip(asked, answers, strict=True):

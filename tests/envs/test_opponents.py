@@ -17,6 +17,7 @@ from gemma_metamon.envs.battle_env import BattleEnv
 from gemma_metamon.envs.parallel_env import ParallelBattleEnv
 from gemma_metamon.envs.vector_env import VectorBattleEnv
 from gemma_metamon.errors import ServerError
+from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
 
 pytestmark = pytest.mark.server
 TRAPPING = """Dugtrio @ Leftovers
@@ -106,6 +107,16 @@ def test_a_battle_that_poke_env_cannot_follow_is_truncated(seat: str, monkeypatc
         steps = play_episode(env, seed=1)
     assert steps[-1][2:4] == (False, True)
     assert steps[-1][4]["cut_short"] == "poke-env cannot follow the battle: KeyError: 'gengar'"
+    assert play_episode(env, seed=1)[-1][2]
+    env.close()
+
+
+def test_a_battle_that_stands_still_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = BattleEnv()
+    with monkeypatch.context() as patched:
+        patched.setattr(ArenaSeat, "_read_request", lambda seat, text: None)
+        with pytest.raises(ServerError, match="nobody is asked anything in battle-gen1ou-1; reset the environment"):
+            env.reset(seed=1)
     assert play_episode(env, seed=1)[-1][2]
     env.close()
 
