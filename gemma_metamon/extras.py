@@ -4,7 +4,11 @@ import importlib.util
 
 from gemma_metamon.errors import MissingDependencyError
 
-EXTRAS = {"battle": ("poke_env",), "report": ("choix", "jinja2", "matplotlib")}
+EXTRAS = {
+    "battle": ("poke_env",),
+    "envs": ("gymnasium", "pettingzoo"),
+    "report": ("choix", "jinja2", "matplotlib"),
+}
 
 
 def require_extra(extra: str, what: str) -> None:

@@ -1,6 +1,7 @@
 """What the base install goes without is asked for in one sentence, by the command that needs it, before anything."""
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_missing_package_is_named_with_its_extra(
     said = capsys.readouterr().err.strip()
     assert said.endswith(f" needs {package}; pip install 'gemma-metamon[{extra}]'")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(("package", "extra"), [("gymnasium", "envs"), ("pettingzoo", "envs"), ("poke_env", "battle")])
+def test_the_environments_name_what_is_missing(package: str, extra: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from gemma_metamon.errors import MissingDependencyError\n"
+        "try: import gemma_metamon.envs\n"
+        "except MissingDependencyError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"gemma_metamon.envs needs {package}; pip install 'gemma-metamon[{extra}]'\n"
 
 
 def test_extras_are_those_of_the_package() -> None:

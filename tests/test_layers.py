@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "explain": WORDS | HEADS,
     "reports": {"results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
+    "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
 }
 
