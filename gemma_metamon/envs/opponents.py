@@ -6,8 +6,8 @@ from pathlib import Path
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_for_play
-from gemma_metamon.showdown.players.contestants import Contestant, learned, scripted
-from gemma_metamon.showdown.players.policy_player import BatchedPolicy
+from gemma_metamon.showdown.players.contestants import Contestant, scripted
+from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 
