@@ -272,7 +272,7 @@ async def _collect_on_server(
     collection = recording.collection
     started = time.monotonic()
     for matchup in matchups:
-        for n_battles, swapped in _seatings(matchup.battles, rng):
+        for n_battles, swapped in portions(matchup.battles, rng):
             player, opponent = (
                 contestant.build(
                     **connection(
@@ -304,8 +304,8 @@ async def _collect_on_server(
                 collection.seconds = time.monotonic() - started
 
 
-def _seatings(battles: int, rng: random.Random) -> Iterator[tuple[int, bool]]:
-    """So many battles in portions of at most BATTLES_PER_PLAYER, and whether the opponent sits in the first seat."""
+def portions(battles: int, rng: random.Random) -> Iterator[tuple[int, bool]]:
+    """Battles on a server, in portions of at most BATTLES_PER_PLAYER: how many, and whether the opponent is p1."""
     n_swapped = sum(rng.randrange(2) for _ in range(battles))
     for swapped, n_seated in ((False, battles - n_swapped), (True, n_swapped)):
         for first in range(0, n_seated, BATTLES_PER_PLAYER):

@@ -23,10 +23,10 @@ from gemma_metamon.showdown.simulator.installation import ensure_installed
 
 logger = logging.getLogger(__name__)
 
-BATTLES_PER_PROCESS = 32
-"""Fewer are sooner played than a process has begun."""
-BATTLES_PER_WORKER = 8
-"""Of those with an agent: fewer do not keep a simulator busy that long."""
+BATTLES_PER_PROCESS = 64
+"""Fewer are not worth what it takes to begin one: a second of a processor, with its simulator."""
+BATTLES_PER_WORKER = 32
+"""Of those with an agent: so many are worth the start of a simulator."""
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would leave the threads of this process behind
 _BEGUN, _OVER = "begun", "over"
 

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player, RandomPlayer, SingleBattleOrder
 from support.live_battles import START, pokemon
@@ -24,7 +26,7 @@ from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.door import open_door
 from gemma_metamon.showdown.live.recording import Recorder
-from gemma_metamon.showdown.matches.collect import Matchup, collect, draw_matchups
+from gemma_metamon.showdown.matches.collect import BATTLES_PER_PLAYER, Matchup, collect, draw_matchups, portions
 from gemma_metamon.showdown.matches.watching import disconnect, play_pair
 from gemma_metamon.showdown.players.contestants import scripted
 from gemma_metamon.showdown.players.registry import MAX_NAME, NoSwitchRandomPlayer, connection, player_class, user_name
@@ -101,6 +103,19 @@ def test_a_player_takes_part_in_every_battle_against_opponents_and_its_views_alo
     ]
     with_both = draw_matchups([teacher], 50, seed=0, opponents=[other, teacher], record_opponents=True)
     assert all(m.record_opponent for m in with_both)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 1000), st.integers())
+def test_on_a_server_a_player_sits_in_either_seat_as_the_seed_says(battles: int, seed: int) -> None:
+    seatings = list(portions(battles, random.Random(seed)))
+    assert seatings == list(portions(battles, random.Random(seed)))
+    assert all(0 < n_battles <= BATTLES_PER_PLAYER for n_battles, _ in seatings)
+    seated = Counter[bool]()
+    for n_battles, swapped in seatings:
+        seated[swapped] += n_battles
+    assert seated.total() == battles
+    assert abs(seated[True] - battles / 2) <= 4 * battles**0.5  # eight standard deviations
 
 
 def test_player_without_switches_only_leaves_when_it_must() -> None:
