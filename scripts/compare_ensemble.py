@@ -15,10 +15,10 @@ The most probable action is taken. Prints a table with 95 % intervals, and with 
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from whole_steps import collected, command, evaluated, trained
 
 OPPONENTS = ("MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
 SEEDS = (0, 1, 2)
@@ -36,7 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     prepare(args)
     members = [f"{train(args, seed)}@{args.epochs}" for seed in SEEDS]
-    chosen = evaluate(args.out / "choosing", members, OPPONENTS, args.choosing, seed=1)
+    chosen = evaluated(args.out / "choosing", FORMAT, members, OPPONENTS, args.choosing, seed=1)
     wins = {row["name"]: row["wins"] for row in chosen["contestants"] if row["kind"] == "checkpoint"}
     best = members[max(range(len(members)), key=lambda i: wins[Path(members[i]).name])]
     listed = ", ".join(members)
@@ -45,61 +45,25 @@ def main() -> None:
         f"ensemble(vote: {listed})",
         f"ensemble({listed}, {best}@T0.5, {best}@T2)",
     ]
-    against = evaluate(args.out / "against_scripted", [best, *ensembles], OPPONENTS, args.battles, seed=2)
-    head_to_head = evaluate(args.out / "against_best", ensembles, [best], args.battles, seed=3)
+    against = evaluated(args.out / "against_scripted", FORMAT, [best, *ensembles], OPPONENTS, args.battles, seed=2)
+    head_to_head = evaluated(args.out / "against_best", FORMAT, ensembles, [best], args.battles, seed=3)
     report = {"chosen_by": wins, "best": best, "pairs": [*against["pairs"], *head_to_head["pairs"]]}
     print(json.dumps(report) if args.json else as_table(report))
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """The battles to learn from, or those that are there."""
-    out, teacher = args.out, args.out / "teacher"
-    if not teacher.is_dir():
-        part = out / "teacher.part"
-        command = ["collect", "--format", FORMAT, "--battles", str(args.teacher_battles), "--players", "DuelTrainer"]
-        run(*command, "--opponents", "DuelTrainer", "SimpleHeuristicsPlayer", "MaxBasePowerPlayer", "--out", str(part))
-        part.rename(teacher)
-    run("prepare", "--parsed_replay_dir", str(teacher), "--formats", FORMAT, "--out", str(out / "store"))
+    """The battles to learn from."""
+    opponents = ["DuelTrainer", "SimpleHeuristicsPlayer", "MaxBasePowerPlayer"]
+    flags = ["--players", "DuelTrainer", "--opponents", *opponents]
+    teacher = collected(args.out / "teacher", FORMAT, args.teacher_battles, *flags)
+    command("prepare", "--parsed_replay_dir", str(teacher), "--formats", FORMAT, "--out", str(args.out / "store"))
 
 
 def train(args: argparse.Namespace, seed: int) -> Path:
-    """A run, or the one that is there."""
-    out, run_dir = args.out, args.out / f"seed{seed}"
-    if not (run_dir / "ckpts" / f"epoch_{args.epochs}").is_dir():
-        command = [
-            "train",
-            "--run_name",
-            run_dir.name,
-            "--save_dir",
-            str(out),
-            "--parsed_replay_dir",
-            str(out / "store"),
-        ]
-        command += [
-            "--model_gin_config",
-            "gemma_tiny_entity.gin",
-            "--train_gin_config",
-            "quick.gin",
-            "--seed",
-            str(seed),
-        ]
-        run(*command, "--batch_size_per_gpu", "16", "--epochs", str(args.epochs), "--steps_per_epoch", "300")
-    return run_dir
-
-
-def evaluate(out: Path, players: list[str], opponents: "tuple[str, ...] | list[str]", battles: int, seed: int) -> Any:
-    """results.json of an evaluation that is there, or of a new one."""
-    if not (out / "results.json").is_file():
-        command = ["evaluate", "--players", *players, "--opponents", *opponents, "--format", FORMAT]
-        run(*command, "--battles", str(battles), "--seed", str(seed), "--timeout_s", "600", "--out", str(out))
-    return json.loads((out / "results.json").read_text(encoding="utf-8"))
-
-
-def run(*arguments: str) -> None:
-    """A command of gemma-metamon; its own results go to stderr, so that stdout holds the table alone."""
-    done = subprocess.run([sys.executable, "-m", "gemma_metamon", *arguments], stdout=sys.stderr)
-    if done.returncode:
-        sys.exit(done.returncode)
+    flags = ["--parsed_replay_dir", str(args.out / "store"), "--model_gin_config", "gemma_tiny_entity.gin"]
+    flags += ["--train_gin_config", "quick.gin", "--seed", str(seed)]
+    flags += ["--batch_size_per_gpu", "16", "--steps_per_epoch", "300"]
+    return trained(args.out / f"seed{seed}", args.epochs, *flags)
 
 
 def as_table(report: dict[str, Any]) -> str:

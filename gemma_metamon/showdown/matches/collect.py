@@ -6,7 +6,6 @@ teams follow from the seed. In an arena everything else does, too; on a server n
 nor the simulator's do.
 """
 
-import itertools
 import random
 import secrets
 import time
@@ -100,10 +99,11 @@ async def collect(
     timeout_s: float = SILENCE_TIMEOUT_S,
     on_battle: Callable[[], Any] | None = None,
 ) -> Collection:
-    """Plays the matchups in their order and writes `out/<battle_format>/*.json.lz4`, a file for each view.
+    """Plays the matchups and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
-    In an arena, the same arguments give the same battles, whatever the number of workers: files with the same content,
-    though the time is in their names. A battle that poke-env cannot follow is set aside.
+    In an arena, the matchups' battles are mixed, and the same arguments give the same battles, whatever the number of
+    workers: files with the same content, though the time is in their names. On a server it is one matchup after the
+    other. A battle that poke-env cannot follow is set aside.
 
     Args:
         matchups: who meets whom, how often.
@@ -197,20 +197,19 @@ async def _collect_in_arena(
 
 
 def _plans(matchups: Sequence[Matchup], teams: Sequence[str], seed: int) -> Iterator[Plan]:
-    """Each player sits in either seat as often, by the dice."""
-    numbers = itertools.count()
-    for matchup in matchups:
-        for _ in range(matchup.battles):
-            n = next(numbers)
-            place = dice(seed, n, "seats").randrange(2)
-            players = (matchup.player, matchup.opponent)
-            draw = dice(seed, n, "teams")
-            yield Plan(
-                number=n,
-                players=players[::-1] if place else players,
-                teams=(draw.choice(teams), draw.choice(teams)) if teams else (None, None),
-                views=(place, 1 - place) if matchup.record_opponent else (place,),
-            )
+    """The matchups' battles in random order, so that the first of them are a sample of all; seats are drawn, too."""
+    order = [matchup for matchup in matchups for _ in range(matchup.battles)]
+    dice(seed, "order").shuffle(order)
+    for n, matchup in enumerate(order):
+        place = dice(seed, n, "seats").randrange(2)
+        players = (matchup.player, matchup.opponent)
+        draw = dice(seed, n, "teams")
+        yield Plan(
+            number=n,
+            players=players[::-1] if place else players,
+            teams=(draw.choice(teams), draw.choice(teams)) if teams else (None, None),
+            views=(place, 1 - place) if matchup.record_opponent else (place,),
+        )
 
 
 async def _record(

@@ -1,0 +1,147 @@
+"""A fixed yardstick for offline reinforcement learning in gen1ou: recipes against imitation of the same battles.
+
+    python scripts/rl_bench.py --out runs/rl_bench                       # all contenders; goes on where it was stopped
+    python scripts/rl_bench.py --out runs/rl_bench --contenders target imitation_won
+    python scripts/rl_bench.py --out runs/fresh --data_seed 1 --seeds 4 5 6 --contenders target    # the final report
+
+The battles: four scripted players of very different strength in equal shares, every pair, both views. Each contender is
+trained with each seed for the same number of updates on batches of the same size. Then it plays the
+imitation of that seed, and scripted players, --battles with each seed. All sizes are fixed before anything runs.
+
+Two intervals: of all battles together (Wilson), and of the seeds' means (Student's t), which counts how far seeds lie
+apart. Prints a table, and leaves table.json in --out.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whole_steps import collected, command, evaluated, trained
+
+from gemma_metamon.intervals import mean_interval, wilson_interval
+
+FORMAT = "gen1ou"
+PLAYERS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
+LADDER = PLAYERS[1:]
+RATE = ("MetamonAMAGOExperiment.learning_rate = 2e-3", "MetamonAMAGOExperiment.lr_warmup_steps = 40")
+ONE_DISCOUNT = "MultiTaskAgent.use_multigamma = False"
+WARMUP = "MultiTaskAgent.critic_warmup_updates = {warmup}"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A recipe: gin bindings over a training config, and which battles it learns from, "all" or "won"."""
+
+    training: str = "binary_rl.gin"
+    overrides: tuple[str, ...] = ()
+    battles: str = "all"
+
+
+def target(*overrides: str) -> Contender:
+    """Weights from what really followed, above critics that judge states."""
+    fixed = (*RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.advantage = 'target'")
+    return Contender(overrides=(*fixed, *overrides))
+
+
+CONTENDERS = {
+    "imitation": Contender("quick.gin"),
+    "imitation_won": Contender("quick.gin", battles="won"),
+    "binary_rl": Contender(overrides=RATE),
+    "critic": Contender(overrides=(*RATE, ONE_DISCOUNT, WARMUP)),
+    "target": target("MultiTaskAgent.lambda_return = 0.95"),
+    "target_monte_carlo": target("MultiTaskAgent.lambda_return = 1.0"),
+    "target_apart": target("MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.critics_train_trunk = False"),
+    "target_quantile": target(
+        "MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.fbc_filter_func = @QuantileFilter()",
+        "QuantileFilter.share = 0.5",
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/rl_bench"), help="(default: %(default)s)")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
+    parser.add_argument("--data_seed", type=int, default=0, help="of the battles to learn from (default: 0)")
+    parser.add_argument("--data", type=int, default=4000, help="battles to learn from (default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=2000, help="of each run (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="battles in an update (default: %(default)s)")
+    parser.add_argument("--battles", type=int, default=340, help="of a pair and seed (default: %(default)s)")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    flags = ["--players", *PLAYERS, "--seed", str(args.data_seed)]
+    battles = collected(args.out / "battles", FORMAT, args.data, *flags)
+    rows = []
+    for name in args.contenders:
+        rows += measure(name, battles, args)
+        (args.out / "table.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print(as_table(rows))
+
+
+def measure(name: str, battles: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each opponent: the contender's wins with each seed."""
+    opponents = LADDER if name == "imitation" else ("imitation", *LADDER)
+    wins: dict[str, list[int]] = {opponent: [] for opponent in opponents}
+    for seed in args.seeds:
+        run = train(name, battles, seed, args)
+        for opponent in opponents:
+            other = str(train(opponent, battles, seed, args)) if opponent in CONTENDERS else opponent
+            out = args.out / "evaluations" / f"{name}-{seed}-{opponent}"
+            results = evaluated(out, FORMAT, [str(run)], [other], args.battles, seed)
+            wins[opponent].append(results["pairs"][0]["wins"])
+    return [{"contender": name, "opponent": other, "wins": won, **intervals(won, args)} for other, won in wins.items()]
+
+
+def intervals(wins: list[int], args: argparse.Namespace) -> dict[str, Any]:
+    n = len(wins) * args.battles
+    by_seed = [won / args.battles for won in wins]
+    of_seeds = mean_interval(by_seed) if len(wins) > 1 else None
+    return {"share": sum(wins) / n, "battles": n, "wilson": wilson_interval(sum(wins), n), "of_seeds": of_seeds}
+
+
+def train(name: str, battles: Path, seed: int, args: argparse.Namespace) -> Path:
+    contender = CONTENDERS[name]
+    flags = ["--parsed_replay_dir", str(store(contender.battles, battles, args)), "--formats", FORMAT]
+    flags += ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", contender.training]
+    flags += ["--seed", str(seed), "--batch_size_per_gpu", str(args.batch), "--steps_per_epoch", str(args.updates)]
+    for override in contender.overrides:
+        flags += ["--gin_override", override.format(warmup=args.updates // 4)]
+    return trained(args.out / "runs" / f"{name}-{seed}", 1, *flags)
+
+
+def store(which: str, battles: Path, args: argparse.Namespace) -> Path:
+    """All battles, or the views of their winners, as a store."""
+    out: Path = args.out / f"store_{which}"
+    if out.is_dir():
+        return out
+    if which == "won":
+        won = args.out / "won" / FORMAT
+        won.mkdir(parents=True, exist_ok=True)
+        for view in (battles / FORMAT).glob("*_WIN.json.lz4"):
+            if not (won / view.name).exists():
+                os.link(view, won / view.name)
+        battles = won.parent
+    command("prepare", "--parsed_replay_dir", str(battles), "--formats", FORMAT, "--out", str(out))
+    return out
+
+
+def as_table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'contender':20} {'against':24} {'won':>6}  all battles          the seeds            by seed"]
+    for row in rows:
+        spans = [
+            f"{span[0]:6.1%} to {span[1]:6.1%}" if span else f"{'':16}" for span in (row["wilson"], row["of_seeds"])
+        ]
+        by_seed = " ".join(str(won) for won in row["wins"])
+        lines.append(
+            f"{row['contender']:20} {row['opponent']:24} {row['share']:6.1%}  {spans[0]:20} {spans[1]:20} {by_seed} "
+            f"of {row['battles'] // len(row['wins'])}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
