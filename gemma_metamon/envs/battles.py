@@ -282,8 +282,7 @@ class EnvBattles:
     def _lose(self, news: News, battle: EnvBattle) -> None:
         """A battle that has begun is over for its side; one that has not begins again once, and goes as it would."""
         del self._battles[news.battle]
-        for seat in battle.seats.values():
-            seat.abandon()
+        _abandon(battle)
         if any(side.state is not None for side in battle.sides.values()):
             logger.warning("%s; its episode is cut short", news.lost)
             battle.cut_short = news.lost
@@ -305,8 +304,7 @@ class EnvBattles:
 
     def _drop(self, tag: str) -> None:
         self._arena.drop(tag)
-        for seat in self._battles.pop(tag).seats.values():
-            seat.abandon()
+        _abandon(self._battles.pop(tag))
 
     async def _answer(self) -> None:
         """Everybody who is asked answers, in battles that do not wait for the environment: its sides as it chose.
@@ -335,6 +333,14 @@ def draw_teams(teams: Sequence[str], seed: int, number: int) -> tuple[str | None
         return None, None
     drawn = dice(seed, number, "teams")
     return drawn.choice(teams), drawn.choice(teams)
+
+
+def _abandon(battle: EnvBattle) -> None:
+    """Nobody plays it on."""
+    for seat in battle.seats.values():
+        seat.abandon()
+    for side in battle.sides.values():
+        side.is_over = True
 
 
 def _given_up(battle: EnvBattle) -> str | None:

@@ -60,6 +60,8 @@ class Side:
         """(A,), True where an action may be chosen now; nothing may at the end."""
         self.was_refused = False
         """Whether the last choice was taken back: the side is asked again, of the same state."""
+        self.is_over = False
+        """Whether the battle was cut short, so that nothing more is asked."""
         self._has_chosen = False
         self._player, self._view, self._dice = player, view, dice
         self._live = live_battle(seat.battle)
@@ -75,7 +77,7 @@ class Side:
     def is_asked(self) -> bool:
         """Whether the environment is to choose."""
         chooses = not self.seat.battle.teampreview and self.seat.given_up is None
-        return self.seat.is_asked and chooses and not self._has_chosen
+        return self.seat.is_asked and chooses and not self._has_chosen and not self.is_over
 
     async def answer(self) -> str:
         """What the seat sends: what was chosen, or its lead. Raises as `ArenaSeat.answer`."""
@@ -83,7 +85,13 @@ class Side:
         return await self.seat.answer()
 
     def look(self) -> float:
-        """Takes the battle as it stands, before a decision or at the end; the reward of the decision that led to it."""
+        """Takes the battle as it stands, before a decision or at the end; the reward of the decision that led to it.
+
+        One that poke-env cannot follow any more stays as it was seen last, with reward 0.
+        """
+        if self.seat.given_up is not None and self.state is not None:
+            self.legal = np.zeros_like(self.legal)
+            return 0.0
         state, before = self._live.state, self.state
         self.state = state
         words, self._numbers = self._view.obs_space.observe(state, self._memory)

@@ -13,7 +13,10 @@ import pytest
 import stable_baselines3.common.env_checker
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from poke_env.battle import AbstractBattle, Battle
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from poke_env.battle import AbstractBattle, Battle, Move
+from poke_env.data import GenData
 from poke_env.player import BattleOrder, Player, RandomPlayer
 from support.env_episodes import frozen, play_episode
 from support.processes import descendants, eventually
@@ -163,6 +166,31 @@ def test_an_illegal_action_is_replaced_by_a_drawn_one_and_told(env: BattleEnv) -
     assert len({step[4]["action"] for step in first}) > 1
 
 
+@given(st.integers(0, 2**64), st.lists(st.integers(0, 12), max_size=30))
+@settings(deadline=None, max_examples=10)
+def test_whatever_is_chosen_something_legal_is_played(env: BattleEnv, seed: int, actions: list[int]) -> None:
+    _, info = env.reset(seed=seed)
+    for action in actions:
+        mask = info["action_mask"]
+        shown, _, terminated, truncated, info = env.step(action)
+        assert shown in env.observation_space
+        assert mask[info["action"]]
+        assert info["illegal_action"] == (not mask[action])
+        assert info["illegal_action"] or info["action"] == action
+        if terminated or truncated:
+            break
+
+
+def test_the_numbers_of_every_move_and_pokemon_that_there_is_are_within_the_bounds(env: BattleEnv) -> None:
+    box = env.observation_space["numbers"]  # type: ignore[index]
+    for gen in range(1, 10):
+        data = GenData.from_gen(gen)
+        moves = [Move(move_id, gen=gen) for move_id in data.moves]
+        numbers = [number for move in moves for number in (move.base_power / 200, move.accuracy, move.priority / 5)]
+        numbers += [stat / 255 for entry in data.pokedex.values() for stat in entry.get("baseStats", {}).values()]
+        assert box.low.min() <= min(numbers) <= max(numbers) <= box.high.max()
+
+
 def test_an_illegal_action_can_be_an_error_and_changes_nothing() -> None:
     env = BattleEnv(illegal_action="raise")
     _, info = env.reset(seed=3)
@@ -187,6 +215,7 @@ def test_a_battle_past_its_last_turn_is_truncated() -> None:
     assert steps[-1][2:4] == (False, True)
     assert steps[-1][4]["cut_short"] == "turn 5 is past max_turns = 4"
     assert abs(steps[-1][1]) < 50
+    assert not steps[-1][4]["action_mask"].any()
     assert play_episode(env)[-1][4]["turn"] == 5
     env.close()
 

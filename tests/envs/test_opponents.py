@@ -107,6 +107,8 @@ def test_a_battle_that_poke_env_cannot_follow_is_truncated(seat: str, monkeypatc
         steps = play_episode(env, seed=1)
     assert steps[-1][2:4] == (False, True)
     assert steps[-1][4]["cut_short"] == "poke-env cannot follow the battle: KeyError: 'gengar'"
+    assert not steps[-1][4]["action_mask"].any()
+    assert (frozen(steps[-1][0]["numbers"]) == frozen(steps[-2][0]["numbers"])) == (seat == "p1")
     assert play_episode(env, seed=1)[-1][2]
     env.close()
 
