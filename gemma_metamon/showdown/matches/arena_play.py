@@ -115,7 +115,10 @@ class ArenaMatch:
                 await self._send_answers(group)
                 self._begin(group, waiting)
                 if group.tables:
-                    self._read(group, self.arena.settle(group.tables) if self.in_rounds else self.arena.receive())
+                    news = self.arena.settle(group.tables) if self.in_rounds else self.arena.receive()
+                    if not news:
+                        raise ServerError(f"nobody is asked anything in {', '.join(group.tables)}")
+                    self._read(group, news)
                     self._ask(group)
                 elif not any(each.tables for each in self._groups):
                     break
