@@ -105,6 +105,7 @@ class _Reader:
         self._before: SeenPokemon | None = None  # the one on the field, as it was when it came in
         self._borrowed: set[str] | None = set()  # moves that it has by Mimic; None: all, it is transformed
         self._last_move: str | None = None  # since it came in
+        self._changed: set[str] = set()  # who has another forme for the rest of the battle
         self._pressure: str | None = None  # who of our own side has it
 
     def read(self, message: Sequence[str]) -> None:
@@ -120,6 +121,9 @@ class _Reader:
         else:
             self._read_causes(kind, who, rest)
             key = pokemon_key(who)
+            if kind == "-cureteam" and key.startswith(self.seat):
+                for each in self.pokemon:
+                    self._read_condition("-curestatus", each, "")
             if key in self.pokemon:
                 self._read_own(kind, key, rest)
             elif kind == "-ability" and rest[0] == "Pressure":
@@ -140,81 +144,95 @@ class _Reader:
         )
         known = self.pokemon.get(key)
         if kind == "replace":
-            if self.active is None or self.active == key:
-                return
-            worn = self.pokemon[self.active]  # what the disguise did since it came in was this one's
-            moves = {move: n - (self._before.uses.get(move, 0) if self._before else 0) for move, n in worn.uses.items()}
-            known = known or shown
-            uses = {**known.uses}
-            for move, n in moves.items():
-                if n or not (self._before and move in self._before.uses):
-                    uses[move] = uses.get(move, 0) + n
-            self.pokemon[key] = replace(known, uses=uses, condition=worn.condition, first_ability="illusion")
-            if self._before is None:
-                del self.pokemon[self.active]
-            else:
-                self.pokemon[self.active] = self._before
-            self.active = key
+            self._fall(known or shown)
             return
         condition = rest[1] if len(rest) > 1 else "100/100"
         self._before = known
         self.pokemon[key] = replace(known or shown, condition=condition)
-        # an ability that was exchanged comes back with the next entry
-        if known:
-            self._set(key, ability=known.first_ability)
+        if known:  # an ability that was exchanged comes back; what another forme has, nobody has said
+            self._set(key, ability=None if key in self._changed else known.first_ability)
         self.active, self._borrowed, self._last_move = key, set(), None
+
+    def _fall(self, real: SeenPokemon) -> None:
+        """An Illusion ends: what the disguise did and suffered since it came in was this Pokémon's."""
+        if self.active is None or self.active == real.ident:
+            return
+        worn, before = self.pokemon[self.active], self._before
+        uses = dict(real.uses)
+        for move, n in worn.uses.items():
+            if before is None or n > before.uses.get(move, -1):
+                uses[move] = uses.get(move, 0) + n - (before.uses.get(move, 0) if before else 0)
+        self.pokemon[real.ident] = replace(real, uses=uses, condition=worn.condition, first_ability="illusion")
+        if before is None:
+            del self.pokemon[self.active]
+        else:
+            self.pokemon[self.active] = before
+        self.active = real.ident
 
     def _set(self, key: str, **changes: object) -> None:
         self.pokemon[key] = replace(self.pokemon[key], **changes)  # type: ignore[arg-type]
 
     def _read_own(self, kind: str, key: str, rest: list[str]) -> None:
         what = rest[0] if rest else ""
-        if kind in ("-damage", "-heal", "-sethp"):
-            self._set(key, condition=what)
-        elif kind in ("-status", "-curestatus"):
-            hp = self.pokemon[key].condition.split(" ")[0]
-            self._set(key, condition=f"{hp} {what}" if kind == "-status" else hp)
-        elif kind == "faint":
-            self._set(key, condition="0 fnt")
-        elif kind == "move":
-            self._move(key, what, rest[1:])
-        elif kind == "cant" and len(rest) > 1:
-            self._show(key, Move.retrieve_id(rest[1]), 0)
-        elif kind == "-transform":
-            self._borrowed = None
-        elif kind == "-start" and what in ("Mimic", "move: Mimic") and self._borrowed is not None and len(rest) > 1:
-            self._borrowed.add(Move.retrieve_id(rest[1]))
-        elif kind == "-terastallize":
+        if kind == "-terastallize":
             self._set(key, tera_type=what)
+        elif kind == "detailschange":
+            self._changed.add(key)
+            self._set(key, ability=None)
         elif kind in ("-mega", "-primal") and len(rest) > 1:
             self._has(key, to_id_str(rest[-1]))
-        elif kind in ("-item", "-enditem", "-ability", "-endability"):
-            self._hold(kind, key, to_id_str(what), rest[1:])
+        elif kind in ("-item", "-enditem"):
+            self._read_item(kind, key, to_id_str(what), _cause(rest))
+        elif kind in ("-ability", "-endability"):
+            self._read_ability(kind, key, to_id_str(what), _cause(rest))
         elif kind in ("-activate", "-block", "-start") and what.startswith("item: "):
             self._has(key, to_id_str(what.removeprefix("item: ")))
         elif kind in ("-activate", "-block", "-start") and what.startswith("ability: "):
             self._is(key, to_id_str(what.removeprefix("ability: ")))
+        else:
+            self._read_condition(kind, key, what)
+            self._read_move(kind, key, rest)
 
-    def _hold(self, kind: str, key: str, what: str, rest: list[str]) -> None:
-        cause = next((word.removeprefix("[from] ") for word in rest if word.startswith("[from]")), "")
-        seen = self.pokemon[key]
-        if kind == "-item":
-            if cause.startswith(_GAINS):
-                self._set(key, item=what)
-            else:
-                self._has(key, what)
-        elif kind == "-enditem":
-            self._has(key, what)
+    def _read_condition(self, kind: str, key: str, what: str) -> None:
+        hp = self.pokemon[key].condition.split(" ")[0]
+        if kind in ("-damage", "-heal", "-sethp"):
+            self._set(key, condition=what)
+        elif kind == "-status":
+            self._set(key, condition=f"{hp} {what}")
+        elif kind == "-curestatus":
+            self._set(key, condition=hp)
+        elif kind == "faint":
+            self._set(key, condition="0 fnt")
+
+    def _read_move(self, kind: str, key: str, rest: list[str]) -> None:
+        if kind == "-transform":
+            self._borrowed = None
+        elif kind == "-start" and len(rest) > 1 and rest[0].removeprefix("move: ") == "Mimic":
+            if self._borrowed is not None:
+                self._borrowed.add(Move.retrieve_id(rest[1]))
+        elif kind == "cant" and len(rest) > 1:
+            self._show(key, Move.retrieve_id(rest[1]), 0)
+        elif kind == "move":
+            self._use(key, Move.retrieve_id(rest[0]), rest[1:])
+
+    def _read_item(self, kind: str, key: str, item: str, cause: str) -> None:
+        if kind == "-item" and cause.startswith(_GAINS):
+            self._set(key, item=item)
+            return
+        self._has(key, item)
+        if kind == "-enditem":
             self._set(key, item="")
-        elif kind == "-endability":
+
+    def _read_ability(self, kind: str, key: str, ability: str, cause: str) -> None:
+        if kind == "-endability":
             self._set(key, ability=None)
         elif cause.startswith("ability: "):  # Trace and its like: what it came with is the cause
-            first = seen.first_ability or to_id_str(cause.removeprefix("ability: "))
-            self._set(key, first_ability=first, ability=what)
+            first = self.pokemon[key].first_ability or to_id_str(cause.removeprefix("ability: "))
+            self._set(key, first_ability=first, ability=ability)
         elif cause:
-            self._set(key, ability=what)
+            self._set(key, ability=ability)
         else:
-            self._is(key, what)
+            self._is(key, ability)
 
     def _has(self, key: str, item: str) -> None:
         """It is seen to hold something, which it came with if nothing was seen to come or go before."""
@@ -230,41 +248,43 @@ class _Reader:
 
     def _read_causes(self, kind: str, who: str, rest: list[str]) -> None:
         """Items and abilities that a line gives as the reason of what it tells."""
-        of = next((word.removeprefix("[of] ") for word in rest if word.startswith("[of] ")), "")
-        for word in rest:
-            cause, _, name = word.removeprefix("[from] ").partition(": ")
-            if not word.startswith("[from]") or cause not in ("item", "ability"):
-                continue
-            owner = pokemon_key(of if of and not (cause == "ability" and kind in _OWN_KINDS) else who)
-            if owner not in self.pokemon or kind in ("-ability", "-item", "-enditem"):
-                continue
-            if cause == "item" and self.pokemon[owner].item != "":
-                self._has(owner, to_id_str(name))
-            elif cause == "ability":
-                self._is(owner, to_id_str(name))
-        key = pokemon_key(of)
-        if kind == "-item" and key in self.pokemon and any(f"[from] {cause}" in rest for cause in _STEALS):
-            if key != pokemon_key(who):
-                self._has(key, to_id_str(rest[0]))
-                self._set(key, item="")
-
-    def _move(self, key: str, name: str, rest: list[str]) -> None:
-        move = Move.retrieve_id(name)
-        causes = [word.removeprefix("[from]").strip() for word in rest if word.startswith("[from]")]
-        called = any(cause != "lockedmove" for cause in causes) or any(word == "[zeffect]" for word in rest)
-        if called or self._borrowed is None or move in self._borrowed or not Move.should_be_stored(move, self.gen):
+        of = next((pokemon_key(word.removeprefix("[of] ")) for word in rest if word.startswith("[of] ")), "")
+        cause, _, name = _cause(rest).partition(": ")
+        if kind == "-item" and of in self.pokemon and _cause(rest) in _STEALS:
+            self._read_item("-enditem", of, to_id_str(rest[0]), "")
+        if kind in ("-ability", "-item", "-enditem"):
             return
-        spent = 0 if causes else 2 if self._pressure and rest and pokemon_key(rest[0]) == self._pressure else 1
+        owner = of if of and not (cause == "ability" and kind in _OWN_KINDS) else pokemon_key(who)
+        if owner not in self.pokemon:
+            return
+        if cause == "item" and self.pokemon[owner].item != "":
+            self._has(owner, to_id_str(name))
+        elif cause == "ability":
+            self._is(owner, to_id_str(name))
+
+    def _use(self, key: str, move: str, rest: list[str]) -> None:
+        cause = _cause(rest)
+        if cause not in ("", "lockedmove") or "[zeffect]" in rest or not self._is_own(move):
+            return
+        spent = 0 if cause else 2 if self._pressure and rest and pokemon_key(rest[0]) == self._pressure else 1
         self._show(key, move, spent)
         if self._last_move not in (None, move) and self.pokemon[key].item is None:
             self._set(key, changes_moves=True)
         self._last_move = move
 
+    def _is_own(self, move: str) -> bool:
+        """Whether the Pokémon on the field brought a move that it uses now."""
+        return self._borrowed is not None and move not in self._borrowed and Move.should_be_stored(move, self.gen)
+
     def _show(self, key: str, move: str, spent: int) -> None:
-        if self._borrowed is None or move in self._borrowed or not Move.should_be_stored(move, self.gen):
-            return
-        uses = self.pokemon[key].uses
-        self._set(key, uses={**uses, move: uses.get(move, 0) + spent})
+        if self._is_own(move):
+            uses = self.pokemon[key].uses
+            self._set(key, uses={**uses, move: uses.get(move, 0) + spent})
+
+
+def _cause(words: Sequence[str]) -> str:
+    """What comes after "[from]": "item: Leftovers", "lockedmove"; empty where the line gives no reason."""
+    return next((word.removeprefix("[from]").strip() for word in words if word.startswith("[from]")), "")
 
 
 def revealed(side: SeenSide) -> Iterator[SeenPokemon]:

@@ -190,14 +190,14 @@ class TeamSampler:
         team = [self._fill(pokemon, dice) for pokemon in shown]
         taken = {self._base(pokemon.species) for pokemon in team}
         if seen.preview:
-            left = [name for name in seen.preview if self._base(name) not in taken]
-            team += [self._fill(SeenPokemon(ident="", species=name), dice) for name in left[: seen.team_size - len(team)]]
+            left = [name for name in seen.preview if self._base(name) not in taken][: seen.team_size - len(team)]
+            team += [self._fill(SeenPokemon(ident="", species=name), dice) for name in left]
             taken = {self._base(pokemon.species) for pokemon in team}
         while len(team) < seen.team_size:
             others = [pokemon for pokemon in self._sets if self._base(pokemon.species) not in taken]
             if not others:
                 raise DataError(
-                    f"the sampler's teams have no {len(team) + 1}th species for a team of {seen.team_size}; give more teams"
+                    f"the sampler's teams have too few species to fill a team of {seen.team_size}; give more teams"
                 )
             team.append(dice.choice(others))
             taken.add(self._base(team[-1].species))

@@ -129,7 +129,7 @@ function matchSeen(side, hidden) {
 		const shown = pokemon.isActive && pokemon.illusion || pokemon;
 		const place = hidden.findIndex(each => each.ident === shown.fullname);
 		if (place < 0) {
-			if (pokemon.previouslySwitchedIn && pokemon.isActive) throw new Refusal(`the hidden team lacks ${shown.fullname}, which was seen`);
+			if (pokemon.previouslySwitchedIn && pokemon.baseAbility !== 'illusion') throw new Refusal(`the hidden team lacks ${shown.fullname}, which was seen`);
 			continue;
 		}
 		places[j] = place;

@@ -1,13 +1,11 @@
-// For Node's --require, in an arena's worker: writes the state of every fork to FORK_STATES/<number>.json as it begins,
-// and lets every team play, legal or not.
+// For Node's --require, in an arena's worker (see check_forks.py): every fork tells its seat its whole state as well, in a
+// message |state|JSON; and every team may play, legal or not.
 'use strict';
 
-const fs = require('fs');
 const Module = require('module');
 const path = require('path');
 
 const load = Module._load;
-let forks = 0;
 
 Module._load = function (request, ...rest) {
 	const loaded = load.call(this, request, ...rest);
@@ -16,9 +14,9 @@ Module._load = function (request, ...rest) {
 	const { State } = require(path.resolve('dist/sim/state.js'));
 	const { fork } = loaded;
 	loaded.isWatched = true;
-	loaded.fork = (...args) => {
-		const room = fork(...args);
-		fs.writeFileSync(path.join(process.env.FORK_STATES, `${forks++}.json`), JSON.stringify(State.serializeBattle(room.battle)));
+	loaded.fork = (source, seat, ...more) => {
+		const room = fork(source, seat, ...more);
+		room.told[seat].unshift(`|state|${JSON.stringify(State.serializeBattle(room.battle))}`);
 		return room;
 	};
 	return loaded;
