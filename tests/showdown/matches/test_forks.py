@@ -243,3 +243,89 @@ def test_the_guess_follows_from_the_seed(arena: Arena) -> None:
     assert teams[0] == teams[1]
     assert len({team[1].packed for team in teams}) > 1
     arena.drop(watcher.tag)
+
+
+def custom(arena: Arena, tag: str, ours: str, theirs: str, *choices: tuple[str, str]) -> list[str]:
+    """What p1 was told of a battle of these packed Pokémon, after these choices."""
+    table = Seat(name="Ann", team=ours), Seat(name="Bob", team=theirs)
+    arena.start(tag, battle_format=f"{tag.split('-')[1]}", seed=simulator_seed(0), seats=table)
+    told = [message for news in arena.receive(at_least=ALL) for message in news.told["p1"]]
+    for pair in choices:
+        for seat, choice in zip(("p1", "p2"), pair, strict=True):
+            arena.send(tag, seat, f"/choose {choice}")
+        told += [message for news in arena.receive(at_least=ALL) for message in news.told.get("p1", ())]
+    return told
+
+
+PLAIN = "Snorlax|||Immunity|BodySlam,Rest|Serious|||||100|]Tauros|||Intimidate|BodySlam|Serious|||||100|"
+
+
+def guess(packed: str, **more: Any) -> HiddenPokemon:
+    return HiddenPokemon(packed=packed, **more)
+
+
+def test_what_holds_a_pokemon_is_found_again_from_the_guess(arena: Arena) -> None:
+    """A Dugtrio may have Arena Trap: who guesses that it has not may leave, in the fork."""
+    trapper = "Dugtrio|||ArenaTrap|Earthquake|Serious|||||100|"
+    custom(arena, "battle-gen4customgame-1", PLAIN, trapper, ("team 12", "team 1"))
+    for ability, words in (("SandVeil", "|switch|p1a: Tauros"), ("ArenaTrap", "|error|[Unavailable choice]")):
+        team = [guess(trapper.replace("ArenaTrap", ability), ident="p2: Dugtrio", condition="100/100")]
+        arena.fork("battle-gen4customgame-1", ability, seat="p1", seed=simulator_seed(0), hidden=team)
+        news = first_news(arena, ability)
+        assert not news.lost, news.lost
+        assert '"maybeTrapped":true' in news.told["p1"][0]
+        for seat, choice in (("p1", "switch 2"), ("p2", "move 1")):
+            arena.send(ability, seat, f"/choose {choice}")
+        assert words in "\n".join(first_news(arena, ability).told["p1"])
+
+
+def test_an_illusion_is_what_it_shows(arena: Arena) -> None:
+    zoroark = "Zoroark|||Illusion|NightDaze|Serious|||M||100|"
+    blissey = "Blissey|||NaturalCure|SeismicToss|Serious|||F||100|"
+    tag = "battle-gen5customgame-1"
+    told = custom(arena, tag, PLAIN, f"{zoroark}]{blissey}", ("team 12", "team 12"), ("move rest", "move 1"))
+    assert any("|switch|p2a: Blissey" in message for message in told)
+    team = [guess(blissey, ident="p2: Blissey", condition="100/100", uses={"nightdaze": 1}), guess(zoroark)]
+    arena.fork(tag, "copy", seat="p1", seed=simulator_seed(0), hidden=team)
+    news = first_news(arena, "copy")
+    assert not news.lost, news.lost
+    first, second = json.loads(news.told["p2"][0].removeprefix("|request|"))["side"]["pokemon"]
+    assert (first["ident"], first["active"], first["moves"]) == ("p2: Blissey", True, ["seismictoss"])
+    assert second["ident"] == "p2: Zoroark"
+
+
+def test_a_guessed_choice_item_holds_its_pokemon_to_the_move_it_used(arena: Arena) -> None:
+    free = "Garchomp|||SandVeil|Earthquake,Outrage|Serious|||M||100|"
+    custom(arena, "battle-gen4customgame-2", PLAIN, free, ("team 12", "team 1"), ("move rest", "move 1"))
+    for item, held in (("ChoiceScarf", True), ("Leftovers", False)):
+        team = [guess(free.replace("|||", f"||{item}|", 1), ident="p2: Garchomp", uses={"earthquake": 1})]
+        arena.fork("battle-gen4customgame-2", item, seat="p1", seed=simulator_seed(0), hidden=team)
+        news = first_news(arena, item)
+        assert not news.lost, news.lost
+        moves = json.loads(news.told["p2"][0].removeprefix("|request|"))["active"][0]["moves"]
+        assert [bool(move.get("disabled")) for move in moves] == [False, held]
+        assert moves[0]["pp"] == moves[0]["maxpp"] - 1
+
+
+@pytest.mark.parametrize("item", ["", "LightClay"])
+def test_how_long_a_screen_stands_follows_from_the_guess(arena: Arena, item: str) -> None:
+    """Whatever its user really holds."""
+    bronzong = f"Bronzong||{item}|Levitate|Reflect,Rest|Serious|||N||100|"
+    tag = f"battle-gen4customgame-3{item}"
+    custom(arena, tag, PLAIN, bronzong, ("team 12", "team 1"), ("move rest", "move reflect"))
+    for held, turns in (("", 5), ("LightClay", 8)):
+        set_ = f"Bronzong||{held}|Levitate|Reflect,Rest|Serious|||N||100|"
+        team = [guess(set_, ident="p2: Bronzong", condition="100/100", uses={"reflect": 1})]
+        arena.fork(tag, f"copy {held}", seat="p1", seed=simulator_seed(0), hidden=team)
+        story = play(
+            arena,
+            lambda battle, seat, request: "/choose move rest",
+            first=[first_news(arena, f"copy {held}")],
+            until=lambda stories: any("|-sideend|p2: Bob|Reflect" in s.lines("p1") for s in stories.values()),
+        )
+        lines = story[f"copy {held}"].lines("p1")
+        assert (
+            1 + sum(line.startswith("|upkeep") for line in lines[: lines.index("|-sideend|p2: Bob|Reflect")])
+            == turns - 1
+        )
+        arena.drop(f"copy {held}")
