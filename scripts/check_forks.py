@@ -167,12 +167,12 @@ class Checks:
     def _vary_set(self, each: PackedSet, draws: random.Random, *, strong: bool) -> PackedSet:
         moves = list(each.moves)
         new = draws.choice(self.moves)
-        if new not in moves:
+        if new not in moves and draws.random() < 0.7:
             moves[draws.randrange(len(moves))] = new
         draws.shuffle(moves)
         each = replace(each, moves=tuple(moves))
         if self.gen > 1 and draws.random() < 0.3:
-            each = replace(each, item=draws.choice(self.items))
+            each = replace(each, item="" if draws.random() < 0.4 else draws.choice(self.items))
         if self.gen == 9:
             each = each.with_tera(draws.choice(["Fire", "Water", "Steel", "Ghost"]))
         if self.gen > 2 and draws.random() < 0.3:
@@ -237,8 +237,11 @@ class Checks:
         answers = []
         for seat in ("p1", "p2"):
             first, second = (requests.pop((tag, seat), {"wait": True}) for tag in tags)
-            choice = choose(first, Coins(draws.getrandbits(64)))
+            coins = Coins(draws.getrandbits(64))
+            choice = choose(first, coins)
             same = choice if seat == "p1" else _same_choice(choice, first, second)
+            if seat == "p2" and _may_not_move(first) and coins.random() < 0.5:
+                same = choose(second, coins)  # which perhaps nobody will see
             if choice is not None and same is None:
                 return False
             if choice is not None:
@@ -272,6 +275,11 @@ def choose(request: dict[str, Any], coins: Coins) -> str | None:
         if special and coins.random() < 0.2:
             return f"{choice} {special[0]}"
     return choice
+
+
+def _may_not_move(request: dict[str, Any]) -> bool:
+    condition = request["side"]["pokemon"][0]["condition"] if "active" in request else ""
+    return condition.endswith((" slp", " frz", " par"))
 
 
 def _same_choice(choice: str | None, first: dict[str, Any], second: dict[str, Any]) -> str | None:

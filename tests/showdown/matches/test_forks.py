@@ -307,6 +307,9 @@ def test_a_guessed_choice_item_holds_its_pokemon_to_the_move_it_used(arena: Aren
         assert moves[0]["pp"] == moves[0]["maxpp"] - 1
 
 
+END = "|-sideend|p2: Bob|Reflect"
+
+
 @pytest.mark.parametrize("item", ["", "LightClay"])
 def test_how_long_a_screen_stands_follows_from_the_guess(arena: Arena, item: str) -> None:
     """Whatever its user really holds."""
@@ -317,15 +320,12 @@ def test_how_long_a_screen_stands_follows_from_the_guess(arena: Arena, item: str
         set_ = f"Bronzong||{held}|Levitate|Reflect,Rest|Serious|||N||100|"
         team = [guess(set_, ident="p2: Bronzong", condition="100/100", uses={"reflect": 1})]
         arena.fork(tag, f"copy {held}", seat="p1", seed=simulator_seed(0), hidden=team)
-        story = play(
+        stories = play(
             arena,
             lambda battle, seat, request: "/choose move rest",
             first=[first_news(arena, f"copy {held}")],
-            until=lambda stories: any("|-sideend|p2: Bob|Reflect" in s.lines("p1") for s in stories.values()),
+            until=lambda stories: any(END in story.lines("p1") for story in stories.values()),
         )
-        lines = story[f"copy {held}"].lines("p1")
-        assert (
-            1 + sum(line.startswith("|upkeep") for line in lines[: lines.index("|-sideend|p2: Bob|Reflect")])
-            == turns - 1
-        )
+        lines = stories[f"copy {held}"].lines("p1")
+        assert sum(line == "|upkeep" for line in lines[: lines.index(END)]) == turns - 2  # one has passed before
         arena.drop(f"copy {held}")

@@ -65,7 +65,8 @@ function seenState(battle, mine, seed, hidden) {
 	const known = {
 		...pick(truth, BATTLE),
 		field: {
-			weather, weatherState: effect(weatherState), terrain, terrainState: effect(terrainState),
+			weather, weatherState: weather ? effect(weatherState) : NONE,
+			terrain, terrainState: terrain ? effect(terrainState) : NONE,
 			pseudoWeather: effects(pseudoWeather),
 		},
 		sides, faintQueue: [], queue: queue(battle, truth, other), hints: [], log: [], prngSeed: seed, prng: seed,
@@ -85,6 +86,7 @@ function pick(from, fields) {
 }
 
 const effect = state => pick(state, EFFECT);
+const NONE = { id: '', effectOrder: 0 }; // one that has ended leaves traces
 function effects(states, allowed) {
 	const to = {};
 	for (const [id, state] of Object.entries(states)) if (allowed ? allowed.has(id) : !UNTOLD.has(id)) to[id] = effect(state);
