@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError, DataError
@@ -48,6 +48,7 @@ shown = st.lists(st.sampled_from(SPECIES), max_size=6, unique=True).flatmap(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(teams=teams, shown=shown, seed=st.integers(0, 9))
 def test_a_guess_is_a_whole_team_that_agrees_with_what_was_seen(
     teams: list[tuple[PackedSet, ...]], shown: tuple[SeenPokemon, ...], seed: int
