@@ -2,18 +2,20 @@
 
 Both seats of a battle are told what players on a server are told, message by message, and answer as players on a server
 do. All battles in play are served by one thread, this one: `receive` gives whatever has happened, in any number of
-battles, and whoever decides for them answers with `send`. What a battle draws comes from its seeds alone.
+battles, and whoever decides for them answers with `send`. What a battle draws comes from its seeds alone. `fork` copies
+a battle for one seat: what that seat was not told is not in the copy, and a sampled team stands in its place.
 """
 
 import json
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any
 
 from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.showdown.arena.hidden import HiddenTeam
 from gemma_metamon.showdown.arena.workers import Worker
 from gemma_metamon.showdown.simulator.installation import ensure_installed, find_node
 
@@ -45,7 +47,7 @@ class Ending:
     Attributes:
         winner: "p1", "p2", or None of a tie.
         turns: the last turn.
-        inputs: its input log: `Arena.replay` plays it again.
+        inputs: its input log: `Arena.replay` plays it again. Empty of a fork.
     """
 
     winner: str | None
@@ -155,31 +157,38 @@ class Arena:
     def replay(self, battle: str, inputs: Sequence[str]) -> None:
         """Plays an input log, of an `Ending` or the first lines of one; what it does not end can be played on.
 
-        Both seats are told all they were told before, but for choices that were refused. Of a battle that a fork was,
-        that is what they were told before the fork, and after it.
+        Both seats are told all they were told before, but for choices that were refused.
         """
         self._begin(self._least_busy(), battle, {"do": "replay", "inputs": list(inputs)})
 
-    def fork(self, source: str, battle: str, *, seat: str, seed: str) -> None:
+    def fork(self, source: str, battle: str, *, seat: str, seed: str, hidden: HiddenTeam) -> None:
         """Begins a copy of a battle in play at its present decision, for somebody who plays its `seat`.
 
-        The copy rolls dice of its own, and what nobody is told is drawn again: how long a sleep or a confusion lasts,
-        and what the other seat has chosen already. Both seats are asked anew. The copy knows the other side's team:
-        that it is replaced by what the seat has seen is not done here yet.
+        Of the other side the copy has the team that is given, and what everybody was shown: HP as far as they were
+        shown, status, boosts, moves used, conditions. The seat's own side stays as it is. The copy rolls dice of its
+        own, and what nobody is told is drawn again: how long a sleep or a confusion lasts, which HP lie behind the
+        HP shown, what the other seat has chosen already. So with the same `hidden` and `seed` the copies of two battles
+        are the same if the seat has been told the same of both. Both seats are asked anew. The copy has no inputs to
+        be replayed (`Ending.inputs` is empty): they would tell the true team.
 
         Args:
             source: a battle in play; it goes on unchanged.
             battle: the copy's name.
             seat: "p1" or "p2".
             seed: of all that the copy draws.
+            hidden: the other side's team, the Pokémon on the field first (matches.forks.fork_for makes one from what
+                the seat was told); or TRUTH, the team that it really has, for tests and for looking back.
 
-        Raises ConfigError where the source is over or was never begun, or there is no such seat.
+        Raises ConfigError where the source is over or was never begun, or there is no such seat. A team that is not the
+        one that was seen is told by `News.lost`.
         """
         _require_seat(seat)
         if source not in self._place:
             raise ConfigError(f"{source!r} is not in play: only a battle that has begun and not ended can be forked")
         place = self._place[source]
-        self._begin(place.worker, battle, {"do": "fork", "source": place.number, "seat": seat, "seed": seed})
+        team = hidden if isinstance(hidden, str) else [asdict(pokemon) for pokemon in hidden]
+        command = {"do": "fork", "source": place.number, "seat": seat, "seed": seed, "hidden": team}
+        self._begin(place.worker, battle, command)
 
     def send(self, battle: str, seat: str, message: str) -> None:
         """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".

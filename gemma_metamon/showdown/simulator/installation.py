@@ -120,6 +120,17 @@ def validate_teams(battle_format: str, teams: Sequence[str]) -> list[list[str]]:
     return reasons
 
 
+def generate_teams(battle_format: str, seeds: Sequence[str]) -> list[str]:
+    """The packed team that a format gives out for each of the simulator's seeds ("sodium,…").
+
+    Raises ServerError where the generator fails: a format that gives out no teams.
+    """
+    teams: list[str] = ask_simulator(
+        f"give out teams for {battle_format!r}", "teams.js", "generate", battle_format, given=seeds
+    )
+    return teams
+
+
 def ask_simulator(what: str, script: str, *arguments: str, given: Any) -> Any:
     """The JSON that one of the scripts beside the lock file answers to the JSON `given`, run by Node in the package.
 

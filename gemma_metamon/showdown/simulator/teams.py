@@ -8,12 +8,14 @@ itself reads them: what is sent is its `Teams.pack(Teams.import(text))`, or the 
 import logging
 import random
 from collections import Counter
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
 from poke_env.teambuilder import Teambuilder
 
 from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.showdown.simulator.installation import generate_teams
 from gemma_metamon.showdown.simulator.team_texts import TeamText, pack_teams, split_teams
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,16 @@ def load_teams(battle_format: str, team_dir: Path | None = None) -> list[str]:
             _counts(left_out),
         )
     return pack_teams(teams)
+
+
+@lru_cache(maxsize=16)
+def random_teams(battle_format: str, count: int, *, seed: int) -> tuple[str, ...]:
+    """Packed teams of a format that gives them out, such as gen9randombattle; the same seed gives the same teams.
+
+    Raises ServerError for a format to which teams are brought.
+    """
+    draws = random.Random(seed)
+    return tuple(generate_teams(battle_format, [f"sodium,{draws.getrandbits(128):032x}" for _ in range(count)]))
 
 
 def pack_team(text: str, *, where: str = "the team") -> str:

@@ -14,6 +14,7 @@ from support.processes import eventually, is_running
 
 from gemma_metamon.errors import ConfigError, MissingDependencyError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena, Seat
+from gemma_metamon.showdown.arena.hidden import TRUTH
 from gemma_metamon.showdown.arena.seeds import simulator_seed
 
 pytestmark = pytest.mark.server
@@ -165,17 +166,18 @@ def test_wrong_calls_are_refused_before_anything_is_sent(arena: Arena) -> None:
     with pytest.raises(ConfigError, match="a battle called 'battle' is in play already"):
         begin(arena, "battle", "gen1ou")
     with pytest.raises(ConfigError, match="no seat 'p3'"):
-        arena.fork("battle", "copy", seat="p3", seed=simulator_seed(0))
+        arena.fork("battle", "copy", seat="p3", seed=simulator_seed(0), hidden=TRUTH)
     arena.receive()
     arena.send("battle", "p1", "/forfeit")
     with pytest.raises(ConfigError, match="0 workers"):
         Arena(0)
-    arena.fork("battle", "copy", seat="p1", seed=simulator_seed(0))  # given before it was known to be over
+    # given before it was known to be over
+    arena.fork("battle", "copy", seat="p1", seed=simulator_seed(0), hidden=TRUTH)
     ended, refused = arena.receive(at_least=2)
     assert ended.ended
     assert refused.lost == "the simulator refuses copy: a battle that is over cannot be forked"
     with pytest.raises(ConfigError, match="'battle' is not in play: only a battle that has begun and not ended"):
-        arena.fork("battle", "copy", seat="p1", seed=simulator_seed(0))
+        arena.fork("battle", "copy", seat="p1", seed=simulator_seed(0), hidden=TRUTH)
 
 
 @posix

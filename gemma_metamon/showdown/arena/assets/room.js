@@ -49,6 +49,7 @@ class Room {
 		this.names = names;
 		this.battle = null;
 		this.ended = null;
+		this.isFork = false; // its inputs would not play it again
 		this.lastRequest = 1;
 		// `waits` as in the server's room: false where an answer is awaited, true where it was given and may be
 		// changed, "cantUndo" where nothing is to be chosen
@@ -66,26 +67,16 @@ class Room {
 		return room;
 	}
 
-	// The battle of an input log, as far as it goes. `fork` plays its ">fork" lines.
-	static replay(inputs, fork) {
+	// The battle of an input log, as far as it goes.
+	static replay(inputs) {
 		const said = inputs.filter(line => !line.startsWith('>version'));
 		const options = said.slice(0, 3).map(line => JSON.parse(line.slice(line.indexOf('{'))));
-		let room = new Room([options[1].name, options[2].name]);
+		const room = new Room([options[1].name, options[2].name]);
 		room.open(options[0].formatid, options[0].seed, options.slice(1));
 		for (const line of said.slice(3)) {
 			const [verb, words] = [line.slice(1, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)];
-			if (verb === 'fork') {
-				const { seat, seed } = JSON.parse(words);
-				const told = room.take();
-				const next = fork(room, seat, seed);
-				room.close();
-				room = next;
-				for (const each of SEATS) room.told[each].unshift(...told[each]);
-			} else if (verb === 'forcelose') {
-				room.forfeit(words);
-			} else {
-				room.choose(verb, words);
-			}
+			if (verb === 'forcelose') room.forfeit(words);
+			else room.choose(verb, words);
 		}
 		return room;
 	}
@@ -112,7 +103,7 @@ class Room {
 		} else if (type === 'end') {
 			const { winner, turn, inputLog, sides } = this.battle;
 			const seat = sides.find(side => side.name === winner)?.id || null;
-			this.ended = { winner: seat, turns: turn, inputs: inputLog };
+			this.ended = { winner: seat, turns: turn, inputs: this.isFork ? [] : inputLog };
 		}
 	}
 

@@ -56,14 +56,13 @@ const COMMANDS = {
 	},
 	// inputs [...]: what `ended` gave, or the beginning of it; more can be sent afterwards
 	replay({ battle, inputs }) {
-		const room = Room.replay(inputs, fork);
-		rooms.set(battle, room);
+		rooms.set(battle, Room.replay(inputs));
 	},
-	// source, seat, seed: `battle` is a copy of `source` at its present decision, as that seat may know it
-	fork({ battle, source, seat, seed }) {
+	// source, seat, seed, hidden: `battle` is a copy of `source` at its present decision, as that seat may know it
+	fork({ battle, source, seat, seed, hidden }) {
 		const room = rooms.get(source);
 		if (!room) throw new Refusal('a battle that is over cannot be forked');
-		rooms.set(battle, fork(room, seat, seed));
+		rooms.set(battle, fork(room, seat, seed, hidden));
 	},
 	drop({ battle }) {
 		forget(battle);

@@ -1,5 +1,5 @@
 // What the simulator itself makes of teams: a JSON list of texts on stdin, a JSON list of answers on stdout.
-// node teams.js pack | node teams.js validate FORMAT, in the package's folder
+// node teams.js pack | validate FORMAT | generate FORMAT (of seeds), in the package's folder
 'use strict';
 
 const fs = require('fs');
@@ -30,5 +30,8 @@ function validateFor(format) {
 	};
 }
 
-const answer = process.argv[2] === 'pack' ? pack : validateFor(process.argv[3]);
+const generateFor = format => seed => Teams.pack(Teams.getGenerator(format, seed).getTeam());
+
+const [, , what, format] = process.argv;
+const answer = what === 'pack' ? pack : (what === 'validate' ? validateFor : generateFor)(format);
 process.stdout.write(JSON.stringify(JSON.parse(fs.readFileSync(0, 'utf8')).map(answer)));
