@@ -57,14 +57,14 @@ def play(battle_format: str, battles: int) -> dict[tuple[str, str], Story]:
         story(seat).append(("answer", message))
         return message
 
-    ArenaSeat.read, ArenaSeat.answer = kept_read, kept_answer  # type: ignore[method-assign]
+    ArenaSeat.read, ArenaSeat.answer = kept_read, kept_answer  # type: ignore[assignment, method-assign]
     try:
         matchup = Matchup(player=scripted("RandomPlayer"), opponent=scripted("RandomPlayer"), battles=battles)
         teams = [] if "random" in battle_format else load_teams(battle_format)
         with tempfile.TemporaryDirectory() as out:
             asyncio.run(collect([matchup], battle_format=battle_format, teams=teams, out=Path(out), seed=SEED))
     finally:
-        ArenaSeat.read, ArenaSeat.answer = read, answer  # type: ignore[method-assign]
+        ArenaSeat.read, ArenaSeat.answer = read, answer  # type: ignore[assignment, method-assign]
     return stories
 
 
