@@ -13,7 +13,7 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,7 @@ def main() -> None:
 
 def compare(battle_format: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Medians over the rounds, for each side. The sides alternate, and must have played the same turns."""
-    teams = load_teams(battle_format)
-    battles = []
-    for number in range(args.battles):
-        draw = dice(args.seed, number, "teams")
-        pair = [draw.choice(teams), draw.choice(teams)]
-        battles.append({"seed": simulator_seed(args.seed, number, "dice"), "teams": pair})
+    battles = draw_battles(battle_format, range(args.battles), args.seed)
     validated = validated_teams(battle_format, battles)
     rows: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with Library() as library, Arena(1) as one, Arena(2) as two:
@@ -69,6 +64,16 @@ def compare(battle_format: str, args: argparse.Namespace) -> dict[str, dict[str,
     if len({row["turns"] for of_side in rows.values() for row in of_side}) != 1:
         raise SystemExit("bench_arena: the sides have not played the same battles")
     return {side: summary(of_side, args.battles) for side, of_side in rows.items()}
+
+
+def draw_battles(battle_format: str, numbers: Iterable[int], seed: int) -> list[dict[str, Any]]:
+    """The dice and both teams of each battle: `play` plays them."""
+    teams = load_teams(battle_format)
+    draws = {number: dice(seed, number, "teams") for number in numbers}
+    return [
+        {"seed": simulator_seed(seed, number, "dice"), "teams": [draw.choice(teams), draw.choice(teams)]}
+        for number, draw in draws.items()
+    ]
 
 
 def summary(rounds: Sequence[dict[str, float]], n_battles: int) -> dict[str, float]:

@@ -145,8 +145,10 @@ class ArenaMatch:
 
     def _lose(self, group: _Group, news: News) -> None:
         """Begins a battle again that was lost with its worker, once."""
-        if not news.worker_lost or news.battle in self._begun_again:
+        if not news.worker_lost:
             raise ServerError(str(news.lost))
+        if news.battle in self._begun_again:
+            raise ServerError(f"{news.lost}, for the second time; it may be that this machine has too little memory")
         logger.warning("%s; it begins again", news.lost)
         self._begun_again.add(news.battle)
         plan, table = group.tables[news.battle]

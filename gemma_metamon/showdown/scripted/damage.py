@@ -1,19 +1,18 @@
 """Expected damage by the games' own formulas, for the scripted trainers.
 
-A `Fighter` is a Pokémon as they see it: own ones with their real stats, the opponent's with the usual training (all of
-it in generations 1 and 2). An `Attack` is a move that does damage, or an assumed one. Items, the weather and most
-abilities are left out; tests/showdown/scripted/test_damage.py lists the moves whose damage is only guessed.
+An `Attack` is a move that does damage, or an assumed one. Items, the weather and most abilities are left out;
+tests/showdown/scripted/test_damage.py lists the moves whose damage is only guessed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from poke_env.battle import Battle, Effect, Move, MoveCategory, Pokemon, PokemonType, SideCondition, Status
+from poke_env.battle import Move, MoveCategory, PokemonType, Status
 from poke_env.data import GenData
 
+from gemma_metamon.showdown.scripted.fighters import Fighter, boost_factor
+
 MEAN_ROLL = 0.925
-STATS = ("atk", "def", "spa", "spd", "spe")
 MAX_OLD_STAT = 999.0
 """Of a stat with its stages, in generations 1 and 2."""
 ALWAYS = 5
@@ -44,52 +43,9 @@ _ABILITY_IMMUNITY = {
 _RETALIATION = {"bide", "counter", "mirrorcoat", "metalburst", "comeuppance"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fighter:
-    """One Pokémon as the trainers see it.
-
-    Attributes:
-        gen: of the battle.
-        level: 1 to 100.
-        types: now; the tera type alone after terastallising.
-        stab_types: of its own moves that are stronger: its original types, and again the tera type.
-        max_hp: in HP.
-        stats: without stages, by their names in STATS.
-        base_speed: of the species.
-        hp: in 0..1.
-        boosts: stages, by the names of the stats.
-        status: None where it is healthy.
-        ability: None where it is unknown, and in generations 1 and 2.
-        screens: of "reflect" and "lightscreen" those that protect it.
-        idle: the coming turns in which it cannot act.
-        behind_substitute: whether a substitute protects it.
-    """
-
-    gen: int
-    level: int
-    types: tuple[PokemonType, ...]
-    stab_types: tuple[PokemonType, ...]
-    max_hp: float
-    stats: Mapping[str, float]
-    base_speed: int
-    hp: float
-    boosts: Mapping[str, int]
-    status: Status | None
-    ability: str | None
-    screens: frozenset[str]
-    idle: float = 0.0
-    behind_substitute: bool = False
-
-    @property
-    def speed(self) -> float:
-        """With stages, and halved or worse by paralysis."""
-        slowed = (0.25 if self.gen < 7 else 0.5) if self.status == Status.PAR else 1.0
-        return self.stats["spe"] * boost_factor(self.boosts.get("spe", 0)) * slowed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Attack:
-    """What a damaging move does.
+    """What a damaging move does. Equal to itself alone, as a `Fighter` is.
 
     Attributes:
         type: of the move.
@@ -106,9 +62,9 @@ class Attack:
         recharges: the turn after it is lost.
         ignores_types: of the defender, immunities too.
         doubled_against: a type against which it does double damage, whatever the type chart says.
-        attack_stat: the attacker's stat that counts in place of Attack or Special Attack; "" for none.
-        target_attack: the defender's Attack counts in place of the attacker's.
-        hits_defense: a special attack against which Defense counts.
+        attack_stat: by its name in STATS: "atk" or "spa", but for a few moves.
+        target_attack: the defender's stat counts in place of the attacker's.
+        defense_stat: "def" or "spd".
         ignores_defense_stages: of the defender.
         ignores_screens: of the defender's side.
         needs_sleep: it does nothing to a defender that is awake.
@@ -128,29 +84,15 @@ class Attack:
     recharges: bool = False
     ignores_types: bool = False
     doubled_against: PokemonType | None = None
-    attack_stat: str = ""
+    attack_stat: str
     target_attack: bool = False
-    hits_defense: bool = False
+    defense_stat: str
     ignores_defense_stages: bool = False
     ignores_screens: bool = False
     needs_sleep: bool = False
 
 
-def own_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
-    """A Pokémon of the player's own, with the stats of the simulator's request."""
-    return _fighter(pokemon, battle, battle.side_conditions, {k: v for k, v in pokemon.stats.items() if v})
-
-
-def opposing_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
-    """A Pokémon of the opponent's, with the stats that are usual for its species."""
-    return _fighter(pokemon, battle, battle.opponent_side_conditions, {})
-
-
-def boost_factor(stage: int) -> float:
-    """What a stage of -6 to 6 multiplies a stat by."""
-    return (2 + stage) / 2 if stage >= 0 else 2 / (2 - stage)
-
-
+@lru_cache(maxsize=1 << 14)
 def effectiveness(attack_type: PokemonType, types: tuple[PokemonType, ...], gen: int) -> float:
     """The product over the defender's types, by the generation's own chart; 1 for Stellar and ???."""
     chart = GenData.from_gen(gen).type_chart
@@ -169,12 +111,13 @@ def attack_of(move_id: str, gen: int) -> Attack | None:
     entry = move.entry
     if move.category == MoveCategory.STATUS or move_id in _RETALIATION or entry.get("ohko"):
         return None
+    physical = move.category == MoveCategory.PHYSICAL
     level_share = 1.0 if move.damage == "level" else _PSYWAVE if move_id == "psywave" else 0.0
     hp_share = 0.5 if move_id in ("superfang", "ruination", "naturesmadness") else 0.0
     power = float(_POWER.get(move_id, move.base_power))
     return Attack(
         type=PokemonType.THREE_QUESTION_MARKS if move_id == "struggle" and gen > 1 else move.type,
-        physical=move.category == MoveCategory.PHYSICAL,
+        physical=physical,
         power=power if power > 1 else _UNKNOWN_POWER,
         hits=float(move.expected_hits),
         accuracy=move.accuracy,
@@ -187,9 +130,9 @@ def attack_of(move_id: str, gen: int) -> Attack | None:
         recharges="recharge" in move.flags,
         ignores_types=entry.get("ignoreImmunity") is True and power <= 1,
         doubled_against=PokemonType.WATER if move_id == "freezedry" else None,
-        attack_stat=entry.get("overrideOffensiveStat", ""),
+        attack_stat=entry.get("overrideOffensiveStat", "atk" if physical else "spa"),
         target_attack=move.use_target_offensive,
-        hits_defense=entry.get("overrideDefensiveStat") == "def",
+        defense_stat=entry.get("overrideDefensiveStat", "def" if physical else "spd"),
         ignores_defense_stages=bool(move.ignore_defensive),
         ignores_screens=move_id in ("brickbreak", "psychicfangs", "ragingbull"),
         needs_sleep=move_id == "dreameater",
@@ -202,10 +145,18 @@ def _critical_stage(move: Move) -> int:
     return max(0, move.crit_ratio - 1)
 
 
+@lru_cache(maxsize=256)  # some are asked for more than once in a decision, of which there are some dozens
 def hit_share(attack: Attack, attacker: Fighter, defender: Fighter) -> float:
     """The mean share of the defender's maximum HP that the attack takes where it hits; 0 where it is immune."""
+    factor = _factor(attack, defender)
+    if factor == 0:
+        return 0.0
     chance = critical_chance(attack, attacker)
-    plain, critical = (mean_damage(attack, attacker, defender, critical=critical) for critical in (False, True))
+    stats = _stats_that_count(attack, attacker, defender, critical=False)
+    plain = _damage(attack, attacker, defender, factor, stats, critical=False)
+    if attacker.boosts or defender.boosts or defender.screens or attacker.status == Status.BRN:
+        stats = _stats_that_count(attack, attacker, defender, critical=True)
+    critical = _damage(attack, attacker, defender, factor, stats, critical=True)
     return ((1 - chance) * plain + chance * critical) / defender.max_hp
 
 
@@ -228,15 +179,36 @@ def mean_damage(attack: Attack, attacker: Fighter, defender: Fighter, *, critica
         defender: who is hit; may have fewer HP left than the result.
         critical: whether it is a critical hit.
     """
-    factor = _type_factor(attack, defender)
-    if factor == 0 or (attack.needs_sleep and defender.status != Status.SLP):
+    stats = _stats_that_count(attack, attacker, defender, critical=critical)
+    return _damage(attack, attacker, defender, _factor(attack, defender), stats, critical=critical)
+
+
+def _factor(attack: Attack, defender: Fighter) -> float:
+    """What the defender's types multiply the damage by, and 0 where something else keeps the attack from hitting."""
+    if attack.needs_sleep and defender.status != Status.SLP:
+        return 0.0
+    if defender.ability and _ABILITY_IMMUNITY.get(defender.ability) == attack.type:
+        return 0.0
+    if attack.ignores_types:
+        return 1.0
+    factor = effectiveness(attack.type, defender.types, defender.gen)
+    if attack.doubled_against in defender.types:
+        factor *= 2 / effectiveness(attack.type, (attack.doubled_against,), defender.gen)
+    return factor
+
+
+def _damage(
+    attack: Attack, attacker: Fighter, defender: Fighter, factor: float, stats: tuple[float, float], *, critical: bool
+) -> float:
+    """As `mean_damage`; `factor` is `_factor`, and `stats` are `_stats_that_count`."""
+    if factor == 0:
         return 0.0
     if attack.hp_share:
         return attack.hp_share * defender.hp * defender.max_hp
     if attack.level_share or attack.fixed_damage:
         return attack.level_share * attacker.level + attack.fixed_damage
     gen = attacker.gen
-    strength, defense = _stats_that_count(attack, attacker, defender, critical=critical)
+    strength, defense = stats
     level = 2 * attacker.level if critical and gen == 1 else attacker.level
     damage = (2 * level // 5 + 2) * attack.power * strength // defense // 50
     if gen <= 2:
@@ -253,17 +225,6 @@ def mean_damage(attack: Attack, attacker: Fighter, defender: Fighter, *, critica
     return attack.hits * damage * factor * stab * MEAN_ROLL
 
 
-def _type_factor(attack: Attack, defender: Fighter) -> float:
-    if _ABILITY_IMMUNITY.get(defender.ability or "") == attack.type:
-        return 0.0
-    if attack.ignores_types:
-        return 1.0
-    factor = effectiveness(attack.type, defender.types, defender.gen)
-    if attack.doubled_against in defender.types:
-        factor *= 2 / effectiveness(attack.type, (attack.doubled_against,), defender.gen)
-    return factor
-
-
 def _stats_that_count(attack: Attack, attacker: Fighter, defender: Fighter, *, critical: bool) -> tuple[float, float]:
     """Attack and defense with stages, and in generations 1 and 2 with a burn and screens, as far as they count.
 
@@ -271,18 +232,16 @@ def _stats_that_count(attack: Attack, attacker: Fighter, defender: Fighter, *, c
     defender's. Later the stages that would make it weaker do not count: the attacker's below 0, the defender's above.
     """
     source = defender if attack.target_attack else attacker
-    attack_name = attack.attack_stat or ("atk" if attack.physical else "spa")
-    defense_name = "def" if attack.physical or attack.hits_defense else "spd"
-    attack_stage = source.boosts.get(attack_name, 0)
-    defense_stage = 0 if attack.ignores_defense_stages else defender.boosts.get(defense_name, 0)
+    attack_stage = source.boosts.get(attack.attack_stat, 0)
+    defense_stage = 0 if attack.ignores_defense_stages else defender.boosts.get(attack.defense_stat, 0)
     gen = attacker.gen
     if gen >= 3 and critical:
         attack_stage, defense_stage = max(attack_stage, 0), min(defense_stage, 0)
     plain = critical and gen <= 2 and (gen == 1 or attack_stage <= defense_stage)
     if plain:
         attack_stage = defense_stage = 0
-    strength = source.stats[attack_name] * boost_factor(attack_stage) // 1
-    defense = defender.stats[defense_name] * boost_factor(defense_stage) // 1
+    strength = source.stats[attack.attack_stat] * boost_factor(attack_stage) // 1
+    defense = defender.stats[attack.defense_stat] * boost_factor(defense_stage) // 1
     if gen <= 2:
         strength, defense = min(strength, MAX_OLD_STAT), min(defense, MAX_OLD_STAT)
         if not plain:
@@ -297,39 +256,3 @@ def _stats_that_count(attack: Attack, attacker: Fighter, defender: Fighter, *, c
 
 def _is_screened(attack: Attack, defender: Fighter) -> bool:
     return not attack.ignores_screens and ("reflect" if attack.physical else "lightscreen") in defender.screens
-
-
-def _fighter(
-    pokemon: Pokemon, battle: Battle, conditions: Mapping[SideCondition, int], known_stats: Mapping[str, float]
-) -> Fighter:
-    usual = _usual_stats(pokemon)
-    types = tuple(pokemon.types)
-    return Fighter(
-        gen=battle.gen,
-        level=pokemon.level,
-        types=types,
-        stab_types=(*pokemon.base_types, *(types if pokemon.is_terastallized else ())),
-        max_hp=float(pokemon.max_hp if known_stats else usual["hp"]),
-        stats={name: float(known_stats.get(name, usual[name])) for name in STATS},
-        base_speed=pokemon.base_stats["spe"],
-        hp=float(pokemon.current_hp_fraction),
-        boosts=dict(pokemon.boosts),
-        status=pokemon.status,
-        ability=pokemon.ability if battle.gen >= 3 else None,
-        screens=_screens(pokemon, conditions),
-        behind_substitute=Effect.SUBSTITUTE in pokemon.effects,
-    )
-
-
-def _usual_stats(pokemon: Pokemon) -> dict[str, float]:
-    """Fully trained in generations 1 and 2, where that costs nothing; after that, effort spread over all stats."""
-    gain = 63 + 30 if pokemon.gen <= 2 else 31 + 21
-    stats = {name: (2 * pokemon.base_stats[name] + gain) * pokemon.level / 100 + 5 for name in STATS}
-    return {**stats, "hp": (2 * pokemon.base_stats["hp"] + gain) * pokemon.level / 100 + pokemon.level + 10}
-
-
-def _screens(pokemon: Pokemon, conditions: Mapping[SideCondition, int]) -> frozenset[str]:
-    """A screen protects one Pokémon in generation 1, its side from generation 2 on."""
-    there = {sign.name.replace("_", "").lower() for sign in (*pokemon.effects, *conditions)}
-    both = {"reflect", "lightscreen"}
-    return frozenset(both if "auroraveil" in there else both & there)

@@ -5,13 +5,17 @@ Both only attack, with what takes most per turn. A Pokémon is worth 1 with full
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from poke_env.battle import Move, PokemonType, Status
 
-from gemma_metamon.showdown.scripted.damage import Attack, Fighter, attack_of, effectiveness, hit_share
+from gemma_metamon.showdown.scripted.damage import Attack, attack_of, effectiveness, hit_share
+from gemma_metamon.showdown.scripted.fighters import HORIZON, Fighter
 
 ALIVE = 0.35
+LEAST_HP = 0.02
+"""Of who wins a duel, in 0..1."""
 STATUS_WORTH = {
     Status.SLP: 0.6,
     Status.FRZ: 0.15,
@@ -21,7 +25,6 @@ STATUS_WORTH = {
     Status.TOX: 0.8,
 }
 _CHIP = {Status.BRN: 1 / 16, Status.PSN: 1 / 16, Status.TOX: 3 / 16}  # of the HP, each turn
-_HORIZON = 30.0  # turns after which a duel counts as undecided
 _STATUS_IMMUNE = {
     Status.BRN: {PokemonType.FIRE},
     Status.PAR: {PokemonType.ELECTRIC},
@@ -40,45 +43,56 @@ class Weapon:
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two Pokémon facing each other, and what each attacks with."""
+    """Two Pokémon facing each other, and the share of the other's maximum HP that each takes per turn it acts in."""
 
     mine: Fighter
     theirs: Fighter
-    my_weapons: Sequence[Weapon]
-    their_weapons: Sequence[Weapon]
+    my_rate: float
+    their_rate: float
+
+
+def duel_between(mine: Fighter, my_weapons: Sequence[Weapon], theirs: Fighter, their_weapons: Sequence[Weapon]) -> Duel:
+    """The duel in which each attacks with the best of its weapons."""
+    return Duel(mine, theirs, damage_rate(my_weapons, mine, theirs), damage_rate(their_weapons, theirs, mine))
 
 
 def weapons_of(move_ids: Iterable[str], gen: int) -> list[Weapon]:
     """The attacks among these moves that can be repeated, so without Explosion and its like."""
-    weapons = []
-    for move_id in move_ids:
-        attack = attack_of(move_id, gen)
-        if attack is not None and not attack.self_destruct:
-            weapons.append(Weapon(attack, 0.5 if attack.charges or attack.recharges else 1.0))
-    return weapons
+    return [weapon for move_id in move_ids if (weapon := _weapon_of(move_id, gen)) is not None]
 
 
-def worth(fighter: Fighter) -> float:
-    """0 for a fainted Pokémon, up to 1 for a healthy one."""
-    if fighter.hp <= 0:
+@lru_cache(maxsize=4096)
+def _weapon_of(move_id: str, gen: int) -> Weapon | None:
+    attack = attack_of(move_id, gen)
+    if attack is None or attack.self_destruct:
+        return None
+    return Weapon(attack, 0.5 if attack.charges or attack.recharges else 1.0)
+
+
+def worth(status: Status | None, hp: float) -> float:
+    """0 for a fainted Pokémon, up to 1 for a healthy one; `hp` is in 0..1."""
+    if hp <= 0:
         return 0.0
-    factor = STATUS_WORTH.get(fighter.status, 1.0) if fighter.status else 1.0
-    return (ALIVE + (1 - ALIVE) * fighter.hp) * factor
+    factor = STATUS_WORTH.get(status, 1.0) if status else 1.0
+    return (ALIVE + (1 - ALIVE) * hp) * factor
+
+
+def best_outlook(theirs: Fighter) -> float:
+    """No duel of a living Pokémon against it brings more: all its worth, and LEAST_HP for who had hardly any."""
+    return worth(theirs.status, theirs.hp) + (1 - ALIVE) * LEAST_HP
 
 
 def outlook(duel: Duel) -> float:
     """What the rest of the duel brings: the worth that theirs loses, less the worth that mine loses."""
-    mine, theirs = _fight_out(duel)
-    return worth(duel.theirs) - worth(theirs) - worth(duel.mine) + worth(mine)
+    return _outlook(duel, duel.mine.hp, duel.theirs.idle)
 
 
 def outlook_of_entry(duel: Duel) -> float:
     """The outlook where `mine` comes in from the bench: theirs attacks first."""
-    suffered = max(0.0, 1 - duel.theirs.idle) * damage_rate(duel.their_weapons, duel.theirs, duel.mine)
-    hurt = replace(duel.mine, hp=max(0.0, duel.mine.hp - suffered))
-    theirs = replace(duel.theirs, idle=max(0.0, duel.theirs.idle - 1))
-    lost = worth(duel.mine) - worth(hurt)
-    return outlook(replace(duel, mine=hurt, theirs=theirs)) - lost if hurt.hp > 0 else -lost
+    mine, theirs = duel.mine, duel.theirs
+    my_hp = max(0.0, mine.hp - max(0.0, 1 - theirs.idle) * duel.their_rate)
+    lost = worth(mine.status, mine.hp) - worth(mine.status, my_hp)
+    return _outlook(duel, my_hp, max(0.0, theirs.idle - 1)) - lost if my_hp > 0 else -lost
 
 
 def damage_rate(weapons: Sequence[Weapon], attacker: Fighter, defender: Fighter) -> float:
@@ -87,19 +101,31 @@ def damage_rate(weapons: Sequence[Weapon], attacker: Fighter, defender: Fighter)
     return best * (0.75 if attacker.status == Status.PAR else 1.0)
 
 
-def _fight_out(duel: Duel) -> tuple[Fighter, Fighter]:
+def _outlook(duel: Duel, my_hp: float, their_idle: float) -> float:
+    """The outlook from where mine has so many HP left, in 0..1, and theirs cannot act for so many turns."""
     mine, theirs = duel.mine, duel.theirs
-    my_rate = damage_rate(duel.my_weapons, mine, theirs) + _chip(theirs)
-    their_rate = damage_rate(duel.their_weapons, theirs, mine) + _chip(mine)
-    my_turns, their_turns = _turns(theirs.hp, my_rate, mine.idle), _turns(mine.hp, their_rate, theirs.idle)
-    if min(my_turns, their_turns) > _HORIZON:
-        return mine, theirs
+    my_hp_left, their_hp_left = _fight_out(duel, my_hp, their_idle)
+    return (
+        worth(theirs.status, theirs.hp)
+        - worth(theirs.status, their_hp_left)
+        - worth(mine.status, my_hp)
+        + worth(mine.status, my_hp_left)
+    )
+
+
+def _fight_out(duel: Duel, my_hp: float, their_idle: float) -> tuple[float, float]:
+    """The HP that mine and theirs have left, in 0..1; the parameters are those of `_outlook`."""
+    mine, theirs = duel.mine, duel.theirs
+    my_rate, their_rate = duel.my_rate + _chip(theirs), duel.their_rate + _chip(mine)
+    my_turns, their_turns = _turns(theirs.hp, my_rate, mine.idle), _turns(my_hp, their_rate, their_idle)
+    if min(my_turns, their_turns) > HORIZON:
+        return my_hp, theirs.hp
     first = mine.speed > theirs.speed
     if my_turns < their_turns or (my_turns == their_turns and first):
-        suffered = max(0.0, my_turns - first - theirs.idle) * their_rate
-        return replace(mine, hp=max(mine.hp - suffered, 0.02)), replace(theirs, hp=0.0)
+        suffered = max(0.0, my_turns - first - their_idle) * their_rate
+        return max(my_hp - suffered, LEAST_HP), 0.0
     suffered = max(0.0, their_turns - (not first) - mine.idle) * my_rate
-    return replace(mine, hp=0.0), replace(theirs, hp=max(theirs.hp - suffered, 0.02))
+    return 0.0, max(theirs.hp - suffered, LEAST_HP)
 
 
 def _chip(fighter: Fighter) -> float:
@@ -109,15 +135,6 @@ def _chip(fighter: Fighter) -> float:
 def _turns(hp: float, rate: float, idle: float) -> float:
     """Turns until so many HP are gone; a tenth of a hit too little is left to luck."""
     return math.inf if rate <= 0 else idle + max(1, math.ceil(hp / rate - 0.1))
-
-
-def turns_lost(status: Status | None, gen: int) -> float:
-    """Mean turns that sleep or ice will still cost a Pokémon met in that state."""
-    if status == Status.SLP:  # 1 to 7 turns in generation 1, fewer later; some have passed
-        return 2.4 if gen == 1 else 1.8 if gen <= 4 else 1.2
-    if status == Status.FRZ:  # generation 1 knows no thawing
-        return _HORIZON if gen == 1 else 4.0
-    return 0.0
 
 
 def status_lands(move: Move, target: Fighter, *, sleep_clause: bool) -> bool:

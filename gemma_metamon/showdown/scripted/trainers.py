@@ -8,33 +8,29 @@ All three are deterministic, remember nothing, and decide from what is on the fi
 the opponent's Pokémon sleeps. They choose among `LiveBattle.options` only.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from poke_env.battle import AbstractBattle, Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import GenData
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
 from gemma_metamon.showdown.live.battle import live_battle
-from gemma_metamon.showdown.scripted.damage import (
-    Attack,
-    Fighter,
-    attack_of,
-    effectiveness,
-    hit_share,
-    opposing_fighter,
-    own_fighter,
-)
+from gemma_metamon.showdown.scripted.damage import Attack, attack_of, effectiveness, hit_share
 from gemma_metamon.showdown.scripted.duel import (
     Duel,
     Weapon,
+    best_outlook,
     damage_rate,
+    duel_between,
     outlook,
     outlook_of_entry,
     status_lands,
-    turns_lost,
     weapons_of,
 )
+from gemma_metamon.showdown.scripted.fighters import Fighter, opposing_fighter, own_fighter
 
 STATUS_RATING = {Status.SLP: 0.8, Status.PAR: 0.45}
 OTHER_STATUS_RATING = 0.2
@@ -64,11 +60,8 @@ class ScriptedTrainer(Player):
         active, opponent = battle.active_pokemon, battle.opponent_active_pokemon
         if len(orders) < 2 or active is None or opponent is None:
             return next(iter(options.values()))
-        mine, theirs = _ready(own_fighter(active, battle)), _ready(opposing_fighter(opponent, battle))
-        if opponent.must_recharge:
-            theirs = replace(theirs, idle=max(theirs.idle, 1.0))
-        ratings = self.rate(battle, mine, theirs, orders)
-        return orders[max(ratings, key=lambda action: ratings[action])]
+        ratings = self.rate(battle, own_fighter(active, battle), opposing_fighter(opponent, battle), orders)
+        return orders[max(sorted(ratings), key=lambda action: ratings[action])]
 
 
 class TypeTrainer(ScriptedTrainer):
@@ -93,17 +86,28 @@ class DamageTrainer(ScriptedTrainer):
     """
 
     def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
-        """A move's expected share of the opponent's HP; Pokémon by that of their best move, below all moves."""
+        """A move's expected share of the opponent's HP, and a little for terastallising; Pokémon by `rate_switches`."""
+        moves = {action: order.order for action, order in orders.items() if isinstance(order.order, Move)}
         sleep_clause = any(p.status == Status.SLP for p in battle.opponent_team.values())
+        different = {move.id: move for move in moves.values()}  # each may be offered with terastallising, too
+        by_id = {id_: _rate_move(move, mine, theirs, sleep_clause=sleep_clause) for id_, move in different.items()}
+        ratings = {action: by_id[move.id] for action, move in moves.items()}
+        if with_tera := [action for action in moves if orders[action].terastallize]:
+            gain = self.tera_gain(battle, mine, theirs)
+            ratings.update((action, ratings[action] + gain) for action in with_tera)
+        bench = {action: order.order for action, order in orders.items() if isinstance(order.order, Pokemon)}
+        return ratings | self.rate_switches(battle, mine, theirs, bench) if bench else ratings
+
+    def rate_switches(
+        self, battle: Battle, mine: Fighter, theirs: Fighter, bench: Mapping[int, Pokemon]
+    ) -> dict[int, float]:
+        """The expected share of their best move, below all moves; `bench` is by the actions that send them in."""
         ratings = {}
-        for action, order in orders.items():
-            if isinstance(order.order, Pokemon):
-                entering = own_fighter(order.order, battle)
-                weapons = weapons_of(order.order.moves, battle.gen)
-                ratings[action] = -SWITCH + max((_expected(w.attack, entering, theirs) for w in weapons), default=0.0)
-            elif isinstance(order.order, Move):
-                rating = _rate_move(order.order.id, mine, theirs, sleep_clause=sleep_clause)
-                ratings[action] = rating + self.tera_gain(battle, mine, theirs) * order.terastallize
+        for action, pokemon in bench.items():
+            entering = own_fighter(pokemon, battle)
+            attacks = [weapon.attack for weapon in weapons_of(pokemon.moves, battle.gen)]
+            shares = (_expected(attack, hit_share(attack, entering, theirs), theirs) for attack in attacks)
+            ratings[action] = -SWITCH + max(shares, default=0.0)
         return ratings
 
     def tera_gain(self, battle: Battle, mine: Fighter, theirs: Fighter) -> float:
@@ -120,16 +124,23 @@ class DuelTrainer(DamageTrainer):
     switch_margin = 1.0
     tera_margin = 0.3
 
-    def rate(self, battle: Battle, mine: Fighter, theirs: Fighter, orders: Orders) -> dict[int, float]:
-        """A move's rating as of DamageTrainer; Pokémon by how the duel would end for them."""
-        ratings = super().rate(battle, mine, theirs, orders)
-        duel = _duel(battle, mine, theirs)
-        staying = outlook(duel)
-        for action, order in orders.items():
-            if isinstance(order.order, Pokemon):
-                entry = self._outlook_of(order.order, battle, duel)
-                leaves = bool(battle.force_switch) or entry > staying + self.switch_margin
-                ratings[action] = entry + (SWITCH if leaves else -SWITCH)
+    def rate_switches(
+        self, battle: Battle, mine: Fighter, theirs: Fighter, bench: Mapping[int, Pokemon]
+    ) -> dict[int, float]:
+        """How the duel would end for them; above all moves where that is much better than how it ends for `mine`."""
+        must = bool(battle.force_switch)
+        least = -math.inf if must else outlook(_present_duel(battle, mine, theirs)) + self.switch_margin
+        if best_outlook(theirs) <= least and battle.available_moves:
+            return dict.fromkeys(bench, -SWITCH)
+        their_weapons = _assumed_weapons(theirs)
+        ratings = {}
+        for action, pokemon in bench.items():
+            entering = own_fighter(pokemon, battle, entering=True)
+            if battle.reviving:
+                entering = replace(entering, hp=0.5, status=None)
+            duel = duel_between(entering, weapons_of(pokemon.moves, battle.gen), theirs, their_weapons)
+            entry = outlook(duel) if must else outlook_of_entry(duel)
+            ratings[action] = entry + (SWITCH if entry > least else -SWITCH)
         return ratings
 
     def tera_gain(self, battle: Battle, mine: Fighter, theirs: Fighter) -> float:
@@ -137,44 +148,46 @@ class DuelTrainer(DamageTrainer):
         tera_type = battle.active_pokemon.tera_type if battle.active_pokemon else None
         if tera_type is None or tera_type == PokemonType.STELLAR:
             return -0.01
+        present = outlook(_present_duel(battle, mine, theirs))
+        if best_outlook(theirs) <= present + self.tera_margin:
+            return -0.01
         changed = replace(mine, types=(tera_type,), stab_types=(*mine.stab_types, tera_type))
-        gain = outlook(_duel(battle, changed, theirs)) - outlook(_duel(battle, mine, theirs))
+        gain = outlook(_present_duel(battle, changed, theirs)) - present
         return 0.01 if gain > self.tera_margin else -0.01
 
-    def _outlook_of(self, pokemon: Pokemon, battle: Battle, duel: Duel) -> float:
-        entering = replace(_ready(own_fighter(pokemon, battle)), boosts={})
-        if battle.reviving:
-            entering = replace(entering, hp=0.5, status=None)
-        after = replace(duel, mine=entering, my_weapons=weapons_of(pokemon.moves, battle.gen))
-        return outlook(after) if battle.force_switch else outlook_of_entry(after)
 
-
-def _duel(battle: Battle, mine: Fighter, theirs: Fighter) -> Duel:
+def _present_duel(battle: Battle, mine: Fighter, theirs: Fighter) -> Duel:
     my_moves = battle.active_pokemon.moves if battle.active_pokemon else ()
-    return Duel(mine, theirs, weapons_of(my_moves, battle.gen), _assumed_weapons(theirs))
+    return duel_between(mine, weapons_of(my_moves, battle.gen), theirs, _assumed_weapons(theirs))
 
 
 def _assumed_weapons(fighter: Fighter) -> list[Weapon]:
     physical = fighter.stats["atk"] >= fighter.stats["spa"]
-    attacks = [
-        Attack(type=t, physical=physical if fighter.gen >= 4 else t.name not in _SPECIAL_TYPES, power=90.0)
-        for t in fighter.types
+    weapons = [
+        _assumed_weapon(t, physical if fighter.gen >= 4 else t.name not in _SPECIAL_TYPES, 90.0) for t in fighter.types
     ]
-    attacks.append(Attack(type=PokemonType.THREE_QUESTION_MARKS, physical=physical, power=65.0))
-    return [Weapon(attack) for attack in attacks]
+    return [*weapons, _assumed_weapon(PokemonType.THREE_QUESTION_MARKS, physical, 65.0)]
 
 
-def _rate_move(move_id: str, mine: Fighter, theirs: Fighter, *, sleep_clause: bool) -> float:
+@lru_cache(maxsize=256)
+def _assumed_weapon(type_: PokemonType, physical: bool, power: float) -> Weapon:
+    attack_stat, defense_stat = ("atk", "def") if physical else ("spa", "spd")
+    attack = Attack(type=type_, physical=physical, power=power, attack_stat=attack_stat, defense_stat=defense_stat)
+    return Weapon(attack)
+
+
+def _rate_move(move: Move, mine: Fighter, theirs: Fighter, *, sleep_clause: bool) -> float:
     """About the share of their HP that the move is worth; more than 1 where it wins the duel if it hits."""
-    if move_id not in GenData.from_gen(mine.gen).moves:
+    if move.id not in GenData.from_gen(mine.gen).moves:
         return 0.0
-    attack = attack_of(move_id, mine.gen)
+    attack = attack_of(move.id, mine.gen)
     if attack is None:
-        return _rate_status_move(Move(move_id, gen=mine.gen), mine, theirs, sleep_clause=sleep_clause)
-    rating = _expected(attack, mine, theirs)
+        return _rate_status_move(move, mine, theirs, sleep_clause=sleep_clause)
+    share = hit_share(attack, mine, theirs)
+    rating = _expected(attack, share, theirs)
     if attack.self_destruct:
         return rating if mine.hp <= EXPLODE_BELOW and rating >= EXPLODE_FOR else 0.0
-    if not attack.charges and hit_share(attack, mine, theirs) >= theirs.hp:
+    if not attack.charges and share >= theirs.hp:
         return rating + attack.accuracy
     return rating / 2 if attack.charges or attack.recharges else rating
 
@@ -183,16 +196,16 @@ def _rate_status_move(move: Move, mine: Fighter, theirs: Fighter, *, sleep_claus
     if move.heal:
         return HEALING_RATING if mine.hp <= HEAL_BELOW else 0.0
     if move.id == "rest":
-        safe = damage_rate(_assumed_weapons(theirs), theirs, mine) < REST_UNDER
-        return HEALING_RATING if safe and mine.hp <= REST_BELOW else 0.0
+        safe = mine.hp <= REST_BELOW and damage_rate(_assumed_weapons(theirs), theirs, mine) < REST_UNDER
+        return HEALING_RATING if safe else 0.0
     if move.status and theirs.hp > STATUS_ABOVE and status_lands(move, theirs, sleep_clause=sleep_clause):
         return STATUS_RATING.get(move.status, OTHER_STATUS_RATING) * move.accuracy
     return 0.0
 
 
-def _expected(attack: Attack, attacker: Fighter, defender: Fighter) -> float:
+def _expected(attack: Attack, share: float, defender: Fighter) -> float:
     """Mean share of the defender's maximum HP, misses included, and no more than it has left."""
-    return attack.accuracy * min(defender.hp, hit_share(attack, attacker, defender))
+    return attack.accuracy * min(defender.hp, share)
 
 
 def _type_power(move_id: str, attacker: Fighter, defender: Fighter) -> float:
@@ -202,8 +215,3 @@ def _type_power(move_id: str, attacker: Fighter, defender: Fighter) -> float:
     stab = 1.5 if attack.type in attacker.stab_types else 1.0
     factor = stab * effectiveness(attack.type, defender.types, attacker.gen)
     return attack.power * attack.hits * attack.accuracy * factor
-
-
-def _ready(fighter: Fighter) -> Fighter:
-    """With the turns that sleep or ice will cost it."""
-    return replace(fighter, idle=turns_lost(fighter.status, fighter.gen))

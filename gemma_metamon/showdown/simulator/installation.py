@@ -37,18 +37,18 @@ def pinned_version() -> str:
 
 
 def find_node() -> str:
-    """The path of a Node.js that can run the server; raises MissingDependencyError where there is none."""
+    """The path of a Node.js that can run the simulator; raises MissingDependencyError where there is none."""
     node = shutil.which("node")
     mend = f"install Node.js {OLDEST_NODE} or later (https://nodejs.org) so that `node` and `npm` are on the PATH"
     if node is None:
-        raise MissingDependencyError(f"the battle server needs Node.js, and no `node` was found; {mend}")
+        raise MissingDependencyError(f"the simulator of battles needs Node.js, and no `node` was found; {mend}")
     answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False)
     version = re.match(r"v(\d+)\.", answer.stdout)
     if version is None:
         raise MissingDependencyError(f"`{node} --version` answered {answer.stdout or answer.stderr!r}; {mend}")
     if int(version[1]) < OLDEST_NODE:
         raise MissingDependencyError(
-            f"found Node.js {answer.stdout.strip()}, but the battle server needs {OLDEST_NODE} or later; {mend}"
+            f"found Node.js {answer.stdout.strip()}, but the simulator of battles needs {OLDEST_NODE} or later; {mend}"
         )
     return node
 
@@ -68,7 +68,9 @@ def ensure_installed() -> Path:
 def _install(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise MissingDependencyError("installing the battle server needs npm, which comes with Node.js; none was found")
+        raise MissingDependencyError(
+            "installing the simulator of battles needs npm, which comes with Node.js; none was found"
+        )
     for name in _PINS:
         (folder / name).write_bytes((ASSETS / name).read_bytes())
     # optional: databases and mail that a server for one machine never opens, and minutes of compiling

@@ -19,7 +19,7 @@ def test_a_battle_with_what_was_kept_gives_the_states_that_are_read_anew(battle_
     logging.disable(logging.WARNING)  # poke-env's, of messages that it does not know
     try:
         with Arena() as arena:
-            compared = asyncio.run(compare_states(arena, battle_format, 8, seed=1, player="RandomPlayer"))
+            compared = asyncio.run(compare_states(arena, battle_format, 6, seed=1, player="RandomPlayer"))
     finally:
         logging.disable(logging.NOTSET)
     assert compared.different == []

@@ -17,16 +17,13 @@ from support.live_goldens import feed, quiet_logger
 
 from gemma_metamon.showdown.scripted.damage import (
     Attack,
-    Fighter,
     attack_of,
-    boost_factor,
     critical_chance,
     effectiveness,
     hit_share,
     mean_damage,
-    opposing_fighter,
-    own_fighter,
 )
+from gemma_metamon.showdown.scripted.fighters import Fighter, boost_factor, opposing_fighter, own_fighter
 
 GENS = (1, 2, 9)
 LAST = {1: 151, 2: 251, 9: 1025}  # of the Pokédex

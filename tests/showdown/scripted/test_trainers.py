@@ -4,10 +4,13 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
@@ -18,15 +21,17 @@ from gemma_metamon.showdown.live.orders import legal_options, order_to_action
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.registry import PLAYERS, connection
-from gemma_metamon.showdown.scripted.damage import (
-    Fighter,
-    attack_of,
-    effectiveness,
-    hit_share,
-    opposing_fighter,
-    own_fighter,
+from gemma_metamon.showdown.scripted.damage import attack_of, effectiveness, hit_share
+from gemma_metamon.showdown.scripted.duel import (
+    Duel,
+    best_outlook,
+    duel_between,
+    outlook,
+    outlook_of_entry,
+    status_lands,
+    weapons_of,
 )
-from gemma_metamon.showdown.scripted.duel import Duel, outlook, outlook_of_entry, status_lands, weapons_of
+from gemma_metamon.showdown.scripted.fighters import Fighter, opposing_fighter, own_fighter
 from gemma_metamon.showdown.scripted.trainers import DamageTrainer, DuelTrainer, ScriptedTrainer, TypeTrainer
 from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.teams import load_teams
@@ -237,13 +242,31 @@ def test_a_faster_fighter_wins_the_mirror_and_sleep_turns_it() -> None:
     weapons = weapons_of(["bodyslam"], 1)
 
     def duel(mine: Fighter, theirs: Fighter) -> Duel:
-        return Duel(mine, theirs, weapons, weapons)
+        return duel_between(mine, weapons, theirs, weapons)
 
     slower = Fighter(**{**fields(mine), "stats": {**mine.stats, "spe": 100.0}})
     asleep = Fighter(**{**fields(mine), "status": Status.SLP, "idle": 4.0})
     assert outlook(duel(mine, slower)) > 0 > outlook(duel(slower, mine))
     assert outlook(duel(slower, asleep)) > 0
     assert outlook_of_entry(duel(mine, slower)) < outlook(duel(mine, slower))
+
+
+share = st.floats(0.0, 1.0)
+living = st.floats(0.001, 1.0)
+
+
+@given(hp=st.tuples(living, living), rates=st.tuples(living, living), idle=st.tuples(share, share))
+@settings(deadline=None)
+def test_no_duel_brings_more_than_the_best_outlook(
+    hp: tuple[float, float], rates: tuple[float, float], idle: tuple[float, float]
+) -> None:
+    battle = situation(own("tauros", ["bodyslam"]), "Chansey")
+    assert battle.active_pokemon is not None
+    assert battle.opponent_active_pokemon is not None
+    mine = replace(own_fighter(battle.active_pokemon, battle), hp=hp[0], idle=10 * idle[0])
+    theirs = replace(opposing_fighter(battle.opponent_active_pokemon, battle), hp=hp[1], idle=10 * idle[1])
+    duel = Duel(mine, theirs, *rates)
+    assert max(outlook(duel), outlook_of_entry(duel)) <= best_outlook(theirs) + 1e-12
 
 
 def test_status_does_not_land_where_the_games_forbid_it() -> None:

@@ -52,7 +52,9 @@ def test_missing_node_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 def test_old_node_is_named_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", fake_node(tmp_path, "v16.20.1"))
-    with pytest.raises(MissingDependencyError, match=r"found Node.js v16\.20\.1, but the battle server needs 18"):
+    with pytest.raises(
+        MissingDependencyError, match=r"found Node.js v16\.20\.1, but the simulator of battles needs 18"
+    ):
         installation.find_node()
 
 

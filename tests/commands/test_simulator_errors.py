@@ -1,0 +1,106 @@
+"""What goes wrong with the simulator is told in one sentence by the commands that play in an arena."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.processes import descendants, eventually
+
+from gemma_metamon.commands import main
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals, and scripts in the place of Node.js")
+linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+COMMANDS = {
+    "collect": ["collect", "--players", "RandomPlayer"],
+    "evaluate": ["evaluate", "--run_dir", "RandomPlayer", "--opponents", "MaxBasePowerPlayer"],
+}
+both = pytest.mark.parametrize("command", COMMANDS)
+
+
+def said(command: str, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """The one line of a refusal."""
+    arguments = [*COMMANDS[command], "--battles", "4", "--out", str(out), *options]
+    assert main([*arguments, *(() if "--format" in options else ("--format", "gen1ou"))]) == 1
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"gemma-metamon {command}: ")
+    return line.removeprefix(f"gemma-metamon {command}: ")
+
+
+@posix
+@both
+def test_a_missing_or_old_node_is_named_with_where_to_get_it(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    mend = "; install Node.js 18 or later (https://nodejs.org) so that `node` and `npm` are on the PATH"
+    line = said(command, tmp_path / "out", capsys)
+    assert line == f"the simulator of battles needs Node.js, and no `node` was found{mend}"
+    (tmp_path / "node").write_text("#!/bin/sh\necho v16.20.0\n")
+    (tmp_path / "node").chmod(0o755)
+    line = said(command, tmp_path / "out", capsys)
+    assert line == f"found Node.js v16.20.0, but the simulator of battles needs 18 or later{mend}"
+
+
+@pytest.mark.server
+@needs_node
+@both
+def test_a_format_or_team_that_the_simulator_refuses_is_refused_in_its_words(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = said(command, tmp_path / "out", capsys, "--format", "gen1nonsense")
+    assert line == "--format 'gen1nonsense': the simulator has no such format, such as gen1ou or gen9ou"
+    assert "gen9doublesou is no singles format" in said(command, tmp_path / "out", capsys, "--format", "gen9doublesou")
+    (tmp_path / "banned.gen1ou_team").write_text("Mewtwo\n- Psychic\n")
+    line = said(command, tmp_path / "out", capsys, "--team_dir", str(tmp_path))
+    assert line.startswith("the simulator refuses battle-gen1ou-0: ")
+    assert line.endswith("'s team is not valid for gen1ou: Mewtwo is tagged Uber, which is banned.")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@needs_node
+@linux
+@both
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
+    command: str, kills: int, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "80", "--out", str(tmp_path / "out")]
+    with log.open("w") as words:
+        process = subprocess.Popen([sys.executable, "-m", "gemma_metamon", *arguments], stdout=words, stderr=words)
+    killed: list[int] = []
+    try:
+        for _ in range(kills):
+            killed.append(eventually(lambda: worker_in_play(process.pid, killed)))
+            os.kill(killed[-1], signal.SIGKILL)
+        status = process.wait(120)
+    finally:
+        process.kill()
+    lost = [f"is lost: worker {pid}, which played it, was ended by signal 9" for pid in killed]
+    text = log.read_text()
+    assert f"{lost[0]}; it begins again" in text
+    assert "Traceback" not in text
+    if kills == 1:
+        assert status == 0, text
+        assert "80/80" in text
+    else:
+        assert status == 1
+        line = text.strip().splitlines()[-1]
+        assert line.startswith(f"gemma-metamon {command}: ")
+        assert line.endswith(f"{lost[1]}, for the second time; it may be that this machine has too little memory")
+
+
+def worker_in_play(parent: int, known: list[int]) -> int | None:
+    """A worker that has begun to play: it has read its commands, and used the processor for a while."""
+    for pid in descendants(parent):
+        if pid not in known and "worker.js" in Path(f"/proc/{pid}/cmdline").read_text():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.2:
+                return pid
+    return None
