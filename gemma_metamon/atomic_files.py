@@ -16,18 +16,24 @@ _STAGED, _REPLACED = ".part", ".old"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A free name beside `path` to write a file or folder under; when the block is done, it becomes `path`.
 
     A reader, or whoever starts again after a crash, never meets half of it. What was at `path` before stays until the
     new one is on the disk. A block that raises leaves nothing.
+
+    Args:
+        path: what it is to be.
+        durable: wait until it is on the disk. False spares milliseconds: a process that is killed still leaves all or
+            nothing, but a machine that loses its power may leave an empty file. For what can be made again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _put_in_order(path)
     staged, replaced = _beside(path, _STAGED), _beside(path, _REPLACED)
     try:
         yield staged
-        _sync(staged)
+        if durable:
+            sync(staged)
         if staged.is_dir() and path.is_dir():  # no rename replaces a folder that holds something
             path.rename(replaced)
         staged.replace(path)
@@ -35,7 +41,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         _name_file(error, path)
         _put_in_order(path)
         raise
-    _sync_one(path.parent)
+    if durable:
+        _sync_one(path.parent)
     _remove(replaced)
 
 
@@ -61,6 +68,14 @@ def as_os_error(error: Exception, path: Path) -> OSError:
     """What a library that is written in Rust says of a disk, "... (os error 28)", as Python says it."""
     number = re.search(r"\(os error (\d+)\)", str(error))
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else OSError(f"{path}: {error}")
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, is on the disk."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            sync(inside)
+    _sync_one(path)
 
 
 def put_in_order(folder: Path) -> None:
@@ -96,14 +111,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or a folder with all that is in it, is on the disk."""
-    if path.is_dir():
-        for inside in path.iterdir():
-            _sync(inside)
-    _sync_one(path)
 
 
 def _sync_one(path: Path) -> None:

@@ -219,10 +219,17 @@ def decompress(content: bytes) -> bytes:
     return b"".join(parts)
 
 
-def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName) -> Path:
-    """Writes `folder/<name>.json.lz4` and returns its path. The file appears only when it is whole."""
+def save_battle(battle: RecordedBattle, folder: Path, name: BattleFileName, *, durable: bool = True) -> Path:
+    """Writes `folder/<name>.json.lz4` and returns its path. The file appears only when it is whole.
+
+    Args:
+        battle: what is written.
+        folder: is made if need be.
+        name: of the file.
+        durable: see `written_whole`; False for a battle that can be played again.
+    """
     path = folder / f"{name}.json.lz4"
-    with written_whole(path) as staged:
+    with written_whole(path, durable=durable) as staged:
         staged.write_bytes(lz4.frame.compress(dump_battle(battle)))
     return path
 

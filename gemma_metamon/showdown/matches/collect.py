@@ -18,6 +18,7 @@ from typing import Any
 
 from poke_env.player import Player
 
+from gemma_metamon.atomic_files import sync
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
@@ -149,6 +150,8 @@ async def collect(
             concurrency=concurrency,
             timeout_s=timeout_s,
         )
+    if collection.files:
+        sync(out / battle_format)
     if not collection.files and (lost := [reason for reason in collection.set_aside if reason.startswith("poke-env")]):
         raise ServerError(f"not one battle of {battle_format} could be recorded: {lost[0]}; play another format")
     return collection

@@ -334,7 +334,7 @@ class _Journal:
     def write(self, ended: Ended) -> None:
         outcome, pair = ended.outcome, ended.seating.result
         log = f"{LOGS}/{outcome.tag}.log"
-        with written_whole(self._folder / log) as staged:
+        with written_whole(self._folder / log, durable=False) as staged:  # nothing reads it again but people
             staged.write_text(outcome.log, encoding="utf-8")
         ours, theirs = (None, None) if self._teams_given_out else ended.seating.teams(ended.draw)
         mine, other = outcome.choices

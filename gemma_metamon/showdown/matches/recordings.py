@@ -116,5 +116,5 @@ class _Writer:
             played_at=datetime.now().replace(microsecond=0),
             won=record.won,
         )
-        save_battle(record, self.recording.folder, name)
+        save_battle(record, self.recording.folder, name, durable=False)  # `collect` waits once, for all of them
         collection.files += 1
