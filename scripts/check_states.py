@@ -2,7 +2,7 @@
 
     python scripts/check_states.py --battles 20
 
-Plays so many battles of each of 27 formats of the nine generations in an arena (needs Node), with random choices, and
+Plays so many battles of each of 20 formats of the nine generations in an arena (needs Node), with random choices, and
 compares at every decision of both sides. Prints how many Pokémon of the states were kept, and exits with 1 where a
 state differs.
 """
