@@ -11,6 +11,7 @@ import gc
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from poke_env.data import GenData
@@ -107,29 +108,31 @@ class ArenaMatch:
         """
         waiting = iter(plans)
         GenData.from_format(self.battle_format)
-        gc.freeze()  # what poke-env knows is a quarter of a million objects, and looking through them takes long
         n_groups = min(self.n_groups, self.in_play) if self.in_rounds else 1
         self._groups = [_Group((self.in_play + i) // n_groups) for i in range(n_groups)]
-        try:
-            for group in itertools.cycle(self._groups):
-                await self._send_answers(group)
-                self._begin(group, waiting)
-                if group.tables:
-                    news = self.arena.settle(group.tables) if self.in_rounds else self.arena.receive()
-                    if not news:
-                        raise ServerError(f"nobody is asked anything in {', '.join(group.tables)}")
-                    self._read(group, news)
-                    self._ask(group)
-                elif not any(each.tables for each in self._groups):
-                    break
-        finally:
-            gc.unfreeze()
-            await self._leave()
+        with _rare_garbage_collection():
+            try:
+                await self._play_in_turn(waiting)
+            finally:
+                await self._leave()
 
     def given_up(self, tag: str) -> str | None:
         """Why poke-env cannot follow a battle in play, for either seat; None of all others."""
         _, table = next(group.tables[tag] for group in self._groups if tag in group.tables)
         return next((seat.given_up for seat in table if seat.given_up is not None), None)
+
+    async def _play_in_turn(self, waiting: Iterator[Plan]) -> None:
+        for group in itertools.cycle(self._groups):
+            await self._send_answers(group)
+            self._begin(group, waiting)
+            if group.tables:
+                news = self.arena.settle(group.tables) if self.in_rounds else self.arena.receive()
+                if not news:
+                    raise ServerError(f"nobody is asked anything in {', '.join(group.tables)}")
+                self._read(group, news)
+                self._ask(group)
+            elif not any(each.tables for each in self._groups):
+                return
 
     def _begin(self, group: _Group, waiting: Iterator[Plan]) -> None:
         while len(group.tables) < group.size and (plan := next(waiting, None)) is not None:
@@ -219,3 +222,16 @@ class ArenaMatch:
             for tag in group.tables:
                 self.arena.drop(tag)
         self._groups.clear()
+
+
+@contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """What poke-env knows is a quarter of a million objects, and looking through them again and again takes long."""
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
