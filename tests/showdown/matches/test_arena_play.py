@@ -1,11 +1,13 @@
 """Players in an arena: the same seed gives the same battles, whoever plays and on any number of workers."""
 
 import asyncio
+import gc
 import itertools
 import json
 import os
 import random
 import signal
+import weakref
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from gemma_metamon.errors import ServerError
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.showdown.arena.arena import Arena, News
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
 from gemma_metamon.showdown.matches.evaluate import evaluate
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
@@ -79,6 +82,22 @@ def test_players_leave_the_global_dice_as_they_were(tmp_path: Path) -> None:
     expected = random.Random(5).random()
     collected(tmp_path, "RandomPlayer", battles=1)
     assert random.random() == expected
+
+
+def test_nobody_keeps_a_battle_that_is_over() -> None:
+    who, teams = scripted("SimpleHeuristicsPlayer"), load_teams("gen1ou")
+    plans = [Plan(number=n, players=(who, who), teams=(teams[n], teams[n + 1])) for n in range(4)]
+    over: list[weakref.ref[Battle]] = []
+
+    def ended(plan: Plan, table: Table) -> None:
+        over.extend(weakref.ref(seat.battle) for seat in table)
+
+    with Arena() as arena:
+        match = ArenaMatch(arena, "gen1ou", seed=0, in_play=2, on_end=ended, in_rounds=False)
+        asyncio.run(match.play(plans))
+        gc.collect()
+        assert len(over) == 8
+        assert not [battle for battle in over if battle() is not None]
 
 
 def test_a_refused_team_is_told_in_the_simulators_words(tmp_path: Path) -> None:
