@@ -4,7 +4,8 @@
 
 Random players, who choose from the requests as in bench_arena.py; the formats alternate, fifty battles of each at a
 time. A row is printed as soon as so many battles have been played. At the end: how much each has grown over the second
-half of them; what grows with every battle played grows there as it did before.
+half of them. It is bounded where that is under a tenth of what a worker would hold if it kept those battles; a few
+hundred battles say nothing of it, for JavaScript's heap takes as many to find its size.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from gemma_metamon.showdown.arena.arena import Arena
 
 AFTER = (500, 1000, 2000, 5000, 10000)
 AT_A_TIME = 50
+BATTLE_KB = 190
+"""What a worker holds for a battle in play, at its twelfth turn: 400 at a time, gen1ou and gen9ou alike."""
 
 
 def main() -> None:
@@ -38,9 +41,14 @@ def main() -> None:
 
     rows = measure(args, after, show)
     grown = [last - half for half, last in zip(rows[args.battles // 2], rows[args.battles], strict=True)]
-    print("growth over the second half: " + ", ".join(f"{each:+.0f} MB" for each in grown))
+    per_battle_kb = 1024 * sum(grown) / (args.battles - args.battles // 2)
+    print(f"growth over the second half: {', '.join(f'{each:+.0f} MB' for each in grown)}")
+    verdict = "bounded" if per_battle_kb < BATTLE_KB / 10 else "NOT bounded"
+    print(
+        f"{verdict}: {per_battle_kb:.1f} kB for each battle of it; one that is kept would hold {BATTLE_KB} kB or more"
+    )
     if args.json:
-        print(json.dumps({"battles": rows, "grown_mb": grown}))
+        print(json.dumps({"battles": rows, "grown_mb": grown, "bounded": verdict == "bounded"}))
 
 
 def measure(

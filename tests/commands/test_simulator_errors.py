@@ -39,11 +39,12 @@ def test_a_missing_or_old_node_is_named_with_where_to_get_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     mend = "; install Node.js 18 or later (https://nodejs.org) so that `node` and `npm` are on the PATH"
     line = said(command, tmp_path / "out", capsys)
-    assert line == f"the simulator of battles needs Node.js, and no `node` was found{mend}"
+    # bundled teams that were packed in this process before need no Node.js; otherwise a clause about teams follows
+    assert line.startswith(f"the simulator of battles needs Node.js, and no `node` was found{mend}")
     (tmp_path / "node").write_text("#!/bin/sh\necho v16.20.0\n")
     (tmp_path / "node").chmod(0o755)
     line = said(command, tmp_path / "out", capsys)
-    assert line == f"found Node.js v16.20.0, but the simulator of battles needs 18 or later{mend}"
+    assert line.startswith(f"found Node.js v16.20.0, but the simulator of battles needs 18 or later{mend}")
 
 
 @pytest.mark.server

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from arena_memory import resident_mb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.arena_battles import RandomPlayers, Story, begin, play, seats_for
@@ -267,17 +268,12 @@ def test_the_workers_end_with_their_parent_even_where_its_child_holds_the_pipes(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_memory_stays_over_some_hundred_battles() -> None:
-    def megabytes() -> float:
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmRSS")]
-        return int(line.split()[1]) / 1024
-
     with Arena() as arena:
-        status = Path(f"/proc/{arena.process_ids[0]}/status")
         after = []
         for hundred in range(3):
             for number in range(100):
                 begin(arena, f"{hundred}-{number}", "gen1ou")
                 if number % 10 == 9:
                     play(arena)
-            after.append(megabytes())
+            after.append(resident_mb(arena.process_ids[0]))
     assert after[2] < after[0] + 60, after

@@ -16,28 +16,36 @@ const { Room, Refusal } = require('./room.js');
 const { fork } = require('./forking.js');
 
 const POLL_MS = 500;
+const WRITTEN_AT_ONCE = 1 << 14; // characters
 const PIPE = 1; // stdout; nothing else may write to it
 console.log = console.info = console.debug = console.error;
 
 const rooms = new Map();
 let done = 0;
 let toldOf = 0; // the `done` of the last answer
+let unsent = ''; // every write wakes whoever reads: there is one for as many answers as WRITTEN_AT_ONCE holds
 
-function write(answer) {
-	answer.done = toldOf = done;
-	const bytes = Buffer.from(`${JSON.stringify(answer)}\n`);
+function answer(news) {
+	news.done = toldOf = done;
+	unsent += `${JSON.stringify(news)}\n`;
+	if (unsent.length >= WRITTEN_AT_ONCE) flush();
+}
+
+function flush() {
+	const bytes = Buffer.from(unsent);
+	unsent = '';
 	for (let sent = 0; sent < bytes.length;) sent += fs.writeSync(PIPE, bytes, sent);
 }
 
 // Nothing of a battle stays that has ended.
 function tell(battle, room) {
 	const told = room.take();
-	const answer = { battle, told };
+	const news = { battle, told };
 	if (room.ended) {
-		answer.ended = room.ended;
+		news.ended = room.ended;
 		forget(battle);
 	}
-	if (answer.ended || told.p1.length || told.p2.length) write(answer);
+	if (news.ended || told.p1.length || told.p2.length) answer(news);
 }
 
 function forget(battle) {
@@ -80,7 +88,7 @@ function carryOut(line) {
 		if (room) tell(battle, room);
 	} catch (error) {
 		if (began) forget(battle);
-		write({ battle, [began ? 'failed' : 'refused']: error.message });
+		answer({ battle, [began ? 'failed' : 'refused']: error.message });
 		if (!error.refusal) console.error(error.stack);
 	}
 }
@@ -91,7 +99,8 @@ process.stdin.on('data', chunk => {
 	const lines = (rest + chunk).split('\n');
 	rest = lines.pop();
 	for (const line of lines) carryOut(line);
-	if (toldOf < done) write({}); // the last commands had nothing to tell
+	if (toldOf < done) answer({}); // the last commands had nothing to tell
+	flush();
 });
 for (const end of ['end', 'error']) process.stdin.on(end, () => process.exit(0));
 const parent = Number(process.argv[2]); // asked here, it may be gone already
