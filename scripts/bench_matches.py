@@ -3,9 +3,8 @@
 Every way is the command `collect`, of a player against itself, both views written; the figure is the battles a second
 that it prints, without its start. All ways take turns, in rounds; the figures are medians. The server is one for all.
 
-before   the command of another worktree of this repository, on the server: `git worktree add WORKTREE COMMIT`
-server   this worktree's, on the server
-arena    this worktree's as it is by default
+server   on the server: this command, or with --before that of another worktree (`git worktree add WORKTREE COMMIT`)
+arena    this command as it is by default
 
 A second table says where the processors' time of the arena goes, in one process of Python and one of Node: Node's, the
 policy's thread, and the rest of Python. "tiny agent" is gemma_tiny_entity.gin after one update, drawing its actions;
@@ -54,15 +53,12 @@ def main() -> None:
     with running_server() as server, tempfile.TemporaryDirectory() as folder:
         run = args.agent or trained(Path(folder))
         on_server = ["--server", server.websocket_url]
-        ways: dict[str, tuple[Path, list[str]]] = {"server": (HERE, on_server), "arena": (HERE, [])}
-        if args.before is not None:
-            ways = {"before": (args.before, on_server), **ways}
+        ways = {"server": (args.before or HERE, on_server), "arena": (HERE, [])}
         results = {name: compare(str(run) if name == AGENT else name, ways, args) for name in args.players}
-        first = next(iter(ways))
-        print(f"{args.format}, battles/s{'':8}" + "".join(f"{way:>9}" for way in ways) + f"   arena / {first}")
+        print(f"{args.format}, battles/s{'':8}   server    arena    times")
         for name, found in results.items():
-            columns = "".join(f"{found[way]:9.2f}" for way in ways)
-            print(f"{name:26}{columns}{found['arena'] / found[first]:12.1f}", flush=True)
+            times = found["arena"] / found["server"]
+            print(f"{name:26}{found['server']:9.2f}{found['arena']:9.2f}{times:9.1f}", flush=True)
         print("\nprocessors' ms of a battle in the arena\n" + " " * 26 + "     Node   policy  rest of Python")
         for name in args.players:
             results[name]["ms"] = share = where_time_goes(name, run, args)
