@@ -2,8 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from types import FrameType
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def end_with_parent() -> None:
@@ -28,3 +34,25 @@ def _end_after(sentinel: int) -> None:
             child.join()
     finally:
         os._exit(1)
+
+
+@contextmanager
+def signals_afterwards() -> Iterator[None]:
+    """A signal that would raise in the block is heard at its end; does nothing outside the main thread.
+
+    For the start of a process: one that is not told all it has to know ends with a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    came: list[tuple[int, FrameType | None]] = []
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in came:
+            before[number](number, frame)

@@ -23,15 +23,14 @@ from typing import Any
 from bench_arena import random_choice
 from poke_env.battle import Move
 from poke_env.data import GenData, to_id_str
-from poke_env.player import Player, RandomPlayer
 
 from gemma_metamon.showdown.arena.arena import Arena, News, Seat
 from gemma_metamon.showdown.arena.seeds import dice, simulator_seed
-from gemma_metamon.showdown.matches.arena_play import NOWHERE
 from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
+from gemma_metamon.showdown.matches.arena_tables import player_of
 from gemma_metamon.showdown.matches.forks import fork_for
 from gemma_metamon.showdown.matches.samplers import PackedSet, TeamSampler, unpack_team
-from gemma_metamon.showdown.players.registry import connection
+from gemma_metamon.showdown.players.contestants import scripted
 from gemma_metamon.showdown.simulator.teams import load_teams, random_teams
 
 HOOK = Path(__file__).with_suffix(".js")
@@ -100,8 +99,7 @@ class Checks:
         self.items = sorted({each.item for each in self.sets})
         abilities = {str(name) for entry in data.pokedex.values() for name in entry.get("abilities", {}).values()}
         self.abilities = sorted(to_id_str(name) for name in abilities)
-        name = connection("Ann", battle_format=self.rules, websocket_url=NOWHERE, team=None)
-        self.player: Player = RandomPlayer(**name, start_listening=False)
+        self.player = player_of(scripted("RandomPlayer"), "p1", self.rules)
 
     def _whole(self, pokemon: PackedSet) -> PackedSet:
         """With what the validator fills in, which does not look here."""
@@ -114,7 +112,7 @@ class Checks:
         tags = [f"battle-{self.rules}-{2 * number + i}" for i in range(2)]
         seats = {}
         for tag, team in zip(tags, (theirs, self._vary(theirs, draws)), strict=True):
-            table = Seat(name="Ann", team=_pack(ours)), Seat(name="Bob", team=_pack(team))
+            table = Seat(name=self.player.username, team=_pack(ours)), Seat(name="Bob", team=_pack(team))
             self.arena.start(tag, battle_format=self.rules, seed=simulator_seed(number), seats=table)
             seats[tag] = ArenaSeat(tag, self.player, random.Random(0))
         requests: dict[tuple[str, str], dict[str, Any]] = {}

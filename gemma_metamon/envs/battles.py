@@ -14,13 +14,12 @@ from gemma_metamon.envs.event_loop import EventLoop
 from gemma_metamon.envs.opponents import FoundOpponent
 from gemma_metamon.envs.sides import OrderedPlayer, Side, Taken
 from gemma_metamon.errors import ConfigError, ServerError
-from gemma_metamon.showdown.arena.arena import SEATS, Arena, Ending, News, Seat
-from gemma_metamon.showdown.arena.seeds import dice, simulator_seed
+from gemma_metamon.showdown.arena.arena import SEATS, Arena, Ending, News
+from gemma_metamon.showdown.arena.seeds import dice
 from gemma_metamon.showdown.live.recording import MAX_TURNS
-from gemma_metamon.showdown.matches.arena_play import NOWHERE
 from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
+from gemma_metamon.showdown.matches.arena_tables import begin_battle, draw_pair, player_of
 from gemma_metamon.showdown.players.contestants import Contestant
-from gemma_metamon.showdown.players.registry import connection, seat_name
 from gemma_metamon.showdown.simulator.formats import find_teams
 from gemma_metamon.view import BattleView
 
@@ -227,10 +226,7 @@ class EnvBattles:
         self._running = _Running(arena, loop, weakref.finalize(self, _end, arena, loop))
         agent = Contestant("Agent", OrderedPlayer)
         for name, who in zip(SEATS, (agent, opponent or agent), strict=True):
-            options = connection(
-                seat_name(who.name, name), battle_format=self.rules.battle_format, websocket_url=NOWHERE, team=None
-            )
-            player = self._players[name] = who.build(**options, start_listening=False, loop=loop.loop)
+            player = self._players[name] = player_of(who, name, self.rules.battle_format, loop=loop.loop)
             if isinstance(player, OrderedPlayer):
                 self._ordered[name] = player
 
@@ -239,26 +235,22 @@ class EnvBattles:
         rules, seed, number = self.rules, battle.seed, battle.number
         self._begun += 1
         tag = f"battle-{rules.battle_format}-{self._begun}"
-        battle.seats = {
-            name: ArenaSeat(tag, player, dice(seed, number, "player", name)) for name, player in self._players.items()
-        }
+        p1, p2 = self._players.values()
+        table = begin_battle(
+            self._arena,
+            tag,
+            battle_format=rules.battle_format,
+            seed=seed,
+            number=number,
+            players=(p1, p2),
+            teams=draw_pair(rules.teams, seed, number),
+        )
+        battle.seats = dict(zip(SEATS, table, strict=True))
         battle.sides = {
             name: Side(battle.seats[name], player, rules.view, dice(seed, number, "in place of illegal actions", name))
             for name, player in self._ordered.items()
         }
-        teams = draw_teams(rules.teams, seed, number)
-        p1, p2 = (
-            Seat(
-                name=self._players[name].username,
-                team=team,
-                seed=None if team is not None else simulator_seed(seed, number, "team", name),
-            )
-            for name, team in zip(SEATS, teams, strict=True)
-        )
         self._battles[tag] = battle
-        self._arena.start(
-            tag, battle_format=rules.battle_format, seed=simulator_seed(seed, number, "dice"), seats=(p1, p2)
-        )
 
     @property
     def _arena(self) -> Arena:
@@ -325,14 +317,6 @@ class EnvBattles:
 def _end(arena: Arena, loop: EventLoop) -> None:
     arena.close()
     loop.close()
-
-
-def draw_teams(teams: Sequence[str], seed: int, number: int) -> tuple[str | None, str | None]:
-    """The teams of p1 and p2 in one battle of a seed; None where there are none to draw from."""
-    if not teams:
-        return None, None
-    drawn = dice(seed, number, "teams")
-    return drawn.choice(teams), drawn.choice(teams)
 
 
 def _abandon(battle: EnvBattle) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.child_processes import end_with_parent, signals_afterwards
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, TerminatedError
 from gemma_metamon.strict_json import read_dataclass, read_json_object
 
@@ -158,7 +159,8 @@ def run_command(main: Main, arguments: Sequence[str], step: Step, folder: Path) 
         target=_work_as_child, args=(main, list(arguments), folder / STEP_LOCK)
     )
     try:
-        process.start()
+        with signals_afterwards():
+            process.start()
         process.join()
     except TerminatedError:  # it came to us alone
         if process.pid is not None:
@@ -166,7 +168,7 @@ def run_command(main: Main, arguments: Sequence[str], step: Step, folder: Path) 
         raise
     finally:  # ctrl-C in a terminal interrupts it, too; an interrupt that came to us alone must not wait for its end
         for harder in (process.terminate, process.kill):
-            if process.pid is not None:  # it came before there was a process; one that begins then ends with us
+            if process.pid is not None:  # it came before there was a process
                 process.join(STOP_TIMEOUT_S)
                 harder()
     if process.exitcode != 0:
@@ -177,8 +179,6 @@ def run_command(main: Main, arguments: Sequence[str], step: Step, folder: Path) 
 
 def _work_as_child(main: Main, arguments: Sequence[str], lock: Path) -> None:
     from filelock import FileLock
-
-    from gemma_metamon.child_processes import end_with_parent
 
     with FileLock(lock, timeout=ORPHAN_TIMEOUT_S), redirect_stdout(sys.stderr):
         end_with_parent()  # before the work: it may have been killed while we began, and another be at work already

@@ -25,13 +25,13 @@ import gemma_metamon.envs
 from gemma_metamon.battle.replays import RecordedBattle
 from gemma_metamon.data.encoding import encode_recorded
 from gemma_metamon.envs.battle_env import BattleEnv
-from gemma_metamon.envs.battles import draw_teams
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.orders import action_to_order
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan
+from gemma_metamon.showdown.matches.arena_tables import draw_pair
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.teams import load_teams
 from gemma_metamon.view import BattleView
@@ -131,7 +131,7 @@ def test_an_episode_is_the_battle_that_a_match_of_its_seed_plays(battle_format: 
     plan = Plan(
         number=0,
         players=(follower, scripted(opponent)),
-        teams=draw_teams(load_teams(battle_format), 11, 0),
+        teams=draw_pair(load_teams(battle_format), 11, 0),
         recorders=(Recorder(note), None),
     )
     with Arena() as arena:

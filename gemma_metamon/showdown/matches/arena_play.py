@@ -18,12 +18,10 @@ from poke_env.data import GenData
 from poke_env.player import Player
 
 from gemma_metamon.errors import ServerError
-from gemma_metamon.showdown.arena.arena import SEATS, Arena, News, Seat
-from gemma_metamon.showdown.arena.seeds import dice, simulator_seed
+from gemma_metamon.showdown.arena.arena import SEATS, Arena, News
 from gemma_metamon.showdown.live.recording import Recorder
-from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
+from gemma_metamon.showdown.matches.arena_tables import Table, Teams, begin_battle, player_of
 from gemma_metamon.showdown.players.contestants import Contestant
-from gemma_metamon.showdown.players.registry import connection, seat_name
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +41,9 @@ class Plan:
 
     number: int
     players: tuple[Contestant, Contestant]
-    teams: tuple[str | None, str | None] = (None, None)
+    teams: Teams = (None, None)
     views: tuple[int, ...] = (0,)
     recorders: tuple[Recorder | None, Recorder | None] = (None, None)
-
-
-NOWHERE = "ws://arena"
-"""poke-env's players want an address, and do not go there."""
-
-Table = tuple[ArenaSeat, ArenaSeat]
-"""Both seats of a battle: p1 and p2."""
 
 
 def needs_rounds(players: Iterable[Contestant]) -> bool:
@@ -140,11 +131,20 @@ class ArenaMatch:
 
     def _start(self, group: _Group, plan: Plan) -> None:
         tag = f"battle-{self.battle_format}-{plan.number}"
-        first, second = (self._seat(tag, plan, place) for place in (0, 1))
-        group.tables[tag] = plan, (first, second)
-        p1, p2 = (self._arena_seat(plan, place, seat) for place, seat in enumerate((first, second)))
-        dice_seed = simulator_seed(self.seed, plan.number, "dice")
-        self.arena.start(tag, battle_format=self.battle_format, seed=dice_seed, seats=(p1, p2))
+        p1, p2 = (self._player(who, seat) for who, seat in zip(plan.players, SEATS, strict=True))
+        group.tables[tag] = (
+            plan,
+            begin_battle(
+                self.arena,
+                tag,
+                battle_format=self.battle_format,
+                seed=self.seed,
+                number=plan.number,
+                players=(p1, p2),
+                teams=plan.teams,
+                recorders=plan.recorders,
+            ),
+        )
 
     def _lose(self, group: _Group, news: News) -> None:
         """Begins a battle again that was lost with its worker, once."""
@@ -159,22 +159,10 @@ class ArenaMatch:
             seat.abandon()
         self._start(group, plan)
 
-    def _seat(self, tag: str, plan: Plan, place: int) -> ArenaSeat:
-        draws = dice(self.seed, plan.number, "player", SEATS[place])
-        return ArenaSeat(tag, self._player(plan.players[place], SEATS[place]), draws, plan.recorders[place])
-
     def _player(self, who: Contestant, seat: str) -> Player:
         if (who.name, seat) not in self._players:
-            options = connection(
-                seat_name(who.name, seat), battle_format=self.battle_format, websocket_url=NOWHERE, team=None
-            )
-            self._players[who.name, seat] = who.build(**options, start_listening=False)
+            self._players[who.name, seat] = player_of(who, seat, self.battle_format)
         return self._players[who.name, seat]
-
-    def _arena_seat(self, plan: Plan, place: int, seat: ArenaSeat) -> Seat:
-        team = plan.teams[place]
-        given = None if team is not None else simulator_seed(self.seed, plan.number, "team", SEATS[place])
-        return Seat(name=seat.player.username, team=team, seed=given)
 
     def _read(self, group: _Group, news: list[News]) -> None:
         in_order = sorted(news, key=lambda each: group.tables[each.battle][0].number)  # a battle's own stay in order

@@ -5,7 +5,8 @@ from functools import partial
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.arena.arena import Arena
-from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table, needs_rounds
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
+from gemma_metamon.showdown.matches.arena_tables import Table
 from gemma_metamon.showdown.matches.processes import Tell, play_plans
 from gemma_metamon.showdown.matches.seatings import Ended, Outcome, Seating, SeatingCounter
 from gemma_metamon.showdown.players.contestants import Outside

@@ -24,7 +24,8 @@ from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
 from gemma_metamon.showdown.live.door import given_up, open_door
 from gemma_metamon.showdown.live.recording import MAX_TURNS
-from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table, needs_rounds
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
+from gemma_metamon.showdown.matches.arena_tables import Table, draw_pair
 from gemma_metamon.showdown.matches.processes import Tell, play_plans
 from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
@@ -206,11 +207,10 @@ def _plans(matchups: Sequence[Matchup], teams: Sequence[str], seed: int) -> Iter
     for n, matchup in enumerate(order):
         place = dice(seed, n, "seats").randrange(2)
         players = (matchup.player, matchup.opponent)
-        draw = dice(seed, n, "teams")
         yield Plan(
             number=n,
             players=players[::-1] if place else players,
-            teams=(draw.choice(teams), draw.choice(teams)) if teams else (None, None),
+            teams=draw_pair(teams, seed, n),
             views=(place, 1 - place) if matchup.record_opponent else (place,),
         )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
-from gemma_metamon.child_processes import end_with_parent
+from gemma_metamon.child_processes import end_with_parent, signals_afterwards
 from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.matches.arena_play import Plan, needs_rounds
@@ -130,7 +130,8 @@ async def _run_process(share: _Share, told: Tell) -> int:
     """The exit status of a process that plays the share, negative where a signal ended it. Raises what it raised."""
     receiver, sender = _SPAWN.Pipe(duplex=False)
     process = _SPAWN.Process(target=_be_process, args=(sender, *share), daemon=True)
-    process.start()
+    with signals_afterwards():
+        process.start()
     sender.close()
     messages: asyncio.Queue[Any] = asyncio.Queue()
     listener = threading.Thread(target=_listen, args=(receiver, asyncio.get_running_loop(), messages), daemon=True)

@@ -24,7 +24,8 @@ from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.showdown.arena.arena import Arena, News
 from gemma_metamon.showdown.matches import processes
-from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, Table
+from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan
+from gemma_metamon.showdown.matches.arena_tables import Table
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
 from gemma_metamon.showdown.matches.evaluate import evaluate
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
