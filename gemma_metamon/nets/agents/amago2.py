@@ -112,6 +112,17 @@ class MultiTaskAgent(ActorCriticAgent):
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
         return super()._policy(actor, state, actor_obs).normalized()
 
+    @torch.no_grad()
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """Of every action in every state (B, T, state_dim), (B, T, A); see ActorCriticAgent."""
+        B, T, _ = state.shape
+        G, A = len(self.gammas), self.action_dim
+        weights = torch.zeros(1, B, T, G, device=state.device)
+        weights[..., -1] = 1.0
+        each = self._recorded_actions(torch.eye(A, device=state.device))  # (A, A)
+        values = [self.critics.mean_value(state, action.expand(1, B, T, G, -1), weights) for action in each]
+        return torch.stack([value[:, :, :, -1, 0].mean(2) for value in values], dim=-1)  # (B, T, C, G, 1) -> (B, T, A)
+
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_critic_loss, draws)[:, 1:]
         return self._mean_value(self.target_critics, state[:, 1:], shares, self._critic_subset(state, draws))
@@ -236,6 +247,13 @@ class Agent(ActorCriticAgent):
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("Agent", locals()))
+
+    @torch.no_grad()
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """Of every action in every state (B, T, state_dim), (B, T, A); see ActorCriticAgent."""
+        each = self._recorded_actions(torch.eye(self.action_dim, device=state.device))[:, None, None, None]
+        values = self._in_returns(self.critics(state, each))  # (A, B, T, C, G, 1)
+        return values[:, :, :, :, -1, 0].mean(3).movedim(0, -1)
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)

@@ -226,6 +226,13 @@ class ActorCriticAgent(nn.Module):
         return policy.probs[:, :, -1]
 
     @torch.no_grad()
+    def judge_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Over whole trajectories the policy that learns, and `values_of_actions`: (B, T, A) each."""
+        state = self.traj_encoder(self.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)  # (B, T, state_dim)
+        policy = self._policy(self.actor, state, self._actor_obs(batch.obs))
+        return policy.probs[:, :, -1], self.values_of_actions(state)
+
+    @torch.no_grad()
     def act(
         self,
         obs: Mapping[str, Tensor],
@@ -266,6 +273,13 @@ class ActorCriticAgent(nn.Module):
         if sample:
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
+
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """What the critics expect of every action, their mean: states (B, T, state_dim) -> (B, T, A).
+
+        In multiplied reward, under the discount that acts. Actions are shown to the critics as recorded ones are.
+        """
+        raise NotImplementedError
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head)
