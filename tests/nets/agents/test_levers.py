@@ -31,6 +31,18 @@ def test_a_lambda_return_is_what_it_is_by_hand() -> None:
     assert target.flatten().tolist() == [4.0, 4.0]
 
 
+def test_a_lambda_return_mixes_those_of_all_numbers_of_steps() -> None:
+    """(1 - lambda) lambda^(n - 1) of that of n steps, and what is left of that of all."""
+    generator = torch.Generator().manual_seed(0)
+    L, lambda_, shape = 6, 0.7, (3, 6, 1, 2, 1)
+    rewards, next_q = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    arguments = rewards, F.pad(torch.zeros(3, L - 1, 1, 2, 1), (0,) * 7 + (1,), value=1.0), next_q, GAMMA
+    real = torch.ones(3, L, 1, 1, 1)
+    shares = [(1 - lambda_) * lambda_ ** (n - 1) for n in range(1, L)] + [lambda_ ** (L - 1)]
+    mixed = sum(share * nstep_return(*arguments, n, real) for n, share in enumerate(shares, start=1))
+    torch.testing.assert_close(lambda_return(*arguments, lambda_, real), mixed)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(0, 6), st.booleans())
 def test_a_lambda_of_0_is_one_step_and_of_1_all_that_are_recorded(seed: int, steps: int, pad: int, ends: bool) -> None:
