@@ -21,7 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_s
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gemma_metamon.data.dataset import BattleDataset, Battles, Window, WindowNumbers, collate, read_beginnings
+from gemma_metamon.data.dataset import BattleDataset, Battles, Window, WindowNumbers, collate
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
 from gemma_metamon.nets.batch import Batch, padded_timesteps
@@ -32,15 +32,12 @@ from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
 from gemma_metamon.runs.loading import load_weights
-from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
+from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-MAX_HELD_OUT = 256
-"""The agreement after each epoch is measured on at most so many held-out battles; it is exact enough with these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +71,7 @@ class Trainer:
         schedule: how long, in what portions, and the seed.
         config: the resolved gin configuration as text; every checkpoint records it, to build the agent again from.
         settings: what else checkpoints are to record of the run, as JSON; the command line puts its flags here.
-        held_out: battles that are not trained on; the agreement with the first 256 is measured after each epoch.
+        held_out: battles that are not trained on; see `HeldOut`, which measures on the first 256 of them.
         dloader_workers: processes that read battles; 0 reads them here.
     """
 
@@ -96,7 +93,7 @@ class Trainer:
         self.schedule = schedule
         self.config = config
         self.settings = dict(settings or {})
-        self.held_out = held_out[:MAX_HELD_OUT]
+        self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len)
         self.dloader_workers = dloader_workers
         # Accelerate keeps a process's first precision, and refuses another; a process may train twice
         AcceleratorState._reset_state()
@@ -121,7 +118,6 @@ class Trainer:
         self.epoch = 0
         self.updates = 0
         self.windows = 0  # learnt from in all processes together; checkpoints call it draws
-        self._held_out_windows: list[Window] | None = None
         self._resumed = self._began_with_weights = False
 
     @property
@@ -143,6 +139,8 @@ class Trainer:
         meta = checkpoint.read_meta()
         meta.identity.require(self.identity, str(checkpoint.folder))
         resuming.require_processes(checkpoint, self.accelerator.num_processes)
+        if self.accelerator.is_main_process:
+            self.held_out.recall(self.bare_agent, self.run_dir)
         load_weights(self.bare_agent, checkpoint)
         random_states = resuming.load_training_state(checkpoint, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index
@@ -175,13 +173,14 @@ class Trainer:
         if not self._resumed:
             self._warn_of_new_weights()
             self._save()
+            self._log_held_out(tracker, self.held_out.begin)
         for _ in range(self.epoch, self.schedule.epochs):
             with _reader_failures(self.run_dir):
                 self._train_epoch(tracker, on_update)
             self.epoch += 1
             if not self.guard.weights_are_sound():
                 raise self._spoiled()
-            self._evaluate_held_out(tracker)
+            self._log_held_out(tracker, self.held_out.measure)
             self._save()
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(Checkpoint(self.run_dir, self.epoch))
@@ -307,15 +306,9 @@ class Trainer:
         """Of the update that comes next."""
         return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates)
 
-    def _evaluate_held_out(self, tracker: Tracker) -> None:
-        if not self.held_out or not self.accelerator.is_main_process:
-            return
-        if self._held_out_windows is None:  # read once for all epochs
-            self._held_out_windows = read_beginnings(self.held_out, self.dataset.view, self.experiment.max_seq_len)
-        result = measure_agreement(self.bare_agent, self._held_out_windows)
-        if result is not None:
-            logger.info("epoch %d: agrees with %.1f%% of held-out actions", self.epoch, 100 * result.agreement)
-            tracker.log(self.updates, {"held_out/agreement": result.agreement})
+    def _log_held_out(self, tracker: Tracker, measure: Callable[[Any, int], dict[str, float]]) -> None:
+        if self.accelerator.is_main_process and (measured := measure(self.bare_agent, self.epoch)):
+            tracker.log(self.updates, measured)
 
     def _save(self) -> None:
         random_states = self._random_states()

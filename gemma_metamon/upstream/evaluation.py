@@ -33,8 +33,9 @@ PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 # parameters that not all of upstream's versions have, or not in this place; they concern learning alone (gin may put a
 # value on a new line)
 _NOT_UPSTREAM: Final = re.compile(
-    r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter)\.\w+ = (?:\\\n)?"
-    r"|\.(?:value_estimate|amago_version|critic_loss_weight|label_type|sigma|init_value) = (?:\\\n)?"
+    r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter|QuantileFilter)\.\w+ = (?:\\\n)?"
+    r"|\.(?:value_estimate|policy_actions|lambda_return|advantage|critics_train_trunk|critic_warmup(?:_updates)?"
+    r"|amago_version|critic_loss_weight|label_type|sigma|init_value) = (?:\\\n)?"
     r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",
     re.MULTILINE,
 )

@@ -10,7 +10,17 @@ from gemma_metamon.runs.identity import RunDescription
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
 
-NOT_UPSTREAMS = ["MultiTaskAgent.value_estimate = 'exact'", "MultiTaskAgent.amago_version = '3.1'"]
+NOT_UPSTREAMS = [
+    "MultiTaskAgent.value_estimate = 'exact'",
+    "MultiTaskAgent.amago_version = '3.1'",
+    "MultiTaskAgent.policy_actions = 'hard'",
+    "MultiTaskAgent.advantage = 'target'",
+    "MultiTaskAgent.lambda_return = None",
+    "MultiTaskAgent.critics_train_trunk = False",
+    "MultiTaskAgent.critic_warmup = 'wait'",
+    "MultiTaskAgent.critic_warmup_updates = 250",
+    "QuantileFilter.share = 0.4",
+]
 
 
 def write_run(run_dir: Path, *, epochs: tuple[int, ...] = (0, 2, 4), words: list[str] | None = None) -> Path:

@@ -5,15 +5,16 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.agents.draws import Draws
-from gemma_metamon.nets.agents.interface import CriticView, Multigammas
+from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticView, Multigammas, WarmupOf
 from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.heads.actors import ActionDistribution, Actor, ActorHead
@@ -24,7 +25,12 @@ from gemma_metamon.nets.heads.popart import PopArtLayer
 from gemma_metamon.nets.spaces import HasN, HasShape
 
 ValueEstimate = Literal["sampled", "exact"]
+PolicyActions = Literal["hard", "soft"]
 GUMBEL_TEMPERATURE = 0.5
+_RULES: Final = {
+    "value_estimate": one_of(*get_args(ValueEstimate)),
+    "policy_actions": one_of(*get_args(PolicyActions)),
+}
 
 
 class MultiTaskAgent(ActorCriticAgent):
@@ -40,6 +46,10 @@ class MultiTaskAgent(ActorCriticAgent):
             term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
             both num_actions_for_value_... are without effect, and the online term's gradient goes through the
             probabilities instead of through Gumbel noise.
+        policy_actions: how critics are shown the policy's actions. "hard": as one-hots, as AMAGO does. Recorded ones
+            are softened, to 0.988 and 0.001 of 13, so that the same action, recorded and the policy's own, is two
+            things to a critic: where the policy is sure of a good action, its advantage can be below 0. "soft": like
+            recorded ones; then that advantage is 0.
     """
 
     critics_class = NCriticsTwoHot
@@ -75,14 +85,26 @@ class MultiTaskAgent(ActorCriticAgent):
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
         *,
+        lambda_return: float | None = None,
+        advantage: AdvantageFrom = "critic",
+        critics_train_trunk: bool = True,
+        critic_warmup_updates: int = 0,
+        critic_warmup: WarmupOf = "imitate",
         amago_version: AmagoVersion = "3.3",
         value_estimate: ValueEstimate = "sampled",
+        policy_actions: PolicyActions = "hard",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
-        check("MultiTaskAgent", locals(), {"value_estimate": one_of(*get_args(ValueEstimate))})
+        check("MultiTaskAgent", locals(), _RULES)
+        if policy_actions == "soft" and amago_version == "3.1":
+            raise ConfigError(
+                'MultiTaskAgent.policy_actions is "soft", but amago_version "3.1" shows critics recorded actions as '
+                'one-hots; set policy_actions = "hard", with which all are shown alike there'
+            )
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("MultiTaskAgent", locals()))
         self.value_estimate = value_estimate
+        self.policy_actions = policy_actions
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head, amago_version=self.options.amago_version)
@@ -90,9 +112,20 @@ class MultiTaskAgent(ActorCriticAgent):
     def _policy(self, actor: nn.Module, state: Tensor, actor_obs: dict[str, Tensor]) -> ActionDistribution:
         return super()._policy(actor, state, actor_obs).normalized()
 
+    @torch.no_grad()
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """Of every action in every state (B, T, state_dim), (B, T, A); see ActorCriticAgent."""
+        B, T, _ = state.shape
+        G, A = len(self.gammas), self.action_dim
+        weights = torch.zeros(1, B, T, G, device=state.device)
+        weights[..., -1] = 1.0
+        each = self._recorded_actions(torch.eye(A, device=state.device))  # (A, A)
+        values = [self.critics.mean_value(state, action.expand(1, B, T, G, -1), weights) for action in each]
+        return torch.stack([value[:, :, :, -1, 0].mean(2) for value in values], dim=-1)  # (B, T, C, G, 1) -> (B, T, A)
+
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_critic_loss, draws)[:, 1:]
-        return self.target_critics.mean_value(state[:, 1:], *_every_action(shares), self._critic_subset(state, draws))
+        return self._mean_value(self.target_critics, state[:, 1:], shares, self._critic_subset(state, draws))
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         G = len(self.gammas)
@@ -102,21 +135,41 @@ class MultiTaskAgent(ActorCriticAgent):
         loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
         return CriticView(loss, self.critics.values(log_probs.detach()).mean(2))
 
-    @torch.no_grad()
-    def _advantage(
+    def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
-        advantage = critic.value - self.critics.mean_value(state, *_every_action(shares)).mean(2)  # (B, T, G, 1)
-        if self.options.amago_version == "3.1" and self.value_estimate == "sampled":
+        advantage = critic.value - self._mean_value(self.critics, state, shares).mean(2)  # (B, T, G, 1)
+        shown_alike = self.options.amago_version == "3.1" or self.policy_actions == "soft"
+        if shown_alike and self.value_estimate == "sampled":
             # where every sample is the recorded action the two values are one: rounding must not choose the sign
             repeated = (shares == _and_again(actions)[:, :, None]).all(-1, keepdim=True)  # (B, T, G, 1)
             advantage = advantage.masked_fill(repeated, 0.0)
         return advantage
 
+    def _policy_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)
+        return self._mean_value(self.critics, state, shares).mean(2)
+
+    def _mean_value(
+        self, critics: NCriticsTwoHot, state: Tensor, shares: Tensor, subset: Tensor | None = None
+    ) -> Tensor:
+        """Of all actions with their shares (B, T, G, A), see `NCriticsTwoHot.mean_value`."""
+        return critics.mean_value(state, *self._every_action(shares), subset)
+
+    def _every_action(self, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each action its share (B, T, G, A) -> the actions (A, B, T, G, A) and the shares (A, B, T, G)."""
+        each = torch.eye(self.action_dim, device=shares.device)
+        each = self._shown(each)[:, None, None, None]  # (A, 1, 1, 1, A)
+        return each.expand(-1, *shares.shape), shares.movedim(-1, 0)
+
+    def _shown(self, actions: Tensor) -> Tensor:
+        """One-hot actions (..., A) of the policy, as the critics are shown them."""
+        return self._recorded_actions(actions) if self.policy_actions == "soft" else actions
+
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         if self.value_estimate == "exact":
-            actions, weights = _every_action(policy.probs)
+            actions, weights = self._every_action(policy.probs)
         else:
             actions, weights = self._differentiable_actions(policy, draws)
         value = self.maximized_critics.mean_value(state.detach(), actions, weights).amin(2)  # (B, T, G, 1)
@@ -135,7 +188,7 @@ class MultiTaskAgent(ActorCriticAgent):
         samples = []
         for _ in range(self.options.num_actions_for_value_in_actor_loss):
             soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)
-            hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
+            hard = self._shown(F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype))
             samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
         actions = torch.stack(samples)
         return actions, policy.probs.new_full(actions.shape[:-1], 1.0 / len(actions))
@@ -184,11 +237,23 @@ class Agent(ActorCriticAgent):
         critic_loss_weight: float = 10.0,
         n_step: int = 1,
         *,
+        lambda_return: float | None = None,
+        advantage: AdvantageFrom = "critic",
+        critics_train_trunk: bool = True,
+        critic_warmup_updates: int = 0,
+        critic_warmup: WarmupOf = "imitate",
         amago_version: AmagoVersion = "3.3",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("Agent", locals()))
+
+    @torch.no_grad()
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """Of every action in every state (B, T, state_dim), (B, T, A); see ActorCriticAgent."""
+        each = self._recorded_actions(torch.eye(self.action_dim, device=state.device))[:, None, None, None]
+        values = self._in_returns(self.critics(state, each))  # (A, B, T, C, G, 1)
+        return values[:, :, :, :, -1, 0].mean(3).movedim(0, -1)
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         values = self.target_critics(state[:, 1:], policy.probs[None, :, 1:])[0]  # (B, L, C, G, 1)
@@ -202,11 +267,13 @@ class Agent(ActorCriticAgent):
         loss = (self.popart(values) - self.popart.normalize_values(td_target)).square()
         return CriticView(loss, values.detach().mean(2))
 
-    @torch.no_grad()
-    def _advantage(
+    def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        return critic.value - self._own_values(state, policy)[:, :-1].mean(2)
+        return critic.value - self._policy_value(state, policy, draws)[:, :-1]
+
+    def _policy_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        return self._own_values(state, policy).mean(2)
 
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         value: Tensor = self.popart(self._own_values(state, policy).amin(2))
@@ -225,9 +292,3 @@ class Agent(ActorCriticAgent):
 def _and_again(actions: Tensor) -> Tensor:
     """Actions (B, L, A) and the last once more, (B, T, A): what a filter hears of the last state, as in AMAGO."""
     return torch.cat((actions, actions[:, -1:]), dim=1)
-
-
-def _every_action(shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each action its share (B, T, G, A) -> the actions (A, B, T, G, A) and the shares (A, B, T, G)."""
-    each = torch.eye(shares.shape[-1], device=shares.device)[:, None, None, None]  # (A, 1, 1, 1, A)
-    return each.expand(-1, *shares.shape), shares.movedim(-1, 0)

@@ -24,7 +24,7 @@ from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
 from gemma_metamon.nets.heads.actors import ActionDistribution, avoidable_actions
 from gemma_metamon.nets.heads.batch_filters import AboutBatch, BatchFilter, Weighed
 from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
-from gemma_metamon.nets.heads.returns import nstep_return
+from gemma_metamon.nets.heads.returns import lambda_return, nstep_return
 from gemma_metamon.nets.layers import masked_mean
 from gemma_metamon.nets.spaces import HasN, HasShape
 from gemma_metamon.nets.trajectory.kv_cache import KVCache
@@ -58,6 +58,7 @@ class ActorCriticAgent(nn.Module):
     """
 
     gammas: Tensor
+    updates_made: Tensor
     critics_class: type[NCritics] | type[NCriticsTwoHot]
     """What critic_type must make."""
 
@@ -80,6 +81,8 @@ class ActorCriticAgent(nn.Module):
         gammas = [*(options.multigammas_type().discrete if options.use_multigamma else []), options.gamma]
         self.discounts = gammas
         self.register_buffer("gammas", torch.tensor(gammas), persistent=False)
+        if options.critic_warmup_updates:
+            self.register_buffer("updates_made", torch.zeros((), dtype=torch.int64), persistent=False)
         self.action_dim = int(action_space.n)
         self.tstep_encoder = options.tstep_encoder_type(obs_space=obs_space, rl2_space=rl2_space)
         tstep_dim = cast("int", self.tstep_encoder.emb_dim)
@@ -129,9 +132,13 @@ class ActorCriticAgent(nn.Module):
         return self
 
     def filter_memory(self) -> dict[str, Tensor]:
-        """What the filter remembers of earlier batches, by name; nothing for most filters, and in no state_dict."""
+        """What the filter remembers of earlier batches, by name; nothing for most filters, and in no state_dict.
+
+        Where a filter is not applied from the first update on, `updates_made` is in it, too.
+        """
         filter_ = self.fbc_filter_func
-        return dict(filter_.named_buffers()) if isinstance(filter_, BatchFilter) else {}
+        memory = dict(filter_.named_buffers()) if isinstance(filter_, BatchFilter) else {}
+        return memory | ({"updates_made": self.updates_made} if self.options.critic_warmup_updates else {})
 
     def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state that this agent begins with where it begins with what another run has saved."""
@@ -144,8 +151,10 @@ class ActorCriticAgent(nn.Module):
     def update_targets(self) -> None:
         """Move the target networks by tau towards the online ones; the maximized critics become a copy.
 
-        To equal AMAGO, call it after backward and before `optimizer.step()`.
+        Once for each update. To equal AMAGO, call it after backward and before `optimizer.step()`.
         """
+        if self.options.critic_warmup_updates:
+            self.updates_made += 1
         for target, online in ((self.target_critics, self.critics), (self.target_actor, self.actor)):
             for slow, fast in zip(target.parameters(), online.parameters(), strict=True):
                 slow.lerp_(fast, self.options.tau)
@@ -175,7 +184,8 @@ class ActorCriticAgent(nn.Module):
         stats: dict[str, Tensor] = {}
         if self.uses_critics:
             td_target = self._td_target(batch, state, actor_obs, policy, draws)
-            critic = self._critic_view(state, actions, td_target)
+            judged = state if self.options.critics_train_trunk else state.detach()
+            critic = self._critic_view(judged, actions, td_target)
             stats["td_target_mean"] = masked_mean(td_target[:, :, 0], counted)
             stats["q_mean"] = masked_mean(self._in_returns(critic.value)[:, : actions.shape[1]], counted)
 
@@ -183,10 +193,11 @@ class ActorCriticAgent(nn.Module):
         if self.options.offline_coeff > 0:
             weights = torch.ones_like(actor_loss)
             if critic is not None and not self.options.fake_filter:
-                advantage = self._advantage(critic, state, actions, policy, draws)  # (B, L, G, 1) or (B, T, G, 1)
+                advantage = self._advantage(critic, td_target, state, actions, policy, draws)
                 weights, filter_stats = self._weigh(advantage, about)
                 # a last state is there for a filter that looks at all: nothing was chosen in it
                 weights, advantage = weights[:, : actions.shape[1]], advantage[:, : actions.shape[1]]
+                weights = self._after_warmup(weights, 1.0)
                 stats |= filter_stats
                 stats["advantage_mean"] = masked_mean(advantage, counted)
                 stats["filter_mean"] = masked_mean(weights, counted)
@@ -195,7 +206,10 @@ class ActorCriticAgent(nn.Module):
             log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
             actor_loss = actor_loss - self.options.offline_coeff * weights * log_prob[..., None]
         if self.options.online_coeff > 0:
-            actor_loss = actor_loss - self.options.online_coeff * self._online_value(state, policy, draws)[:, :-1]
+            online_value = self.options.online_coeff * self._online_value(state, policy, draws)[:, :-1]
+            actor_loss = actor_loss - self._after_warmup(online_value, 0.0)
+        if self.options.critic_warmup == "wait":
+            actor_loss = self._after_warmup(actor_loss, 0.0)
 
         actor_loss = masked_mean(actor_loss, counted)
         critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
@@ -210,6 +224,13 @@ class ActorCriticAgent(nn.Module):
         state = traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
         policy: ActionDistribution = actor(state, self._actor_obs(batch.obs))
         return policy.probs[:, :, -1]
+
+    @torch.no_grad()
+    def judge_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Over whole trajectories the policy that learns, and `values_of_actions`: (B, T, A) each."""
+        state = self.traj_encoder(self.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)  # (B, T, state_dim)
+        policy = self._policy(self.actor, state, self._actor_obs(batch.obs))
+        return policy.probs[:, :, -1], self.values_of_actions(state)
 
     @torch.no_grad()
     def act(
@@ -253,6 +274,13 @@ class ActorCriticAgent(nn.Module):
             return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
         return probs.argmax(-1), probs
 
+    def values_of_actions(self, state: Tensor) -> Tensor:
+        """What the critics expect of every action, their mean: states (B, T, state_dim) -> (B, T, A).
+
+        In multiplied reward, under the discount that acts. Actions are shown to the critics as recorded ones are.
+        """
+        raise NotImplementedError
+
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head)
 
@@ -275,10 +303,30 @@ class ActorCriticAgent(nn.Module):
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         raise NotImplementedError
 
+    @torch.no_grad()
     def _advantage(
+        self,
+        critic: CriticView,
+        td_target: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        policy: ActionDistribution,
+        draws: Draws,
+    ) -> Tensor:
+        """How much better the recorded action is than the policy, (B, L, G, 1) or (B, T, G, 1), without gradient."""
+        if self.options.advantage == "critic":
+            return self._critic_advantage(critic, state, actions, policy, draws)
+        value = self._in_returns(self._policy_value(state, policy, draws))
+        return td_target[:, :, 0] - value[:, : td_target.shape[1]]
+
+    def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        """How much better the recorded action is than the policy, as many as `critic.value` has, without gradient."""
+        """The critics' value of the recorded action less that of the policy, as many as `critic.value` has."""
+        raise NotImplementedError
+
+    def _policy_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        """What the critics expect of the policy, (B, T, G, 1) in their own scale, their mean."""
         raise NotImplementedError
 
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
@@ -288,6 +336,12 @@ class ActorCriticAgent(nn.Module):
     def _in_returns(self, value: Tensor) -> Tensor:
         """Values (..., G, 1) in the critics' own scale as returns."""
         return value
+
+    def _after_warmup(self, value: Tensor, before: float) -> Tensor:
+        """The value, but `before` everywhere in the updates of critic_warmup_updates."""
+        if not self.options.critic_warmup_updates:
+            return value
+        return torch.where(self.updates_made < self.options.critic_warmup_updates, before, value)
 
     def _weigh(self, advantage: Tensor, about: AboutBatch) -> Weighed:
         if isinstance(self.fbc_filter_func, BatchFilter):
@@ -324,7 +378,11 @@ class ActorCriticAgent(nn.Module):
         real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)
         rewards = (self.options.reward_multiplier * batch.rewards.float())[:, :, None, None].expand_as(next_q)
         dones = batch.dones.float()[:, :, None, None].expand_as(next_q)
-        target = nstep_return(rewards, dones, next_q, self.gammas[:, None], self.options.n_step, real.float())
+        recorded = rewards, dones, next_q, self.gammas[:, None]
+        if self.options.lambda_return is None:
+            target = nstep_return(*recorded, self.options.n_step, real.float())
+        else:
+            target = lambda_return(*recorded, self.options.lambda_return, real.float())
         if self.training:
             # missing actions count here: their rewards are real
             self.popart.update_stats(target, real.expand_as(target))

@@ -1,7 +1,7 @@
 """What passes between an agent and its surroundings: discounts in, losses and statistics out."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +9,9 @@ from torch import Tensor
 from gemma_metamon.nets.checks import SHARE, check, each
 from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.layers import masked_mean
+
+AdvantageFrom = Literal["critic", "target"]
+WarmupOf = Literal["imitate", "wait"]
 
 
 class Multigammas:

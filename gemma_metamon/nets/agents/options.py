@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents.interface import Multigammas
+from gemma_metamon.nets.agents.interface import AdvantageFrom, Multigammas, WarmupOf
 from gemma_metamon.nets.checks import FLAG, PART, SHARE, TEXT, check, each, number, one_of, whole
 from gemma_metamon.nets.heads.actors import ActorHead
 from gemma_metamon.nets.heads.batch_filters import BatchFilter
@@ -36,6 +36,11 @@ _RULES: Final = {
     "pass_obs_keys_to_actor": each(TEXT, most=100).or_none(),
     "critic_loss_weight": number(0, 1e6),
     "n_step": whole(1, 10_000),
+    "lambda_return": SHARE.or_none(),
+    "advantage": one_of(*get_args(AdvantageFrom)),
+    "critics_train_trunk": FLAG,
+    "critic_warmup_updates": whole(0, 1_000_000_000),
+    "critic_warmup": one_of(*get_args(WarmupOf)),
     "amago_version": one_of(*get_args(AmagoVersion)),
 }
 
@@ -73,6 +78,21 @@ class AgentOptions:
         pass_obs_keys_to_actor: observations that the actor sees itself; a masked actor needs "illegal_actions".
         critic_loss_weight: for whoever adds the losses up; nothing here reads it.
         n_step: rewards in a TD target before the critics take over.
+        lambda_return: mixes the targets of 1, 2, 3, ... steps, see `returns.lambda_return`: 0 is n_step = 1, and 1
+            takes all rewards that are recorded (Monte Carlo). None takes n_step.
+        advantage: what the filter weighs a recorded action a by. pi is the policy, Q the critics' mean.
+            "critic": Q(s, a) - E_pi Q(s, .), as AMAGO does: it needs critics that tell actions apart.
+            "target": G - E_pi Q(s, .), where G is the TD target of a: what really followed, over n_step rewards or
+            mixed by lambda_return, less what was to be expected. It needs critics that tell states apart. With
+            exp_filter this is advantage-weighted regression (Peng et al., 2019, arXiv 1910.00177) and MARWIL (Wang et
+            al., 2018). In multiplied reward, also where critics have PopArt's scale.
+        critics_train_trunk: let the critics' loss change the encoders. False: critics read the states and change
+            nothing of them; the encoders learn from the actor's loss alone.
+        critic_warmup_updates: so many updates at the beginning of a run in which no filter is applied, so that the
+            critics have learnt something when one is.
+        critic_warmup: what the actor does in these updates. "imitate": every recorded action counts in full, so that
+            what the critics judge is the data's policy. "wait": its loss counts nothing; together with
+            critics_train_trunk = False the policy stays as it is (but for weight decay).
         amago_version: see ActorCriticAgent.
         popart_type: makes the PopArtLayer.
         multigammas_type: makes the list of discounts.
@@ -104,6 +124,11 @@ class AgentOptions:
     pass_obs_keys_to_actor: Iterable[str] | None
     critic_loss_weight: float
     n_step: int
+    lambda_return: float | None
+    advantage: AdvantageFrom
+    critics_train_trunk: bool
+    critic_warmup_updates: int
+    critic_warmup: WarmupOf
     amago_version: AmagoVersion
     popart_type: Callable[..., PopArtLayer]
     multigammas_type: Callable[[], Multigammas]
@@ -122,6 +147,25 @@ class AgentOptions:
         _require(
             self.amago_version != "3.1" or self.n_step == 1,
             f'n_step ({self.n_step}) must be 1 with amago_version "3.1", which has no longer targets',
+        )
+        _require(
+            self.amago_version != "3.1" or self.lambda_return is None,
+            f'lambda_return ({self.lambda_return}) must be None with amago_version "3.1", which mixes no targets',
+        )
+        _require(
+            self.lambda_return is None or self.n_step == 1,
+            f"n_step is {self.n_step} and lambda_return is {self.lambda_return}, which exclude each other: a target "
+            "has n_step rewards, or mixes all numbers of them; set n_step = 1, or lambda_return = None",
+        )
+        _require(
+            self.critic_warmup_updates == 0 or self.offline_coeff > 0 or self.online_coeff > 0,
+            f"critic_warmup_updates is {self.critic_warmup_updates}, but offline_coeff and online_coeff are 0: the "
+            "critics learn alone from the first update to the last; set critic_warmup_updates = 0, or one of them",
+        )
+        _require(
+            self.critic_warmup_updates == 0 or not self.fake_filter,
+            f"critic_warmup_updates is {self.critic_warmup_updates}, but fake_filter is True: no filter is to come; "
+            "set one of them otherwise",
         )
         _try_filter(self.owner, self.fbc_filter_func)
 

@@ -1,4 +1,4 @@
-"""Returns and how critics speak of them: bins, labels, and targets over several steps."""
+"""Returns and how critics speak of them: bins, labels, and targets over one step, several, or all mixed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -119,3 +119,30 @@ def nstep_return(rewards: Tensor, dones: Tensor, next_q: Tensor, gamma: Tensor, 
         bootstrap = torch.where(reached > 0, gamma ** (i + 1) * survived * q, bootstrap)
         reached = survived
     return total + bootstrap
+
+
+def lambda_return(
+    rewards: Tensor, dones: Tensor, next_q: Tensor, gamma: Tensor, lambda_: float, real: Tensor
+) -> Tensor:
+    """The targets of TD(lambda), from the last step back (Sutton and Barto, 2018, chapter 12).
+
+    G[t] = r[t] + gamma * ((1 - lambda) * next_q[t] + lambda * G[t+1]); without what follows r[t] where the battle ended
+    with it, and with next_q[t] alone in the brackets where the data end. So 0 gives the targets of one step, and 1 all
+    rewards that are recorded.
+
+    Args:
+        rewards: (B, L, 1, G, 1), multiplied.
+        dones: the same shape, float, 1 where the battle ended.
+        next_q: the same shape; next_q[t] is the value of the state after action t.
+        gamma: (G, 1).
+        lambda_: from 0 to 1.
+        real: (B, L, 1, 1, 1) float, 0 on padding, where the target is 0 (and counts nowhere).
+    """
+    target = torch.zeros_like(rewards)
+    following = next_q[:, -1]
+    for t in reversed(range(rewards.shape[1])):
+        if t + 1 < rewards.shape[1]:
+            following = torch.where(real[:, t + 1] > 0, target[:, t + 1], next_q[:, t])
+        ahead = (1.0 - lambda_) * next_q[:, t] + lambda_ * following
+        target[:, t] = torch.where(real[:, t] > 0, rewards[:, t] + gamma * (1.0 - dones[:, t]) * ahead, 0.0)
+    return target
