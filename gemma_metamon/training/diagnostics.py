@@ -177,7 +177,7 @@ def judge(agent: Any, battles: Sequence[HeldOutBattle], batch_size: int = 16) ->
     for first in range(0, len(battles), batch_size):
         part = battles[first : first + batch_size]
         batch = collate([battle.window for battle in part]).to(device)
-        probs, values = (x.double().cpu().numpy() for x in agent.judge_actions(batch))  # (B, T, A) each
+        probs, values = (x.cpu().double().numpy() for x in agent.judge_actions(batch))  # (B, T, A) each
         for row, battle in enumerate(part):
             window, n = battle.window, len(battle.window.actions)
             missing = window.obs["missing_action_mask"][:n, 0]
@@ -281,8 +281,8 @@ def _reasons(measured: dict[str, float], *, ranking: bool) -> list[str]:
     sigmas = [of("critic_agreement_sigmas"), of("advantage_correlation_sigmas")]
     if ranking and not math.isnan(sigmas[0]) and not any(sigma > SURE for sigma in sigmas):
         reasons.append(
-            f"their best legal action is the recorded one in {of('critic_agreement'):.0%}, by chance it would be in "
-            f"{of('critic_agreement_by_chance'):.0%}"
+            f"their best legal action is the recorded one in {of('critic_agreement'):.0%} of held-out decisions, by "
+            f"chance it would be in {of('critic_agreement_by_chance'):.0%}"
         )
     return reasons
 

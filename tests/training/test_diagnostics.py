@@ -148,7 +148,7 @@ KNOWN = {
         ({"value_auc_1_2": 0.55}, {}, "the result with an AUC of 0.55, chance 0.50"),
         ({"value_auc_1_2": 0.55}, {"advantage": "target"}, "AUC of 0.55"),
         ({"value_auc_1_2": 0.55, "battles_lost": 3.0}, {}, None),
-        ({"critic_agreement_sigmas": 1.0}, {}, "the recorded one in 40%, by chance it would be in 20%"),
+        ({"critic_agreement_sigmas": 1.0}, {}, "one in 40% of held-out decisions, by chance it would be in 20%"),
         ({"critic_agreement_sigmas": 1.0}, {"advantage": "target"}, None),
         ({"critic_agreement_sigmas": 1.0}, {"advantage": "target", "online_coeff": 0.2}, "the recorded one in 40%"),
         # players who choose badly: critics disagree with them, and are right
