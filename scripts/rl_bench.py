@@ -99,7 +99,10 @@ def measure(name: str, battles: Path, args: argparse.Namespace) -> list[dict[str
 def intervals(wins: list[int], args: argparse.Namespace) -> dict[str, Any]:
     n = len(wins) * args.battles
     by_seed = [won / args.battles for won in wins]
-    of_seeds = mean_interval(by_seed) if len(wins) > 1 else None
+    of_seeds = None
+    if len(wins) > 1:
+        low, high = mean_interval(by_seed)
+        of_seeds = max(0.0, low), min(1.0, high)
     return {"share": sum(wins) / n, "battles": n, "wilson": wilson_interval(sum(wins), n), "of_seeds": of_seeds}
 
 
