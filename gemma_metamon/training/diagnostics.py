@@ -127,9 +127,16 @@ class Diagnostics:
         """Take the agent's policy, as it is now, for the one that the training starts from."""
         self._start = [judged.probs for judged in judge(agent, self.battles)]
 
-    def measure(self, agent: Any) -> dict[str, float]:
-        """Numbers to log by their names, those that these battles allow; GEMMA_TRAINING.md says what each means."""
+    def measure(self, agent: Any, *, is_start: bool = False) -> dict[str, float]:
+        """Numbers to log by their names, those that these battles allow; GEMMA_TRAINING.md says what each means.
+
+        Args:
+            agent: as it is now.
+            is_start: whether the training starts from it, so that its policy is remembered, too.
+        """
         judged = judge(agent, self.battles)
+        if is_start:
+            self._start = [one.probs for one in judged]
         if not judged:
             return {}
         measured = measure_values(judged) | measure_ranking(judged)

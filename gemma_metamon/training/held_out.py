@@ -36,10 +36,9 @@ class HeldOut:
 
     def begin(self, agent: Any, epoch: int = 0) -> dict[str, float]:
         """Before the first update of a run: what there is to log. Later policies are compared with this one."""
-        if not self._battles or not agent.uses_critics:
+        if not self._battles:
             return {}
-        self._read().remember_start(agent)
-        return self._diagnose(agent, epoch)
+        return self._diagnose(agent, epoch, is_start=True)
 
     def recall(self, agent: Any, run_dir: Path) -> None:
         """Of a run that goes on: load the policy that it started from out of its first checkpoint, if it is there.
@@ -62,10 +61,10 @@ class HeldOut:
             measured["held_out/agreement"] = result.agreement
         return measured | self._diagnose(agent, epoch)
 
-    def _diagnose(self, agent: Any, epoch: int) -> dict[str, float]:
+    def _diagnose(self, agent: Any, epoch: int, *, is_start: bool = False) -> dict[str, float]:
         if not agent.uses_critics:
             return {}
-        measured = self._read().measure(agent)
+        measured = self._read().measure(agent, is_start=is_start)
         warning = self._read().warning(agent, measured)
         if warning is not None:
             logger.warning("epoch %d: %s", epoch, warning)

@@ -8,10 +8,9 @@ from typing import Protocol
 
 from poke_env.data import GenData, to_id_str
 
+from gemma_metamon.battle.state import MAX_MOVES
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.showdown.live.seen import SeenPokemon, SeenSide, revealed
-
-MAX_MOVES = 4
 
 
 class Sampler(Protocol):
@@ -118,12 +117,15 @@ def same_species(species: str, seen: str, gen: int) -> bool:
         return True
     pokedex = GenData.from_gen(gen).pokedex
     entry = pokedex.get(seen, {})
-    base = to_id_str(str(entry.get("baseSpecies", seen)))
+    base = base_species(seen, gen)
     becomes = "battleOnly" in entry or "requiredItem" in entry or "requiredItems" in entry
-    cosmetic = to_id_str(str(pokedex.get(species, {}).get("baseSpecies", species))) == base and entry.get(
-        "name"
-    ) == pokedex.get(species, {}).get("name")
+    cosmetic = base_species(species, gen) == base and entry.get("name") == pokedex.get(species, {}).get("name")
     return cosmetic or (becomes and species == base)
+
+
+def base_species(species: str, gen: int) -> str:
+    """The id of the species that a forme belongs to; one that is no forme is its own."""
+    return to_id_str(str(GenData.from_gen(gen).pokedex.get(species, {}).get("baseSpecies", species)))
 
 
 class TeamSampler:
@@ -180,32 +182,28 @@ class TeamSampler:
         return [*first, *left]
 
     def _previewed(self, pokemon: PackedSet, name: str) -> bool:
-        entry = GenData.from_gen(self._gen).pokedex.get(pokemon.species, {})
-        return name in (pokemon.species, to_id_str(str(entry.get("baseSpecies", "")))) or same_species(
-            pokemon.species, name, self._gen
-        )
+        known = pokemon.species, base_species(pokemon.species, self._gen)
+        return name in known or same_species(pokemon.species, name, self._gen)
 
     def _complete(self, seen: SeenSide, dice: random.Random) -> list[PackedSet]:
         shown = list(revealed(seen))
         team = [self._fill(pokemon, dice) for pokemon in shown]
-        taken = {self._base(pokemon.species) for pokemon in team}
+        taken = {base_species(pokemon.species, self._gen) for pokemon in team}
         if seen.preview:
-            left = [name for name in seen.preview if self._base(name) not in taken][: seen.team_size - len(team)]
+            left = [name for name in seen.preview if base_species(name, self._gen) not in taken][
+                : seen.team_size - len(team)
+            ]
             team += [self._fill(SeenPokemon(ident="", species=name), dice) for name in left]
-            taken = {self._base(pokemon.species) for pokemon in team}
+            taken = {base_species(pokemon.species, self._gen) for pokemon in team}
         while len(team) < seen.team_size:
-            others = [pokemon for pokemon in self._sets if self._base(pokemon.species) not in taken]
+            others = [pokemon for pokemon in self._sets if base_species(pokemon.species, self._gen) not in taken]
             if not others:
                 raise DataError(
                     f"the sampler's teams have too few species to fill a team of {seen.team_size}; give more teams"
                 )
             team.append(dice.choice(others))
-            taken.add(self._base(team[-1].species))
+            taken.add(base_species(team[-1].species, self._gen))
         return team
-
-    def _base(self, species: str) -> str:
-        entry = GenData.from_gen(self._gen).pokedex.get(species, {})
-        return to_id_str(str(entry.get("baseSpecies", species)))
 
     def _fill(self, seen: SeenPokemon, dice: random.Random) -> PackedSet:
         """A set for a Pokémon that was seen, or announced."""
