@@ -1,6 +1,7 @@
-"""What several test files need: goldens, a recorded battle, a simulator, and a clean gin after each test."""
+"""What several test files need: a recorded battle, a simulator, and after each test gin and torch as they were."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,16 @@ def _clear_gin() -> Iterator[None]:
     import gin
 
     gin.clear_config()
+
+
+@pytest.fixture(autouse=True)
+def _own_threads() -> Iterator[None]:
+    """A script may choose how many threads torch has; sums of another number of them differ in the last digits."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    yield
+    if torch and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ Flags = npt.NDArray[np.bool_]
 POINTS: Final = {"turn_1": 0.0, "1_4": 0.25, "1_2": 0.5, "3_4": 0.75}
 """Where in a battle its result is predicted: after which share of its decisions."""
 LEAST_BATTLES: Final = 10
-"""With fewer won or lost battles an AUC says too little to warn of it."""
+"""With fewer won or lost battles an AUC, and with fewer at all a ranking of actions, says too little to warn of it."""
 LEAST_AUC: Final = 0.6
 """Half-way through a battle. Below it critics hardly know who is ahead: trained ones have 0.8, and chance has 0.5."""
 SURE: Final = 2.0
@@ -235,6 +235,7 @@ def measure_ranking(judged: Sequence[Judged]) -> dict[str, float]:
         recorded_is_legal = np.take_along_axis(legal, chosen[:, None], 1)[:, 0]
         chance.append(recorded_is_legal / legal.sum(1))
     measured = {
+        "battles_ranked": float(len(counted)),
         "critic_agreement": float(np.concatenate(agrees).mean()),
         "critic_agreement_by_chance": float(np.concatenate(chance).mean()),
         "critic_agreement_sigmas": _sigmas([float((a - c).sum()) for a, c in zip(agrees, chance, strict=True)]),
@@ -286,7 +287,7 @@ def _reasons(measured: dict[str, float], *, ranking: bool) -> list[str]:
     if half < LEAST_AUC and min(of("battles_won"), of("battles_lost")) >= LEAST_BATTLES:
         reasons.append(f"half-way through a battle their value tells the result with an AUC of {half:.2f}, chance 0.50")
     sigmas = [of("critic_agreement_sigmas"), of("advantage_correlation_sigmas")]
-    if ranking and not math.isnan(sigmas[0]) and not any(sigma > SURE for sigma in sigmas):
+    if ranking and of("battles_ranked") >= LEAST_BATTLES and not any(sigma > SURE for sigma in sigmas):
         reasons.append(
             f"their best legal action is the recorded one in {of('critic_agreement'):.0%} of held-out decisions, by "
             f"chance it would be in {of('critic_agreement_by_chance'):.0%}"

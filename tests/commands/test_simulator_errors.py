@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
         status = process.wait(120)
     finally:
         process.kill()
+        process.wait()
     lost = [f"is lost: worker {pid}, which played it, was ended by signal 9" for pid in killed]
     text = log.read_text()
     assert f"{lost[0]}; it begins again" in text
@@ -100,8 +102,9 @@ def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
 def worker_in_play(parent: int, known: list[int]) -> int | None:
     """A worker that has begun to play: it has read its commands, and used the processor for a while."""
     for pid in descendants(parent):
-        if pid not in known and "worker.js" in Path(f"/proc/{pid}/cmdline").read_text():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.2:
-                return pid
+        with suppress(OSError):  # a process that has ended meanwhile
+            if pid not in known and "worker.js" in Path(f"/proc/{pid}/cmdline").read_text():
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.2:
+                    return pid
     return None

@@ -134,6 +134,7 @@ KNOWN = {
     "value_auc_1_2": 0.8,
     "battles_won": 50.0,
     "battles_lost": 50.0,
+    "battles_ranked": 100.0,
     "critic_agreement": 0.4,
     "critic_agreement_by_chance": 0.2,
     "critic_agreement_sigmas": 9.0,
@@ -149,6 +150,7 @@ KNOWN = {
         ({"value_auc_1_2": 0.55}, {"advantage": "target"}, "AUC of 0.55"),
         ({"value_auc_1_2": 0.55, "battles_lost": 3.0}, {}, None),
         ({"critic_agreement_sigmas": 1.0}, {}, "one in 40% of held-out decisions, by chance it would be in 20%"),
+        ({"critic_agreement_sigmas": 1.0, "battles_ranked": 9.0}, {}, None),
         ({"critic_agreement_sigmas": 1.0}, {"advantage": "target"}, None),
         ({"critic_agreement_sigmas": 1.0}, {"advantage": "target", "online_coeff": 0.2}, "the recorded one in 40%"),
         # players who choose badly: critics disagree with them, and are right

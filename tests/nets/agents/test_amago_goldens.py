@@ -1,7 +1,6 @@
 """Our numbers are AMAGO's: every array of every golden, within the tolerances of golden_check."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import golden_table
@@ -13,12 +12,9 @@ from support.golden_check import COMPARERS, beyond, compare, golden_paths, kind_
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> None:
     """As the goldens were made; on a busy machine it is also the fastest way through such small networks."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("path", golden_paths(ROOT))
