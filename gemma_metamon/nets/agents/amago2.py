@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.agents.draws import Draws
-from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticView, Multigammas, WarmupOf
+from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticsRead, CriticView, Multigammas, ValueOf, WarmupOf
 from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.heads.actors import ActionDistribution, Actor, ActorHead
@@ -30,6 +30,7 @@ GUMBEL_TEMPERATURE = 0.5
 _RULES: Final = {
     "value_estimate": one_of(*get_args(ValueEstimate)),
     "policy_actions": one_of(*get_args(PolicyActions)),
+    "value_of": one_of(*get_args(ValueOf)),
 }
 
 
@@ -87,12 +88,14 @@ class MultiTaskAgent(ActorCriticAgent):
         *,
         lambda_return: float | None = None,
         advantage: AdvantageFrom = "critic",
+        critics_read: CriticsRead = "trajectory",
         critics_train_trunk: bool = True,
         critic_warmup_updates: int = 0,
         critic_warmup: WarmupOf = "imitate",
         amago_version: AmagoVersion = "3.3",
         value_estimate: ValueEstimate = "sampled",
         policy_actions: PolicyActions = "hard",
+        value_of: ValueOf = "policy",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
@@ -105,6 +108,7 @@ class MultiTaskAgent(ActorCriticAgent):
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("MultiTaskAgent", locals()))
         self.value_estimate = value_estimate
         self.policy_actions = policy_actions
+        self.value_of = value_of
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head, amago_version=self.options.amago_version)
@@ -124,20 +128,32 @@ class MultiTaskAgent(ActorCriticAgent):
         return torch.stack([value[:, :, :, -1, 0].mean(2) for value in values], dim=-1)  # (B, T, C, G, 1) -> (B, T, A)
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
+        if self.value_of == "data":
+            values = self.target_critics.values(self.target_critics(state[:, 1:], self._no_action(state[:, 1:])))[0]
+            return values.take_along_dim(self._critic_subset(state, draws), dim=2)
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_critic_loss, draws)[:, 1:]
         return self._mean_value(self.target_critics, state[:, 1:], shares, self._critic_subset(state, draws))
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         G = len(self.gammas)
         shown = self._recorded_actions(_and_again(actions))[None, :, :, None].expand(1, -1, -1, G, -1)
-        log_probs = self.critics(state, shown)[0]  # (B, T, C, G, bins)
+        if self.value_of == "data":
+            shown = torch.cat((shown, self._no_action(state)))
+        log_probs = self.critics(state, shown)  # (1 or 2, B, T, C, G, bins)
         labels = self.critics.labels(td_target)  # (B, L, 1, G, bins)
-        loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
-        return CriticView(loss, self.critics.values(log_probs.detach()).mean(2))
+        loss = -(labels * log_probs[:, :, :-1]).sum(-1, keepdim=True).sum(0)  # (B, L, C, G, 1)
+        values = self.critics.values(log_probs.detach()).mean(3)  # (1 or 2, B, T, G, 1)
+        return CriticView(loss, values[0], values[1] if self.value_of == "data" else None)
+
+    def _no_action(self, state: Tensor) -> Tensor:
+        """What critics are shown in place of an action where they are to judge the state, (1, B, T, G, A)."""
+        return state.new_zeros(1, *state.shape[:2], len(self.gammas), self.action_dim)
 
     def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
+        if critic.of_data is not None:
+            return critic.value - critic.of_data
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
         advantage = critic.value - self._mean_value(self.critics, state, shares).mean(2)  # (B, T, G, 1)
         shown_alike = self.options.amago_version == "3.1" or self.policy_actions == "soft"
@@ -239,6 +255,7 @@ class Agent(ActorCriticAgent):
         *,
         lambda_return: float | None = None,
         advantage: AdvantageFrom = "critic",
+        critics_read: CriticsRead = "trajectory",
         critics_train_trunk: bool = True,
         critic_warmup_updates: int = 0,
         critic_warmup: WarmupOf = "imitate",

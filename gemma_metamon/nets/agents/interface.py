@@ -11,6 +11,8 @@ from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.layers import masked_mean
 
 AdvantageFrom = Literal["critic", "target"]
+CriticsRead = Literal["trajectory", "timestep"]
+ValueOf = Literal["policy", "data"]
 WarmupOf = Literal["imitate", "wait"]
 
 
@@ -41,6 +43,18 @@ class AgentLosses(NamedTuple):
     stats: dict[str, Tensor]
 
 
+class Encoded(NamedTuple):
+    """Trajectories as the encoders make them.
+
+    Attributes:
+        state: (B, T, state_dim), what the actor reads: the battle so far.
+        read: what the critics read, the same, or with critics_read = "timestep" (B, T, tstep_dim).
+    """
+
+    state: Tensor
+    read: Tensor
+
+
 class CriticView(NamedTuple):
     """What the critics say of the recorded actions.
 
@@ -48,10 +62,12 @@ class CriticView(NamedTuple):
         loss: (B, L, C, G, 1).
         value: (B, L, G, 1), or (B, T, G, 1) where the last state is judged with the last action again; the critics'
             mean in their own scale, without gradient.
+        of_data: (B, T, G, 1), the same of the states alone, whatever is done in them; None where no critic learns it.
     """
 
     loss: Tensor
     value: Tensor
+    of_data: Tensor | None = None
 
 
 @torch.no_grad()

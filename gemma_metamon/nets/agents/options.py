@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents.interface import AdvantageFrom, Multigammas, WarmupOf
+from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticsRead, Multigammas, WarmupOf
 from gemma_metamon.nets.checks import FLAG, PART, SHARE, TEXT, check, each, number, one_of, whole
 from gemma_metamon.nets.heads.actors import ActorHead
 from gemma_metamon.nets.heads.batch_filters import BatchFilter
@@ -38,6 +38,7 @@ _RULES: Final = {
     "n_step": whole(1, 10_000),
     "lambda_return": SHARE.or_none(),
     "advantage": one_of(*get_args(AdvantageFrom)),
+    "critics_read": one_of(*get_args(CriticsRead)),
     "critics_train_trunk": FLAG,
     "critic_warmup_updates": whole(0, 1_000_000_000),
     "critic_warmup": one_of(*get_args(WarmupOf)),
@@ -126,6 +127,7 @@ class AgentOptions:
     n_step: int
     lambda_return: float | None
     advantage: AdvantageFrom
+    critics_read: CriticsRead
     critics_train_trunk: bool
     critic_warmup_updates: int
     critic_warmup: WarmupOf
