@@ -89,6 +89,8 @@ class Judged:
         legal: (L, A).
         chosen: (L,), the recorded action; -1 where it is not known.
         returns: (L,), the discounted rewards from each decision on; without meaning where the end is unknown.
+        advantage: (L,), of the recorded action, as the filter sees it; None where the actor has no filter.
+        weight: (L,), that the filter gives it; None where the actor has no filter.
     """
 
     battle: HeldOutBattle
@@ -97,6 +99,8 @@ class Judged:
     legal: Flags
     chosen: npt.NDArray[np.int64]
     returns: Floats
+    advantage: Floats | None = None
+    weight: Floats | None = None
 
     @property
     def value(self) -> Floats:
@@ -139,7 +143,7 @@ class Diagnostics:
             self._start = [one.probs for one in judged]
         if not judged:
             return {}
-        measured = measure_values(judged) | measure_ranking(judged)
+        measured = measure_values(judged) | measure_ranking(judged) | measure_filter(judged)
         # illegal actions keep a probability of a thousandth, which is nobody's decision
         policies = [_legal_policy(one.probs, one.legal) for one in judged]
         measured["policy_entropy"] = _mean_of_rows([-p * _log(p) for p in policies])
@@ -185,6 +189,9 @@ def judge(agent: Any, battles: Sequence[HeldOutBattle], batch_size: int = 16) ->
         part = battles[first : first + batch_size]
         batch = collate([battle.window for battle in part]).to(device)
         probs, values = (x.cpu().double().numpy() for x in agent.judge_actions(batch))  # (B, T, A) each
+        filtered: list[Floats] | None = None
+        if not agent.options.fake_filter:
+            filtered = [x.cpu().double().numpy() for x in agent.judge_recorded(batch)]  # (B, L) each
         for row, battle in enumerate(part):
             window, n = battle.window, len(battle.window.actions)
             missing = window.obs["missing_action_mask"][:n, 0]
@@ -197,6 +204,8 @@ def judge(agent: Any, battles: Sequence[HeldOutBattle], batch_size: int = 16) ->
                     legal=~window.obs["illegal_actions"][:n].astype(bool),
                     chosen=np.where(missing, -1, window.actions.argmax(1)),
                     returns=_discounted(rewards, agent.discounts[-1]),
+                    advantage=None if filtered is None else filtered[0][row, :n],
+                    weight=None if filtered is None else filtered[1][row, :n],
                 )
             )
     agent.train(was_training)
@@ -240,13 +249,31 @@ def measure_ranking(judged: Sequence[Judged]) -> dict[str, float]:
         "critic_agreement_by_chance": float(np.concatenate(chance).mean()),
         "critic_agreement_sigmas": _sigmas([float((a - c).sum()) for a, c in zip(agrees, chance, strict=True)]),
     }
-    of_players: dict[str, list[Flags]] = {}
-    for (one, _), own in zip(counted, agrees, strict=True):
+    measured |= _by_player("critic_agreement_of", [one for one, _ in counted], agrees)
+    return measured | _measure_advantages([(one, where) for one, where in counted if one.battle.won is not None])
+
+
+def measure_filter(judged: Sequence[Judged]) -> dict[str, float]:
+    """Whose actions the filter lets through: a positive advantage, and the weight beside the mean weight."""
+    counted = [one for one in judged if one.real_choice.any() and one.advantage is not None and one.weight is not None]
+    if not counted:
+        return {}
+    passed = [np.asarray(one.advantage)[one.real_choice] > 0 for one in counted]
+    weights = [np.asarray(one.weight)[one.real_choice] for one in counted]
+    mean = np.concatenate(weights).mean()
+    measured = {"filter_share": float(np.concatenate(passed).mean())} | _by_player("filter_share_of", counted, passed)
+    return measured | (_by_player("filter_weight_of", counted, [w / mean for w in weights]) if mean > 0 else {})
+
+
+def _by_player(name: str, judged: Sequence[Judged], of_battles: Sequence[npt.NDArray[Any]]) -> dict[str, float]:
+    """The mean over each player's decisions as `name`/PLAYER; nothing where there are many players."""
+    of_players: dict[str, list[npt.NDArray[Any]]] = {}
+    for one, own in zip(judged, of_battles, strict=True):
         if one.battle.player is not None:
             of_players.setdefault(one.battle.player, []).append(own)
-    if len(of_players) <= MOST_PLAYERS:
-        measured |= {f"critic_agreement_of/{who}": float(np.concatenate(own).mean()) for who, own in of_players.items()}
-    return measured | _measure_advantages([(one, where) for one, where in counted if one.battle.won is not None])
+    if len(of_players) > MOST_PLAYERS:
+        return {}
+    return {f"{name}/{who}": float(np.concatenate(own).mean()) for who, own in of_players.items()}
 
 
 def _measure_advantages(counted: Sequence[tuple[Judged, Flags]]) -> dict[str, float]:

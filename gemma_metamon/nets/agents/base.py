@@ -86,7 +86,7 @@ class ActorCriticAgent(ActorCriticNetworks):
     def _losses(self, batch: Batch, about: AboutBatch, draws: Draws) -> AgentLosses:
         actor_obs = self._actor_obs(batch.obs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.trains_critics_alone):
-            encoded = self._encode(batch)
+            encoded = self.encode(batch)
             policy = self._policy(self.actor, encoded.state, actor_obs)  # (B, T, G, A)
         # a padded action becomes all ones; what is computed there counts nowhere
         actions = batch.actions.clamp(0.0, 1.0)  # (B, L, A)
@@ -134,7 +134,7 @@ class ActorCriticAgent(ActorCriticNetworks):
         Under the discount that acts; call it in eval mode, in which no filter remembers what it sees.
         """
         draws = Draws() if draws is None else draws
-        encoded, actor_obs, actions = self._encode(batch), self._actor_obs(batch.obs), batch.actions.clamp(0.0, 1.0)
+        encoded, actor_obs, actions = self.encode(batch), self._actor_obs(batch.obs), batch.actions.clamp(0.0, 1.0)
         policy = self._policy(self.actor, encoded.state, actor_obs)
         td_target = self._td_target(batch, encoded, actor_obs, policy, draws)
         critic = self._critic_view(encoded.read, actions, td_target)

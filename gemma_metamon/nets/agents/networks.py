@@ -137,7 +137,7 @@ class ActorCriticNetworks(nn.Module):
     @torch.no_grad()
     def judge_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Over whole trajectories the policy that learns, and `values_of_actions`: (B, T, A) each."""
-        encoded = self._encode(batch)
+        encoded = self.encode(batch)
         policy = self._policy(self.actor, encoded.state, self._actor_obs(batch.obs))
         return policy.probs[:, :, -1], self.values_of_actions(encoded.read)
 
@@ -190,7 +190,7 @@ class ActorCriticNetworks(nn.Module):
         """
         raise NotImplementedError
 
-    def _encode(self, batch: Batch) -> Encoded:
+    def encode(self, batch: Batch) -> Encoded:
         """Whole trajectories, for the actor and for the critics."""
         tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
         state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
