@@ -16,6 +16,16 @@ LEVERS = {
         "MultiTaskAgent.critics_train_trunk = False",
         "MultiTaskAgent.critic_warmup_updates = 3",
     ],
+    "above the data": [
+        "MultiTaskAgent.critics_read = 'timestep'",
+        "MultiTaskAgent.value_of = 'data'",
+        "MultiTaskAgent.lambda_return = 1.0",
+        "MultiTaskAgent.use_multigamma = False",
+        "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()",
+        "ISAdvantageFilter.seq_p_low = 0.2",
+        "ISAdvantageFilter.seq_p_full = 0.7",
+        "ISAdvantageFilter.seq_warmup = 4",
+    ],
     "quantile": [
         "MultiTaskAgent.fbc_filter_func = @QuantileFilter()",
         "QuantileFilter.share = 0.4",
@@ -42,6 +52,6 @@ def test_a_resumed_run_with_levers_equals_one_that_never_stopped(
     if levers == "target":
         assert shares[:3] == pytest.approx([1.0] * 3)  # imitation until the middle of an epoch
         assert shares[3] < 0.99
-    else:
+    elif levers == "quantile":
         assert [loss > 0.0 for loss in metrics(whole, "loss/actor")[:3]] == [False, False, True]
         assert 0.3 < shares[2] < 0.6

@@ -51,6 +51,11 @@ class MultiTaskAgent(ActorCriticAgent):
             are softened, to 0.988 and 0.001 of 13, so that the same action, recorded and the policy's own, is two
             things to a critic: where the policy is sure of a good action, its advantage can be below 0. "soft": like
             recorded ones; then that advantage is 0.
+        value_of: what the critics expect in a state, in the TD target and for the advantage. "policy": of the policy's
+            actions, as in AMAGO. "data": of whatever the recorded players do there, V(s). They learn it from the same
+            targets, as the value of an action of zeros, so that the advantage Q(s, a) - V(s) is 0 in the mean over the
+            recorded actions, and no action is drawn for it. A policy that has learnt from a player's earlier decisions
+            what that player will do next finds nothing better or worse about it; "data" does.
     """
 
     critics_class = NCriticsTwoHot

@@ -87,6 +87,11 @@ class AgentOptions:
             mixed by lambda_return, less what was to be expected. It needs critics that tell states apart. With
             exp_filter this is advantage-weighted regression (Peng et al., 2019, arXiv 1910.00177) and MARWIL (Wang et
             al., 2018). In multiplied reward, also where critics have PopArt's scale.
+        critics_read: what critics see of a battle. "trajectory": the trajectory encoder's state, as in AMAGO. It knows
+            all that was done before, and so who is playing: among players of different strength the value of a state
+            holds that strength already, and what a strong one does looks no better than what a weak one does.
+            "timestep": the timestep encoder's output, which is the state of the battle now, and the previous reward
+            and action. The value of an action is then also that of the players who would take it.
         critics_train_trunk: let the critics' loss change the encoders. False: critics read the states and change
             nothing of them; the encoders learn from the actor's loss alone.
         critic_warmup_updates: so many updates at the beginning of a run in which no filter is applied, so that the

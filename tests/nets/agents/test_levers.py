@@ -1,5 +1,6 @@
 """Options that are ours: how the target, the advantage and the critics' share in the trunk differ from AMAGO's."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.amago2 import Agent, MultiTaskAgent
 from gemma_metamon.nets.agents.draws import Draws
+from gemma_metamon.nets.batch import Batch
 from gemma_metamon.nets.heads.returns import lambda_return, nstep_return
 
 GAMMA = torch.tensor([[0.5], [0.9]])  # (G, 1)
@@ -98,10 +100,10 @@ def test_an_advantage_from_the_target_is_the_target_less_the_policys_value(kind:
     torch.testing.assert_close(advantage, expected, rtol=0, atol=0.05 if kind == "multitask" else 1e-4)
 
 
-def learnt(agent: Any, updates: int = 80) -> Any:
+def learnt(agent: Any, updates: int = 80, battles: Callable[[int], Batch] = random_batch) -> Any:
     optimizer = torch.optim.AdamW(agent.trainable_parameters(), lr=5e-3)
     for update in range(updates):
-        losses = agent(random_batch(update))
+        losses = agent(battles(update))
         optimizer.zero_grad()
         (losses.actor_loss + 10 * losses.critic_loss).backward()
         agent.update_targets()
@@ -161,6 +163,73 @@ def test_critics_that_read_alone_change_no_encoder(kind: str) -> None:
 
 
 @BOTH
+def test_critics_that_read_timesteps_know_nothing_of_what_was_before(kind: str) -> None:
+    agent_type, options = KINDS[kind]
+    batch = random_batch(0)
+    numbers = batch.obs["numbers"].clone()
+    numbers[:, :3] += 1.0
+    changed = batch._replace(obs={"numbers": numbers})
+    for read in ("trajectory", "timestep"):
+        agent = build(agent_type, critics_read=read, **options).eval()
+        (probs, values), (other_probs, other_values) = (agent.judge_actions(b) for b in (batch, changed))
+        assert values.shape == probs.shape == (12, 7, ACTIONS)
+        assert not torch.equal(probs[:, 3:], other_probs[:, 3:])
+        assert torch.equal(values[:, 3:], other_values[:, 3:]) == (read == "timestep")
+        agent(batch).critic_loss.backward()
+        assert agent.tstep_encoder.linear.weight.grad.any()
+        learns = any(p.grad is not None and p.grad.any() for p in agent.traj_encoder.parameters())
+        assert learns == (read == "trajectory")
+
+
+def test_a_value_of_the_data_is_the_mean_over_recorded_actions_whatever_the_policy_is() -> None:
+    """One of four actions is paid with 1 and all are equally frequent: V is 1/4, and the advantages 3/4 and -1/4."""
+    agent = learnt(
+        build(MultiTaskAgent, use_multigamma=False, gamma=0.1, tau=0.02, value_of="data", popart=False), updates=400
+    ).eval()
+    batch = random_batch(-1, battles=32)
+    paid = batch.rewards[..., 0] > 0
+    noted: list[Tensor] = []
+
+    def note(adv: Tensor) -> Tensor:
+        noted.append(adv[:, :-1, 0, 0])
+        return torch.ones_like(adv)
+
+    agent.fbc_filter_func = note
+    first, _ = agent.judge_recorded(batch, SureDraws(best_actions(batch.obs["numbers"])))
+    assert torch.equal(first, agent.judge_recorded(batch)[0])
+    assert torch.equal(first, noted[0])
+    assert float(first[paid].mean()) == pytest.approx(0.75, abs=0.1)
+    assert float(first[~paid].mean()) == pytest.approx(-0.25, abs=0.1)
+
+
+def players(seed: int) -> Batch:
+    """Two players, told apart by the first state alone. The one takes action 2 and is paid, the other action 1."""
+    batch = random_batch(seed)
+    strong = torch.arange(12) % 2 == 0
+    numbers = torch.zeros_like(batch.obs["numbers"])
+    numbers[:, 0, 1] = torch.where(strong, 1.0, -1.0)
+    chosen = torch.where(strong, 2, 1)[:, None].expand(batch.actions.shape[:2])
+    return batch._replace(
+        obs={"numbers": numbers},
+        actions=F.one_hot(chosen, ACTIONS).float(),
+        rewards=(chosen == 2).float()[..., None],
+    )
+
+
+@pytest.mark.parametrize("read", ["trajectory", "timestep"])
+def test_only_critics_without_a_history_find_a_stronger_players_action_better(read: str) -> None:
+    agent = build(MultiTaskAgent, use_multigamma=False, gamma=0.1, critics_read=read, value_of="data", popart=False)
+    advantage, _ = learnt(agent, 150, players).eval().judge_recorded(players(-1))
+    strong, weak = advantage[::2, 1:].mean(), advantage[1::2, 1:].mean()  # not in the first state, which all can see
+    if read == "timestep":
+        assert strong > 0.3
+        assert weak < -0.3
+    else:
+        assert abs(strong) < 0.1
+        assert abs(weak) < 0.1
+
+
+@BOTH
 def test_the_filter_comes_after_the_critics_warm_up(kind: str) -> None:
     agent_type, options = KINDS[kind]
 
@@ -194,6 +263,8 @@ def test_the_filter_comes_after_the_critics_warm_up(kind: str) -> None:
         ({"lambda_return": 0.9, "amago_version": "3.1"}, "lambda_return .0.9. must be None with amago_version"),
         ({"policy_actions": "soft", "amago_version": "3.1"}, 'policy_actions is "soft", but amago_version "3.1"'),
         ({"policy_actions": "vague"}, "policy_actions = 'vague'"),
+        ({"value_of": "teacher"}, r"value_of = 'teacher'; it must be one of 'policy', 'data'"),
+        ({"critics_read": "words"}, r"critics_read = 'words'; it must be one of 'trajectory', 'timestep'"),
         ({"critics_train_trunk": 1}, "critics_train_trunk = 1; it must be True or False"),
         ({"critic_warmup_updates": -1}, "critic_warmup_updates = -1"),
         ({"critic_warmup": "sleep"}, "critic_warmup = 'sleep'"),
