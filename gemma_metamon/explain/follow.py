@@ -158,11 +158,8 @@ class Follower:
                 ("illegal_actions", ~legal_actions),
             )
         }
-        rl2s = torch.from_numpy(rl2)[None, None].to(self.device)
-        probs, read, attention = self._act(obs, rl2s)
-        if self.agent.options.critics_read == "timestep":
-            read = self.agent.tstep_encoder(obs, rl2s)
-        values, distributions = self._judge(read)  # (A, C), (A, C, bins)
+        probs, trajectory_state, attention = self._act(obs, torch.from_numpy(rl2)[None, None].to(self.device))
+        values, distributions = self._judge(trajectory_state)  # (A, C), (A, C, bins)
         preferred = int(probs.argmax())
         judged = preferred if action is None else action
         shown = legal_actions.copy() if legal_actions.any() else np.ones_like(legal_actions)
@@ -235,7 +232,7 @@ class Follower:
         places = torch.zeros(n_places, device=self.device).index_add(0, word_places[0].clamp(min=0), attention)
         return probs[0].cpu(), acted[0][0], places.cpu()
 
-    def _judge(self, read: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """What the critics expect of every action under the discount that acts: returns (A, C), bins (A, C, bins).
 
         Nothing, (A, 0), of critics that never learned; no bins, (A, 0, 0), of critics that give a number.
@@ -244,7 +241,7 @@ class Follower:
         if not agent.uses_critics:
             return torch.zeros(A, 0), torch.zeros(A, 0, 0)
         each = torch.eye(A, device=self.device)[:, None, None, None]  # (A, 1, 1, 1, A)
-        outputs = agent.critics(read, each.expand(-1, -1, -1, len(agent.discounts), -1))  # (A, 1, 1, C, G, bins or 1)
+        outputs = agent.critics(state, each.expand(-1, -1, -1, len(agent.discounts), -1))  # (A, 1, 1, C, G, bins or 1)
         if isinstance(agent.critics, NCriticsTwoHot):
             values, probs = agent.critics.values(outputs), outputs[:, 0, 0, :, -1].exp()
         else:

@@ -19,6 +19,7 @@ PARTS = (
     "target_actor",
     "target_critics",
     "maximized_critics",
+    "state_critics",
 )
 
 

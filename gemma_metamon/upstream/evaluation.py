@@ -34,7 +34,7 @@ PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 # value on a new line)
 _NOT_UPSTREAM: Final = re.compile(
     r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter|QuantileFilter)\.\w+ = (?:\\\n)?"
-    r"|\.(?:value_estimate|value_of|policy_actions|lambda_return|advantage|critics_(?:read|train_trunk)"
+    r"|\.(?:value_estimate|policy_actions|baseline|lambda_return|advantage|critics_train_trunk"
     r"|critic_warmup(?:_updates)?|lr_decay_updates|amago_version|critic_loss_weight|label_type|sigma|init_value)"
     r" = (?:\\\n)?"
     r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",

@@ -148,20 +148,18 @@ def test_a_recorded_battle_is_explained_as_it_was_decided_live(view: BattleView,
             assert probabilities(as_recorded[t]) == pytest.approx(shown, abs=1e-5)
 
 
-@pytest.mark.parametrize("read", ["trajectory", "timestep"])
 @GRANULARITIES
 def test_policy_and_critics_are_those_of_the_whole_trajectory(
-    view: BattleView, overrides: list[str], read: str, battle_file: Path
+    view: BattleView, overrides: list[str], battle_file: Path
 ) -> None:
     """Within the agent's memory, against the batch that training reads."""
-    critics_read = f"MultiTaskAgent.critics_read = '{read}'"
-    agent = build_agent(view, *overrides, critics_read, "MetamonAMAGOExperiment.max_seq_len = 400")
+    agent = build_agent(view, *overrides, "MetamonAMAGOExperiment.max_seq_len = 400")
     encoded = encode_battle(battle_file, view)
     batch = collate([take_window(encoded, 0, encoded.n_decisions)])
     explanation = explain(agent, view, battle_file)
     with torch.no_grad():
         probs = agent.action_probs(batch)[0]  # (T, A)
-        state = agent.encode(batch).read
+        state = agent.traj_encoder(agent.tstep_encoder(batch.obs, batch.rl2s), batch.time_idxs)
         chosen = torch.tensor([decision.judged for decision in explanation.decisions])
         one_hot = torch.nn.functional.one_hot(chosen, 13).float()[None, None, :, None]  # (1, 1, L, 1, A)
         log_probs = agent.critics(state[:, :-1], one_hot.expand(-1, -1, -1, len(agent.discounts), -1))[0, 0, :, :, -1]

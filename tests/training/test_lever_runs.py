@@ -16,9 +16,8 @@ LEVERS = {
         "MultiTaskAgent.critics_train_trunk = False",
         "MultiTaskAgent.critic_warmup_updates = 3",
     ],
-    "above the data": [
-        "MultiTaskAgent.critics_read = 'timestep'",
-        "MultiTaskAgent.value_of = 'data'",
+    "above the state": [
+        "MultiTaskAgent.baseline = 'state'",
         "MultiTaskAgent.lambda_return = 1.0",
         "MultiTaskAgent.use_multigamma = False",
         "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.agents.draws import Draws
-from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticsRead, CriticView, Multigammas, ValueOf, WarmupOf
+from gemma_metamon.nets.agents.interface import AdvantageFrom, Baseline, CriticView, Multigammas, WarmupOf
 from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.checks import check, one_of
 from gemma_metamon.nets.heads.actors import ActionDistribution, Actor, ActorHead
@@ -30,7 +30,6 @@ GUMBEL_TEMPERATURE = 0.5
 _RULES: Final = {
     "value_estimate": one_of(*get_args(ValueEstimate)),
     "policy_actions": one_of(*get_args(PolicyActions)),
-    "value_of": one_of(*get_args(ValueOf)),
 }
 
 
@@ -51,11 +50,6 @@ class MultiTaskAgent(ActorCriticAgent):
             are softened, to 0.988 and 0.001 of 13, so that the same action, recorded and the policy's own, is two
             things to a critic: where the policy is sure of a good action, its advantage can be below 0. "soft": like
             recorded ones; then that advantage is 0.
-        value_of: what the critics expect in a state, in the TD target and for the advantage. "policy": of the policy's
-            actions, as in AMAGO. "data": of whatever the recorded players do there, V(s). They learn it from the same
-            targets, as the value of an action of zeros, so that the advantage Q(s, a) - V(s) is 0 in the mean over the
-            recorded actions, and no action is drawn for it. A policy that has learnt from a player's earlier decisions
-            what that player will do next finds nothing better or worse about it; "data" does.
     """
 
     critics_class = NCriticsTwoHot
@@ -93,14 +87,13 @@ class MultiTaskAgent(ActorCriticAgent):
         *,
         lambda_return: float | None = None,
         advantage: AdvantageFrom = "critic",
-        critics_read: CriticsRead = "trajectory",
+        baseline: Baseline = "policy",
         critics_train_trunk: bool = True,
         critic_warmup_updates: int = 0,
         critic_warmup: WarmupOf = "imitate",
         amago_version: AmagoVersion = "3.3",
         value_estimate: ValueEstimate = "sampled",
         policy_actions: PolicyActions = "hard",
-        value_of: ValueOf = "policy",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
@@ -113,7 +106,6 @@ class MultiTaskAgent(ActorCriticAgent):
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("MultiTaskAgent", locals()))
         self.value_estimate = value_estimate
         self.policy_actions = policy_actions
-        self.value_of = value_of
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head, amago_version=self.options.amago_version)
@@ -133,32 +125,23 @@ class MultiTaskAgent(ActorCriticAgent):
         return torch.stack([value[:, :, :, -1, 0].mean(2) for value in values], dim=-1)  # (B, T, C, G, 1) -> (B, T, A)
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
-        if self.value_of == "data":
-            values = self.target_critics.values(self.target_critics(state[:, 1:], self._no_action(state[:, 1:])))[0]
-            return values.take_along_dim(self._critic_subset(state, draws), dim=2)
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_critic_loss, draws)[:, 1:]
         return self._mean_value(self.target_critics, state[:, 1:], shares, self._critic_subset(state, draws))
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
-        G = len(self.gammas)
-        shown = self._recorded_actions(_and_again(actions))[None, :, :, None].expand(1, -1, -1, G, -1)
-        if self.value_of == "data":
-            shown = torch.cat((shown, self._no_action(state)))
-        log_probs = self.critics(state, shown)  # (1 or 2, B, T, C, G, bins)
-        labels = self.critics.labels(td_target)  # (B, L, 1, G, bins)
-        loss = -(labels * log_probs[:, :, :-1]).sum(-1, keepdim=True).sum(0)  # (B, L, C, G, 1)
-        values = self.critics.values(log_probs.detach()).mean(3)  # (1 or 2, B, T, G, 1)
-        return CriticView(loss, values[0], values[1] if self.value_of == "data" else None)
+        shown = self._recorded_actions(_and_again(actions))[None, :, :, None]  # (1, B, T, 1, A): for all discounts
+        return self._view_of(self.critics, state, shown, td_target)
 
-    def _no_action(self, state: Tensor) -> Tensor:
-        """What critics are shown in place of an action where they are to judge the state, (1, B, T, G, A)."""
-        return state.new_zeros(1, *state.shape[:2], len(self.gammas), self.action_dim)
+    def _view_of(self, critics: Any, state: Tensor, shown: Tensor, td_target: Tensor) -> CriticView:
+        shown = shown.expand(1, *state.shape[:2], len(self.gammas), -1)
+        log_probs = critics(state, shown)[0]  # (B, T, C, G, bins)
+        labels = critics.labels(td_target)  # (B, L, 1, G, bins)
+        loss = -(labels * log_probs[:, :-1]).sum(-1, keepdim=True)  # (B, L, C, G, 1)
+        return CriticView(loss, critics.values(log_probs.detach()).mean(2))
 
     def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
     ) -> Tensor:
-        if critic.of_data is not None:
-            return critic.value - critic.of_data
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
         advantage = critic.value - self._mean_value(self.critics, state, shares).mean(2)  # (B, T, G, 1)
         shown_alike = self.options.amago_version == "3.1" or self.policy_actions == "soft"
@@ -260,7 +243,7 @@ class Agent(ActorCriticAgent):
         *,
         lambda_return: float | None = None,
         advantage: AdvantageFrom = "critic",
-        critics_read: CriticsRead = "trajectory",
+        baseline: Baseline = "policy",
         critics_train_trunk: bool = True,
         critic_warmup_updates: int = 0,
         critic_warmup: WarmupOf = "imitate",
@@ -285,7 +268,10 @@ class Agent(ActorCriticAgent):
 
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
         shown = self._recorded_actions(actions)[None, :, :, None]  # (1, B, L, 1, A): one action for all discounts
-        values = self.critics(state[:, :-1], shown)[0]  # (B, L, C, G, 1)
+        return self._view_of(self.critics, state, shown, td_target)
+
+    def _view_of(self, critics: Any, state: Tensor, shown: Tensor, td_target: Tensor) -> CriticView:
+        values = critics(state[:, :-1], shown)[0]  # (B, L, C, G, 1)
         loss = (self.popart(values) - self.popart.normalize_values(td_target)).square()
         return CriticView(loss, values.detach().mean(2))
 

@@ -5,6 +5,7 @@ No optimizer here: `forward` gives losses, `update_targets` moves the slow copie
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,8 +97,7 @@ class ActorCriticAgent(ActorCriticNetworks):
         stats: dict[str, Tensor] = {}
         if self.uses_critics:
             td_target = self._td_target(batch, encoded, actor_obs, policy, draws)
-            read = encoded.read if self.options.critics_train_trunk else encoded.read.detach()
-            critic = self._critic_view(read, actions, td_target)
+            critic = self._judge(encoded, actions, td_target)
             stats["td_target_mean"] = masked_mean(td_target[:, :, 0], counted)
             stats["q_mean"] = masked_mean(self._in_returns(critic.value)[:, : actions.shape[1]], counted)
 
@@ -106,7 +106,7 @@ class ActorCriticAgent(ActorCriticNetworks):
             weights = torch.ones_like(actor_loss)
             if critic is not None and not self.options.fake_filter:
                 advantage, weights, filter_stats = self._filter_recorded(
-                    critic, td_target, encoded.read, actions, policy, about, draws
+                    critic, td_target, encoded.state, actions, policy, about, draws
                 )
                 weights = self._after_warmup(weights, 1.0)
                 stats |= filter_stats
@@ -117,7 +117,7 @@ class ActorCriticAgent(ActorCriticNetworks):
             log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
             actor_loss = actor_loss - self.options.offline_coeff * weights * log_prob[..., None]
         if self.options.online_coeff > 0:
-            online_value = self.options.online_coeff * self._online_value(encoded.read, policy, draws)[:, :-1]
+            online_value = self.options.online_coeff * self._online_value(encoded.state, policy, draws)[:, :-1]
             actor_loss = actor_loss - self._after_warmup(online_value, 0.0)
         if self.options.critic_warmup == "wait":
             actor_loss = self._after_warmup(actor_loss, 0.0)
@@ -137,9 +137,9 @@ class ActorCriticAgent(ActorCriticNetworks):
         encoded, actor_obs, actions = self.encode(batch), self._actor_obs(batch.obs), batch.actions.clamp(0.0, 1.0)
         policy = self._policy(self.actor, encoded.state, actor_obs)
         td_target = self._td_target(batch, encoded, actor_obs, policy, draws)
-        critic = self._critic_view(encoded.read, actions, td_target)
+        critic = self._judge(encoded, actions, td_target)
         advantage, weights, _ = self._filter_recorded(
-            critic, td_target, encoded.read, actions, policy, self._about(batch), draws
+            critic, td_target, encoded.state, actions, policy, self._about(batch), draws
         )
         return advantage[:, :, -1, 0], weights[:, :, -1, 0]
 
@@ -147,7 +147,21 @@ class ActorCriticAgent(ActorCriticNetworks):
         """Returns from state[:, 1:] under `policy` (B, T, G, A), of slow critics drawn at random: (B, L, n, G, 1)."""
         raise NotImplementedError
 
+    def _judge(self, encoded: Encoded, actions: Tensor, td_target: Tensor) -> CriticView:
+        """What the critics say of the recorded actions (B, L, A), and where there are any, those of the state."""
+        tsteps, state = encoded if self.options.critics_train_trunk else (x.detach() for x in encoded)
+        critic = self._critic_view(state, actions, td_target)
+        if self.options.baseline == "policy":
+            return critic
+        the_one_action = tsteps.new_ones(1, 1, 1, 1, 1)
+        of_state = self._view_of(self.state_critics, tsteps, the_one_action, td_target)
+        return CriticView(critic.loss + of_state.loss, critic.value, of_state.value)
+
     def _critic_view(self, state: Tensor, actions: Tensor, td_target: Tensor) -> CriticView:
+        raise NotImplementedError
+
+    def _view_of(self, critics: Any, state: Tensor, shown: Tensor, td_target: Tensor) -> CriticView:
+        """What these critics say of states (B, T, D) and actions (1, B or 1, T or L or 1, G or 1, actions)."""
         raise NotImplementedError
 
     def _filter_recorded(
@@ -179,11 +193,11 @@ class ActorCriticAgent(ActorCriticNetworks):
     ) -> Tensor:
         """How much better the recorded action is than the policy, (B, L, G, 1) or (B, T, G, 1), without gradient."""
         if self.options.advantage == "critic":
+            if critic.of_state is not None:
+                return critic.value - critic.of_state
             return self._critic_advantage(critic, state, actions, policy, draws)
-        if critic.of_data is not None:
-            return td_target[:, :, 0] - critic.of_data[:, : td_target.shape[1]]
-        value = self._in_returns(self._policy_value(state, policy, draws))
-        return td_target[:, :, 0] - value[:, : td_target.shape[1]]
+        expected = self._policy_value(state, policy, draws) if critic.of_state is None else critic.of_state
+        return td_target[:, :, 0] - self._in_returns(expected)[:, : td_target.shape[1]]
 
     def _critic_advantage(
         self, critic: CriticView, state: Tensor, actions: Tensor, policy: ActionDistribution, draws: Draws
@@ -230,7 +244,7 @@ class ActorCriticAgent(ActorCriticNetworks):
         """What the critics should give for the recorded actions, (B, L, 1, G, 1); in training PopArt learns it."""
         if self.options.use_target_actor:
             policy = self._policy(self.target_actor, encoded.state, actor_obs)
-        chosen = self._next_values(encoded.read, policy, draws)  # (B, L, num_critics_td, G, 1)
+        chosen = self._next_values(encoded.state, policy, draws)  # (B, L, num_critics_td, G, 1)
         # with the online term the actor looks for the critics' errors: the minimum of a pair holds it back
         next_q = chosen.amin(2, keepdim=True) if self.options.online_coeff > 0 else chosen.mean(2, keepdim=True)
         real = ~padded_timesteps(batch.rl2s)[:, 1:, None, None, None]  # (B, L, 1, 1, 1)

@@ -11,8 +11,7 @@ from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.layers import masked_mean
 
 AdvantageFrom = Literal["critic", "target"]
-CriticsRead = Literal["trajectory", "timestep"]
-ValueOf = Literal["policy", "data"]
+Baseline = Literal["policy", "state"]
 WarmupOf = Literal["imitate", "wait"]
 
 
@@ -47,12 +46,12 @@ class Encoded(NamedTuple):
     """Trajectories as the encoders make them.
 
     Attributes:
-        state: (B, T, state_dim), what the actor reads: the battle so far.
-        read: what the critics read, the same, or with critics_read = "timestep" (B, T, tstep_dim).
+        tsteps: (B, T, tstep_dim), each timestep by itself.
+        state: (B, T, state_dim), the battle so far, which actor and critics read.
     """
 
+    tsteps: Tensor
     state: Tensor
-    read: Tensor
 
 
 class CriticView(NamedTuple):
@@ -62,12 +61,12 @@ class CriticView(NamedTuple):
         loss: (B, L, C, G, 1).
         value: (B, L, G, 1), or (B, T, G, 1) where the last state is judged with the last action again; the critics'
             mean in their own scale, without gradient.
-        of_data: (B, T, G, 1), the same of the states alone, whatever is done in them; None where no critic learns it.
+        of_state: the same of the state alone, whatever is done in it; None where no critic learns it.
     """
 
     loss: Tensor
     value: Tensor
-    of_data: Tensor | None = None
+    of_state: Tensor | None = None
 
 
 @torch.no_grad()

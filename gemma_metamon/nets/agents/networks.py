@@ -5,7 +5,7 @@ What they learn from is base.py's. No optimizer here.
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
 from gemma_metamon.nets.spaces import HasN, HasShape
 from gemma_metamon.nets.trajectory.kv_cache import KVCache
 from gemma_metamon.strict_json import shown
+
+STATE_CRITICS: Final = "state_critics."
+"""Of what learns beside AMAGO's networks, and nobody needs to play."""
 
 
 class ActorCriticNetworks(nn.Module):
@@ -66,14 +69,16 @@ class ActorCriticNetworks(nn.Module):
         self.traj_encoder = options.traj_encoder_type(tstep_dim=tstep_dim, max_seq_len=options.max_seq_len)
         state_dim = cast("int", self.traj_encoder.emb_dim)
         self.popart = options.popart_type(gammas=len(gammas), enabled=options.popart)
-        read_dim = tstep_dim if options.critics_read == "timestep" else state_dim
         head = {"state_dim": state_dim, "action_dim": self.action_dim, "discrete": True, "gammas": gammas}
-        self.critics = self._build_critics({**head, "state_dim": read_dim, "num_critics": options.num_critics})
+        self.critics = self._build_critics({**head, "num_critics": options.num_critics})
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         learns_by_accident = options.online_coeff > 0 and options.amago_version == "3.1"
         self.maximized_critics = copy.deepcopy(self.critics).requires_grad_(learns_by_accident)
         self.actor = options.actor_type(**head)
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
+        if options.baseline == "state":  # made last: the rest begins as it would without them
+            judged = {"state_dim": tstep_dim, "action_dim": 1, "num_critics": options.num_critics}
+            self.state_critics = self._build_critics(head | judged)
         if self.actor.mask_illegal_actions and "illegal_actions" not in self.pass_obs_keys_to_actor:
             raise ConfigError(
                 f"{type(self.actor).__name__}.mask_illegal_actions is True, but pass_obs_keys_to_actor is "
@@ -94,7 +99,10 @@ class ActorCriticNetworks(nn.Module):
         # checkpoints number the optimizer's moments in this order
         every = (self.tstep_encoder, self.traj_encoder, self.critics, self.actor)
         parts = (self.critics,) if self.trains_critics_alone else every
-        return [parameter for part in parts for parameter in part.parameters() if parameter.requires_grad]
+        of_states = (self.state_critics,) if self.options.baseline == "state" else ()
+        return [
+            parameter for part in (*parts, *of_states) for parameter in part.parameters() if parameter.requires_grad
+        ]
 
     def train(self, mode: bool = True) -> "ActorCriticNetworks":
         """As nn.Module.train; where the critics learn alone, the parts of the policy stay in eval mode."""
@@ -105,8 +113,15 @@ class ActorCriticNetworks(nn.Module):
         return self
 
     def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The state that this agent begins with where it begins with what another run has saved."""
-        return plain_state(saved)
+        """The state that this agent begins with where it begins with what another run has saved.
+
+        Critics of states that the other had not learnt begin anew; those that this one has no use for are left out.
+        """
+        entries = {key: value for key, value in plain_state(saved).items() if not key.startswith(STATE_CRITICS)}
+        if self.options.baseline == "state":
+            known = {key: value for key, value in saved.items() if key.startswith(STATE_CRITICS)}
+            entries |= known or {STATE_CRITICS + key: value for key, value in self.state_critics.state_dict().items()}
+        return entries
 
     def keep_what_acts(self) -> None:
         """Give up what is there for learning alone: `tstep_encoder`, `traj_encoder`, `actor` are now those that act."""
@@ -137,9 +152,9 @@ class ActorCriticNetworks(nn.Module):
     @torch.no_grad()
     def judge_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Over whole trajectories the policy that learns, and `values_of_actions`: (B, T, A) each."""
-        encoded = self.encode(batch)
-        policy = self._policy(self.actor, encoded.state, self._actor_obs(batch.obs))
-        return policy.probs[:, :, -1], self.values_of_actions(encoded.read)
+        _, state = self.encode(batch)
+        policy = self._policy(self.actor, state, self._actor_obs(batch.obs))
+        return policy.probs[:, :, -1], self.values_of_actions(state)
 
     @torch.no_grad()
     def act(
@@ -184,17 +199,16 @@ class ActorCriticNetworks(nn.Module):
         return probs.argmax(-1), probs
 
     def values_of_actions(self, state: Tensor) -> Tensor:
-        """What the critics expect of every action, their mean: states as critics read them (B, T, D) -> (B, T, A).
+        """What the critics expect of every action, their mean: states (B, T, state_dim) -> (B, T, A).
 
         In multiplied reward, under the discount that acts. Actions are shown to the critics as recorded ones are.
         """
         raise NotImplementedError
 
     def encode(self, batch: Batch) -> Encoded:
-        """Whole trajectories, for the actor and for the critics."""
-        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)  # (B, T, tstep_dim)
-        state = self.traj_encoder(tsteps, batch.time_idxs)  # (B, T, state_dim)
-        return Encoded(state, tsteps if self.options.critics_read == "timestep" else state)
+        """Whole trajectories."""
+        tsteps = self.tstep_encoder(batch.obs, batch.rl2s)
+        return Encoded(tsteps, self.traj_encoder(tsteps, batch.time_idxs))
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head)

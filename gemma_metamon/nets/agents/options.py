@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents.interface import AdvantageFrom, CriticsRead, Multigammas, WarmupOf
+from gemma_metamon.nets.agents.interface import AdvantageFrom, Baseline, Multigammas, WarmupOf
 from gemma_metamon.nets.checks import FLAG, PART, SHARE, TEXT, check, each, number, one_of, whole
 from gemma_metamon.nets.heads.actors import ActorHead
 from gemma_metamon.nets.heads.batch_filters import BatchFilter
@@ -38,7 +38,7 @@ _RULES: Final = {
     "n_step": whole(1, 10_000),
     "lambda_return": SHARE.or_none(),
     "advantage": one_of(*get_args(AdvantageFrom)),
-    "critics_read": one_of(*get_args(CriticsRead)),
+    "baseline": one_of(*get_args(Baseline)),
     "critics_train_trunk": FLAG,
     "critic_warmup_updates": whole(0, 1_000_000_000),
     "critic_warmup": one_of(*get_args(WarmupOf)),
@@ -87,11 +87,12 @@ class AgentOptions:
             mixed by lambda_return, less what was to be expected. It needs critics that tell states apart. With
             exp_filter this is advantage-weighted regression (Peng et al., 2019, arXiv 1910.00177) and MARWIL (Wang et
             al., 2018). In multiplied reward, also where critics have PopArt's scale.
-        critics_read: what critics see of a battle. "trajectory": the trajectory encoder's state, as in AMAGO. It knows
-            all that was done before, and so who is playing: among players of different strength the value of a state
-            holds that strength already, and what a strong one does looks no better than what a weak one does.
-            "timestep": the timestep encoder's output, which is the state of the battle now, and the previous reward
-            and action. The value of an action is then also that of the players who would take it.
+        baseline: what the advantage is above, E_pi Q(s, .) in the equations of `advantage`. "policy": that, as in AMAGO.
+            "state": V(s) of critics of its own, which learn the same targets from the timestep encoder's output alone:
+            the return of whoever was recorded in such a state of the battle. The other critics read all that was done
+            before, and so know who plays: among players of different strength an advantage over "policy" says whether
+            this player could do better, one over "state" also whether this player is better than others. The targets
+            are as they were.
         critics_train_trunk: let the critics' loss change the encoders. False: critics read the states and change
             nothing of them; the encoders learn from the actor's loss alone.
         critic_warmup_updates: so many updates at the beginning of a run in which no filter is applied, so that the
@@ -132,7 +133,7 @@ class AgentOptions:
     n_step: int
     lambda_return: float | None
     advantage: AdvantageFrom
-    critics_read: CriticsRead
+    baseline: Baseline
     critics_train_trunk: bool
     critic_warmup_updates: int
     critic_warmup: WarmupOf

@@ -163,43 +163,31 @@ def test_critics_that_read_alone_change_no_encoder(kind: str) -> None:
 
 
 @BOTH
-def test_critics_that_read_timesteps_know_nothing_of_what_was_before(kind: str) -> None:
+def test_critics_of_states_learn_of_the_timestep_alone(kind: str) -> None:
     agent_type, options = KINDS[kind]
-    batch = random_batch(0)
-    numbers = batch.obs["numbers"].clone()
-    numbers[:, :3] += 1.0
-    changed = batch._replace(obs={"numbers": numbers})
-    for read in ("trajectory", "timestep"):
-        agent = build(agent_type, critics_read=read, **options).eval()
-        (probs, values), (other_probs, other_values) = (agent.judge_actions(b) for b in (batch, changed))
-        assert values.shape == probs.shape == (12, 7, ACTIONS)
-        assert not torch.equal(probs[:, 3:], other_probs[:, 3:])
-        assert torch.equal(values[:, 3:], other_values[:, 3:]) == (read == "timestep")
-        agent(batch).critic_loss.backward()
-        assert agent.tstep_encoder.linear.weight.grad.any()
-        learns = any(p.grad is not None and p.grad.any() for p in agent.traj_encoder.parameters())
-        assert learns == (read == "trajectory")
+    agent = build(agent_type, baseline="state", **options)
+    agent(random_batch(0)).critic_loss.backward()
+    assert all(p.grad.any() for p in agent.state_critics.parameters())
+    agent.zero_grad()
+    encoded, actions = agent.encode(random_batch(0)), random_batch(0).actions
+    view = agent._judge(encoded, actions, torch.zeros(12, 6, 1, len(agent.gammas), 1))
+    reached = torch.autograd.grad(view.loss.sum(), tuple(encoded), retain_graph=True)
+    alone = torch.autograd.grad(
+        agent._critic_view(encoded.state, actions, torch.zeros(12, 6, 1, len(agent.gammas), 1)).loss.sum(),
+        encoded.state,
+    )
+    assert reached[0].any()
+    torch.testing.assert_close(reached[1], alone[0])
+    assert agent.trainable_parameters()[-1] is list(agent.state_critics.parameters())[-1]
 
 
-def test_a_value_of_the_data_is_the_mean_over_recorded_actions_whatever_the_policy_is() -> None:
-    """One of four actions is paid with 1 and all are equally frequent: V is 1/4, and the advantages 3/4 and -1/4."""
-    agent = learnt(
-        build(MultiTaskAgent, use_multigamma=False, gamma=0.1, tau=0.02, value_of="data", popart=False), updates=400
-    ).eval()
-    batch = random_batch(-1, battles=32)
-    paid = batch.rewards[..., 0] > 0
-    noted: list[Tensor] = []
-
-    def note(adv: Tensor) -> Tensor:
-        noted.append(adv[:, :-1, 0, 0])
-        return torch.ones_like(adv)
-
-    agent.fbc_filter_func = note
-    first, _ = agent.judge_recorded(batch, SureDraws(best_actions(batch.obs["numbers"])))
-    assert torch.equal(first, agent.judge_recorded(batch)[0])
-    assert torch.equal(first, noted[0])
-    assert float(first[paid].mean()) == pytest.approx(0.75, abs=0.1)
-    assert float(first[~paid].mean()) == pytest.approx(-0.25, abs=0.1)
+@BOTH
+def test_without_a_filter_a_baseline_changes_nothing_of_what_the_policy_learns(kind: str) -> None:
+    agent_type, options = KINDS[kind]
+    plain, above = (build(agent_type, fake_filter=True, baseline=b, **options) for b in ("policy", "state"))
+    shared = plain.state_dict()
+    assert all(torch.equal(above.state_dict()[key], value) for key, value in shared.items())
+    assert torch.equal(plain(random_batch(0)).actor_loss, above(random_batch(0)).actor_loss)
 
 
 def players(seed: int) -> Batch:
@@ -216,17 +204,28 @@ def players(seed: int) -> Batch:
     )
 
 
-@pytest.mark.parametrize("read", ["trajectory", "timestep"])
-def test_only_critics_without_a_history_find_a_stronger_players_action_better(read: str) -> None:
-    agent = build(MultiTaskAgent, use_multigamma=False, gamma=0.1, critics_read=read, value_of="data", popart=False)
-    advantage, _ = learnt(agent, 150, players).eval().judge_recorded(players(-1))
-    strong, weak = advantage[::2, 1:].mean(), advantage[1::2, 1:].mean()  # not in the first state, which all can see
-    if read == "timestep":
-        assert strong > 0.3
-        assert weak < -0.3
-    else:
-        assert abs(strong) < 0.1
-        assert abs(weak) < 0.1
+@pytest.mark.parametrize("advantage", ["critic", "target"])
+@pytest.mark.parametrize("kind", ["agent", "multitask"])
+def test_only_above_the_state_is_a_stronger_player_better(kind: str, advantage: str) -> None:
+    """Both know who plays and do what they always do: above the policy's value nothing is good or bad of it."""
+    agent_type, options = KINDS[kind]
+    for baseline, gap in (("policy", 0.0), ("state", 0.5)):
+        agent = build(agent_type, use_multigamma=False, gamma=0.1, baseline=baseline, advantage=advantage, **options)
+        advantages, _ = learnt(agent, 150, players).eval().judge_recorded(players(-1))
+        if agent_type is Agent and advantage == "critic":
+            advantages = advantages * agent.popart.sigma[0]
+        # not in the first state, which shows who plays
+        assert float(advantages[::2, 1:].mean()) == pytest.approx(gap, abs=0.15)
+        assert float(advantages[1::2, 1:].mean()) == pytest.approx(-gap, abs=0.15)
+
+
+def test_a_run_begins_with_another_whatever_baseline_both_have() -> None:
+    above, plain = build(MultiTaskAgent, baseline="state"), build(MultiTaskAgent)
+    assert above.starting_state(above.state_dict()).keys() == above.state_dict().keys()
+    assert above.starting_state(plain.state_dict()).keys() == above.state_dict().keys()
+    assert plain.starting_state(above.state_dict()).keys() == plain.state_dict().keys()
+    other = {key: torch.full_like(value, 7) for key, value in above.state_dict().items()}
+    assert all((value == 7).all() for value in above.starting_state(other).values())
 
 
 @BOTH
@@ -263,8 +262,7 @@ def test_the_filter_comes_after_the_critics_warm_up(kind: str) -> None:
         ({"lambda_return": 0.9, "amago_version": "3.1"}, "lambda_return .0.9. must be None with amago_version"),
         ({"policy_actions": "soft", "amago_version": "3.1"}, 'policy_actions is "soft", but amago_version "3.1"'),
         ({"policy_actions": "vague"}, "policy_actions = 'vague'"),
-        ({"value_of": "teacher"}, r"value_of = 'teacher'; it must be one of 'policy', 'data'"),
-        ({"critics_read": "words"}, r"critics_read = 'words'; it must be one of 'trajectory', 'timestep'"),
+        ({"baseline": "mean"}, r"MultiTaskAgent\.baseline = 'mean'; it must be one of 'policy', 'state'"),
         ({"critics_train_trunk": 1}, "critics_train_trunk = 1; it must be True or False"),
         ({"critic_warmup_updates": -1}, "critic_warmup_updates = -1"),
         ({"critic_warmup": "sleep"}, "critic_warmup = 'sleep'"),
