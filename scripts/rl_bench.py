@@ -49,6 +49,20 @@ def target(*overrides: str) -> Contender:
     return Contender(overrides=(*fixed, *overrides))
 
 
+def above_state(*overrides: str) -> Contender:
+    """The critics know the battle so far, and with it who plays; they are held against others who know the state alone.
+
+    Battles are weighed by the mean of it, the decisions in them by its exponential.
+    """
+    fixed = (*RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'")
+    battles = (
+        "MultiTaskAgent.critics_train_trunk = False", "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()",
+        "ISAdvantageFilter.seq_floor = 0.02", "ISAdvantageFilter.seq_floor_warmup_steps = {warmup}",
+        "ISAdvantageFilter.seq_buffer_size = 2000", "ISAdvantageFilter.clip_weights_high = 10.0",
+    )  # fmt: skip
+    return Contender(overrides=(*fixed, *battles, *overrides))
+
+
 CONTENDERS = {
     "imitation": Contender("quick.gin"),
     "imitation_won": Contender("quick.gin", battles="won"),
@@ -60,6 +74,12 @@ CONTENDERS = {
     "target_quantile": target(
         "MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.fbc_filter_func = @QuantileFilter()",
         "QuantileFilter.share = 0.5",
+    ),
+    "above_state": above_state(
+        "ISAdvantageFilter.beta = 1.0", "ISAdvantageFilter.seq_p_low = 0.5", "ISAdvantageFilter.seq_p_full = 0.9",
+    ),
+    "above_state_mild": above_state(
+        "ISAdvantageFilter.beta = 1.0", "ISAdvantageFilter.seq_p_low = 0.3", "ISAdvantageFilter.seq_p_full = 0.7",
     ),
 }  # fmt: skip
 

@@ -200,15 +200,13 @@ RECIPES: dict[str, Recipe] = {
     "target, Monte Carlo, warm-up, exp of z": Recipe(
         MONTE_CARLO.options | WARM | {"advantage": "target"}, functools.partial(BatchNormalizedExpFilter, 1.0)
     ),
-    "above the data, Monte Carlo": MONTE_CARLO.but(value_of="data"),
-    "above the data, Monte Carlo, warm-up": MONTE_CARLO.but(**WARM, value_of="data"),
-    "above the data, lambda 0.9, warm-up": ONE.but(**WARM, lambda_return=0.9, value_of="data"),
-    "above the data, Monte Carlo, warm-up, exp of z": Recipe(
-        MONTE_CARLO.options | WARM | {"value_of": "data"}, functools.partial(BatchNormalizedExpFilter, 3.0)
+    "above the state, Monte Carlo, warm-up": MONTE_CARLO.but(**WARM, baseline="state"),
+    "above the state, Monte Carlo, warm-up, exp of z": Recipe(
+        MONTE_CARLO.options | WARM | {"baseline": "state"}, functools.partial(BatchNormalizedExpFilter, 3.0)
     ),
-    "above the data, Monte Carlo, warm-up, battle weights": Recipe(
-        MONTE_CARLO.options | WARM | {"value_of": "data"},
-        functools.partial(ISAdvantageFilter, beta=3.0, seq_p_low=0.4, seq_p_full=0.8, seq_floor_warmup_steps=100),
+    "above the state, Monte Carlo, battle weights": Recipe(
+        MONTE_CARLO.options | WARM | {"baseline": "state", "critics_train_trunk": False},
+        functools.partial(ISAdvantageFilter, beta=1.0, seq_p_low=0.5, seq_p_full=0.9, seq_floor_warmup_steps=100),
     ),
     "battle weights (ISAdvantageFilter), Monte Carlo": Recipe(
         MONTE_CARLO.options | WARM,

@@ -87,7 +87,7 @@ class AgentOptions:
             mixed by lambda_return, less what was to be expected. It needs critics that tell states apart. With
             exp_filter this is advantage-weighted regression (Peng et al., 2019, arXiv 1910.00177) and MARWIL (Wang et
             al., 2018). In multiplied reward, also where critics have PopArt's scale.
-        baseline: what the advantage is above, E_pi Q(s, .) in the equations of `advantage`. "policy": that, as in AMAGO.
+        baseline: what the advantage is above. "policy": E_pi Q(s, .), as in AMAGO and in the equations of `advantage`.
             "state": V(s) of critics of its own, which learn the same targets from the timestep encoder's output alone:
             the return of whoever was recorded in such a state of the battle. The other critics read all that was done
             before, and so know who plays: among players of different strength an advantage over "policy" says whether
