@@ -49,18 +49,22 @@ def target(*overrides: str) -> Contender:
     return Contender(overrides=(*fixed, *overrides))
 
 
-def above_state(*overrides: str) -> Contender:
-    """The critics know the battle so far, and with it who plays; they are held against others who know the state alone.
+def above_state(low: float, full: float) -> Contender:
+    """The critics know the battle so far, and with it who plays; critics of the state alone say what others get there.
 
-    Battles are weighed by the mean of it, the decisions in them by its exponential.
+    Battles are weighed by the rank of their mean advantage, their decisions by the advantage itself.
     """
-    fixed = (*RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'")
-    battles = (
-        "MultiTaskAgent.critics_train_trunk = False", "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()",
-        "ISAdvantageFilter.seq_floor = 0.02", "ISAdvantageFilter.seq_floor_warmup_steps = {warmup}",
-        "ISAdvantageFilter.seq_buffer_size = 2000", "ISAdvantageFilter.clip_weights_high = 10.0",
+    fixed = (
+        *RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'",
+        # encoders learn from imitation alone, and critics need no more weight than they have
+        "MultiTaskAgent.critics_train_trunk = False", "critic_loss_weight = 1.0",
+        "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()", "ISAdvantageFilter.beta = 0.5",
+        "ISAdvantageFilter.clip_weights_high = 10.0", "ISAdvantageFilter.seq_floor = 0.02",
+        "ISAdvantageFilter.seq_floor_warmup_steps = {warmup}", "ISAdvantageFilter.seq_buffer_size = 2000",
     )  # fmt: skip
-    return Contender(overrides=(*fixed, *battles, *overrides))
+    return Contender(
+        overrides=(*fixed, f"ISAdvantageFilter.seq_p_low = {low}", f"ISAdvantageFilter.seq_p_full = {full}")
+    )
 
 
 CONTENDERS = {
@@ -75,12 +79,9 @@ CONTENDERS = {
         "MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.fbc_filter_func = @QuantileFilter()",
         "QuantileFilter.share = 0.5",
     ),
-    "above_state": above_state(
-        "ISAdvantageFilter.beta = 1.0", "ISAdvantageFilter.seq_p_low = 0.5", "ISAdvantageFilter.seq_p_full = 0.9",
-    ),
-    "above_state_mild": above_state(
-        "ISAdvantageFilter.beta = 1.0", "ISAdvantageFilter.seq_p_low = 0.3", "ISAdvantageFilter.seq_p_full = 0.7",
-    ),
+    "above_state": above_state(0.6, 0.9),
+    "above_state_mild": above_state(0.4, 0.8),
+    "above_state_strict": above_state(0.7, 0.95),
 }  # fmt: skip
 
 
