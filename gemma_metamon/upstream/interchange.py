@@ -20,6 +20,7 @@ from torch import Tensor
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.nets.agents.networks import STATE_CRITICS
 from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints, write_checkpoint
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunDescription
@@ -51,6 +52,8 @@ PARTS: Final = {
 
 DESCRIPTION: Final = "gemma_metamon.json"
 
+# critics of states, which AMAGO does not have: they help to learn, and what is exported plays
+_BASELINE: Final = re.compile(r"^(\S+\.baseline = (?:\\\n\s*)?)'state'", re.MULTILINE)
 _FILE = re.compile(r"policy_epoch_(\d+)\.pt")
 _WANTED = "give a policy_epoch_<N>.pt, from <run>/ckpts/policy_weights"
 
@@ -111,26 +114,28 @@ def export_policy(checkpoint: Checkpoint, out: Path) -> Path:
             f"{folder} is the untrained network, and metamon loads no checkpoint 0: it would play random weights; "
             "export a later one"
         )
+    text = _BASELINE.sub(r"\1'policy'", meta.config)
     path = policy_path(out, checkpoint.run_name, meta.epoch)
     config = path.parents[1] / "config.txt"
     if path.exists():
         raise ConfigError(f"{path} exists; delete it, or choose another --out")
-    if config.exists() and config.read_text(encoding="utf-8") != meta.config:
+    if config.exists() and config.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{config} is there with another configuration than {folder}'s; choose another --out")
     view, _ = load_described(meta, str(folder))
     saved, wanted = checkpoint.read_weights(), expected_weights(view)
     require_same_entries(saved, wanted, str(folder), "export it with the version that made it")
-    description = RunDescription(identity=meta.identity, config=meta.config, vocabulary=meta.vocabulary)
+    description = RunDescription(identity=meta.identity, config=text, vocabulary=meta.vocabulary)
     with written_whole(path) as staged:
         try:
             with staged.open("wb") as file:
-                torch.save(to_amago({key: _own_copy(saved[key]) for key in wanted}), file)
+                kept = [key for key in wanted if not key.startswith(STATE_CRITICS)]
+                torch.save(to_amago({key: _own_copy(saved[key]) for key in kept}), file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # a full disk, of which torch says "unexpected pos 64 vs 0"
                 raise error.__context__ from None
             raise
         with written_whole(config) as beside:
-            beside.write_text(meta.config, encoding="utf-8")
+            beside.write_text(text, encoding="utf-8")
         with written_whole(path.parents[1] / DESCRIPTION) as beside:
             description.write(beside)
     return path

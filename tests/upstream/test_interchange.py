@@ -185,6 +185,19 @@ def test_an_imported_agent_plays_the_same_and_does_not_resume(
     assert "cannot be resumed: it has no training.safetensors" in capsys.readouterr().err
 
 
+def test_critics_of_states_stay_behind(tmp_path: Path) -> None:
+    assert main(train_command(tmp_path, "--gin_override", "MultiTaskAgent.baseline = 'state'")) == 0
+    trained = Checkpoint.find(tmp_path / "run", 1)
+    exported = interchange.export_policy(trained, tmp_path / "out")
+    assert main(import_command(exported, tmp_path)) == 0
+    before, after = trained.read_weights(), Checkpoint.find(tmp_path / "imported", 1).read_weights()
+    assert {key.partition(".")[0] for key in before.keys() - after.keys()} == {"state_critics"}
+    assert not after.keys() - before.keys()
+    assert torch.equal(
+        policy_of(tmp_path / "imported", recorded_batch()), policy_of(tmp_path / "run", recorded_batch())
+    )
+
+
 def test_a_file_without_our_description_needs_the_flags(
     policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

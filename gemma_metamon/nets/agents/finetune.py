@@ -98,7 +98,7 @@ class MetamonFinetuneAgent(MultiTaskAgent):
 
     def starting_state(self, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of this agent where a fine-tuning begins: every copy equal to what was saved."""
-        return state_with_copies(saved)
+        return state_with_copies(super().starting_state(saved))
 
     def keep_what_acts(self) -> None:
         """Give up all copies; with use_tortoise_for_inference the slow ones become the networks that act."""

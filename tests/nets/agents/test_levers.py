@@ -210,7 +210,8 @@ def test_only_above_the_state_is_a_stronger_player_better(kind: str, advantage: 
     """Both know who plays and do what they always do: above the policy's value nothing is good or bad of it."""
     agent_type, options = KINDS[kind]
     for baseline, gap in (("policy", 0.0), ("state", 0.5)):
-        agent = build(agent_type, use_multigamma=False, gamma=0.1, baseline=baseline, advantage=advantage, **options)
+        imitating = {"use_multigamma": False, "gamma": 0.1, "critic_warmup_updates": 1000}
+        agent = build(agent_type, **imitating, baseline=baseline, advantage=advantage, **options)
         advantages, _ = learnt(agent, 150, players).eval().judge_recorded(players(-1))
         # not in the first state, which shows who plays
         assert float(advantages[::2, 1:].mean()) == pytest.approx(gap, abs=0.15)
