@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.reader.distinct_rows import distinct_rows
 from gemma_metamon.nets.reader.readout import SummaryReadout
 from gemma_metamon.nets.reader.subword_lookup import NO_WORD
 from gemma_metamon.text.slots import Slot
@@ -68,7 +69,7 @@ class EntityReader(nn.Module):
     def split(self, words: Tensor) -> tuple[Tensor, Tensor]:
         """Turns (N, W) -> their distinct entities (M, K), NO_WORD behind short ones, and which stands where (N, E)."""
         entities = F.pad(words, (0, 1), value=NO_WORD)[:, self.words_of]  # (N, E, K)
-        distinct, entity_of = torch.unique(entities.flatten(0, 1), dim=0, return_inverse=True)
+        distinct, entity_of = distinct_rows(entities.flatten(0, 1))
         return distinct, entity_of.view(entities.shape[:2])
 
     def forward(self, vectors: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gemma_metamon.nets.reader.distinct_rows import distinct_rows
 from gemma_metamon.text.subwords import BOS_ID, PAD_ID, VocabularySubwords
 
 NO_WORD: Final = -2
@@ -39,7 +40,7 @@ class Texts:
     def sorted_distinct(self) -> tuple["Texts", Tensor]:
         """The different texts among these, those that begin alike side by side, and which each text (N,) is."""
         both = torch.cat([self.subwords, self.places], dim=1)
-        distinct, text_of = torch.unique(both, dim=0, return_inverse=True)
+        distinct, text_of = distinct_rows(both)
         subwords, places = distinct.chunk(2, dim=1)
         return Texts(subwords, places, (places >= 0).sum(1)), text_of
 

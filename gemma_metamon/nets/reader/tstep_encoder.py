@@ -20,6 +20,7 @@ from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.checks import FLAG, HEADS, TEXT, WIDTH, check, number, one_of, whole
 from gemma_metamon.nets.reader.action_scores import N_SCORES, ActionTexts
 from gemma_metamon.nets.reader.backbone import BackboneOptions, build_backbone
+from gemma_metamon.nets.reader.distinct_rows import distinct_rows
 from gemma_metamon.nets.reader.entities import EntityReader, check_fusion
 from gemma_metamon.nets.reader.numbers import NumbersEncoder
 from gemma_metamon.nets.reader.observation_keys import ObservationKeys
@@ -246,7 +247,7 @@ class GemmaTstepEncoder(nn.Module):
         if len(words) == 0:
             return out
         # distinct (N, W), N distinct texts; text_of (R,), the text of each timestep
-        distinct, text_of = torch.unique(words, dim=0, return_inverse=True)
+        distinct, text_of = distinct_rows(words)
         if log_dict is not None:
             log_dict["Distinct Texts per Timestep"] = len(distinct) / len(words)
         extra = self.numbers(numbers, rl2s[real])  # (R, numerical_emb_dim)
