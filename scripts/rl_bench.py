@@ -37,6 +37,8 @@ BASELINES = ("imitation", "imitation_won")
 RATE = ("MetamonAMAGOExperiment.learning_rate = 2e-3", "MetamonAMAGOExperiment.lr_warmup_steps = 40")
 ONE_DISCOUNT = "MultiTaskAgent.use_multigamma = False"
 WARMUP = "MultiTaskAgent.critic_warmup_updates = {warmup}"
+DECAY = "MetamonAMAGOExperiment.lr_decay_updates = {updates}"
+"""For all alike: the last updates hardly move the weights, so that little hangs on which batch was the last."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Contender:
 
 def target(*overrides: str) -> Contender:
     """Weights from what really followed, above critics that judge states."""
-    fixed = (*RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.advantage = 'target'")
+    fixed = (*RATE, DECAY, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.advantage = 'target'")
     return Contender(overrides=(*fixed, *overrides))
 
 
@@ -65,7 +67,7 @@ def above_state(low: float, full: float) -> Contender:
     Battles are weighed by the rank of their mean advantage, their decisions by the advantage itself.
     """
     fixed = (
-        *RATE, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'",
+        *RATE, DECAY, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'",
         # encoders learn from imitation alone, and critics need no more weight than they have
         "MultiTaskAgent.critics_train_trunk = False", "critic_loss_weight = 1.0",
         "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()", "ISAdvantageFilter.beta = 0.5",
@@ -78,10 +80,10 @@ def above_state(low: float, full: float) -> Contender:
 
 
 CONTENDERS = {
-    "imitation": Contender("quick.gin"),
-    "imitation_won": Contender("quick.gin", battles="won"),
-    "binary_rl": Contender(overrides=RATE),
-    "critic": Contender(overrides=(*RATE, ONE_DISCOUNT, WARMUP)),
+    "imitation": Contender("quick.gin", (DECAY,)),
+    "imitation_won": Contender("quick.gin", (DECAY,), battles="won"),
+    "binary_rl": Contender(overrides=(*RATE, DECAY)),
+    "critic": Contender(overrides=(*RATE, DECAY, ONE_DISCOUNT, WARMUP)),
     "target": target("MultiTaskAgent.lambda_return = 0.95"),
     "target_monte_carlo": target("MultiTaskAgent.lambda_return = 1.0"),
     "target_apart": target("MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.critics_train_trunk = False"),
@@ -92,8 +94,9 @@ CONTENDERS = {
     "above_state": above_state(0.6, 0.9),
     "above_state_mild": above_state(0.4, 0.8),
     "above_state_strict": above_state(0.7, 0.95),
-    "best_battles": Contender("quick.gin", (ONE_DISCOUNT,), best=0.3),
-    "best_half": Contender("quick.gin", (ONE_DISCOUNT,), best=0.5),
+    "best_half": Contender("quick.gin", (DECAY,), best=0.5),
+    "best_quarter": Contender("quick.gin", (DECAY,), best=0.25),
+    "best_tenth": Contender("quick.gin", (DECAY,), best=0.1),
 }  # fmt: skip
 
 
@@ -182,7 +185,7 @@ def steps(
     flags += ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", training]
     flags += ["--batch_size_per_gpu", str(args.batch), "--steps_per_epoch", str(updates)]
     for override in overrides:
-        flags += ["--gin_override", override.format(warmup=args.updates // 4)]
+        flags += ["--gin_override", override.format(warmup=args.updates // 4, updates=updates)]
     return trained(run_dir, 1, *flags)
 
 
