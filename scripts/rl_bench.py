@@ -16,7 +16,6 @@ apart. Prints a table, and leaves table.json in --out.
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +23,7 @@ from typing import Any
 
 from whole_steps import collected, command, evaluated, one_thread, trained
 
-from gemma_metamon.data.store import BattleStore
 from gemma_metamon.intervals import mean_interval, wilson_interval
-from gemma_metamon.runs.checkpoints import Checkpoint
-from gemma_metamon.runs.loading import load_agent
-from gemma_metamon.training.ranking import mean_advantages
 
 FORMAT = "gen1ou"
 PLAYERS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
@@ -43,16 +38,18 @@ DECAY = "MetamonAMAGOExperiment.lr_decay_updates = {updates}"
 
 @dataclass(frozen=True)
 class Contender:
-    """A recipe: gin bindings over a training config, and which battles it learns from, "all" or "won".
-
-    With `best`, a third of the updates goes into JUDGE, which imitates all battles while critics learn; the rest
-    goes on from there with that share of the battles, those in which the player did better than others would have.
-    """
+    """A recipe: gin bindings over a training config; which battles it learns from, "all" or "won"; its epochs."""
 
     training: str = "binary_rl.gin"
     overrides: tuple[str, ...] = ()
     battles: str = "all"
-    best: float | None = None
+    epochs: int = 1
+
+
+def best(share: float) -> Contender:
+    """Critics learn in the first third; then the battles that they call best played are imitated."""
+    overrides = (*RATE, DECAY, f"MetamonAMAGOExperiment.best_share = {share}")
+    return Contender("recommended_rl.gin", overrides, epochs=3)
 
 
 def target(*overrides: str) -> Contender:
@@ -94,16 +91,10 @@ CONTENDERS = {
     "above_state": above_state(0.6, 0.9),
     "above_state_mild": above_state(0.4, 0.8),
     "above_state_strict": above_state(0.7, 0.95),
-    "best_half": Contender("quick.gin", (DECAY,), best=0.5),
-    "best_quarter": Contender("quick.gin", (DECAY,), best=0.25),
-    "best_tenth": Contender("quick.gin", (DECAY,), best=0.1),
+    "best_half": best(0.5),
+    "best_quarter": best(0.25),
+    "best_tenth": best(0.1),
 }  # fmt: skip
-
-
-JUDGE = (
-    *RATE, ONE_DISCOUNT, "MultiTaskAgent.critic_warmup_updates = 1000000", "MultiTaskAgent.lambda_return = 1.0",
-    "MultiTaskAgent.baseline = 'state'", "MultiTaskAgent.critics_train_trunk = False", "critic_loss_weight = 1.0",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -167,44 +158,14 @@ def intervals(wins: list[int], each: int) -> dict[str, Any]:
 
 
 def train(name: str, battles: Path, seed: int, args: argparse.Namespace) -> Path:
-    contender, run_dir = CONTENDERS[name], args.out / "runs" / f"{name}-{seed}"
-    source, updates, start = store(contender.battles, battles, args), args.updates, []
-    if contender.best is not None:
-        judging = updates // 3
-        judge = steps(run_dir.with_name(f"{run_dir.name}-judge"), "binary_rl.gin", JUDGE, source, judging, seed, args)
-        source = best_battles(judge, source, battles, contender.best)
-        updates, start = updates - judging, ["--init_from", str(judge)]
-    return steps(run_dir, contender.training, contender.overrides, source, updates, seed, args, *start)
-
-
-def steps(
-    run_dir: Path, training: str, overrides: Sequence[str], source: Path, updates: int, seed: int,
-    args: argparse.Namespace, *more: str,
-) -> Path:  # fmt: skip
-    flags = ["--parsed_replay_dir", str(source), "--formats", FORMAT, "--seed", str(seed), *more]
-    flags += ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", training]
-    flags += ["--batch_size_per_gpu", str(args.batch), "--steps_per_epoch", str(updates)]
-    for override in overrides:
-        flags += ["--gin_override", override.format(warmup=args.updates // 4, updates=updates)]
-    return trained(run_dir, 1, *flags)
-
-
-def best_battles(judge: Path, source: Path, battles: Path, share: float) -> Path:
-    """A folder of the views in which, by a run's critics, the player did best: this share of those of a store."""
-    out = judge.with_name(f"{judge.name}-best")
-    if out.is_dir():
-        return out
-    agent, meta = load_agent(Checkpoint.find(judge), "cpu")
-    views = BattleStore(source).battles([FORMAT])
-    means = mean_advantages(agent, views, meta.view(), agent.options.max_seq_len)
-    ranked = sorted((mean, view.path.name) for mean, view in zip(means, views, strict=True) if mean is not None)
-    part = out.with_name(f"{out.name}.part")
-    (part / FORMAT).mkdir(parents=True, exist_ok=True)
-    for _, name in ranked[-round(share * len(ranked)) :]:
-        (part / FORMAT / name).unlink(missing_ok=True)
-        os.link(battles / FORMAT / name, part / FORMAT / name)
-    part.rename(out)
-    return out
+    contender = CONTENDERS[name]
+    flags = ["--parsed_replay_dir", str(store(contender.battles, battles, args)), "--formats", FORMAT]
+    flags += ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", contender.training]
+    flags += ["--seed", str(seed), "--batch_size_per_gpu", str(args.batch)]
+    flags += ["--steps_per_epoch", str(args.updates // contender.epochs)]
+    for override in contender.overrides:
+        flags += ["--gin_override", override.format(warmup=args.updates // 4, updates=args.updates)]
+    return trained(args.out / "runs" / f"{name}-{seed}", contender.epochs, *flags)
 
 
 def store(which: str, battles: Path, args: argparse.Namespace) -> Path:

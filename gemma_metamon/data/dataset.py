@@ -147,6 +147,9 @@ class BattleDataset(Dataset[Window]):
             forgotten first.
         max_set_aside: the share of damaged files above which training stops.
         set_aside_record: a JSON lines file, to which each damaged file is added with its reason.
+
+    Attributes:
+        n_battles: of all sources together, before `keep`.
     """
 
     def __init__(
@@ -162,6 +165,7 @@ class BattleDataset(Dataset[Window]):
         set_aside_record: Path | None = None,
     ) -> None:
         self.sources = list(sources)
+        self.n_battles = sum(map(len, self.sources))
         self.weights = np.array(weights, dtype=np.float64) / np.sum(weights)
         self.view = view
         self.max_seq_len = max_seq_len
@@ -170,10 +174,18 @@ class BattleDataset(Dataset[Window]):
         self.set_aside = SetAside(max_set_aside, set_aside_record)
         self._cache: LRUCache[Path, EncodedBattle] = LRUCache(cached_battles)
 
-    @property
-    def n_battles(self) -> int:
-        """Of all sources together."""
-        return sum(len(source) for source in self.sources)
+    def keep(self, chosen: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Take windows from some battles alone from now on; none of the numbers of windows changes.
+
+        Args:
+            chosen: for each source the places of those in it.
+        """
+        self.sources = [
+            StoredBattles(source.store, source.rows[places])
+            if isinstance(source, StoredBattles)
+            else [source[place] for place in places]
+            for source, places in zip(self.sources, chosen, strict=True)
+        ]
 
     def __getitem__(self, number: int) -> Window:
         _, battle, start = self._pick(number)

@@ -30,6 +30,8 @@ _RULES = {
     "l2_coeff": SHARE,
     "grad_clip": number(0, 1e6, above=True),
     "critic_loss_weight": number(0, 1e6).or_none(),
+    "best_share": number(0, 1, above=True).or_none(),
+    "best_after_epoch": whole(1, 1_000_000),
     "mixed_precision": one_of("no", "bf16").saying("in float16 Gemma 3 overflows"),
     "tf32": FLAG,
 }
@@ -65,6 +67,10 @@ class Experiment:
         grad_clip: the largest norm of all gradients together.
         critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
             of that name, where AMAGO 3.3 has it.
+        best_share: from best_after_epoch on, train on this share of the battles alone: those that the critics, as they
+            are then, call best played. What is ranked is the mean advantage of a battle's recorded actions; over
+            players of different strength it wants the agent's `baseline = "state"`. None trains on all battles.
+        best_after_epoch: the epoch after which battles are ranked, once; until then critics learn of all of them.
         mixed_precision: "bf16" lets Accelerate run matrix products in bfloat16 (autocast) while it trains, a float32
             Gemma's too; weights, optimizer, returns and losses stay float32. Playing and the agreement with held-out
             battles do not use it. In float16 Gemma 3 overflows.
@@ -87,6 +93,8 @@ class Experiment:
         l2_coeff: float = 1e-3,
         grad_clip: float = 1.0,
         critic_loss_weight: float | None = None,
+        best_share: float | None = None,
+        best_after_epoch: int = 1,
         mixed_precision: Literal["no", "bf16"] = "no",
         tf32: bool = False,
     ) -> None:
@@ -111,6 +119,8 @@ class Experiment:
         self.l2_coeff = l2_coeff
         self.grad_clip = grad_clip
         self.critic_loss_weight = critic_loss_weight
+        self.best_share = best_share
+        self.best_after_epoch = best_after_epoch
         self.mixed_precision = mixed_precision
         self.tf32 = tf32
 
@@ -156,6 +166,11 @@ class Experiment:
             raise ConfigError(
                 f"MetamonAMAGOExperiment.critic_loss_weight is {self.critic_loss_weight}, but "
                 f"{agent.options.owner}.critic_loss_weight is {agents_own}; set one of them"
+            )
+        if self.best_share is not None and not agent.uses_critics:
+            raise ConfigError(
+                f"MetamonAMAGOExperiment.best_share is {self.best_share}, but with {agent.options.owner}.fake_filter "
+                "no critics learn that could rank the battles; use recommended_rl.gin, or set best_share = None"
             )
         if agent.trains_critics_alone and self._critic_weight(agent) == 0:
             raise ConfigError(

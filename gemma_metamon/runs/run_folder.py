@@ -6,6 +6,7 @@
     ckpts/                  see `checkpoints`
     metrics.jsonl, evaluations.jsonl                        see `tracking`
     set_aside.jsonl, not_finite.jsonl                       battle files and updates that were left out, with reasons
+    judged.jsonl            how well each battle was played, where only the best are trained on; see `ranking`
     discarded/<N>/          what came after the checkpoint that a later training went on from
 """
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 LOCK, DISCARDED = ".lock", "discarded"
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
-NOT_FINITE, SET_ASIDE = "not_finite.jsonl", "set_aside.jsonl"
+NOT_FINITE, SET_ASIDE, JUDGED = "not_finite.jsonl", "set_aside.jsonl", "judged.jsonl"
 RELEASE_S = 8.0
 """How long the processes that read for a killed training may hold its lock: they look for their parent every 5 s."""
 

@@ -1,19 +1,124 @@
-"""Which recorded battles are worth imitating, by what an agent's critics say of the decisions in them."""
+"""Which recorded battles are worth imitating, by what an agent's critics say of the decisions in them.
 
+Weights in the loss could do the same, and upstream's ISAdvantageFilter does; but where a quarter of the battles has
+nearly all the weight, three quarters of each batch teach nothing. Here batches are filled with that quarter.
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from gemma_metamon.data.dataset import Battles, collate, load_encoded, take_window
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.data.dataset import BattleDataset, Battles, collate, load_encoded, take_window
+from gemma_metamon.data.store import StoredBattle
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
+from gemma_metamon.progress import progress_bar
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
+from gemma_metamon.runs.loading import load_weights
+from gemma_metamon.runs.run_folder import JUDGED
+from gemma_metamon.training.diagnostics import MOST_PLAYERS, player_of
 from gemma_metamon.view import BattleView
 
+logger = logging.getLogger(__name__)
 
-def mean_advantages(
-    agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32
-) -> list[float | None]:
+Means = list[float | None]
+
+
+def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq_len: int) -> None:
+    """Write RUN/judged.jsonl: how well the battles of a dataset were played, by the critics of a checkpoint.
+
+    Nothing is done where that file is of this checkpoint and these battles already. Else the agent is left with the
+    checkpoint's weights.
+
+    Args:
+        agent: that the checkpoint is of.
+        judge: the checkpoint of the run that trains on these battles.
+        dataset: all of them.
+        max_seq_len: the agent's memory, in decisions.
+    """
+    path = judge.run_dir / JUDGED
+    names = [[_name(battle) for battle in source] for source in dataset.sources]
+    judge_is = hashlib.sha256((judge.folder / WEIGHTS).read_bytes()).hexdigest()
+    known = _read(path)
+    if known is not None and known[0] == judge_is and known[1] == names:
+        return
+    load_weights(agent, judge)
+    lines = [json.dumps({"judge": judge_is})]
+    for number, (source, own) in enumerate(zip(dataset.sources, names, strict=True)):
+        means = mean_advantages(agent, source, dataset.view, max_seq_len)
+        lines += [
+            json.dumps({"source": number, "file": name, "advantage": mean})
+            for name, mean in zip(own, means, strict=True)
+        ]
+    with written_whole(path) as staged:
+        staged.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def keep_best(dataset: BattleDataset, run_dir: Path, share: float) -> str:
+    """Train on the best of a dataset's battles alone, as RUN/judged.jsonl has them. Returns a line to log.
+
+    Args:
+        dataset: whose battles were judged.
+        run_dir: the run.
+        share: of each source, at least one battle.
+
+    Raises DataError where the file is not there whole, or a source has no battle that could be judged.
+    """
+    judged = _read(run_dir / JUDGED)
+    if judged is None:
+        raise DataError(f"{run_dir / JUDGED} is damaged; remove it, and it is written again")
+    _, names, means = judged
+    chosen = [best_places(of_source, share) for of_source in means]
+    if not all(map(len, chosen)):
+        raise DataError("no battle could be judged: all are damaged, or show none of their player's choices")
+    players = Counter(
+        player_of(of_source[place]) for of_source, places in zip(names, chosen, strict=True) for place in places
+    )
+    n_chosen, n_all = sum(map(len, chosen)), sum(map(len, names))
+    dataset.keep(chosen)
+    said = f"from here on {n_chosen} of {n_all} battles are trained on, those that the critics call best played"
+    if None in players or len(players) > MOST_PLAYERS:
+        return said
+    return said + " (" + ", ".join(f"{who} {n / n_chosen:.0%}" for who, n in players.most_common()) + ")"
+
+
+def best_places(means: Sequence[float | None], share: float) -> npt.NDArray[np.int64]:
+    """The places, in order, of the largest numbers; of equal ones the first. At least one, but none of None."""
+    values = np.array([np.nan if mean is None else mean for mean in means])
+    known = np.flatnonzero(~np.isnan(values))
+    best = known[np.argsort(-values[known], kind="stable")[: max(1, round(share * len(known)))]]
+    return np.sort(best)
+
+
+def _name(battle: Path | StoredBattle) -> str:
+    return battle.path.name if isinstance(battle, StoredBattle) else battle.name
+
+
+def _read(path: Path) -> tuple[str, list[list[str]], list[Means]] | None:
+    """Whose judgement the file is, and of each source the battles and their means; None where it is not there whole."""
+    try:
+        first, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        names: list[list[str]] = [[] for _ in range(1 + max(row["source"] for row in rows))]
+        means: list[Means] = [[] for _ in names]
+        for row in rows:
+            names[row["source"]].append(str(row["file"]))
+            means[row["source"]].append(None if row["advantage"] is None else float(row["advantage"]))
+        return str(first["judge"]), names, means
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def mean_advantages(agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32) -> Means:
     """Of each battle the mean advantage of its player's decisions; None of a damaged one, or where none is known.
 
     With `baseline = "state"` it says how much more this player is expected to get than others in the same states, with
@@ -29,8 +134,8 @@ def mean_advantages(
     was_training = agent.training
     agent.eval()
     device = next(agent.parameters()).device
-    means: list[float | None] = []
-    for first in range(0, len(battles), batch_size):
+    means: Means = []
+    for first in progress_bar(range(0, len(battles), batch_size), desc="judging", unit="batch"):
         windows, rows = [], []
         for row, battle in enumerate(battles[first : first + batch_size]):
             means.append(None)

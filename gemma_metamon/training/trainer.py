@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -35,6 +35,7 @@ from gemma_metamon.runs.loading import load_weights
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
+from gemma_metamon.training.ranking import judge_battles, keep_best
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ class Trainer:
         resuming.require_processes(checkpoint, self.accelerator.num_processes)
         if self.accelerator.is_main_process:
             self.held_out.recall(self.bare_agent, self.run_dir)
+        if self._trains_on_best(meta.epoch):
+            self._choose_battles()
         load_weights(self.bare_agent, checkpoint)
         random_states = resuming.load_training_state(checkpoint, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index
@@ -182,8 +185,25 @@ class Trainer:
                 raise self._spoiled()
             self._log_held_out(tracker, self.held_out.measure)
             self._save()
+            if self.epoch == self.experiment.best_after_epoch and self._trains_on_best(self.epoch):
+                self._choose_battles()
             if on_checkpoint is not None and self.accelerator.is_main_process:
                 on_checkpoint(Checkpoint(self.run_dir, self.epoch))
+
+    def _trains_on_best(self, epoch: int) -> bool:
+        """Whether what comes after an epoch trains on the best battles alone."""
+        return self.experiment.best_share is not None and epoch >= self.experiment.best_after_epoch
+
+    def _choose_battles(self) -> None:
+        """From now on those of best_share, by the critics of best_after_epoch, with whose weights the agent is left."""
+        if self.accelerator.is_main_process:
+            self._forget_texts()
+            judge = Checkpoint.find(self.run_dir, self.experiment.best_after_epoch)
+            judge_battles(self.bare_agent, judge, self.dataset, self.experiment.max_seq_len)
+        self.accelerator.wait_for_everyone()
+        said = keep_best(self.dataset, self.run_dir, cast("float", self.experiment.best_share))
+        if self.accelerator.is_main_process:
+            logger.info("epoch %d: %s", self.experiment.best_after_epoch, said)
 
     def _warn_of_new_weights(self) -> None:
         if self._began_with_weights or not self.accelerator.is_main_process:

@@ -35,7 +35,7 @@ PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 _NOT_UPSTREAM: Final = re.compile(
     r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter|QuantileFilter)\.\w+ = (?:\\\n)?"
     r"|\.(?:value_estimate|policy_actions|baseline|lambda_return|advantage|critics_train_trunk"
-    r"|critic_warmup(?:_updates)?|lr_decay_updates|amago_version|critic_loss_weight|label_type|sigma|init_value)"
+    r"|critic_warmup(?:_updates)?|lr_decay_updates|best_share|best_after_epoch|amago_version|critic_loss_weight|label_type|sigma|init_value)"
     r" = (?:\\\n)?"
     r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",
     re.MULTILINE,
