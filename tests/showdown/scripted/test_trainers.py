@@ -21,7 +21,8 @@ from gemma_metamon.showdown.live.orders import legal_options, order_to_action
 from gemma_metamon.showdown.matches.evaluate import play_match
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.registry import PLAYERS, connection
-from gemma_metamon.showdown.scripted.damage import attack_of, effectiveness, hit_share
+from gemma_metamon.showdown.scripted.attacks import attack_of
+from gemma_metamon.showdown.scripted.damage import effectiveness, hit_share
 from gemma_metamon.showdown.scripted.duel import (
     Duel,
     best_outlook,
