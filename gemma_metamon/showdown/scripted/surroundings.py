@@ -120,8 +120,8 @@ def equipped(
         speed *= 2
     factors["spe"] = speed
     for effect in pokemon.effects:
-        if (name := _BOOSTER_EFFECTS.get(effect)) is not None:
-            factors[name] = factors.get(name, 1.0) * (1.5 if name == "spe" else 1.3)
+        if (boosted := _BOOSTER_EFFECTS.get(effect)) is not None:
+            factors[boosted] = factors.get(boosted, 1.0) * (1.5 if boosted == "spe" else 1.3)
     if around.weather == "sand" and PokemonType.ROCK in pokemon.types:
         factors["spd"] = factors.get("spd", 1.0) * 1.5
     if around.weather == "snow" and PokemonType.ICE in pokemon.types:

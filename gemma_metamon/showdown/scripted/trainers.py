@@ -46,6 +46,7 @@ REST_BELOW, REST_UNDER = 0.35, 0.3  # Rest, where they take less than this each 
 EXPLODE_BELOW, EXPLODE_FOR = 0.6, 0.4  # of the own HP, and for this share of theirs
 SWITCH = 10.0  # apart from every rating of a move
 _FIRST_TURN_ONLY = ("fakeout", "firstimpression", "matblock")
+_DELAYED = ("futuresight", "doomdesire")
 _SPECIAL_TYPES = frozenset({"FIRE", "WATER", "GRASS", "ELECTRIC", "ICE", "PSYCHIC", "DRAGON", "DARK"})
 
 Orders = Mapping[int, SingleBattleOrder]
@@ -167,7 +168,7 @@ class DuelTrainer(DamageTrainer):
         active = battle.active_pokemon
         if not thresholds.modern or active is None:
             return rating
-        if move.id in _FIRST_TURN_ONLY and not active.first_turn:
+        if move.id in _DELAYED or (move.id in _FIRST_TURN_ONLY and not active.first_turn):
             return 0.0
         duel = _present_duel(battle, mine, theirs, thresholds)
         if heals(move):
@@ -239,7 +240,7 @@ def _present_duel(battle: Battle, mine: Fighter, theirs: Fighter, thresholds: Th
 
 def _my_weapons(battle: Battle) -> list[Weapon]:
     """The attacks that may be chosen now: one that is locked into a move has no other."""
-    moves = [move.id for move in battle.available_moves if move.id not in _FIRST_TURN_ONLY]
+    moves = [move.id for move in battle.available_moves if move.id not in (*_FIRST_TURN_ONLY, *_DELAYED)]
     return weapons_of(moves or (battle.active_pokemon.moves if battle.active_pokemon else ()), battle.gen)
 
 
