@@ -177,7 +177,9 @@ class DuelTrainer(DamageTrainer):
         boosted = raised(move, mine, thresholds.setup_stages) if move.category == MoveCategory.STATUS else None
         if boosted is not None:
             after = duel_between(boosted, _my_weapons(battle), theirs, _their_weapons(battle, theirs, thresholds))
-            return SETUP_RATING if outlook_of_entry(after) > outlook(duel) + thresholds.setup_margin else 0.0
+            survives = mine.hp > after.their_rate or theirs.idle >= 1
+            better = outlook_of_entry(after) > outlook(duel) + thresholds.setup_margin
+            return SETUP_RATING if survives and better else 0.0
         if rating > 1 and move.priority > 0 and mine.speed < theirs.speed:
             return rating + 1
         return rating + rate_support(move, battle, mine, theirs, thresholds)
