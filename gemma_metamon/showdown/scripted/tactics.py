@@ -40,6 +40,7 @@ _BOOSTS_BY_CODE = {  # what the simulator's data leaves to code
     "filletaway": {"atk": 2, "spa": 2, "spe": 2},
     "growth": {"atk": 1, "spa": 1},
 }
+_HP_COSTS = {"clangoroussoul": 1 / 3, "filletaway": 1 / 2, "bellydrum": 1 / 2}
 _HEALING_BY_CODE = ("moonlight", "morningsun", "synthesis", "shoreup", "strengthsap")
 
 
@@ -63,7 +64,7 @@ def rate_support(move: Move, battle: Battle, mine: Fighter, theirs: Fighter, thr
         rating += thresholds.removal * burden * (friends - 1) / 5
     if move.id in _SCREENS and _SCREENS[move.id] not in battle.side_conditions:
         snow = mine.around is not None and mine.around.weather == "snow"
-        rating += thresholds.screens if move.id != "auroraveil" or snow else 0.0
+        rating += thresholds.screens * (friends - 1) / 5 if move.id != "auroraveil" or snow else 0.0
     if move.id == "trickroom" and Field.TRICK_ROOM not in battle.fields and mine.speed < theirs.speed:
         rating += thresholds.screens
     return rating
@@ -88,8 +89,11 @@ def raised(move: Move, fighter: Fighter, most: int) -> Fighter | None:
     first = next((name for name in STATS if gains.get(name, 0) > 0), None)
     if first is None or fighter.boosts.get(first, 0) >= most:
         return None
+    cost = _HP_COSTS.get(move.id, 0.0)
+    if fighter.hp <= cost:
+        return None
     boosts = {name: min(6, fighter.boosts.get(name, 0) + gains.get(name, 0)) for name in STATS}
-    return replace(fighter, boosts={name: stage for name, stage in boosts.items() if stage})
+    return replace(fighter, hp=fighter.hp - cost, boosts={name: stage for name, stage in boosts.items() if stage})
 
 
 def entering_loss(pokemon: Pokemon, battle: Battle) -> float:

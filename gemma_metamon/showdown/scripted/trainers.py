@@ -177,7 +177,7 @@ class DuelTrainer(DamageTrainer):
         boosted = raised(move, mine, thresholds.setup_stages) if move.category == MoveCategory.STATUS else None
         if boosted is not None:
             after = duel_between(boosted, _my_weapons(battle), theirs, _their_weapons(battle, theirs, thresholds))
-            survives = mine.hp > after.their_rate or theirs.idle >= 1
+            survives = boosted.hp > after.their_rate or theirs.idle >= 1
             better = outlook_of_entry(after) > outlook(duel) + thresholds.setup_margin
             return SETUP_RATING if survives and better else 0.0
         if rating > 1 and move.priority > 0 and mine.speed < theirs.speed:
@@ -193,7 +193,9 @@ class DuelTrainer(DamageTrainer):
         least = -math.inf
         if not must:
             least = outlook(_present_duel(battle, mine, theirs, thresholds)) + thresholds.switch_margin
-            least -= leaving_gain(mine) if thresholds.modern else 0.0
+        if thresholds.modern and not must:
+            with_tera = _tera_outlook(battle, mine, theirs, thresholds) - thresholds.tera_margin
+            least = max(least, with_tera + thresholds.switch_margin) - leaving_gain(mine)
         if best_outlook(theirs) <= least and battle.available_moves:
             return dict.fromkeys(bench, -SWITCH)
         ratings = {}
@@ -219,16 +221,24 @@ class DuelTrainer(DamageTrainer):
 
     def tera_gain(self, battle: Battle, mine: Fighter, theirs: Fighter) -> float:
         """Above 0 where it clearly improves the duel."""
-        tera_type = battle.active_pokemon.tera_type if battle.active_pokemon else None
-        if tera_type is None or tera_type == PokemonType.STELLAR:
-            return -0.01
         thresholds = self.thresholds(battle.gen)
         present = outlook(_present_duel(battle, mine, theirs, thresholds))
-        if best_outlook(theirs) <= present + thresholds.tera_margin:
-            return -0.01
-        changed = replace(mine, types=(tera_type,), stab_types=(*mine.stab_types, tera_type))
-        gain = outlook(_present_duel(battle, changed, theirs, thresholds)) - present
-        return 0.01 if gain > thresholds.tera_margin else -0.01
+        changed = _tera_outlook(battle, mine, theirs, thresholds)
+        return 0.01 if changed > present + thresholds.tera_margin else -0.01
+
+
+@lru_cache(maxsize=4)
+def _tera_outlook(battle: Battle, mine: Fighter, theirs: Fighter, thresholds: Thresholds) -> float:
+    """The outlook of the duel after terastallising; minus infinity where that cannot be."""
+    # poke-env knows the tera types of the opponent's that have terastallised, and none of the player's own
+    asked = (battle.last_request.get("active") or [{}])[0].get("canTerastallize")
+    tera_type = PokemonType.from_name(asked) if asked else None
+    if tera_type is None or tera_type == PokemonType.STELLAR:
+        return -math.inf
+    changed = replace(mine, types=(tera_type,), stab_types=(*mine.stab_types, tera_type))
+    if "terablast" in (active.moves if (active := battle.active_pokemon) else ()):
+        changed = replace(changed, own_types={**mine.own_types, "terablast": tera_type})
+    return outlook(_present_duel(battle, changed, theirs, thresholds))
 
 
 @lru_cache(maxsize=4)  # asked for again and again in one decision; fighters are those of one decision
