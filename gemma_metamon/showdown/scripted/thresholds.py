@@ -19,6 +19,7 @@ class Thresholds:
         modern: look at items, abilities, weather, terrain, known moves of the opponent, and hazards; and use
             everything below that says so.
         assumed_power: of the attacks of its own types that an opponent is taken to have.
+        assumed_coverage: of its other attack, which nobody resists.
         switch_margin: how much better the outlook after a switch must be.
         pivot_margin: the same where a move such as U-turn brings the switch. Modern only.
         tera_margin: how much terastallising must improve the outlook.
@@ -30,12 +31,14 @@ class Thresholds:
         hazard: rating of an entry hazard while five of theirs are still to come in. Modern only.
         removal: rating of removing Stealth Rock from the own side while five are to come in. Modern only.
         setup_margin: what a move that raises stats must improve the outlook by. Modern only.
+        setup_hp: what must be left of the own HP after the turn in which stats are raised. Modern only.
         setup_stages: no stat is raised further where it is that high. Modern only.
         screens: rating of a screen or Tailwind that is not yet up. Modern only.
     """
 
     modern: bool = False
     assumed_power: float = 90.0
+    assumed_coverage: float = 65.0
     switch_margin: float = 1.0
     pivot_margin: float = 1.0
     tera_margin: float = 0.3
@@ -49,6 +52,7 @@ class Thresholds:
     hazard: float = 0.0
     removal: float = 0.0
     setup_margin: float = 9.0
+    setup_hp: float = 0.0
     setup_stages: int = 2
     screens: float = 0.0
 
@@ -64,6 +68,7 @@ THRESHOLDS = {
         hazard=0.5,
         removal=0.4,
         setup_margin=-0.1,
+        setup_hp=0.3,
         screens=0.5,
     ),
 }

@@ -177,7 +177,7 @@ class DuelTrainer(DamageTrainer):
         boosted = raised(move, mine, thresholds.setup_stages) if move.category == MoveCategory.STATUS else None
         if boosted is not None:
             after = duel_between(boosted, _my_weapons(battle), theirs, _their_weapons(battle, theirs, thresholds))
-            survives = boosted.hp > after.their_rate or theirs.idle >= 1
+            survives = boosted.hp > after.their_rate + thresholds.setup_hp or theirs.idle >= 1
             better = outlook_of_entry(after) > outlook(duel) + thresholds.setup_margin
             return SETUP_RATING if survives and better else 0.0
         if rating > 1 and move.priority > 0 and mine.speed < theirs.speed:
@@ -259,19 +259,20 @@ def _my_weapons(battle: Battle) -> list[Weapon]:
 def _their_weapons(battle: Battle, theirs: Fighter, thresholds: Thresholds) -> list[Weapon]:
     """Assumed attacks; in the modern way also those that it has shown, and no assumed ones where all four are known."""
     opponent = battle.opponent_active_pokemon
-    assumed = _assumed_weapons(theirs, thresholds.assumed_power)
+    assumed = _assumed_weapons(theirs, thresholds)
     if not thresholds.modern or opponent is None:
         return assumed
     known = weapons_of(opponent.moves, battle.gen)
     return known + (assumed if len(opponent.moves) < 4 else [])
 
 
-def _assumed_weapons(fighter: Fighter, power: float) -> list[Weapon]:
+def _assumed_weapons(fighter: Fighter, thresholds: Thresholds) -> list[Weapon]:
     physical = fighter.stats["atk"] >= fighter.stats["spa"]
     weapons = [
-        _assumed_weapon(t, physical if fighter.gen >= 4 else t.name not in _SPECIAL_TYPES, power) for t in fighter.types
+        _assumed_weapon(t, physical if fighter.gen >= 4 else t.name not in _SPECIAL_TYPES, thresholds.assumed_power)
+        for t in fighter.types
     ]
-    return [*weapons, _assumed_weapon(PokemonType.THREE_QUESTION_MARKS, physical, 65.0)]
+    return [*weapons, _assumed_weapon(PokemonType.THREE_QUESTION_MARKS, physical, thresholds.assumed_coverage)]
 
 
 @lru_cache(maxsize=256)
@@ -302,7 +303,7 @@ def _rate_status_move(
     if move.heal:
         return HEALING_RATING if mine.hp <= thresholds.heal_below else 0.0
     if move.id == "rest":
-        their_rate = damage_rate(_assumed_weapons(theirs, thresholds.assumed_power), theirs, mine)
+        their_rate = damage_rate(_assumed_weapons(theirs, thresholds), theirs, mine)
         return HEALING_RATING if mine.hp <= REST_BELOW and their_rate < REST_UNDER else 0.0
     if move.status and theirs.hp > thresholds.status_above and status_lands(move, theirs, sleep_clause=sleep_clause):
         return thresholds.status.get(move.status, thresholds.other_status) * move.accuracy
