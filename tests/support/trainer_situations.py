@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from poke_env.battle import Battle, Move, Pokemon, PokemonType
+from poke_env.battle import Battle, Move, Pokemon
 from support.live_battles import by_name
 from support.live_goldens import feed, quiet_logger
 
@@ -59,8 +59,6 @@ def situation(
         offered = [{"id": move, "move": Move(move, gen=gen).entry["name"]} for move in active["moves"]]
         request["active"] = [{"moves": offered, **({"canTerastallize": tera} if tera else {})}]
     battle.parse_request(request)
-    if tera and battle.active_pokemon is not None:  # poke-env has it from the team, not from the request
-        battle.active_pokemon._terastallized_type = PokemonType.from_name(tera)
     return battle
 
 
