@@ -8,7 +8,7 @@
 format="${1:-}"
 case "$format" in
     gen1ou) battles=2000 epochs=4 decay=None ;;
-    # six times as many Pokémon, moves and items as in gen1ou
+    # many more Pokémon, moves and items than in gen1ou
     gen9ou) battles=3000 epochs=6 decay=3000 ;;
     *)
         echo "usage: bash scripts/win.sh gen1ou|gen9ou [FOLDER] [SEED]" >&2

@@ -1,7 +1,7 @@
 """What DuelTrainer takes for much and for little, by generation: the one place where such numbers stand.
 
-Those of generation 1 are the trainers' first ones, and hold up to generation 8. Those of generation 9 were tuned by
-scripts/tune_trainer.py in gen9ou.
+Those of generation 1 are the trainers' first ones, and hold up to generation 8. Those of generation 9 are estimates for
+gen9ou; scripts/tune_trainer.py measures what another value of one of them would be worth there.
 """
 
 from collections.abc import Mapping
