@@ -2,7 +2,7 @@
 
     python scripts/compare_ensemble.py --out runs/ensemble        # run again, it collects and trains no second time
 
-DuelTrainer plays, and three seeds of a tiny Gemma imitate it, as in win_gen1ou.sh but with fewer battles and updates.
+DuelTrainer plays, and three seeds of a tiny Gemma imitate it, as in win.sh but with fewer battles and updates.
 Then, all sizes fixed beforehand:
 
 1. each member plays --choosing battles against each scripted opponent: who wins most of them is the best member;

@@ -1,22 +1,21 @@
 """Expected damage by the games' own formulas, for the scripted trainers.
 
-An `Attack` is a move that does damage, or an assumed one. Items, the weather and most abilities are left out;
+Items, weather, terrain and most abilities count only between fighters that know their surroundings (`modifiers`).
 tests/showdown/scripted/test_damage.py lists the moves whose damage is only guessed.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
-from poke_env.battle import Move, MoveCategory, PokemonType, Status
+from poke_env.battle import PokemonType, Status
 from poke_env.data import GenData
 
+from gemma_metamon.showdown.scripted.attacks import Attack
 from gemma_metamon.showdown.scripted.fighters import Fighter, boost_factor
+from gemma_metamon.showdown.scripted.modifiers import attacker_modifier, defender_modifier
 
 MEAN_ROLL = 0.925
 MAX_OLD_STAT = 999.0
 """Of a stat with its stages, in generations 1 and 2."""
-ALWAYS = 5
-"""The stage of moves whose hits are all critical."""
 _CRITICAL_CHANCES = {  # by generation, from which on, and by stage
     2: (17 / 256, 32 / 256, 64 / 256, 85 / 256, 128 / 256),
     3: (1 / 16, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0),
@@ -24,9 +23,6 @@ _CRITICAL_CHANCES = {  # by generation, from which on, and by stage
     7: (1 / 24, 1 / 8, 1 / 2, 1.0),
 }
 _STAB = (1.0, 1.5, 2.0)  # by how often the attacker has the attack's type: of its own, and by terastallising
-_PSYWAVE = 0.75  # of the level, on average
-_UNKNOWN_POWER = 60.0  # of moves whose power depends on weight, speed, ...
-_POWER = {"return": 102.0}  # of full friendship, which everybody's Pokémon have
 _ABILITY_IMMUNITY = {
     "levitate": PokemonType.GROUND,
     "eartheater": PokemonType.GROUND,
@@ -40,56 +36,6 @@ _ABILITY_IMMUNITY = {
     "dryskin": PokemonType.WATER,
     "sapsipper": PokemonType.GRASS,
 }
-_RETALIATION = {"bide", "counter", "mirrorcoat", "metalburst", "comeuppance"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Attack:
-    """What a damaging move does. Equal to itself alone, as a `Fighter` is.
-
-    Attributes:
-        type: of the move.
-        physical: or special.
-        power: of one hit.
-        hits: how often it hits, on average.
-        accuracy: in 0..1.
-        critical_stage: 0 is the usual chance of a critical hit, each step is likelier, ALWAYS is certain, -1 is never.
-        level_share: where not 0, the damage is this share of the attacker's level, whatever the stats.
-        fixed_damage: where not 0, the damage in HP, whatever the stats.
-        hp_share: where not 0, the damage is this share of the defender's HP.
-        self_destruct: the attacker faints.
-        charges: it hits in its second turn.
-        recharges: the turn after it is lost.
-        ignores_types: of the defender, immunities too.
-        doubled_against: a type against which it does double damage, whatever the type chart says.
-        attack_stat: by its name in STATS: "atk" or "spa", but for a few moves.
-        target_attack: the defender's stat counts in place of the attacker's.
-        defense_stat: "def" or "spd".
-        ignores_defense_stages: of the defender.
-        ignores_screens: of the defender's side.
-        needs_sleep: it does nothing to a defender that is awake.
-    """
-
-    type: PokemonType
-    physical: bool
-    power: float
-    hits: float = 1.0
-    accuracy: float = 1.0
-    critical_stage: int = 0
-    level_share: float = 0.0
-    fixed_damage: float = 0.0
-    hp_share: float = 0.0
-    self_destruct: bool = False
-    charges: bool = False
-    recharges: bool = False
-    ignores_types: bool = False
-    doubled_against: PokemonType | None = None
-    attack_stat: str
-    target_attack: bool = False
-    defense_stat: str
-    ignores_defense_stages: bool = False
-    ignores_screens: bool = False
-    needs_sleep: bool = False
 
 
 @lru_cache(maxsize=1 << 14)
@@ -102,53 +48,10 @@ def effectiveness(attack_type: PokemonType, types: tuple[PokemonType, ...], gen:
     return product
 
 
-@lru_cache(maxsize=4096)
-def attack_of(move_id: str, gen: int) -> Attack | None:
-    """The move's attack; None for a status move, and for one that does nothing by itself (Counter, Bide, ...)."""
-    if move_id not in GenData.from_gen(gen).moves:
-        return None
-    move = Move(move_id, gen=gen)
-    entry = move.entry
-    if move.category == MoveCategory.STATUS or move_id in _RETALIATION or entry.get("ohko"):
-        return None
-    physical = move.category == MoveCategory.PHYSICAL
-    level_share = 1.0 if move.damage == "level" else _PSYWAVE if move_id == "psywave" else 0.0
-    hp_share = 0.5 if move_id in ("superfang", "ruination", "naturesmadness") else 0.0
-    power = float(_POWER.get(move_id, move.base_power))
-    return Attack(
-        type=PokemonType.THREE_QUESTION_MARKS if move_id == "struggle" and gen > 1 else move.type,
-        physical=physical,
-        power=power if power > 1 else _UNKNOWN_POWER,
-        hits=float(move.expected_hits),
-        accuracy=move.accuracy,
-        critical_stage=_critical_stage(move),
-        level_share=level_share,
-        fixed_damage=float(move.damage) if isinstance(move.damage, int) else 0.0,
-        hp_share=hp_share,
-        self_destruct=move.self_destruct is not None,
-        charges="charge" in move.flags,
-        recharges="recharge" in move.flags,
-        ignores_types=entry.get("ignoreImmunity") is True and power <= 1,
-        doubled_against=PokemonType.WATER if move_id == "freezedry" else None,
-        attack_stat=entry.get("overrideOffensiveStat", "atk" if physical else "spa"),
-        target_attack=move.use_target_offensive,
-        defense_stat=entry.get("overrideDefensiveStat", "def" if physical else "spd"),
-        ignores_defense_stages=bool(move.ignore_defensive),
-        ignores_screens=move_id in ("brickbreak", "psychicfangs", "ragingbull"),
-        needs_sleep=move_id == "dreameater",
-    )
-
-
-def _critical_stage(move: Move) -> int:
-    if "willCrit" in move.entry:
-        return ALWAYS if move.entry["willCrit"] else -1
-    return max(0, move.crit_ratio - 1)
-
-
 @lru_cache(maxsize=256)  # some are asked for more than once in a decision, of which there are some dozens
 def hit_share(attack: Attack, attacker: Fighter, defender: Fighter) -> float:
     """The mean share of the defender's maximum HP that the attack takes where it hits; 0 where it is immune."""
-    factor = _factor(attack, defender)
+    factor = _factor(attack, attacker, defender)
     if factor == 0:
         return 0.0
     chance = critical_chance(attack, attacker)
@@ -180,20 +83,27 @@ def mean_damage(attack: Attack, attacker: Fighter, defender: Fighter, *, critica
         critical: whether it is a critical hit.
     """
     stats = _stats_that_count(attack, attacker, defender, critical=critical)
-    return _damage(attack, attacker, defender, _factor(attack, defender), stats, critical=critical)
+    return _damage(attack, attacker, defender, _factor(attack, attacker, defender), stats, critical=critical)
 
 
-def _factor(attack: Attack, defender: Fighter) -> float:
-    """What the defender's types multiply the damage by, and 0 where something else keeps the attack from hitting."""
+def _factor(attack: Attack, attacker: Fighter, defender: Fighter) -> float:
+    """What the defender's types multiply the damage by, and 0 where something else keeps the attack from hitting.
+
+    With it, what items, abilities, weather and terrain do.
+    """
+    type_ = attacker.own_types.get(attack.move_id, attack.type)
     if attack.needs_sleep and defender.status != Status.SLP:
         return 0.0
-    if defender.ability and _ABILITY_IMMUNITY.get(defender.ability) == attack.type:
+    if defender.ability and _ABILITY_IMMUNITY.get(defender.ability) == type_:
         return 0.0
     if attack.ignores_types:
         return 1.0
-    factor = effectiveness(attack.type, defender.types, defender.gen)
+    factor = effectiveness(type_, defender.types, defender.gen)
     if attack.doubled_against in defender.types:
         factor *= 2 / effectiveness(attack.type, (attack.doubled_against,), defender.gen)
+    if factor and attacker.around is not None:
+        resisted = defender_modifier(attack, type_, attacker, defender, effect=factor)
+        factor *= resisted * attacker_modifier(attack, type_, attacker, defender)
     return factor
 
 
@@ -221,7 +131,7 @@ def _damage(
             damage /= 2
         if attack.physical and attacker.status == Status.BRN:
             damage /= 2
-    stab = _STAB[min(attacker.stab_types.count(attack.type), 2)]
+    stab = _STAB[min(attacker.stab_types.count(attacker.own_types.get(attack.move_id, attack.type)), 2)]
     return attack.hits * damage * factor * stab * MEAN_ROLL
 
 

@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from poke_env.battle import Move, PokemonType, Status
 
-from gemma_metamon.showdown.scripted.damage import Attack, attack_of, effectiveness, hit_share
+from gemma_metamon.showdown.scripted.attacks import Attack, attack_of
+from gemma_metamon.showdown.scripted.damage import effectiveness, hit_share
 from gemma_metamon.showdown.scripted.fighters import HORIZON, Fighter
 
 ALIVE = 0.35
@@ -129,7 +130,7 @@ def _fight_out(duel: Duel, my_hp: float, their_idle: float) -> tuple[float, floa
 
 
 def _chip(fighter: Fighter) -> float:
-    return _CHIP.get(fighter.status, 0.0) if fighter.status else 0.0
+    return fighter.turn_loss + (_CHIP.get(fighter.status, 0.0) if fighter.status else 0.0)
 
 
 def _turns(hp: float, rate: float, idle: float) -> float:

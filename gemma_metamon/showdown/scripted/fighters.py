@@ -1,9 +1,19 @@
 """A Pokémon as the scripted trainers see it: own ones as they are, the opponent's as they usually are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from poke_env.battle import Battle, Effect, Pokemon, PokemonType, SideCondition, Status
+
+from gemma_metamon.showdown.scripted.surroundings import (
+    Surroundings,
+    equipped,
+    item_of,
+    moves_of_own_type,
+    specialised_gain,
+    surroundings_of,
+    turn_loss,
+)
 
 STATS = ("atk", "def", "spa", "spd", "spe")
 HORIZON = 30.0
@@ -39,6 +49,10 @@ class Fighter:
         screens: of "reflect" and "lightscreen" those that protect it.
         idle: the coming turns in which it cannot act.
         behind_substitute: whether a substitute protects it.
+        around: weather and such; None for a trainer that looks neither at it nor at items and most abilities.
+        item: its id; "" for none, or one that is lost; None where it is unknown.
+        own_types: of its moves whose type depends on who uses it, and when.
+        turn_loss: the share of its HP that items, abilities and weather take each turn; below 0 they give.
     """
 
     gen: int
@@ -55,54 +69,66 @@ class Fighter:
     screens: frozenset[str]
     idle: float = 0.0
     behind_substitute: bool = False
+    around: Surroundings | None = None
+    item: str | None = None
+    own_types: Mapping[str, PokemonType] = field(default_factory=dict)
+    turn_loss: float = 0.0
 
     @property
     def speed(self) -> float:
-        """With stages, and halved or worse by paralysis."""
+        """With stages, and halved or worse by paralysis; below 0 in a Trick Room, where the slower moves first."""
         slowed = (0.25 if self.gen < 7 else 0.5) if self.status == Status.PAR else 1.0
-        return self.stats["spe"] * boost_factor(self.boosts.get("spe", 0)) * slowed
+        speed = self.stats["spe"] * boost_factor(self.boosts.get("spe", 0)) * slowed
+        return -speed if self.around is not None and self.around.trick_room else speed
 
 
-def own_fighter(pokemon: Pokemon, battle: Battle, *, entering: bool = False) -> Fighter:
+def own_fighter(pokemon: Pokemon, battle: Battle, *, entering: bool = False, modern: bool = False) -> Fighter:
     """A Pokémon of the player's own, with the stats of the simulator's request.
 
     Args:
         pokemon: of the player's team.
         battle: in which it plays.
         entering: it comes in from the bench, and so without stages.
+        modern: look at what `Thresholds.modern` says.
     """
     known = pokemon.stats
     max_hp = float(pokemon.max_hp) if any(known.values()) else usual_max_hp(pokemon)
     stats = {name: float(known[name] or usual_stat(pokemon, name)) for name in STATS}
     boosts = {} if entering else _boosts(pokemon)
-    return _fighter(pokemon, battle, battle.side_conditions, max_hp=max_hp, stats=stats, boosts=boosts)
+    conditions = battle.side_conditions
+    return _fighter(pokemon, battle, conditions, max_hp=max_hp, stats=stats, boosts=boosts, modern=modern)
 
 
-def opposing_fighter(pokemon: Pokemon, battle: Battle) -> Fighter:
-    """A Pokémon of the opponent's, with the stats that are usual for its species."""
+def opposing_fighter(pokemon: Pokemon, battle: Battle, *, modern: bool = False) -> Fighter:
+    """A Pokémon of the opponent's, with the stats that are usual for its species; `modern` as in `own_fighter`."""
     fighter = _fighter(
         pokemon,
         battle,
         battle.opponent_side_conditions,
-        max_hp=usual_max_hp(pokemon),
-        stats={name: usual_stat(pokemon, name) for name in STATS},
+        max_hp=usual_max_hp(pokemon, modern=modern),
+        stats={name: usual_stat(pokemon, name, modern=modern) for name in STATS},
         boosts=_boosts(pokemon),
+        modern=modern,
     )
     return replace(fighter, idle=max(fighter.idle, 1.0)) if pokemon.must_recharge else fighter
 
 
-def usual_stat(pokemon: Pokemon, name: str) -> float:
-    """Fully trained in generations 1 and 2, where that costs nothing; after that, effort spread over all stats."""
-    return _trained(pokemon, name) + 5
+def usual_stat(pokemon: Pokemon, name: str, *, modern: bool = False) -> float:
+    """Fully trained in generations 1 and 2, where that costs nothing; after that, effort spread over all stats.
+
+    Modern trainers take it that a Pokémon is trained for what its species is good at.
+    """
+    return _trained(pokemon, name, modern=modern) + 5
 
 
-def usual_max_hp(pokemon: Pokemon) -> float:
+def usual_max_hp(pokemon: Pokemon, *, modern: bool = False) -> float:
     """With the training of `usual_stat`."""
-    return _trained(pokemon, "hp") + pokemon.level + 10
+    return _trained(pokemon, "hp", modern=modern) + pokemon.level + 10
 
 
-def _trained(pokemon: Pokemon, name: str) -> float:
-    gain = 63 + 30 if pokemon.gen <= 2 else 31 + 21
+def _trained(pokemon: Pokemon, name: str, *, modern: bool) -> float:
+    usual = 63 + 30 if pokemon.gen <= 2 else 31 + 21
+    gain = specialised_gain(pokemon.base_stats, name) if modern else usual
     return (2 * pokemon.base_stats[name] + gain) * pokemon.level / 100
 
 
@@ -128,10 +154,11 @@ def _fighter(
     max_hp: float,
     stats: Mapping[str, float],
     boosts: Mapping[str, int],
+    modern: bool,
 ) -> Fighter:
     """With all that both players see of it; `conditions` are those of its side."""
     gen, types = battle.gen, tuple(pokemon.types)
-    return Fighter(
+    fighter = Fighter(
         gen=gen,
         level=pokemon.level,
         types=types,
@@ -146,6 +173,17 @@ def _fighter(
         screens=_screens(pokemon, conditions),
         idle=turns_lost(pokemon.status, gen),
         behind_substitute=Effect.SUBSTITUTE in pokemon.effects,
+    )
+    if not modern:
+        return fighter
+    around = surroundings_of(battle)
+    return replace(
+        fighter,
+        around=around,
+        item=item_of(pokemon),
+        stats=equipped(stats, pokemon, around, conditions),
+        own_types=moves_of_own_type(pokemon, around),
+        turn_loss=turn_loss(pokemon, around),
     )
 
 

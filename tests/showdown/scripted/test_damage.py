@@ -15,14 +15,8 @@ from poke_env.calc.damage_calc_gen1_2 import calculate_damage_gen12
 from poke_env.data import GenData
 from support.live_goldens import feed, quiet_logger
 
-from gemma_metamon.showdown.scripted.damage import (
-    Attack,
-    attack_of,
-    critical_chance,
-    effectiveness,
-    hit_share,
-    mean_damage,
-)
+from gemma_metamon.showdown.scripted.attacks import Attack, attack_of
+from gemma_metamon.showdown.scripted.damage import critical_chance, effectiveness, hit_share, mean_damage
 from gemma_metamon.showdown.scripted.fighters import Fighter, boost_factor, opposing_fighter, own_fighter
 
 GENS = (1, 2, 9)
