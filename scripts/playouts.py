@@ -21,7 +21,7 @@ from gemma_metamon.showdown.arena.hidden import TRUTH
 from gemma_metamon.showdown.arena.seeds import dice, simulator_seed
 from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.orders import as_sent, order_to_action
-from gemma_metamon.showdown.live.poke_env_hooks import intercept_choices
+from gemma_metamon.showdown.live.poke_env_hooks import freeze_battle, intercept_choices, thaw_battle
 from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.arena_seats import ArenaSeat
 from gemma_metamon.showdown.matches.arena_tables import Table, begin_battle, draw_pair, player_of
@@ -106,20 +106,19 @@ class Rules:
     max_turns: int
 
 
-async def play_to_end(
-    arena: Arena, tables: Mapping[str, Table], *, max_turns: int, in_rounds: bool = False
-) -> dict[str, Ending | None]:
+async def play_to_end(arena: Arena, tables: Mapping[str, Table], *, max_turns: int) -> dict[str, Ending | None]:
     """Plays battles that have begun; gives how each ended, None of one that was dropped after `max_turns`.
 
     Args:
         arena: in which they were begun; other battles in it are not asked anything meanwhile.
         tables: both seats of each, by the battle's name.
         max_turns: how many turns a battle may take.
-        in_rounds: whether all battles wait for each other, so that an agent decides in them together.
     """
     endings: dict[str, Ending | None] = {}
     while len(endings) < len(tables):
-        news = arena.receive(at_least=_ALL if in_rounds else 1)
+        # in rounds: an agent decides for all battles together, and on a busy machine every turn in which two processes
+        # wait for each other takes its time
+        news = arena.receive(at_least=_ALL)
         if not news:
             raise ServerError(f"nobody is asked anything in {', '.join(tables.keys() - endings.keys())}")
         asked: dict[tuple[str, str], ArenaSeat] = {}
@@ -250,7 +249,7 @@ async def play_beside(
             teams=draw_pair(rules.teams, rules.seed, number // 2),
             recorders=(None, recorder) if number % 2 else (recorder, None),
         )
-    endings = await play_to_end(arena, tables, max_turns=rules.max_turns, in_rounds=True)
+    endings = await play_to_end(arena, tables, max_turns=rules.max_turns)
     played = []
     for number, tag in zip(numbers, tables, strict=True):
         ending, record, seat = endings[tag], records.get(tag), SEATS[number % 2]
@@ -311,10 +310,11 @@ class Playouts:
         """
         source = f"battle-{self._rules.battle_format}-{battle.number}"
         self._arena.replay(source, battle.inputs_before(decision))
-        history: dict[str, list[str]] = {seat: [] for seat in SEATS}
+        seats = self._seats(source, battle.seat, (0,))
         for news in self._arena.receive(at_least=_ALL):
-            for seat, told in news.told.items():
-                history[seat] += told
+            for name, told in news.told.items():
+                seats[name].read(told)
+        frozen = {name: freeze_battle(seat.battle) for name, seat in seats.items()}
         if source not in self._arena.battles:
             raise ServerError(f"{source} ends before decision {decision}: its inputs do not belong to this simulator")
         shares: list[list[float]] = [[] for _ in messages]
@@ -325,7 +325,7 @@ class Playouts:
                 numbers = range(first, min(n, first + at_once))
                 forks = {f"{source}-{i}-{j}": (i, j, message) for i in numbers for j, message in enumerate(messages)}
                 tables = {
-                    tag: self._fork(source, tag, battle.seat, history, message, (*seeds, i))
+                    tag: self._fork(source, tag, battle.seat, frozen, message, (*seeds, i))
                     for tag, (i, _, message) in forks.items()
                 }
                 endings = await play_to_end(self._arena, tables, max_turns=self._rules.max_turns)
@@ -341,20 +341,29 @@ class Playouts:
         source: str,
         tag: str,
         seat: str,
-        history: Mapping[str, Sequence[str]],
+        frozen: Mapping[str, bytes],
         message: str,
         seeds: tuple[int | str, ...],
     ) -> Table:
         self._first[tag] = message
-        seed = self._rules.seed
-        self._arena.fork(source, tag, seat=seat, seed=simulator_seed(seed, *seeds, "fork"), hidden=TRUTH)
-        first, second = (
-            ArenaSeat(tag, player, dice(seed, *seeds, name))
+        seed = simulator_seed(self._rules.seed, *seeds, "fork")
+        self._arena.fork(source, tag, seat=seat, seed=seed, hidden=TRUTH)
+        seats = self._seats(tag, seat, seeds, frozen)
+        return seats[SEATS[0]], seats[SEATS[1]]
+
+    def _seats(
+        self, tag: str, seat: str, seeds: tuple[int | str, ...], frozen: Mapping[str, bytes] | None = None
+    ) -> dict[str, ArenaSeat]:
+        """Of a battle in which the agent's seat is that one: they have read what is frozen, or nothing."""
+        return {
+            name: ArenaSeat(
+                tag,
+                player,
+                dice(self._rules.seed, *seeds, name),
+                battle=None if frozen is None else thaw_battle(frozen[name], tag),
+            )
             for name, player in zip(SEATS, self._players[seat], strict=True)
-        )
-        for name, each in zip(SEATS, (first, second), strict=True):
-            each.read(history[name])
-        return first, second
+        }
 
     def _obedient(self, teacher: Player) -> Player:
         """Sends what it is told to first, in each battle."""
