@@ -309,7 +309,7 @@ def advice(i: int, decision: Decision, teacher: str, again: Rated) -> Advice:
     tried = []
     if i == again.decision:
         for choice, shares in ((decision.agent, again.agent), (decision.teacher, again.teacher)):
-            low, high = wilson_interval(sum(share == 1 for share in shares), len(shares))
+            low, high = wilson_interval(round(sum(shares)), len(shares))
             tried.append(Tried(name=choice.name, times=len(shares), won=statistics.fmean(shares), low=low, high=high))
     return Advice(who=teacher, action=decision.teacher.action, tried=tuple(tried))
 
