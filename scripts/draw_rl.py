@@ -1,11 +1,12 @@
 """The charts of reinforcement learning in the docs, from what other scripts have measured.
 
-    python scripts/draw_rl.py --bench runs/rl_bench runs/fresh --improve improved --search runs/search.json
+    python scripts/draw_rl.py --bench runs/rl_bench runs/fresh --improve improved --search runs/search
 
 Of each folder of rl_bench.py, NAME_table.png: battles won by each contender against each opponent, with the intervals
 that count the seeds (of one seed: all battles' interval); and NAME_curves.png: what its trainings measured on their
 way, the mean of the seeds and a band from the lowest to the highest. Of a folder of `gemma-metamon improve`,
-NAME_ratings.png: the rating round by round. Of a table of searchers, search.png: battles won by the number of forks.
+NAME_ratings.png: the rating round by round. Of a folder of search_table.py, NAME_forks.png: battles won by the number
+of forks.
 What is not there yet is left out. Prints what it wrote.
 """
 
@@ -20,10 +21,12 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gemma_metamon.errors import DataError, GemmaMetamonError
+from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.reports.charts import Curve, Estimate, Panel, curves, save_png, win_rate_bars
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.reports.run_curves import over_updates, read_metrics
 from gemma_metamon.results import schema
+from gemma_metamon.results.json_lines import read_json_lines
 from gemma_metamon.strict_json import parse_json
 
 SHARES = {
@@ -39,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", type=Path, nargs="+", default=[], metavar="DIR", help="folders of rl_bench.py")
     parser.add_argument("--improve", type=Path, nargs="+", default=[], metavar="DIR", help="folders of `improve`")
-    parser.add_argument("--search", type=Path, metavar="FILE", help="rows with player, opponent, forks, share, wilson")
+    parser.add_argument("--search", type=Path, nargs="+", default=[], metavar="DIR", help="folders of search_table.py")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help="of the curves (default: all)")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="(default: %(default)s)")
     args = parser.parse_args()
@@ -63,8 +66,9 @@ def charts(args: argparse.Namespace) -> Iterator[tuple[str, Figure]]:
             if not isinstance(results, schema.RoundsResults):
                 raise DataError(f"{folder / 'results.json'} is of an evaluation, and not of the rounds of `improve`")
             yield f"{folder.name}_ratings", rating_curve(results)
-    if args.search is not None and args.search.is_file():
-        yield "search", curves(by_forks(read_rows(args.search)))
+    for folder in args.search:
+        if (folder / "parts.jsonl").is_file():
+            yield f"{folder.name}_forks", curves(by_forks(read_json_lines(folder / "parts.jsonl")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,6 @@ class Row:
     who: str
     opponent: str
     share: Estimate
-    forks: int | None
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -96,9 +99,8 @@ def read_rows(path: Path) -> list[Row]:
 
 def _row(row: Mapping[str, Any]) -> Row:
     low, high = row.get("of_seeds") or row["wilson"]
-    who = row["contender"] if "contender" in row else row["player"]
     share = Estimate(float(row["share"]), float(low), float(high))
-    return Row(who=str(who), opponent=str(row["opponent"]), share=share, forks=row.get("forks"))
+    return Row(who=str(row["contender"]), opponent=str(row["opponent"]), share=share)
 
 
 def by_opponent(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
@@ -109,14 +111,25 @@ def by_opponent(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
     return panels
 
 
-def by_forks(rows: Sequence[Row]) -> Panel:
-    """A curve for each opponent: the share won over the forks of a decision."""
+def by_forks(parts: Sequence[Mapping[str, Any]]) -> Panel:
+    """A curve for each searcher and opponent: the share won over the forks of a decision, with bands of Wilson's.
+
+    Raises DataError for a part whose player does not say its forks, or that has no counts.
+    """
+    counts: dict[str, dict[int, tuple[int, int]]] = {}
+    for number, part in enumerate(parts, start=1):
+        forks = re.search(r"forks=([0-9]+)", str(part.get("player")))
+        wins, battles = part.get("wins"), part.get("battles")
+        if forks is None or type(wins) is not int or type(battles) is not int or battles < 1:
+            raise DataError(f"part {number} is of no searcher: it wants a player with forks=, wins and battles")
+        label = f"{part['player']} against {part.get('opponent')}".replace(forks[0], "forks")
+        won, played = counts.setdefault(label, {}).get(int(forks[1]), (0, 0))
+        counts[label][int(forks[1])] = won + wins, played + battles
     lines = []
-    for opponent in dict.fromkeys(row.opponent for row in rows):
-        own = sorted((row.forks or 0, row.share) for row in rows if row.opponent == opponent)
-        shares = [share for _, share in own]
-        bands = [(share.low, share.high) for share in shares]
-        lines.append(Curve(f"against {opponent}", [forks for forks, _ in own], [s.value for s in shares], bands))
+    for label, by_number in counts.items():
+        own = sorted(by_number.items())
+        bands = [wilson_interval(*each) for _, each in own]
+        lines.append(Curve(label, [forks for forks, _ in own], [wins / n for _, (wins, n) in own], bands))
     title = "Strength by the number of forks"
     return Panel(title=title, x_label="forks of a decision", y_label="battles won (%)", lines=lines, percent=True)
 

@@ -12,6 +12,7 @@ from draw_rl import by_forks, by_opponent, compared, of_seeds, read_rows
 from matplotlib.figure import Figure
 
 from gemma_metamon.errors import DataError
+from gemma_metamon.intervals import wilson_interval
 from gemma_metamon.reports.charts import Estimate, Panel, curves
 
 ROWS = [
@@ -22,6 +23,11 @@ ROWS = [
     {"contender": "target", "opponent": "DuelTrainer", "wins": [2, 1], "share": 0.15, "battles": 20}
     | {"wilson": [0.05, 0.36], "of_seeds": [0.0, 0.8]},
 ]  # fmt: skip
+
+PARTS = [
+    {"player": f"LookaheadTrainer(forks={forks}, turns=2)", "opponent": "DuelTrainer", "wins": wins, "battles": battles}
+    for forks, wins, battles in ((32, 20, 40), (8, 25, 100), (32, 40, 80))
+]
 
 Run = Callable[..., list[str]]
 
@@ -51,15 +57,15 @@ def metrics(*aucs: float) -> list[dict[str, float]]:
 
 def test_what_is_there_is_drawn_and_the_rest_is_left_out(run: Run, tmp_path: Path) -> None:
     bench = tmp_path / "bench"
-    assert run("--bench", bench, "--improve", tmp_path / "improved", "--search", tmp_path / "search.json") == []
+    assert run("--bench", bench, "--improve", tmp_path / "improved", "--search", tmp_path / "search") == []
     write_run(bench / "runs" / "target-1", metrics(0.5, 0.7))
     assert run("--bench", bench) == ["bench_curves.png"]
     (bench / "table.json").write_text(json.dumps(ROWS), encoding="utf-8")
     assert run("--bench", bench, "--contenders", "critic") == ["bench_table.png"]
-    search = tmp_path / "search.json"
-    rows = [{"player": f"search {n}", "opponent": "DuelTrainer", "forks": n, "share": 0.5} for n in (4, 8)]
-    search.write_text(json.dumps([{**row, "wilson": [0.4, 0.6]} for row in rows]), encoding="utf-8")
-    assert run("--bench", bench, "--search", search) == ["bench_table.png", "bench_curves.png", "search.png"]
+    search = tmp_path / "search"
+    search.mkdir()
+    (search / "parts.jsonl").write_text("".join(f"{json.dumps(part)}\n" for part in PARTS), encoding="utf-8")
+    assert run("--bench", bench, "--search", search) == ["bench_table.png", "bench_curves.png", "search_forks.png"]
 
 
 def test_a_bar_has_the_interval_that_counts_the_seeds_where_there_are_several(tmp_path: Path) -> None:
@@ -93,11 +99,13 @@ def test_three_panels_leave_no_empty_axes() -> None:
     assert [axes.get_visible() for axes in curves(*panels).axes] == [True, True, True, False]
 
 
-def test_searchers_are_in_the_order_of_their_forks(tmp_path: Path) -> None:
-    rows = [{"player": "s", "opponent": "DuelTrainer", "forks": n, "share": n / 100} for n in (32, 8)]
-    (tmp_path / "s.json").write_text(json.dumps([{**row, "wilson": [0, 1]} for row in rows]), encoding="utf-8")
-    (line,) = by_forks(read_rows(tmp_path / "s.json")).lines
-    assert (line.x, line.y) == ([8, 32], [0.08, 0.32])
+def test_the_parts_of_a_searcher_are_one_point_and_its_forks_are_in_order() -> None:
+    (line,) = by_forks(PARTS).lines
+    assert line.label == "LookaheadTrainer(forks, turns=2) against DuelTrainer"
+    assert (line.x, line.y) == ([8, 32], [0.25, 0.5])
+    assert line.bands == [wilson_interval(25, 100), wilson_interval(60, 120)]
+    with pytest.raises(DataError, match="part 1 is of no searcher"):
+        by_forks([{"player": "DuelTrainer", "opponent": "DuelTrainer", "wins": 1, "battles": 2}])
 
 
 @pytest.mark.parametrize("text", ["{}", "[1]", '[{"contender": "a", "opponent": "b", "share": 1}]', "["])
