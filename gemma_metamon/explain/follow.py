@@ -53,6 +53,29 @@ class Active:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What came of an action, by its name, that was played out so many times: the share won, with its 95 % interval."""
+
+    name: str
+    times: int
+    won: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What somebody else, such as the agent's teacher, would have done; -1 of what is none of the legal actions.
+
+    `tried`: what came of actions that were played out from there.
+    """
+
+    who: str
+    action: int
+    tried: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """One decision, looked at.
 
@@ -72,6 +95,7 @@ class Decision:
         preferred: the most probable action.
         judged: the action of `distributions`: the one taken, or else the preferred one.
         distributions: of each critic, the probabilities of the bins of returns; none of critics that give a number.
+        advice: what somebody else would have done; None where nobody was asked.
     """
 
     timestep: int
@@ -89,6 +113,7 @@ class Decision:
     preferred: int
     judged: int
     distributions: tuple[tuple[float, ...], ...]
+    advice: Advice | None = None
 
     @property
     def judged_option(self) -> Option:

@@ -50,6 +50,17 @@ class Explanation:
         """Decisions in which that was the agent's most probable action."""
         return sum(decision.chosen == decision.preferred for decision in self.decisions)
 
+    @property
+    def adviser(self) -> str | None:
+        """Who else was asked what to do; None where nobody was."""
+        return next((decision.advice.who for decision in self.decisions if decision.advice is not None), None)
+
+    @property
+    def advised(self) -> int:
+        """Decisions in which that one would have done what was done."""
+        advice = [(decision.advice, decision.chosen) for decision in self.decisions]
+        return sum(given is not None and given.action == chosen for given, chosen in advice)
+
 
 def render_page(
     explanation: Explanation, *, sections: Sequence[Markup] | None = None, refresh_s: float | None = None

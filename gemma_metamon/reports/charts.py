@@ -155,36 +155,62 @@ def rating_dots(ratings: Mapping[str, Estimate]) -> Figure:
     return figure
 
 
-def curves(title: str, x_label: str, y_label: str, lines: Sequence[Curve], *, percent: bool = False) -> Figure:
-    """Lines over updates, epochs or rounds.
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A chart of lines.
 
-    Args:
+    Attributes:
         title: above the chart.
         x_label: what is counted from left to right.
         y_label: what the lines show, with its unit.
         lines: each with a name in the legend, where there is more than one.
         percent: the values are shares, drawn from 0 to 100 %.
     """
-    scale = 100 if percent else 1
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Curve]
+    percent: bool = False
+
+
+def curves(*panels: Panel) -> Figure:
+    """Lines over updates, epochs, rounds or forks; of several panels two in a row, and one legend for all.
+
+    A line of the same name has the same colour in every panel.
+    """
+    n_columns = min(2, len(panels))
+    n_rows = -(-len(panels) // 2)
+    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(6.2, 3.2), layout="constrained")
-        axes = figure.subplots()
-        for i, line in enumerate(lines):
-            colour = COLOURS[i % len(COLOURS)]
-            marker = "o" if len(line.x) <= 30 else None
-            style = "--" if line.dashed else "-"
-            axes.plot(line.x, scale * np.array(line.y), style, color=colour, label=line.label, marker=marker, ms=4)
-            if line.bands:
-                lows, highs = scale * np.array(line.bands).T
-                axes.fill_between(line.x, lows, highs, color=colour, alpha=0.15, lw=0)
-        if percent:
-            axes.set_ylim(0, 102)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y")
-        axes.set_title(title)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        if len(lines) > 1:
-            figure.legend(loc="outside lower center", ncols=3)
+        # one alone is as large as the other charts of a page
+        figure = Figure(figsize=(6.2, 3.2) if len(panels) == 1 else (9.6, 2.9 * n_rows), layout="constrained")
+        places = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+        for panel, axes in zip(panels, places, strict=False):
+            _draw_lines(axes, panel, labels)
+        for axes in places[len(panels) :]:
+            axes.set_visible(False)
+        if len(labels) > 1:
+            named = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_lines()}
+            figure.legend(handles=[named[label] for label in labels], loc="outside lower center", ncols=3)
     return figure
+
+
+def _draw_lines(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
+    scale = 100 if panel.percent else 1
+    for line in panel.lines:
+        colour = COLOURS[labels.index(line.label) % len(COLOURS)]
+        marker = "o" if len(line.x) <= 30 else None
+        style = "--" if line.dashed else "-"
+        axes.plot(line.x, scale * np.array(line.y), style, color=colour, label=line.label, marker=marker, ms=4)
+        if line.bands:
+            lows, highs = scale * np.array(line.bands).T
+            axes.fill_between(line.x, lows, highs, color=colour, alpha=0.15, lw=0)
+    if panel.percent:
+        axes.set_ylim(0, 102)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y")
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)

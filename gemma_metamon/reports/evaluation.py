@@ -123,7 +123,7 @@ def rating_curve(evaluation: RoundsResults) -> Figure:
     lines = [charts.Curve(evaluation.rounds_of, rounds, elos, bands)]
     ends = [*rounds[:1], *rounds[-1:]]
     lines += [charts.Curve(name, ends, [row.elo] * len(ends), dashed=True) for name, row in ratings.items()]
-    return charts.curves("Rating by round", "round", "Elo", lines)
+    return charts.curves(charts.Panel(title="Rating by round", x_label="round", y_label="Elo", lines=lines))
 
 
 def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:

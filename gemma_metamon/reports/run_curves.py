@@ -1,19 +1,79 @@
 """Charts of a training run, from the numbers in its folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from gemma_metamon.errors import DataError
-from gemma_metamon.reports.charts import Curve, curves
+from gemma_metamon.reports.charts import Curve, Panel, curves
 from gemma_metamon.results.json_lines import read_json_lines, read_rows
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation
 from gemma_metamon.strict_json import shown, shown_path
 
-LOSSES = {"loss/actor": "actor", "loss/critic": "critics", "loss/total": "total"}
-"""The total last, and dashed: where the critics are not trained it lies on the actor's."""
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is drawn of metrics.jsonl in one chart.
+
+    Attributes:
+        title: above the chart.
+        y_label: what the lines show, with its unit.
+        says: what it shows, for those who cannot see it.
+        lines: a number's name in the file -> its name in the legend.
+        percent: whether the numbers are shares of 1.
+    """
+
+    title: str
+    y_label: str
+    says: str
+    lines: Mapping[str, str]
+    percent: bool = False
+
+
+MEASURED = (
+    Measured(
+        title="Losses",
+        y_label="loss",
+        says="Losses over the updates of the run",
+        # the total last, and dashed: where the critics are not trained it lies on the actor's
+        lines={"loss/actor": "actor", "loss/critic": "critics", "loss/total": "total"},
+    ),
+    Measured(
+        title="Agreement with held-out recorded actions",
+        y_label="actions (%)",
+        says="Share of held-out recorded actions that the agent agrees with, over updates",
+        lines={"held_out/agreement": "agreement"},
+        percent=True,
+    ),
+    Measured(
+        title="How well the critics' value tells a held-out battle's result",
+        y_label="AUC (%), by chance 50",
+        says="AUC of the result by the critics' value at four points of held-out battles, over updates",
+        lines={
+            "held_out/value_auc_turn_1": "first decision",
+            "held_out/value_auc_1_4": "after a quarter",
+            "held_out/value_auc_1_2": "half-way",
+            "held_out/value_auc_3_4": "after three quarters",
+        },
+        percent=True,
+    ),
+    Measured(
+        title="The critics' best action is the recorded one",
+        y_label="held-out decisions (%)",
+        says="Share of held-out decisions in which the critics' best action is the recorded one, over updates",
+        lines={"held_out/critic_agreement": "critics", "held_out/critic_agreement_by_chance": "by chance"},
+        percent=True,
+    ),
+    Measured(
+        title="The policy in held-out battles",
+        y_label="nats",
+        says="The policy's entropy and its divergence from the policy of the start, over updates",
+        lines={"held_out/policy_entropy": "entropy", "held_out/policy_kl": "KL to the start"},
+    ),
+)
 
 
 def run_charts(run_dir: Path) -> list[tuple[Figure, str]]:
@@ -21,35 +81,36 @@ def run_charts(run_dir: Path) -> list[tuple[Figure, str]]:
 
     Raises DataError for a line that holds something else; it names the line and the field.
     """
-    metrics = _read_metrics(run_dir / "metrics.jsonl")
+    metrics = read_metrics(run_dir / "metrics.jsonl")
     figures = []
-    losses = [line for name, label in LOSSES.items() if (line := _over_updates(metrics, name, label)).x]
-    if losses:
-        figures.append((curves("Losses", "update", "loss", losses), "Losses over the updates of the run"))
-    agreement = _over_updates(metrics, "held_out/agreement", "agreement")
-    if agreement.x:
-        figure = curves("Agreement with held-out recorded actions", "update", "actions (%)", [agreement], percent=True)
-        figures.append((figure, "Share of held-out recorded actions that the agent agrees with, over updates"))
+    for each in MEASURED:
+        lines = [line for name, label in each.lines.items() if (line := over_updates(metrics, name, label)).x]
+        if lines:
+            panel = Panel(title=each.title, x_label="update", y_label=each.y_label, lines=lines, percent=each.percent)
+            figures.append((curves(panel), each.says))
     evaluations = run_dir / "evaluations.jsonl"
     played = read_rows(TrainingEvaluation, evaluations) if evaluations.is_file() else []
     for battle_format, lines in _win_rates(played).items():
-        figure = curves(f"Battles won in {battle_format}", "epoch", "battles won (%)", lines, percent=True)
+        title = f"Battles won in {battle_format}"
+        figure = curves(Panel(title=title, x_label="epoch", y_label="battles won (%)", lines=lines, percent=True))
         figures.append((figure, f"Battles won in {battle_format} over epochs, with bands of 95 % intervals"))
     return figures
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines, of which the numbers that are drawn are numbers."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl. Raises DataError for one without an update, or where what is drawn is no number."""
     metrics = read_json_lines(path)
+    drawn = [name for each in MEASURED for name in each.lines]
     for number, line in enumerate(metrics, start=1):
-        for name in ("update", *LOSSES, "held_out/agreement"):
+        for name in ("update", *drawn):
             value = line.get(name, None if name == "update" else 0.0)
             if type(value) not in ((int,) if name == "update" else (int, float)):
                 raise DataError(f"line {number} of {shown_path(path)}: {name} is {shown(value)}; expected a number")
     return metrics
 
 
-def _over_updates(metrics: Sequence[dict[str, Any]], name: str, label: str) -> Curve:
+def over_updates(metrics: Sequence[Mapping[str, Any]], name: str, label: str) -> Curve:
+    """A number that some lines have, over the updates of a run; no points where none has it."""
     # a run that was resumed has written some updates twice: the later line holds
     points = {line["update"]: line[name] for line in metrics if name in line}
     return Curve(label, sorted(points), [points[update] for update in sorted(points)], dashed=name == "loss/total")

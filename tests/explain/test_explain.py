@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import collate, take_window
 from gemma_metamon.data.encoding import encode_battle
-from gemma_metamon.explain.follow import Decision, Follower, follow_recorded
+from gemma_metamon.explain.follow import Advice, Decision, Follower, Tried, follow_recorded
 from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.watch import NOW, Watcher
 from gemma_metamon.runs import resolve
@@ -239,6 +240,21 @@ def test_an_imitating_agents_critics_are_not_shown(view: BattleView, battle_file
     page = render_page(explanation)
     assert "its critics never learned anything" in page
     assert "<polygon" not in page
+
+
+def test_the_page_shows_what_somebody_else_would_have_done(view: BattleView, battle_file: Path) -> None:
+    explanation = explain(build_agent(view), view, battle_file)
+    assert explanation.adviser is None
+    first, *others = explanation.decisions
+    assert first.chosen is not None
+    tried = (Tried(name="Surf", times=400, won=0.625, low=0.577, high=0.671),)
+    advised = [replace(first, advice=Advice(who="<b>Misty", action=first.chosen, tried=tried))]
+    advised += [replace(decision, advice=Advice(who="<b>Misty", action=-1)) for decision in others]
+    page = render_page(replace(explanation, decisions=advised))
+    assert "and &lt;b&gt;Misty would have taken it in 1</p>" in page
+    assert page.count('<span class="tag">&lt;b&gt;Misty</span>') == 1
+    assert page.count("Played out from here, &lt;b&gt;Misty going on") == 1
+    assert "57.7 % to 67.1 % of 400" in page
 
 
 class Page(HTMLParser):

@@ -35,12 +35,21 @@ class ArenaSeat:
         dice: what the player draws in this battle; for poke-env's own players the global generator is put into its
             place while they choose.
         recorder: is told of every request, of what is sent for it, and of the end; None records nothing.
+        battle: poke-env's, which has read the messages so far; None of a battle that begins.
     """
 
-    def __init__(self, tag: str, player: Player, dice: random.Random, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        tag: str,
+        player: Player,
+        dice: random.Random,
+        recorder: Recorder | None = None,
+        *,
+        battle: Battle | None = None,
+    ) -> None:
         gen = GenData.from_format(player.format).gen
         self.player = player
-        self.battle = Battle(battle_tag=tag, username=player.username, logger=player.logger, gen=gen)
+        self.battle = battle or Battle(battle_tag=tag, username=player.username, logger=player.logger, gen=gen)
         self.choices = Choices()
         self.is_asked = False
         """Whether an answer is awaited."""

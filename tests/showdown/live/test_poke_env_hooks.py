@@ -21,6 +21,7 @@ from support.paths import ROOT, TESTS
 
 from gemma_metamon.errors import MissingDependencyError
 from gemma_metamon.showdown.live import poke_env_hooks as hooks
+from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.players.registry import connection
 
 PLAYED_WITH_THE_NEWEST = [
@@ -106,6 +107,21 @@ def test_a_battle_keeps_the_messages_that_it_has_read() -> None:
     before = len(hooks.messages_read(battle))
     feed(battle, ["|turn|2"])
     assert hooks.messages_read(battle)[before:] == [["", "turn", "2"]]
+
+
+def test_a_battle_that_was_frozen_goes_on_by_itself_and_is_seen_as_it_was() -> None:
+    battle = new_battle(*START, "|-damage|p2a: Gengar|50/100 par")
+    battle.parse_request(battle_at().last_request)
+    live = live_battle(battle)
+    frozen = hooks.freeze_battle(battle)
+    assert live_battle(battle) is live
+    first, second = (hooks.thaw_battle(frozen, tag) for tag in ("battle-gen1ou-1-a", "battle-gen1ou-1-b"))
+    assert first.battle_tag == "battle-gen1ou-1-a"
+    assert live_battle(first).state == live.state
+    assert [o.message for o in live_battle(first).options.values()] == [o.message for o in live.options.values()]
+    feed(first, ["|-damage|p2a: Gengar|0 fnt", "|turn|2"])
+    assert (battle.turn, first.turn, second.turn) == (1, 2, 1)
+    assert live_battle(second).state == live.state != live_battle(first).state
 
 
 @pytest.mark.slow
