@@ -240,7 +240,8 @@ function rateMove(id, mine, theirs, sleepClause) {
 }
 
 function rateStatusMove(move, mine, theirs, sleepClause) {
-	if (move.heal) return mine.hp <= HEAL_BELOW ? HEALING_RATING : 0;
+	const heals = move.heal || (mine.gen === 1 && move.flags.heal && move.id !== 'rest');
+	if (heals) return mine.hp <= HEAL_BELOW ? HEALING_RATING : 0;
 	if (move.id === 'rest') {
 		const safe = mine.hp <= REST_BELOW && damageRate(assumedWeapons(theirs.dex, theirs), theirs, mine) < REST_UNDER;
 		return safe ? HEALING_RATING : 0;
