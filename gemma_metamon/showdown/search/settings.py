@@ -22,7 +22,7 @@ class SearchSettings:
     Raises ConfigError for a number out of its range.
     """
 
-    forks: int = 48
+    forks: int = 64
     turns: int = 2
     temperature: float = 0.0
 
