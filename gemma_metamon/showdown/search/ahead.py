@@ -31,7 +31,7 @@ class Question:
 
 
 Answer = Sequence[Sequence[float]]
-"""(W, C): about the chance to win, in 0..1."""
+"""(W, C): about the chance to win, in 0..1; empty where the battle is lost with its worker, and so to begin again."""
 
 
 def ahead_in(arena: Arena) -> "Ahead":
@@ -48,7 +48,7 @@ class Ahead:
     _sending: "asyncio.Task[None] | None" = None
 
     async def ask(self, question: Question) -> Answer:
-        """How the choices stand. Raises ServerError where the simulator fails, or the battle is lost meanwhile."""
+        """How the choices stand. Raises ServerError where the simulator fails, ConfigError for a battle not in play."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked.append((question, answer))
         if self._sending is None or self._sending.done():
@@ -83,4 +83,6 @@ class Ahead:
 
 
 def _answer(news: News) -> Answer | Exception:
+    if news.worker_lost:
+        return []
     return ServerError(str(news.lost)) if news.ahead is None else news.ahead

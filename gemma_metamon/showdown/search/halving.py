@@ -10,7 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 Look = Callable[[Sequence[int], int], Awaitable[Sequence[Sequence[float]]]]
-"""Plays some actions in so many worlds that nobody has looked at: a row for each world, a value for each action."""
+"""Plays some actions in so many worlds that nobody has looked at: a row for each world, a value for each action.
+
+No row ends the search: nothing can be looked at any more.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,7 @@ class Found:
 
     Attributes:
         visits: in how many forks each was played.
-        scores: the mean value, and what the prior adds; of all that were played.
+        scores: the mean value, and what the prior adds; of all that were to be played.
         best: the one to take.
     """
 
@@ -48,14 +51,17 @@ async def search(priors: Mapping[int, float], forks: int, look: Look) -> Found:
     sums, visits = dict.fromkeys(left, 0.0), dict.fromkeys(left, 0)
 
     def score(action: int) -> float:
-        return sums[action] / visits[action] + priors[action]
+        return sums[action] / max(1, visits[action]) + priors[action]
 
     n_rounds = max(1, (len(left) - 1).bit_length())
     for n_left in range(n_rounds, 0, -1):
         n_worlds = max(1, forks // n_left // len(left))
         if n_worlds * len(left) > forks:
             break
-        for row in await look(left, n_worlds):
+        rows = await look(left, n_worlds)
+        if not rows:
+            break
+        for row in rows:
             for action, value in zip(left, row, strict=True):
                 sums[action] += value
                 visits[action] += 1

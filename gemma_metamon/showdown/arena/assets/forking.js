@@ -3,7 +3,9 @@
 
 const path = require('path');
 const { State } = require(path.resolve('dist/sim/state.js'));
+const { PRNG } = require(path.resolve('dist/sim/prng.js'));
 const { Room, SEATS, Refusal } = require('./room.js');
+const { copyOf } = require('./copying.js');
 const { keepDraws, redraw } = require('./counters.js');
 const { seenState } = require('./seen_state.js');
 const { rebuild } = require('./rebuilding.js');
@@ -15,7 +17,7 @@ const TRUTH = 'truth';
 // that is not the one that was seen. Neither seat's answer to the present request is in the fork, nor what the other
 // seat has chosen for the rest of this turn, nor the input log: it would tell both.
 function fork(source, seat, seed, hidden) {
-	const battle = battleAs(source, seat, seed, hidden);
+	const battle = worlds(source, seat, hidden)(seed);
 	const room = new Room(source.names);
 	battle.restart(room.send);
 	keepDraws(battle);
@@ -26,39 +28,48 @@ function fork(source, seat, seed, hidden) {
 	return room;
 }
 
-// The battle of a fork, of which nobody is told yet. Raises as `fork`.
-function battleAs(source, seat, seed, hidden) {
+// From a seed, the battle of a fork with it, of which nobody is told yet. Raises as `fork`.
+function worlds(source, seat, hidden) {
 	if (!SEATS.includes(seat)) throw new Refusal(`there is no seat ${JSON.stringify(seat)}`);
 	if (source.ended || source.battle.ended) throw new Refusal('a battle that is over cannot be forked');
 	const mine = SEATS.indexOf(seat);
-	const battle = hidden === TRUTH ? copy(source.battle, seed) : sampled(source.battle, mine, seed, hidden);
-	battle.log = [];
-	battle.inputLog = [];
-	battle.messageLog = [];
-	battle.sentLogPos = 0;
-	battle.lastMoveLine = -1;
-	battle.sentRequests = true;
-	redraw(battle, hidden === TRUTH ? null : 1 - mine);
-	forgetChoices(battle, battle.sides[1 - mine]);
-	// what was refused to this seat before ("Unavailable choice") it knows already
-	ask(battle, mine, JSON.parse(JSON.stringify(source.battle.sides[mine].activeRequest)));
-	return battle;
+	const make = hidden === TRUTH ? whole(source.battle) : sampled(source.battle, mine, hidden);
+	const told = JSON.stringify(source.battle.sides[mine].activeRequest);
+	return seed => {
+		const battle = make(seed);
+		battle.log = [];
+		battle.inputLog = [];
+		battle.messageLog = [];
+		battle.sentLogPos = 0;
+		battle.lastMoveLine = -1;
+		battle.sentRequests = true;
+		redraw(battle, hidden === TRUTH ? null : 1 - mine);
+		forgetChoices(battle, battle.sides[1 - mine]);
+		// what was refused to this seat before ("Unavailable choice") it knows already
+		ask(battle, mine, JSON.parse(told));
+		return battle;
+	};
 }
 
 // The simulator's own copy, of everything but the log: that is shared by reference, and counts towards its limit of
 // lines between two updates.
-function copy(battle, seed) {
+function whole(battle) {
 	const { log, ...state } = State.serializeBattle(battle);
-	return State.deserializeBattle(JSON.parse(JSON.stringify({ ...state, prng: seed, log: [] })));
+	return seeded(State.deserializeBattle(JSON.parse(JSON.stringify({ ...state, log: [] }))));
 }
 
 // With another team in the place of the other side's, and of all else what the seat `mine` (0 or 1) was told.
-function sampled(truth, mine, seed, hidden) {
-	const { state, ...seen } = seenState(truth, mine, seed, hidden);
-	const battle = State.deserializeBattle(state);
-	rebuild(battle, 1 - mine, seen, hidden);
-	return battle;
+function sampled(truth, mine, hidden) {
+	const { state, carried, lastHit } = seenState(truth, mine, hidden);
+	const make = seeded(State.deserializeBattle(state));
+	return seed => {
+		const battle = make(seed);
+		rebuild(battle, 1 - mine, { carried: structuredClone(carried), lastHit }, hidden);
+		return battle;
+	};
 }
+
+const seeded = first => seed => Object.assign(copyOf(first), { prngSeed: seed, prng: new PRNG(seed) });
 
 // In the middle of a turn (somebody left after a move, or fainted), a side's move may still be to come: any of those
 // that it could have chosen.
@@ -109,4 +120,4 @@ function findDisabled(battle, pokemon) {
 	}
 }
 
-module.exports = { fork, battleAs };
+module.exports = { fork, worlds };

@@ -2,7 +2,7 @@
 // the copies stand then. Nothing is told of them, and nothing stays.
 'use strict';
 
-const { battleAs } = require('./forking.js');
+const { worlds: worldsOf } = require('./forking.js');
 const { copyOf } = require('./copying.js');
 const { choose, fighter, outlook, weaponsOf, worth } = require('./duelling.js');
 
@@ -11,9 +11,11 @@ const MAX_STEPS = 8; // per turn: choices, and those of who comes in
 // worlds [{seed, hidden}, ...] (see forking.js), choices ["move 1", ...]: for each world, how each of the choices ends
 // up `turns` turns later, as `standing` has it. In one world all choices meet the same team and the same dice.
 function lookAhead(source, seat, worlds, choices, turns) {
-	const mine = seat === 'p1' ? 0 : 1;
+	const mine = seat === 'p1' ? 0 : 1, makers = new Map();
 	return worlds.map(({ seed, hidden }) => {
-		const battle = battleAs(source, seat, seed, hidden);
+		const team = JSON.stringify(hidden); // several worlds may have the same
+		if (!makers.has(team)) makers.set(team, worldsOf(source, seat, hidden));
+		const battle = makers.get(team)(seed);
 		return choices.map(choice => playOut(copyOf(battle), mine, choice, turns));
 	});
 }

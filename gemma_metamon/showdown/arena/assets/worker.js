@@ -79,6 +79,7 @@ const COMMANDS = {
 		const room = rooms.get(source);
 		if (!room) throw new Refusal('a battle that is over cannot be looked ahead');
 		answer({ battle, ahead: lookAhead(room, seat, worlds, choices, turns) });
+		flush(); // that took its time, and whoever waits must not take it for silence
 	},
 	drop({ battle }) {
 		forget(battle);
