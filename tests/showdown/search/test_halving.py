@@ -59,3 +59,12 @@ def test_draws_follow_the_scores() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SearchSettings(**wrong)
+
+
+def test_where_nothing_can_be_played_the_prior_decides() -> None:
+    async def look(actions: Sequence[int], n_worlds: int) -> list[list[float]]:
+        return []
+
+    found = asyncio.run(search({2: 0.0, 5: 0.02, 7: 0.0}, 48, look))
+    assert found.best == 5
+    assert set(found.visits.values()) == {0}
