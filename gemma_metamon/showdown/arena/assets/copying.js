@@ -11,7 +11,8 @@ const OWN = new Set([
 	simulator('prng').SodiumRNG, simulator('prng').Gen5RNG,
 ].map(each => each.prototype));
 
-// `battle` has no function of its own that holds on to it, as those of keepDraws (counters.js) do.
+// For a battle of which nobody is told: what is a function stays the original's, so that a copied Pokémon's getHealth and
+// getFullDetails still say how the original stands, and those of keepDraws (counters.js) would change it.
 function copyOf(battle) {
 	const copies = new Map();
 	const copy = value => {

@@ -3,9 +3,7 @@
 
 const path = require('path');
 const { State } = require(path.resolve('dist/sim/state.js'));
-const { PRNG } = require(path.resolve('dist/sim/prng.js'));
 const { Room, SEATS, Refusal } = require('./room.js');
-const { copyOf } = require('./copying.js');
 const { keepDraws, redraw } = require('./counters.js');
 const { seenState } = require('./seen_state.js');
 const { rebuild } = require('./rebuilding.js');
@@ -55,13 +53,13 @@ function worlds(source, seat, hidden) {
 // lines between two updates.
 function whole(battle) {
 	const { log, ...state } = State.serializeBattle(battle);
-	return seeded(State.deserializeBattle(JSON.parse(JSON.stringify({ ...state, log: [] }))));
+	return seeded(JSON.stringify({ ...state, log: [] }));
 }
 
 // With another team in the place of the other side's, and of all else what the seat `mine` (0 or 1) was told.
 function sampled(truth, mine, hidden) {
 	const { state, carried, lastHit } = seenState(truth, mine, hidden);
-	const make = seeded(State.deserializeBattle(state));
+	const make = seeded(JSON.stringify(state));
 	return seed => {
 		const battle = make(seed);
 		rebuild(battle, 1 - mine, { carried: structuredClone(carried), lastHit }, hidden);
@@ -69,7 +67,7 @@ function sampled(truth, mine, hidden) {
 	};
 }
 
-const seeded = first => seed => Object.assign(copyOf(first), { prngSeed: seed, prng: new PRNG(seed) });
+const seeded = text => seed => State.deserializeBattle({ ...JSON.parse(text), prngSeed: seed, prng: seed });
 
 // In the middle of a turn (somebody left after a move, or fainted), a side's move may still be to come: any of those
 // that it could have chosen.
