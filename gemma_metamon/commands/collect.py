@@ -68,16 +68,18 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from gemma_metamon.commands._players import find_players
+    from gemma_metamon.commands._players import find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
     from gemma_metamon.upstream.datasets import write_beside
 
     everyone = find_players([*args.players, *(args.opponents or ())])
+    if args.server is not None:
+        require_no_search(everyone, "--server")
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups = _draw_matchups(args, everyone)
+    matchups = _draw_matchups(args, everyone, teams)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
@@ -101,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "list[Matchup]":
+def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]", teams: list[str]) -> "list[Matchup]":
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.matches.collect import draw_matchups
 
@@ -113,6 +115,7 @@ def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "lis
         # a checkpoint may be both sides, and a battle may begin before the end of the one before it is told
         max_battles=4 * args.concurrency,
         seed=args.seed,
+        teams=teams,
     )
     n_players = len(args.players)
     return draw_matchups(

@@ -15,6 +15,7 @@ from poke_env.data import GenData
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
+from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.live.battle import NOT_FED, live_battle
 from gemma_metamon.showdown.live.deciding import Answers, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.door import give_up
@@ -35,6 +36,7 @@ class ArenaSeat:
         dice: what the player draws in this battle; for poke-env's own players the global generator is put into its
             place while they choose.
         recorder: is told of every request, of what is sent for it, and of the end; None records nothing.
+        arena: for players that look ahead in it.
         battle: poke-env's, which has read the messages so far; None of a battle that begins.
     """
 
@@ -44,6 +46,7 @@ class ArenaSeat:
         player: Player,
         dice: random.Random,
         recorder: Recorder | None = None,
+        arena: Arena | None = None,
         *,
         battle: Battle | None = None,
     ) -> None:
@@ -57,6 +60,7 @@ class ArenaSeat:
         """Why poke-env cannot follow the battle."""
         self._live = live_battle(self.battle)
         self._live.dice = self._dice = dice
+        self._live.arena = arena
         self._answers = Answers(tag)
         self._recorder = recorder
 

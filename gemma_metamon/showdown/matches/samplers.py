@@ -148,11 +148,15 @@ class TeamSampler:
         self._gen = GenData.from_format(battle_format).gen
         self._teams = [unpack_team(team, self._gen) for team in dict.fromkeys(teams)]
         self._sets = [pokemon for team in self._teams for pokemon in team]
+        self._seen: SeenSide | None = None
+        self._fitting: list[list[PackedSet]] = []
 
     def sample(self, seen: SeenSide, dice: random.Random) -> list[str]:
         """See `Sampler`. Raises DataError where the teams have too few species for the Pokémon that were not seen."""
-        fitting = [order for team in self._teams if (order := self._order(team, seen)) is not None]
-        team = dice.choice(fitting) if fitting else self._complete(seen, dice)
+        if seen is not self._seen:  # a decision guesses many a time from the same
+            self._seen = seen
+            self._fitting = [order for team in self._teams if (order := self._order(team, seen)) is not None]
+        team = dice.choice(self._fitting) if self._fitting else self._complete(seen, dice)
         return [pokemon.pack() for pokemon in team]
 
     def _agrees(self, pokemon: PackedSet, seen: SeenPokemon) -> bool:

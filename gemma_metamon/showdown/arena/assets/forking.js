@@ -15,23 +15,10 @@ const TRUTH = 'truth';
 // that is not the one that was seen. Neither seat's answer to the present request is in the fork, nor what the other
 // seat has chosen for the rest of this turn, nor the input log: it would tell both.
 function fork(source, seat, seed, hidden) {
-	if (!SEATS.includes(seat)) throw new Refusal(`there is no seat ${JSON.stringify(seat)}`);
-	if (source.ended || source.battle.ended) throw new Refusal('a battle that is over cannot be forked');
+	const battle = worlds(source, seat, hidden)(seed);
 	const room = new Room(source.names);
-	const mine = SEATS.indexOf(seat);
-	const battle = hidden === TRUTH ? copy(source.battle, seed) : sampled(source.battle, mine, seed, hidden);
 	battle.restart(room.send);
-	battle.log = [];
-	battle.inputLog = [];
-	battle.messageLog = [];
-	battle.sentLogPos = 0;
-	battle.lastMoveLine = -1;
-	battle.sentRequests = true;
 	keepDraws(battle);
-	redraw(battle, hidden === TRUTH ? null : 1 - mine);
-	forgetChoices(battle, battle.sides[1 - mine]);
-	// what was refused to this seat before ("Unavailable choice") it knows already
-	ask(battle, mine, JSON.parse(JSON.stringify(source.battle.sides[mine].activeRequest)));
 	room.battle = battle;
 	room.isFork = true;
 	room.lastRequest = source.asked[seat].rqid; // the last one that this seat was told
@@ -39,20 +26,48 @@ function fork(source, seat, seed, hidden) {
 	return room;
 }
 
+// From a seed, the battle of a fork with it, of which nobody is told yet. Raises as `fork`.
+function worlds(source, seat, hidden) {
+	if (!SEATS.includes(seat)) throw new Refusal(`there is no seat ${JSON.stringify(seat)}`);
+	if (source.ended || source.battle.ended) throw new Refusal('a battle that is over cannot be forked');
+	const mine = SEATS.indexOf(seat);
+	const make = hidden === TRUTH ? whole(source.battle) : sampled(source.battle, mine, hidden);
+	const told = JSON.stringify(source.battle.sides[mine].activeRequest);
+	return seed => {
+		const battle = make(seed);
+		battle.log = [];
+		battle.inputLog = [];
+		battle.messageLog = [];
+		battle.sentLogPos = 0;
+		battle.lastMoveLine = -1;
+		battle.sentRequests = true;
+		redraw(battle, hidden === TRUTH ? null : 1 - mine);
+		forgetChoices(battle, battle.sides[1 - mine]);
+		// what was refused to this seat before ("Unavailable choice") it knows already
+		ask(battle, mine, JSON.parse(told));
+		return battle;
+	};
+}
+
 // The simulator's own copy, of everything but the log: that is shared by reference, and counts towards its limit of
 // lines between two updates.
-function copy(battle, seed) {
+function whole(battle) {
 	const { log, ...state } = State.serializeBattle(battle);
-	return State.deserializeBattle(JSON.parse(JSON.stringify({ ...state, prng: seed, log: [] })));
+	return seeded(JSON.stringify({ ...state, log: [] }));
 }
 
 // With another team in the place of the other side's, and of all else what the seat `mine` (0 or 1) was told.
-function sampled(truth, mine, seed, hidden) {
-	const { state, ...seen } = seenState(truth, mine, seed, hidden);
-	const battle = State.deserializeBattle(state);
-	rebuild(battle, 1 - mine, seen, hidden);
-	return battle;
+function sampled(truth, mine, hidden) {
+	const { state, carried, lastHit } = seenState(truth, mine, hidden);
+	const make = seeded(JSON.stringify(state));
+	return seed => {
+		const battle = make(seed);
+		rebuild(battle, 1 - mine, { carried: structuredClone(carried), lastHit }, hidden);
+		return battle;
+	};
 }
+
+const seeded = text => seed => State.deserializeBattle({ ...JSON.parse(text), prngSeed: seed, prng: seed });
 
 // In the middle of a turn (somebody left after a move, or fainted), a side's move may still be to come: any of those
 // that it could have chosen.
@@ -103,4 +118,4 @@ function findDisabled(battle, pokemon) {
 	}
 }
 
-module.exports = { fork };
+module.exports = { fork, worlds };

@@ -54,7 +54,7 @@ const UNTOLD = words('pursuit flinch');
 
 // The state for State.deserializeBattle, and for every Pokémon of the team `hidden` what the simulator holds of the one
 // that was seen as it (null of those never seen). `hidden` stands in its order on the fork's side.
-function seenState(battle, mine, seed, hidden) {
+function seenState(battle, mine, hidden) {
 	const truth = State.serializeBattle(battle);
 	const other = 1 - mine;
 	const seen = matchSeen(battle.sides[other], hidden);
@@ -69,7 +69,7 @@ function seenState(battle, mine, seed, hidden) {
 			terrain, terrainState: terrain ? effect(terrainState) : NONE,
 			pseudoWeather: effects(pseudoWeather),
 		},
-		sides, faintQueue: [], queue: queue(battle, truth, other), hints: [], log: [], prngSeed: seed, prng: seed,
+		sides, faintQueue: [], queue: queue(battle, truth, other), hints: [], log: [], prngSeed: NO_SEED, prng: NO_SEED,
 	};
 	let text = JSON.stringify(known, bareMoves);
 	text = text.replace(new RegExp(`\\[Pokemon:p${other + 1}([a-x])\\]`, 'g'), (_, letter) => {
@@ -86,6 +86,7 @@ function pick(from, fields) {
 }
 
 const effect = state => pick(state, EFFECT);
+const NO_SEED = 'gen5,0000000000000000'; // nothing is drawn before another one is given
 const NONE = { id: '', effectOrder: 0 }; // one that has ended leaves traces
 function effects(states, allowed) {
 	const to = {};
