@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gemma_metamon.commands._players import FoundPlayer
     from gemma_metamon.showdown.matches.collect import Matchup
     from gemma_metamon.showdown.matches.recordings import Collection
+    from gemma_metamon.showdown.players.contestants import Contestant
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
@@ -47,6 +48,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--opponents", nargs="+", metavar="PLAYER", help="who the other side is drawn among (default: the players)"
     )
     parser.add_argument("--record_opponents", action="store_true", help="write the views of the opponents as well")
+    parser.add_argument(
+        "--label_by", metavar="PLAYER", help="write what this scripted player would choose in each state, as its label"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
     add_shared_argument(
         parser,
@@ -74,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.showdown.simulator.formats import find_teams
     from gemma_metamon.upstream.datasets import write_beside
 
+    label_by = _find_expert(args.label_by)
     everyone = find_players([*args.players, *(args.opponents or ())])
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
@@ -92,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 concurrency=args.concurrency,
                 max_turns=args.max_turns,
                 timeout_s=args.timeout_s,
+                label_by=label_by,
                 on_battle=bar.update,
             )
         )
@@ -99,6 +105,13 @@ def run(args: argparse.Namespace) -> int:
         write_beside(args.out)
     print(_as_json(collection, args.out) if args.json else _as_text(collection, args.out))
     return 0
+
+
+def _find_expert(name: str | None) -> "Contestant | None":
+    """Raises ConfigError for a name that is no scripted player's."""
+    from gemma_metamon.showdown.players.contestants import scripted
+
+    return None if name is None else scripted(name)
 
 
 def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "list[Matchup]":

@@ -286,6 +286,7 @@ def encoded_battles(draw: st.DrawFn) -> EncodedBattle | str:
         legal_actions=rng.random((length + 1, view.action_space.n)) < 0.5,
         actions=np.append(rng.integers(-1, view.action_space.n, length), -1),
         rewards=rng.standard_normal(length + 1, dtype=np.float32),
+        labels=np.append(rng.integers(-1, view.action_space.n if draw(st.booleans()) else 0, length), -1),
     )
 
 

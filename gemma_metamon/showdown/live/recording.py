@@ -19,6 +19,7 @@ MAX_TURNS = 1000
 class _Recording:
     states: list[BattleState] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
     at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last request
     options: Options = field(default_factory=dict)  # at the last request
 
@@ -30,13 +31,20 @@ class Recorder:
         on_battle: called at the end of each battle with it and its record, or with None where no choice was made, or
             where poke-env could not follow the battle.
         max_turns: battles that get this far are cut off: the player gives up, and the record says neither won nor lost.
+        label: the action that somebody else would choose at a request, which is recorded beside the player's own; None
+            records no labels.
     """
 
     def __init__(
-        self, on_battle: Callable[[Battle, RecordedBattle | None], None], *, max_turns: int = MAX_TURNS
+        self,
+        on_battle: Callable[[Battle, RecordedBattle | None], None],
+        *,
+        max_turns: int = MAX_TURNS,
+        label: Callable[[LiveBattle], int] | None = None,
     ) -> None:
         self._on_battle = on_battle
         self._max_turns = max_turns
+        self._label = label
         self._recordings: dict[str, _Recording] = {}
 
     def is_too_long(self, battle: Battle) -> bool:
@@ -44,15 +52,21 @@ class Recorder:
         return battle.turn > self._max_turns
 
     def note_request(self, live: LiveBattle) -> None:
-        """Something is to be chosen. Raises what the battle's state and options raise; then nothing is noted."""
+        """Something is to be chosen. Raises what the battle's state and options raise, and what `label` does.
+
+        Then nothing is noted.
+        """
         state, options, at = live.state, live.options, (live, live.n_messages)
+        label = MISSING_ACTION if self._label is None else self._label(live)
         recording = self._recordings.setdefault(live.battle.battle_tag, _Recording())
         if at == recording.at:  # the last choice was refused: this is the same decision again
             recording.states.pop()
             recording.actions.pop()
+            recording.labels.pop()
         recording.at, recording.options = at, options
         recording.states.append(state)
         recording.actions.append(MISSING_ACTION)
+        recording.labels.append(label)
 
     def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
         """This order is sent, for the request that was noted last."""
@@ -86,4 +100,5 @@ class Recorder:
         if self.is_too_long(live.battle):
             terminal = replace(terminal, battle_won=False, battle_lost=False)
         states = (*recording.states, terminal)
-        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION)))
+        labels = None if self._label is None else (*recording.labels, MISSING_ACTION)
+        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION), labels))

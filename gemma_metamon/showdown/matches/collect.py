@@ -26,6 +26,7 @@ from gemma_metamon.showdown.live.door import given_up, open_door
 from gemma_metamon.showdown.live.recording import MAX_TURNS
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
 from gemma_metamon.showdown.matches.arena_tables import Table, draw_pair
+from gemma_metamon.showdown.matches.labelling import Labeller
 from gemma_metamon.showdown.matches.processes import Tell, play_plans
 from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
@@ -99,6 +100,7 @@ async def collect(
     concurrency: int = CONCURRENCY,
     max_turns: int = MAX_TURNS,
     timeout_s: float = SILENCE_TIMEOUT_S,
+    label_by: Contestant | None = None,
     on_battle: Callable[[], Any] | None = None,
 ) -> Collection:
     """Plays the matchups and writes `out/<battle_format>/*.json.lz4`, a file for each view.
@@ -119,13 +121,16 @@ async def collect(
         concurrency: battles at a time.
         max_turns: a player gives up a battle that gets this far.
         timeout_s: silence of the server, or of a worker, after which the battles are given up.
+        label_by: a scripted player, whose choice in each state is recorded beside what was chosen; see `Labeller`.
         on_battle: called after each battle.
 
     Raises:
+        ConfigError: label_by is a policy.
         ServerError: the server refuses a team or falls silent, or poke-env can follow none of the battles. What was
             written before stays.
     """
     collection = Collection()
+    label = None if label_by is None else Labeller(label_by, battle_format, seed)
     if websocket_url is None:
         await _collect_in_arena(
             matchups,
@@ -138,12 +143,13 @@ async def collect(
             concurrency=concurrency,
             max_turns=max_turns,
             timeout_s=timeout_s,
+            label_by=label_by,
             on_battle=on_battle,
         )
     else:
         await _collect_on_server(
             matchups,
-            Recording(collection, out / battle_format, secrets.token_hex(4), max_turns, on_battle),
+            Recording(collection, out / battle_format, secrets.token_hex(4), max_turns, on_battle, label),
             battle_format=battle_format,
             teams=teams,
             websocket_url=websocket_url,
@@ -170,6 +176,7 @@ async def _collect_in_arena(
     concurrency: int,
     max_turns: int,
     timeout_s: float,
+    label_by: Contestant | None,
     on_battle: Callable[[], Any] | None,
 ) -> None:
     """The parameters are those of `collect`; adds to the collection what was played."""
@@ -189,9 +196,10 @@ async def _collect_in_arena(
         for view in folder.glob(f"*{battle_id(battle_format, run, number)}_*"):
             view.unlink()
 
+    record = partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns)
     await play_plans(
         _plans(matchups, teams, seed),
-        partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns),
+        partial(record, label_by=label_by),
         ended,
         workers=workers,
         in_play=concurrency,
@@ -226,6 +234,7 @@ async def _record(
     run: str,
     seed: int,
     max_turns: int,
+    label_by: Contestant | None,
 ) -> None:
     """Plays some of a collection's battles, and tells for each what it has written.
 
@@ -239,8 +248,10 @@ async def _record(
         run: of all files' names.
         seed: of the collection.
         max_turns: see `collect`.
+        label_by: see `collect`.
     """
-    recording = Recording(Collection(), folder, run, max_turns, None)
+    label = None if label_by is None else Labeller(label_by, battle_format, seed)
+    recording = Recording(Collection(), folder, run, max_turns, None, label)
 
     def ended(plan: Plan, table: Table) -> None:
         share, recording.collection = recording.collection, Collection()
