@@ -83,7 +83,8 @@ def assert_same(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
     assert len(ours) == len(theirs) == 12
     for a, b in zip(ours, theirs, strict=True):
         arrays, others = {**a.obs, **a._asdict()}, {**b.obs, **b._asdict()}
-        for key in arrays.keys() - {"obs"}:
+        assert a.labels is b.labels is None  # nobody was asked
+        for key in arrays.keys() - {"obs", "labels"}:
             assert arrays[key].dtype == others[key].dtype
             assert torch.equal(arrays[key], others[key]), key
 
