@@ -52,7 +52,7 @@ def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
 class Window(NamedTuple):
     """A slice of a battle in the form of a `Batch`, whose fields these are, without its first dimension.
 
-    L decisions, and L + 1 states: those that were decided in, and the one after. `labels` are there, also where all are -1.
+    L decisions, and L + 1 states: those that were decided in, and the one after. `labels` may all be -1.
     """
 
     obs: dict[str, npt.NDArray[np.generic]]

@@ -25,9 +25,7 @@ labels_of_battle = st.lists(st.integers(-1, 8), min_size=T - 1, max_size=T - 1).
 
 @settings(max_examples=10, deadline=None)
 @given(labels=labels_of_battle, start=st.integers(0, T - 2), length=st.integers(1, T))
-def test_labels_change_nothing_else_that_is_read_of_a_battle(
-    labels: tuple[int, ...], start: int, length: int
-) -> None:
+def test_labels_change_nothing_else_that_is_read_of_a_battle(labels: tuple[int, ...], start: int, length: int) -> None:
     battle = replace(BATTLE, labels=labels)
     assert parse_battle(dump_battle(battle)) == battle
     labelled, plain = (take_window(encode_recorded(some, VIEW), start, length) for some in (battle, BATTLE))
@@ -51,7 +49,7 @@ def test_a_file_of_metamons_own_is_written_as_it_was() -> None:
         ([-1] * (T + 1), f"{T} states but {T + 1} labels"),
         ([13] + [-1] * (T - 1), r"label 13 at timestep 0; expected -1 \(missing\) to 12"),
         ([0.5] + [-1] * (T - 1), "label 0.5 at timestep 0; labels must be integers"),
-        ("best", '"labels" is \'best\'; expected a list'),
+        ("best", "\"labels\" is 'best'; expected a list"),
     ],
 )
 def test_labels_that_cannot_be_are_refused(labels: object, complaint: str) -> None:
