@@ -26,7 +26,6 @@ _RULES = {
     "max_seq_len": SEQUENCE,
     "learning_rate": number(0, 1, above=True),
     "lr_warmup_steps": whole(0, 1_000_000_000),
-    "lr_decay_steps": whole(0, 1_000_000_000),
     "l2_coeff": SHARE,
     "grad_clip": number(0, 1e6, above=True),
     "critic_loss_weight": number(0, 1e6).or_none(),
@@ -34,8 +33,6 @@ _RULES = {
     "tf32": FLAG,
 }
 
-LEAST_RATE = 0.02
-"""The share of the learning rate that is left after lr_decay_steps."""
 
 MADE_BY_NAME = POPART, MULTIGAMMAS = "PopArtLayer", "Multigammas"
 """What every agent has without a config that binds it."""
@@ -57,9 +54,6 @@ class Experiment:
         max_seq_len: the most decisions of a training window, and of the memory when acting.
         learning_rate: of AdamW, after the warm-up.
         lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
-        lr_decay_steps: updates, from the first one on, over which the learning rate falls linearly to LEAST_RATE of it,
-            where it stays; 0, as upstream, lets it stay as it is. The last updates then settle what the noise of
-            those before has left open: an agent that plays after a short training is better for it.
         l2_coeff: AdamW's decoupled weight decay.
         grad_clip: the largest norm of all gradients together.
         critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
@@ -87,7 +81,6 @@ class Experiment:
         critic_loss_weight: float | None = None,
         mixed_precision: Literal["no", "bf16"] = "no",
         tf32: bool = False,
-        lr_decay_steps: int = 0,
     ) -> None:
         if agent_type is None or tstep_encoder_type is None or traj_encoder_type is None or max_seq_len is None:
             raise ConfigError(
@@ -95,18 +88,12 @@ class Experiment:
                 "set; start from a packaged model config (`gemma-metamon configs list`)"
             )
         check("MetamonAMAGOExperiment", locals(), _RULES)
-        if 0 < lr_decay_steps < lr_warmup_steps:
-            raise ConfigError(
-                f"MetamonAMAGOExperiment.lr_decay_steps ({lr_decay_steps}) must not be below lr_warmup_steps "
-                f"({lr_warmup_steps}): the learning rate would fall before it has risen"
-            )
         self.agent_type = agent_type
         self.tstep_encoder_type = tstep_encoder_type
         self.traj_encoder_type = traj_encoder_type
         self.max_seq_len = max_seq_len
         self.learning_rate = learning_rate
         self.lr_warmup_steps = lr_warmup_steps
-        self.lr_decay_steps = lr_decay_steps
         self.l2_coeff = l2_coeff
         self.grad_clip = grad_clip
         self.critic_loss_weight = critic_loss_weight
@@ -184,8 +171,7 @@ class Experiment:
 
     def learning_rate_factor(self, update: int) -> float:
         """The share of learning_rate that update number `update` (from 0) has."""
-        warmed_up = min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
-        return warmed_up * (max(LEAST_RATE, 1 - update / self.lr_decay_steps) if self.lr_decay_steps else 1.0)
+        return min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
 
 
 def build_without_weights(view: BattleView) -> nn.Module:

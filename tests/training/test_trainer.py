@@ -6,18 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, collate
-from gemma_metamon.errors import CheckpointMismatchError, ConfigError
+from gemma_metamon.errors import CheckpointMismatchError
 from gemma_metamon.runs import resolve, resuming
 from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
-from gemma_metamon.runs.experiment import LEAST_RATE, Experiment
+from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training.tracking import Tracker
 from gemma_metamon.training.trainer import Schedule, Trainer
 from gemma_metamon.view import BattleView
@@ -67,25 +65,6 @@ def test_a_run_goes_on_anew_with_its_weights_alone(tmp_path: Path) -> None:
     after = trainer(tmp_path, epochs=3)
     after.resume(2)  # and from there it goes on as it began there
     assert after.anew_at == 1
-
-
-@settings(deadline=None)
-@given(warmup=st.integers(0, 50), longer=st.integers(1, 400))
-def test_the_learning_rate_rises_once_and_falls_to_what_is_left(warmup: int, longer: int) -> None:
-    resolve.load("gemma_tiny_multitaskagent.gin", "il.gin")
-    decay = warmup + longer
-    made = configurable(EXPERIMENT)(lr_warmup_steps=warmup, lr_decay_steps=decay)
-    rates = [made.learning_rate_factor(update) for update in range(decay + 10)]
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert rates[-1] == pytest.approx(LEAST_RATE)
-
-
-def test_a_rate_that_falls_before_it_has_risen_is_refused() -> None:
-    resolve.load("gemma_tiny_multitaskagent.gin", "il.gin")
-    with pytest.raises(ConfigError, match=r"lr_decay_steps \(40\) must not be below lr_warmup_steps \(1000\)"):
-        configurable(EXPERIMENT)(lr_decay_steps=40)
 
 
 def test_an_update_of_two_batches_has_the_mean_of_their_gradients(
