@@ -5,8 +5,9 @@
     python scripts/rl_bench.py --out runs/fresh --data_seed 1 --seeds 4 5 6 --contenders target    # the final report
 
 The battles: four scripted players of very different strength in equal shares, every pair, both views. Each contender is
-trained with each seed for the same number of updates on batches of the same size. Then it plays the
-imitation of that seed, and scripted players, --battles with each seed. All sizes are fixed before anything runs.
+trained with each seed for the same number of updates on batches of the same size. Then it plays the two imitations of
+that seed, --battles with each, and scripted players, --ladder_battles with each. All sizes are fixed before anything
+runs. Each training has one thread, so that it gives the same agent however many run side by side.
 
 Two intervals: of all battles together (Wilson), and of the seeds' means (Student's t), which counts how far seeds lie
 apart. Prints a table, and leaves table.json in --out.
@@ -15,17 +16,19 @@ apart. Prints a table, and leaves table.json in --out.
 import argparse
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from whole_steps import collected, command, evaluated, trained
+from whole_steps import collected, command, evaluated, one_thread, trained
 
 from gemma_metamon.intervals import mean_interval, wilson_interval
 
 FORMAT = "gen1ou"
 PLAYERS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
 LADDER = PLAYERS[1:]
+BASELINES = ("imitation", "imitation_won")
 RATE = ("MetamonAMAGOExperiment.learning_rate = 2e-3", "MetamonAMAGOExperiment.lr_warmup_steps = 40")
 ONE_DISCOUNT = "MultiTaskAgent.use_multigamma = False"
 WARMUP = "MultiTaskAgent.critic_warmup_updates = {warmup}"
@@ -68,13 +71,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
     parser.add_argument("--data_seed", type=int, default=0, help="of the battles to learn from (default: 0)")
     parser.add_argument("--data", type=int, default=4000, help="battles to learn from (default: %(default)s)")
-    parser.add_argument("--updates", type=int, default=2000, help="of each run (default: %(default)s)")
+    parser.add_argument("--updates", type=int, default=1200, help="of each run (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="battles in an update (default: %(default)s)")
-    parser.add_argument("--battles", type=int, default=340, help="of a pair and seed (default: %(default)s)")
+    parser.add_argument("--battles", type=int, default=340, help="of a seed with an imitation (default: %(default)s)")
+    parser.add_argument(
+        "--ladder_battles", type=int, default=170, help="of a seed with a scripted player (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--side_by_side", type=int, default=os.cpu_count() or 1, help="trainings at once (default: one per core)"
+    )
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     flags = ["--players", *PLAYERS, "--seed", str(args.data_seed)]
     battles = collected(args.out / "battles", FORMAT, args.data, *flags)
+    names = dict.fromkeys([*BASELINES, *args.contenders])
+    for which in {CONTENDERS[name].battles for name in names}:
+        store(which, battles, args)
+    one_thread()
+    with ThreadPoolExecutor(args.side_by_side) as side_by_side:
+        runs = [side_by_side.submit(train, name, battles, seed, args) for name in names for seed in args.seeds]
+    for run in runs:
+        run.result()
     rows = []
     for name in args.contenders:
         rows += measure(name, battles, args)
@@ -84,21 +101,22 @@ def main() -> None:
 
 def measure(name: str, battles: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each opponent: the contender's wins with each seed."""
-    opponents = LADDER if name == "imitation" else ("imitation", *LADDER)
-    wins: dict[str, list[int]] = {opponent: [] for opponent in opponents}
-    for seed in args.seeds:
-        run = train(name, battles, seed, args)
-        for opponent in opponents:
-            other = str(train(opponent, battles, seed, args)) if opponent in CONTENDERS else opponent
+    rows = []
+    for opponent in (*BASELINES[: BASELINES.index(name) if name in BASELINES else None], *LADDER):
+        each, wins = args.battles if opponent in BASELINES else args.ladder_battles, []
+        for seed in args.seeds:
+            run = train(name, battles, seed, args)
+            other = str(train(opponent, battles, seed, args)) if opponent in BASELINES else opponent
             out = args.out / "evaluations" / f"{name}-{seed}-{opponent}"
-            results = evaluated(out, FORMAT, [str(run)], [other], args.battles, seed)
-            wins[opponent].append(results["pairs"][0]["wins"])
-    return [{"contender": name, "opponent": other, "wins": won, **intervals(won, args)} for other, won in wins.items()]
+            wins.append(evaluated(out, FORMAT, [str(run)], [other], each, seed)["pairs"][0]["wins"])
+        rows.append({"contender": name, "opponent": opponent, "wins": wins, **intervals(wins, each)})
+    return rows
 
 
-def intervals(wins: list[int], args: argparse.Namespace) -> dict[str, Any]:
-    n = len(wins) * args.battles
-    by_seed = [won / args.battles for won in wins]
+def intervals(wins: list[int], each: int) -> dict[str, Any]:
+    """The share of all battles, `each` with every seed, and its two intervals."""
+    n = len(wins) * each
+    by_seed = [won / each for won in wins]
     of_seeds = None
     if len(wins) > 1:
         low, high = mean_interval(by_seed)

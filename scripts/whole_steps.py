@@ -1,6 +1,7 @@
 """Steps of a long script, each made once: what is there whole is not made again when the script is run again."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ def command(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "gemma_metamon", *arguments], stdout=sys.stderr, check=False)
     if done.returncode:
         sys.exit(done.returncode)
+
+
+def one_thread() -> None:
+    """Commands from now on use one thread each: their numbers then do not hang on the machine's cores."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def collected(out: Path, battle_format: str, battles: int, *flags: str) -> Path:

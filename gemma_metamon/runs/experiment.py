@@ -26,6 +26,7 @@ _RULES = {
     "max_seq_len": SEQUENCE,
     "learning_rate": number(0, 1, above=True),
     "lr_warmup_steps": whole(0, 1_000_000_000),
+    "lr_decay_updates": whole(1, 1_000_000_000).or_none(),
     "l2_coeff": SHARE,
     "grad_clip": number(0, 1e6, above=True),
     "critic_loss_weight": number(0, 1e6).or_none(),
@@ -33,6 +34,9 @@ _RULES = {
     "tf32": FLAG,
 }
 
+
+LEAST_RATE_SHARE = 0.02
+"""What is left of the learning rate after lr_decay_updates."""
 
 MADE_BY_NAME = POPART, MULTIGAMMAS = "PopArtLayer", "Multigammas"
 """What every agent has without a config that binds it."""
@@ -54,6 +58,9 @@ class Experiment:
         max_seq_len: the most decisions of a training window, and of the memory when acting.
         learning_rate: of AdamW, after the warm-up.
         lr_warmup_steps: updates over which the learning rate rises linearly from 0; the first update has rate 0.
+        lr_decay_updates: the run's update by which the learning rate has fallen to a fiftieth, in a straight line from
+            the end of the warm-up; it stays there. The last updates then hardly move the weights, and average what the
+            ones before them overshot. None: it does not fall, as upstream's.
         l2_coeff: AdamW's decoupled weight decay.
         grad_clip: the largest norm of all gradients together.
         critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
@@ -76,6 +83,7 @@ class Experiment:
         max_seq_len: int | None = None,
         learning_rate: float = 1e-4,
         lr_warmup_steps: int = 500,
+        lr_decay_updates: int | None = None,
         l2_coeff: float = 1e-3,
         grad_clip: float = 1.0,
         critic_loss_weight: float | None = None,
@@ -88,12 +96,18 @@ class Experiment:
                 "set; start from a packaged model config (`gemma-metamon configs list`)"
             )
         check("MetamonAMAGOExperiment", locals(), _RULES)
+        if lr_decay_updates is not None and lr_decay_updates <= lr_warmup_steps:
+            raise ConfigError(
+                f"MetamonAMAGOExperiment.lr_decay_updates is {lr_decay_updates}, but the learning rate rises until "
+                f"lr_warmup_steps, {lr_warmup_steps}; set a later update, best the run's last one"
+            )
         self.agent_type = agent_type
         self.tstep_encoder_type = tstep_encoder_type
         self.traj_encoder_type = traj_encoder_type
         self.max_seq_len = max_seq_len
         self.learning_rate = learning_rate
         self.lr_warmup_steps = lr_warmup_steps
+        self.lr_decay_updates = lr_decay_updates
         self.l2_coeff = l2_coeff
         self.grad_clip = grad_clip
         self.critic_loss_weight = critic_loss_weight
@@ -171,7 +185,12 @@ class Experiment:
 
     def learning_rate_factor(self, update: int) -> float:
         """The share of learning_rate that update number `update` (from 0) has."""
-        return min(1.0, update / self.lr_warmup_steps) if self.lr_warmup_steps else 1.0
+        if update < self.lr_warmup_steps:
+            return update / self.lr_warmup_steps
+        if self.lr_decay_updates is None:
+            return 1.0
+        left = (self.lr_decay_updates - update) / (self.lr_decay_updates - self.lr_warmup_steps)
+        return max(left, LEAST_RATE_SHARE)
 
 
 def build_without_weights(view: BattleView) -> nn.Module:

@@ -35,7 +35,7 @@ PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
 _NOT_UPSTREAM: Final = re.compile(
     r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter|QuantileFilter)\.\w+ = (?:\\\n)?"
     r"|\.(?:value_estimate|policy_actions|lambda_return|advantage|critics_train_trunk|critic_warmup(?:_updates)?"
-    r"|amago_version|critic_loss_weight|label_type|sigma|init_value) = (?:\\\n)?"
+    r"|lr_decay_updates|amago_version|critic_loss_weight|label_type|sigma|init_value) = (?:\\\n)?"
     r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",
     re.MULTILINE,
 )

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.amago_goldens import experiment
 from support.small_agent import TINY, train_command
 
 from gemma_metamon.battle.rewards import REWARD_FUNCTIONS
 from gemma_metamon.commands import main
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.heads.critics import NCritics, NCriticsTwoHot
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.experiment import returns_beyond_bins
@@ -55,6 +57,21 @@ def test_training_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         assert main(train_command(tmp_path, "--reward_function", "AggressiveShapedReward")) == 0
     assert [record.message for record in caplog.records if "beyond the critics' bins" in record.message] != []
     assert caplog.text.count("beyond the critics' bins") == 1
+
+
+def test_the_learning_rate_rises_falls_in_a_straight_line_and_stays_low() -> None:
+    settings = experiment(lr_warmup_steps=4, lr_decay_updates=104)
+    factors = [settings.learning_rate_factor(update) for update in (0, 2, 4, 54, 103, 104, 10_000)]
+    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0.02, 0.02, 0.02])
+    steady = experiment(lr_warmup_steps=0)
+    assert [steady.learning_rate_factor(update) for update in (0, 10_000)] == [1, 1]
+
+
+def test_a_fall_that_would_end_before_the_warm_up_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="lr_decay_updates is 40, but the learning rate rises until lr_warmup_steps, 40"
+    ):
+        experiment(lr_warmup_steps=40, lr_decay_updates=40)
 
 
 @pytest.mark.parametrize(
