@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ and a temperature of its own (runs/first@2@T0.8), or "ensemble(runs/first@1, run
 Without --opponents both sides of each battle are drawn among --players (a player also meets itself), and both views are
 written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
-it fights against itself. --record_opponents writes the others too.
+it fights against itself. --record_opponents writes the others too, and --record_opponents runs/first@1 its alone.
+--label_by DuelTrainer writes beside each choice what DuelTrainer would have chosen there: training imitates that, while
+the battle goes on as it was played. So an agent learns from a teacher in the states that it gets into itself (DAgger).
 These choices, seats, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
 --workers. Of a --server, the dice do not follow it. The folder is what train's --custom_replay_dir takes, and
 metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
@@ -47,7 +50,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--opponents", nargs="+", metavar="PLAYER", help="who the other side is drawn among (default: the players)"
     )
-    parser.add_argument("--record_opponents", action="store_true", help="write the views of the opponents as well")
+    parser.add_argument(
+        "--record_opponents",
+        nargs="*",
+        metavar="PLAYER",
+        help="write the views of the opponents as well, or of these among them",
+    )
     parser.add_argument(
         "--label_by", metavar="PLAYER", help="write what this scripted player would choose in each state, as its label"
     )
@@ -79,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.upstream.datasets import write_beside
 
     label_by = _find_expert(args.label_by)
+    for text in args.record_opponents or ():
+        if text not in (args.opponents or ()):
+            raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
     everyone = find_players([*args.players, *(args.opponents or ())])
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
@@ -128,12 +139,13 @@ def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "lis
         seed=args.seed,
     )
     n_players = len(args.players)
+    by_text = {player.text: contestant.name for player, contestant in zip(named, everyone, strict=True)}
     return draw_matchups(
         everyone[:n_players],
         args.battles,
         args.seed,
         opponents=everyone[n_players:] if args.opponents else None,
-        record_opponents=args.record_opponents,
+        record_opponents=args.record_opponents == [] or [by_text[text] for text in args.record_opponents or ()],
     )
 
 

@@ -19,7 +19,7 @@ from support.small_agent import BATTLES, SMALL, TINY, train_command
 from gemma_metamon.battle.replays import BattleFileName, find_battles
 from gemma_metamon.commands import _round_steps, build_parser, main
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
-from gemma_metamon.loops.round_results import as_table, together
+from gemma_metamon.loops.round_results import as_table, shares_of_parents, together
 from gemma_metamon.loops.steps import Step
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.results import schema
@@ -30,13 +30,14 @@ from gemma_metamon.showdown.matches.ratings import rate
 from gemma_metamon.showdown.matches.seatings import PairResult
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.contestants import Contestant
-from gemma_metamon.showdown.players.registry import user_name
+from gemma_metamon.showdown.players.registry import seat_name, user_name
 
 
 def improve_command(out: Path, *extra: str) -> list[str]:
     command = ["improve", "--format", "gen1ou", "--rounds", "2", "--battles_per_round", "3", "--steps_per_round", "2"]
     command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
-    command += ["--batch_size_per_gpu", "2", "--max_turns", "10", "--device", "cpu", "--workers", "1"]
+    command += ["--parent_battles", "2", "--batch_size_per_gpu", "2", "--max_turns", "10"]
+    command += ["--device", "cpu", "--workers", "1"]
     return [*command, "--out", str(out), *extra]
 
 
@@ -79,16 +80,25 @@ def test_a_battle_with_one_view_of_two_is_played_again(both_views: bool, kept: s
     touch_battle(tmp_path, "other", ("out1-aa", "Random-cc"))
     touch_battle(tmp_path, "past", ("out1-aa", "out11-bb"))
     (tmp_path / ".x.json.lz4.part").touch()
-    drop_half_recorded(tmp_path, "out@1", both_views=both_views)
+    drop_half_recorded(tmp_path, ["out@1"], both_views=both_views)
     left = {BattleFileName.parse(path.name).battle_id.rpartition("-")[2] for path in tmp_path.iterdir()}
     assert left == kept
-    drop_half_recorded(tmp_path / "none", "out@1", both_views=both_views)
+    drop_half_recorded(tmp_path / "none", ["out@1"], both_views=both_views)
+
+
+def test_an_experts_battle_with_the_agent_has_both_views(tmp_path: Path) -> None:
+    sides = [seat_name(name, "p1") for name in ("out@1", "DuelTrainer", "RandomPlayer")]
+    touch_battle(tmp_path, "half", (sides[0], sides[1]))
+    touch_battle(tmp_path, "whole", (sides[1], sides[0]), (sides[0], sides[1]))
+    touch_battle(tmp_path, "opponent", (sides[1], sides[2]))
+    drop_half_recorded(tmp_path, ["out@1", "DuelTrainer"], both_views=False)
+    assert count_battles(tmp_path) == 2
 
 
 def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> None:
     # Showdown's names end after nine of its characters: it may be against an earlier round, which has no view
     touch_battle(tmp_path, "1", (user_name("self-playing@1"), user_name("self-playing@2")))
-    drop_half_recorded(tmp_path, "self-playing@2", both_views=False)
+    drop_half_recorded(tmp_path, ["self-playing@2"], both_views=False)
     assert count_battles(tmp_path) == 1
 
 
@@ -159,6 +169,9 @@ def test_somebody_elses_run_is_not_replaced(tmp_path: Path, capsys: pytest.Captu
         (["--run_dir", "nowhere", "--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
         (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
         (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
+        (["--model_gin_config", TINY, "--experts", "Nobody"], "no player is called 'Nobody'"),
+        (["--model_gin_config", TINY, "--label_by", "there@3"], "no player is called 'there@3'"),
+        (["--model_gin_config", TINY, "--record_opponents", "DuelTrainer"], "DuelTrainer is none of --opponents"),
         (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
         (["--model_gin_config", TINY, "--parsed_replay_dir", "no/battles"], "no such folder: no/battles"),
         (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
@@ -229,6 +242,25 @@ def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
     line = rating_curve(results).axes[0].lines[0]
     assert line.get_xdata().tolist() == [0, 1]
     assert line.get_ydata().tolist() == [elos["us@0"], elos["us@1"]]
+
+
+def test_the_table_says_how_often_each_round_beat_its_parent_and_the_last_the_first() -> None:
+    rounds = [
+        evaluation(("us@0", "Rival", 2, 8)),
+        evaluation(("us@1", "us@0", 6, 4)),
+        evaluation(("us@2", "us@0", 9, 1), ("us@2", "us@1", 7, 3)),
+    ]
+    results = together("us", rounds)
+    assert {name: pair.win_rate for name, pair in shares_of_parents(results).items()} == {
+        "us@1": 0.6,
+        "us@2": 0.7,
+        "us@2 / us@0": 0.9,
+    }
+    assert [line.split()[:-5] for line in as_table(results).splitlines()[-3:]] == [
+        ["us@1"],
+        ["us@2"],
+        ["us@2", "/", "us@0"],
+    ]
 
 
 def test_the_table_says_how_often_each_round_won() -> None:

@@ -55,7 +55,7 @@ def draw_matchups(
     seed: int,
     *,
     opponents: Sequence[Contestant] | None = None,
-    record_opponents: bool = False,
+    record_opponents: bool | Sequence[str] = False,
 ) -> list[Matchup]:
     """Random pairs for a number of battles; the battles of one pair become one matchup.
 
@@ -64,10 +64,12 @@ def draw_matchups(
         battles: how many in all.
         seed: of the random choices.
         opponents: among whom the other side is chosen; None chooses it among the players.
-        record_opponents: whether to record the views of opponents that are not among the players, too.
+        record_opponents: whether to record the views of opponents that are not among the players, too; or of which,
+            by their names.
     """
     rng = random.Random(seed)
     names = [player.name for player in players]
+    recorded = [*names, *(() if isinstance(record_opponents, bool) else record_opponents)]
     by_name = {contestant.name: contestant for contestant in (*players, *(opponents or ()))}
 
     def draw() -> tuple[str, str]:
@@ -82,7 +84,7 @@ def draw_matchups(
             player=by_name[player],
             opponent=by_name[opponent],
             battles=count,
-            record_opponent=record_opponents or opponent in names,
+            record_opponent=record_opponents is True or opponent in recorded,
         )
         for (player, opponent), count in sorted(pairs.items())
     ]
