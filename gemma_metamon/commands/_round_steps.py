@@ -68,8 +68,7 @@ class Rounds:
 
         The folder's name is the agents', and that of their run beside the other folders: "/" has none.
         """
-        from gemma_metamon.commands._players import find_players
-        from gemma_metamon.showdown.players.registry import player_class
+        from gemma_metamon.commands._players import find_expert, find_players
 
         if not self.run_dir.name:
             raise ConfigError(f"--out {self.out} has no name to call the agents by; name a folder in it")
@@ -80,7 +79,7 @@ class Rounds:
             if text not in self.args.opponents:
                 raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
         if self.args.label_by is not None:
-            player_class(self.args.label_by)
+            find_expert(self.args.label_by)
         for player in find_players(self.args.eval_opponents):
             if not player.ensemble and any(run.resolve().name == self.run_dir.name for run in player.run_dirs):
                 raise ConfigError(

@@ -57,7 +57,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="write the views of the opponents as well, or of these among them",
     )
     parser.add_argument(
-        "--label_by", metavar="PLAYER", help="write what this scripted player would choose in each state, as its label"
+        "--label_by", metavar="PLAYER", help="write beside each choice what this scripted player would choose"
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
     add_shared_argument(
@@ -80,20 +80,20 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from gemma_metamon.commands._players import find_players
+    from gemma_metamon.commands._players import find_expert, find_players
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
     from gemma_metamon.upstream.datasets import write_beside
 
-    label_by = _find_expert(args.label_by)
     for text in args.record_opponents or ():
         if text not in (args.opponents or ()):
             raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
     everyone = find_players([*args.players, *(args.opponents or ())])
+    expert = None if args.label_by is None else find_expert(args.label_by)
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups = _draw_matchups(args, everyone)
+    matchups, label_by = _draw_matchups(args, everyone, expert)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
@@ -118,19 +118,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _find_expert(name: str | None) -> "Contestant | None":
-    """Raises ConfigError for a name that is no scripted player's."""
-    from gemma_metamon.showdown.players.contestants import scripted
-
-    return None if name is None else scripted(name)
-
-
-def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "list[Matchup]":
+def _draw_matchups(
+    args: argparse.Namespace, named: "list[FoundPlayer]", expert: "FoundPlayer | None"
+) -> "tuple[list[Matchup], Contestant | None]":
+    """Who meets whom, and who labels."""
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.matches.collect import draw_matchups
 
     everyone = contestants(
-        named,
+        named if expert is None else [*named, expert],
         device=args.device,
         sample=args.temperature > 0,
         temperature=args.temperature or 1.0,
@@ -138,15 +134,17 @@ def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]") -> "lis
         max_battles=4 * args.concurrency,
         seed=args.seed,
     )
+    label_by = None if expert is None else everyone.pop()
     n_players = len(args.players)
     by_text = {player.text: contestant.name for player, contestant in zip(named, everyone, strict=True)}
-    return draw_matchups(
+    matchups = draw_matchups(
         everyone[:n_players],
         args.battles,
         args.seed,
         opponents=everyone[n_players:] if args.opponents else None,
         record_opponents=args.record_opponents == [] or [by_text[text] for text in args.record_opponents or ()],
     )
+    return matchups, label_by
 
 
 def _as_json(collection: "Collection", out: Path) -> str:

@@ -170,7 +170,7 @@ def test_somebody_elses_run_is_not_replaced(tmp_path: Path, capsys: pytest.Captu
         (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
         (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
         (["--model_gin_config", TINY, "--experts", "Nobody"], "no player is called 'Nobody'"),
-        (["--model_gin_config", TINY, "--label_by", "there@3"], "no player is called 'there@3'"),
+        (["--model_gin_config", TINY, "--label_by", "there@3"], "there: no such folder"),
         (["--model_gin_config", TINY, "--record_opponents", "DuelTrainer"], "DuelTrainer is none of --opponents"),
         (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
         (["--model_gin_config", TINY, "--parsed_replay_dir", "no/battles"], "no such folder: no/battles"),

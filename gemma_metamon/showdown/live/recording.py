@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from poke_env.battle import Battle
 from poke_env.player import BattleOrder, ForfeitBattleOrder
@@ -13,6 +14,9 @@ from gemma_metamon.showdown.live.orders import Options, order_to_action
 
 MAX_TURNS = 1000
 """The server itself ends a battle, as a tie, at this turn."""
+
+Label: TypeAlias = Callable[[LiveBattle], Awaitable[int]]
+"""Gives the action (0 to 12, -1 for none) that an expert would choose in a battle as it stands."""
 
 
 @dataclass
@@ -31,8 +35,8 @@ class Recorder:
         on_battle: called at the end of each battle with it and its record, or with None where no choice was made, or
             where poke-env could not follow the battle.
         max_turns: battles that get this far are cut off: the player gives up, and the record says neither won nor lost.
-        label: the action that somebody else would choose at a request, which is recorded beside the player's own; None
-            records no labels.
+        label: the action that somebody else would choose at a request, which `follow` records beside the player's own;
+            None records no labels.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class Recorder:
         on_battle: Callable[[Battle, RecordedBattle | None], None],
         *,
         max_turns: int = MAX_TURNS,
-        label: Callable[[LiveBattle], int] | None = None,
+        label: Label | None = None,
     ) -> None:
         self._on_battle = on_battle
         self._max_turns = max_turns
@@ -52,12 +56,8 @@ class Recorder:
         return battle.turn > self._max_turns
 
     def note_request(self, live: LiveBattle) -> None:
-        """Something is to be chosen. Raises what the battle's state and options raise, and what `label` does.
-
-        Then nothing is noted.
-        """
+        """Something is to be chosen. Raises what the battle's state and options raise; then nothing is noted."""
         state, options, at = live.state, live.options, (live, live.n_messages)
-        label = MISSING_ACTION if self._label is None else self._label(live)
         recording = self._recordings.setdefault(live.battle.battle_tag, _Recording())
         if at == recording.at:  # the last choice was refused: this is the same decision again
             recording.states.pop()
@@ -66,7 +66,7 @@ class Recorder:
         recording.at, recording.options = at, options
         recording.states.append(state)
         recording.actions.append(MISSING_ACTION)
-        recording.labels.append(label)
+        recording.labels.append(MISSING_ACTION)
 
     def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
         """This order is sent, for the request that was noted last."""
@@ -77,11 +77,13 @@ class Recorder:
     async def follow(self, live: LiveBattle, decide: Callable[[], Awaitable[BattleOrder]]) -> BattleOrder:
         """Notes the request that stands and the order that `decide` gives for it; gives up a battle that is too long.
 
-        Raises what `note_request` and `decide` raise; then no order is noted.
+        Raises what `note_request`, `label` and `decide` raise; then no order is noted.
         """
         if self.is_too_long(live.battle):
             return ForfeitBattleOrder()
         self.note_request(live)
+        if self._label is not None:
+            self._recordings[live.battle.battle_tag].labels[-1] = await self._label(live)
         order = await decide()
         self.note_sent(live, order)
         return order

@@ -10,8 +10,7 @@ from typing import Any
 from poke_env.battle import Battle
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
-from gemma_metamon.showdown.live.battle import LiveBattle
-from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.live.recording import Label, Recorder
 
 
 @dataclass(kw_only=True)
@@ -68,7 +67,7 @@ class Recording:
     run: str
     max_turns: int
     on_battle: Callable[[], Any] | None
-    label: Callable[[LiveBattle], int] | None = None
+    label: Label | None = None
 
     def recorders(
         self, player: str, opponent: str, why_given_up: Callable[[str], str | None], *, both: bool

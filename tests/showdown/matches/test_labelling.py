@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from poke_env.player import Player, RandomPlayer
+from poke_env.battle import AbstractBattle
+from poke_env.player import BattleOrder, Player, RandomPlayer
 
 from gemma_metamon.battle.replays import RecordedBattle, find_battles, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.formats import find_teams
@@ -28,8 +30,17 @@ def played(out: Path, player: str, label_by: Contestant | None, battles: int = 3
 
 def test_labels_are_an_experts_choices_and_change_no_battle(tmp_path: Path) -> None:
     plain = played(tmp_path / "plain", "RandomPlayer", None)
-    for expert in ("RandomPlayer", "DuelTrainer"):  # one that draws, and one that does not
-        labelled = played(tmp_path / expert, "RandomPlayer", scripted(expert))
+
+    class Slow(RandomPlayer):
+        async def choose_move(self, battle: AbstractBattle) -> BattleOrder:  # type: ignore[override]
+            await asyncio.sleep(0)
+            dice = live_battle(battle).dice
+            assert dice is not None
+            return dice.choice(list(live_battle(battle).options.values()))
+
+    experts = [scripted("RandomPlayer"), scripted("DuelTrainer"), Contestant("Slow", Slow)]
+    for expert in experts:  # one that draws, one that does not, and one that has to be waited for
+        labelled = played(tmp_path / expert.name, "RandomPlayer", expert)
         for ours, theirs in zip(labelled, plain, strict=True):
             assert (ours.states, ours.actions) == (theirs.states, theirs.actions)
             assert ours.labels is not None
