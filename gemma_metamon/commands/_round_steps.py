@@ -132,7 +132,7 @@ class Rounds:
         command += ["--players", agent, *args.experts, "--out", str(folder)]
         command += ["--opponents", agent, *past, *args.opponents]
         command += [] if args.label_by is None else ["--label_by", args.label_by]
-        command += [] if args.record_opponents is None else ["--record_opponents", *args.record_opponents]
+        command += [] if args.record_opponents is False else ["--record_opponents", *args.record_opponents]
         command += ["--temperature", str(args.temperature), "--max_turns", str(args.max_turns)]
         # other pairings than those that have been played
         command += ["--seed", str((args.seed + 100_000 * step.round + played) % SEEDS), *self._playing_flags()]

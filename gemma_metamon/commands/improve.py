@@ -90,6 +90,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--record_opponents",
         nargs="*",
         metavar="PLAYER",
+        default=False,
         help="learn from the views of --opponents as well, or of these among them",
     )
     add_shared_argument(battles, "temperature", type=zero_or_above, help="of its draws (default: %(default)s)")
