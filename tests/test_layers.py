@@ -47,6 +47,7 @@ ROOMS: dict[str, set[str]] = {
     "showdown.scripted": LIVE,
     "showdown.players": WORDS | LIVE | {"showdown.scripted", "results"},
     "showdown.matches": PLAYERS | {"showdown.arena", "battle", "results"},
+    "showdown.search": MATCHES | {"battle"},
     "showdown.ladder": MATCHES | {"battle", "results"},
     "replay_logs": {"battle", "showdown.live"},
     "data": WORDS | {"nets"},

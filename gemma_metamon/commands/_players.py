@@ -5,11 +5,12 @@ Here and not in showdown/, which knows no checkpoints. How they are written is i
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
+from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
 from gemma_metamon.errors import ConfigError, MissingFileError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gemma_metamon.showdown.players.contestants import Contestant
     from gemma_metamon.showdown.players.ensembles import Member
     from gemma_metamon.showdown.players.policy_player import Observer
+    from gemma_metamon.showdown.search.settings import SearchSettings
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class FoundPlayer:
         members: the checkpoints, one or more; none of a scripted player.
         ensemble: whether it was written as an ensemble.
         vote: whether its members vote.
+        search: how far it looks ahead; None of who does not. Without members it is LookaheadTrainer.
     """
 
     text: str = field(compare=False)
@@ -47,6 +50,7 @@ class FoundPlayer:
     members: tuple[FoundMember, ...] = ()
     ensemble: bool = False
     vote: bool = False
+    search: "SearchSettings | None" = None
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -84,11 +88,28 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
     if text in PLAYERS:
         return FoundPlayer(text=text, scripted=text)
+    searching = read_search(text)
+    if searching is not None:
+        inner = FoundPlayer(text=text) if searching.run is None else _find_player(searching.run, epoch)
+        if searching.run is not None and (inner.ensemble or inner.scripted or inner.search):
+            raise ConfigError(f"{text}: an agent searches; name one run, or {LOOKAHEAD}(forks=N) instead")
+        return replace(inner, text=text, search=searching.settings)
     read = read_text(text)
     if isinstance(read, EnsembleText):
         members = tuple(_find_member(member, epoch, read) for member in read.members)
         return FoundPlayer(text=text, members=members, ensemble=True, vote=read.vote)
     return FoundPlayer(text=text, members=(_find_member(read, epoch, None),))
+
+
+def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
+    """Raises ConfigError where one of them searches, for battles that are played on a server."""
+    for player in found:
+        if player.search is not None:
+            name = str(player.members[0].checkpoint) if player.members else "DuelTrainer"
+            raise ConfigError(
+                f"{player.text} plays on in copies of an arena's battles, and {where} plays on a server, which gives "
+                f"none; name {name} instead, or play in an arena with `gemma-metamon evaluate` without --server"
+            )
 
 
 def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
@@ -124,6 +145,7 @@ def contestants(
     seed: int,
     observer: "Observer | None" = None,
     dtype: str = "float32",
+    teams: Sequence[str] = (),
 ) -> "list[Contestant]":
     """One contestant for each player, in their order; of those that are equal, the same one.
 
@@ -136,20 +158,20 @@ def contestants(
         seed: of the draws.
         observer: is told of the decisions of checkpoints that play alone.
         dtype: of the checkpoints' largest weights, see `load_for_play`.
+        teams: packed: among which those that search guess the other side's; none are the format's own.
 
     Raises:
         ConfigError: a device that cannot be used.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
     """
-    from gemma_metamon.showdown.players.contestants import scripted
-
-    names = [player.scripted for player in found if player.scripted is not None]
-    if len(names) == len(found):  # torch takes a second to import, and they need none
-        return [scripted(name) for name in names]
+    unlearned = {player: _unlearned(player, teams) for player in found if not player.members}
+    if not any(player.members for player in found):  # torch takes a second to import, and they need none
+        return [unlearned[player] for player in found]
     from gemma_metamon.nets.agents.acting import share_texts
     from gemma_metamon.runs.loading import require_loadable, usable_device
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
     from gemma_metamon.showdown.players.policy_player import BatchedPolicy, learned
+    from gemma_metamon.showdown.search.agents import searching
 
     checkpoints = list(dict.fromkeys(member.checkpoint for player in found for member in player.members))
     usable_device(device)
@@ -161,8 +183,8 @@ def contestants(
     for player in found:
         if player in made:
             continue
-        if player.scripted is not None:
-            made[player] = scripted(player.scripted)
+        if player in unlearned:
+            made[player] = unlearned[player]
             continue
         members = _load_members(player, labels, device, temperature, dtype)
         name = _label(player, labels)
@@ -183,8 +205,35 @@ def contestants(
             seed=seed,
             name=only.name,
         )
-        made[player] = learned(name, alone, observer)
+        if player.search is None:
+            made[player] = learned(name, alone, observer)
+        else:
+            made[player] = searching(_searching(name, player.search), alone, player.search, teams, observer)
     return [made[player] for player in found]
+
+
+def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
+    """A scripted player, or LookaheadTrainer."""
+    from gemma_metamon.showdown.players.contestants import scripted
+    from gemma_metamon.showdown.search.players import lookahead
+
+    if player.scripted is not None:
+        return scripted(player.scripted)
+    settings = player.search
+    if settings is None:
+        raise ValueError(f"{player.text} is nobody")
+    return lookahead(_searching("", settings), settings, teams)
+
+
+def _searching(run: str, settings: "SearchSettings") -> str:
+    """A label with all settings that are not the usual ones, and the number of forks."""
+    from gemma_metamon.showdown.search.settings import SearchSettings
+
+    usual = SearchSettings()
+    said = [
+        f"{name}={value:g}" for name, value in vars(settings).items() if name == "forks" or value != vars(usual)[name]
+    ]
+    return f"search({', '.join([run, *said])})" if run else f"{LOOKAHEAD}({', '.join(said)})"
 
 
 def _load_members(

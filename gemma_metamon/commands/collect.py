@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from gemma_metamon.commands._players import find_expert, find_players
+    from gemma_metamon.commands._players import find_expert, find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
@@ -91,9 +91,11 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
     everyone = find_players([*args.players, *(args.opponents or ())])
     expert = None if args.label_by is None else find_expert(args.label_by)
+    if args.server is not None:
+        require_no_search([*everyone, *([expert] if expert else [])], "--server")
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups, label_by = _draw_matchups(args, everyone, expert)
+    matchups, label_by = _draw_matchups(args, everyone, expert, teams)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
@@ -119,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_matchups(
-    args: argparse.Namespace, named: "list[FoundPlayer]", expert: "FoundPlayer | None"
+    args: argparse.Namespace, named: "list[FoundPlayer]", expert: "FoundPlayer | None", teams: list[str]
 ) -> "tuple[list[Matchup], Contestant | None]":
     """Who meets whom, and who labels."""
     from gemma_metamon.commands._players import contestants
@@ -133,6 +135,7 @@ def _draw_matchups(
         # a checkpoint may be both sides, and a battle may begin before the end of the one before it is told
         max_battles=4 * args.concurrency,
         seed=args.seed,
+        teams=teams,
     )
     label_by = None if expert is None else everyone.pop()
     n_players = len(args.players)

@@ -35,6 +35,7 @@ EXAMPLE = """examples:
   gemma-metamon evaluate --players runs/first@1 runs/first@2 SimpleHeuristicsPlayer --round_robin --out league
   gemma-metamon evaluate --run_dir runs/first --opponents user:TheirBot --server ws://localhost:8000/showdown/websocket
   gemma-metamon evaluate --players "ensemble(runs/first@5, runs/first@7@T0.8, runs/second)" --opponents runs/first@7
+  gemma-metamon evaluate --players "LookaheadTrainer(forks=48)" "search(runs/first, forks=48)" --opponents DuelTrainer
 
 @T0.8 is a checkpoint's temperature, in place of --temperature. An ensemble averages its members' probabilities and
 takes the most probable action, or draws one with --sample; in ensemble(vote: ...) each member names an action so, and
@@ -109,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants, find_players
+    from gemma_metamon.commands._players import contestants, find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
     from gemma_metamon.showdown.players.contestants import Outside
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
     opponents = args.opponents or (() if args.round_robin else DEFAULT_OPPONENTS)
     named = [text for text in (*args.players, *opponents) if not text.startswith(OUTSIDE)]
     players = find_players(named, args.ckpt)
+    if args.server is not None:
+        require_no_search(players, "--server")
     if args.watch is not None and not any(len(player.members) == 1 for player in players):
         raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one that plays alone")
     _check_pairs(players, len(args.players), round_robin=args.round_robin)
@@ -135,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
         max_battles=2 * args.concurrency,  # a battle may begin before the end of the one before it is told
         seed=args.seed,
         observer=load_watcher(args),
+        teams=teams,
     )
     others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]
     pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)

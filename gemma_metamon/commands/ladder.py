@@ -115,13 +115,14 @@ def run(args: argparse.Namespace) -> int:
     require_extra("report", "ladder")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants, find_players
+    from gemma_metamon.commands._players import contestants, find_players, require_no_search
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
     from gemma_metamon.showdown.ladder.results import Results
     from gemma_metamon.showdown.players.contestants import scripted
 
     (player,) = players = find_players([args.player or args.run_dir], args.ckpt)
+    require_no_search(players, "a ladder")
     if args.watch is not None and len(player.members) != 1:
         raise ConfigError(f"--watch shows what a checkpoint thinks, and {player.text} is not one that plays alone")
     password = accounts.read_password(args.password_file)

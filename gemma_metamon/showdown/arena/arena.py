@@ -66,6 +66,7 @@ class News:
         ended: of a battle that is over; it is forgotten.
         lost: why a battle could not be started, or not be played to its end, in one sentence; it is forgotten.
         worker_lost: whether that is because its worker has ended: begun again, it would go as it did.
+        ahead: of `Arena.look_ahead`: a row for each world, in it how each choice stands, in 0..1.
     """
 
     battle: str
@@ -73,6 +74,15 @@ class News:
     ended: Ending | None = None
     lost: str | None = None
     worker_lost: bool = False
+    ahead: Sequence[Sequence[float]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What a seat takes to be so: the other side's team, and the seed of all that is drawn; see `Arena.fork`."""
+
+    seed: str
+    hidden: HiddenTeam
 
 
 @dataclass(slots=True)
@@ -182,13 +192,33 @@ class Arena:
         Raises ConfigError where the source is over or was never begun, or there is no such seat. A team that is not the
         one that was seen is told by `News.lost`.
         """
-        _require_seat(seat)
-        if source not in self._place:
-            raise ConfigError(f"{source!r} is not in play: only a battle that has begun and not ended can be forked")
-        place = self._place[source]
-        team = hidden if isinstance(hidden, str) else [asdict(pokemon) for pokemon in hidden]
-        command = {"do": "fork", "source": place.number, "seat": seat, "seed": seed, "hidden": team}
+        place = self._source(source, seat)
+        command = {"do": "fork", "source": place.number, "seat": seat, "seed": seed, "hidden": _team(hidden)}
         self._begin(place.worker, battle, command)
+
+    def look_ahead(
+        self, source: str, name: str, *, seat: str, worlds: Sequence[World], choices: Sequence[str], turns: int
+    ) -> None:
+        """Plays each choice in a fork of its own for each of the worlds, a few turns on, within the worker.
+
+        After the choice, both sides choose as DuelTrainer does. `News.ahead` says how the forks stand then: about the
+        chance to win, 1 for one that is won, 0.5 for a tie. In one world all choices meet the same team and the same
+        dice. Nothing stays of the forks: with the news, the name is free again.
+
+        Args:
+            source: a battle in play; it goes on unchanged.
+            name: what the news are of.
+            seat: "p1" or "p2".
+            worlds: one row of the result each.
+            choices: as the seat may send them now: "move 1", "switch 3".
+            turns: 1 is this turn alone.
+
+        Raises as `fork`.
+        """
+        place = self._source(source, seat)
+        guesses = [{"seed": world.seed, "hidden": _team(world.hidden)} for world in worlds]
+        command = {"do": "ahead", "source": place.number, "seat": seat, "worlds": guesses, "turns": turns}
+        self._begin(place.worker, name, {**command, "choices": list(choices)})
 
     def send(self, battle: str, seat: str, message: str) -> None:
         """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".
@@ -266,6 +296,12 @@ class Arena:
     def _new_worker(self) -> Worker:
         return Worker(self._node, self._package, self._answers, max_heap_mb=self._max_heap_mb)
 
+    def _source(self, battle: str, seat: str) -> _Place:
+        _require_seat(seat)
+        if battle not in self._place:
+            raise ConfigError(f"{battle!r} is not in play: only a battle that has begun and not ended can be forked")
+        return self._place[battle]
+
     def _least_busy(self) -> Worker:
         return min(self._workers, key=lambda worker: worker.n_battles)
 
@@ -296,10 +332,10 @@ class Arena:
         refused, failed, ended = answer.get("refused"), answer.get("failed"), answer.get("ended")
         lost = refused and f"the simulator refuses {battle}: {refused}"
         lost = lost or (failed and f"the simulator failed in {battle}: {failed}")
-        if lost or ended:
+        if lost or ended or "ahead" in answer:
             self._forget(battle)
         told = {seat: messages for seat, messages in answer.get("told", {}).items() if messages}
-        return News(battle=battle, told=told, ended=_ending(ended), lost=lost or None)
+        return News(battle=battle, told=told, ended=_ending(ended), lost=lost or None, ahead=answer.get("ahead"))
 
     def _end_silent(self) -> None:
         for worker in self._workers:
@@ -327,6 +363,10 @@ class Arena:
 def _require_seat(seat: str) -> None:
     if seat not in SEATS:
         raise ConfigError(f"a battle has no seat {seat!r}; give p1 or p2")
+
+
+def _team(hidden: HiddenTeam) -> str | list[dict[str, Any]]:
+    return hidden if isinstance(hidden, str) else [asdict(pokemon) for pokemon in hidden]
 
 
 def _ending(ended: dict[str, Any] | None) -> Ending | None:

@@ -44,6 +44,8 @@ class LiveBattle:
         self.battle = battle
         self.dice: random.Random | None = None
         """What the player draws in this battle, where it can be repeated; None where it cannot."""
+        self.arena: object | None = None
+        """The arena that it is played in; None of a battle on a server."""
         self._memory = BattleMemory(battle.gen)
         self._reader = StateReader(battle, self._memory)
         self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed

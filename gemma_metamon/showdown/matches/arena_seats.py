@@ -15,6 +15,7 @@ from poke_env.data import GenData
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
+from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.live.battle import NOT_FED, live_battle
 from gemma_metamon.showdown.live.deciding import Answers, decide, decide_lead, is_refusal
 from gemma_metamon.showdown.live.door import give_up
@@ -35,9 +36,17 @@ class ArenaSeat:
         dice: what the player draws in this battle; for poke-env's own players the global generator is put into its
             place while they choose.
         recorder: is told of every request, of what is sent for it, and of the end; None records nothing.
+        arena: for players that look ahead in it.
     """
 
-    def __init__(self, tag: str, player: Player, dice: random.Random, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        tag: str,
+        player: Player,
+        dice: random.Random,
+        recorder: Recorder | None = None,
+        arena: Arena | None = None,
+    ) -> None:
         gen = GenData.from_format(player.format).gen
         self.player = player
         self.battle = Battle(battle_tag=tag, username=player.username, logger=player.logger, gen=gen)
@@ -48,6 +57,7 @@ class ArenaSeat:
         """Why poke-env cannot follow the battle."""
         self._live = live_battle(self.battle)
         self._live.dice = self._dice = dice
+        self._live.arena = arena
         self._answers = Answers(tag)
         self._recorder = recorder
 

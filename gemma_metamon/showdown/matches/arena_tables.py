@@ -57,7 +57,7 @@ def begin_battle(
         recorders: of what they see.
     """
     seated = zip(SEATS, players, recorders, strict=True)
-    first, second = (ArenaSeat(tag, who, dice(seed, number, "player", seat), to) for seat, who, to in seated)
+    first, second = (ArenaSeat(tag, who, dice(seed, number, "player", seat), to, arena) for seat, who, to in seated)
     p1, p2 = (
         Seat(name=who.username, team=team, seed=None if team else simulator_seed(seed, number, "team", seat))
         for seat, who, team in zip(SEATS, players, teams, strict=True)

@@ -267,7 +267,8 @@ async def _record(
             views = recording.recorders(*names, match.given_up, both=len(plan.views) > 1)
             yield replace(plan, recorders=views[::-1] if place else views)
 
-    in_rounds = needs_rounds(who for plan in plans for who in plan.players)
+    experts = [] if label_by is None else [label_by]
+    in_rounds = needs_rounds([*experts, *(who for plan in plans for who in plan.players)])
     match = ArenaMatch(arena, battle_format, seed, in_play, ended, in_rounds)
     await match.play(recorded())
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,11 @@ class BattleSession:
     state: BattleState | None = None
     action: int | None = None
 
+    def note(self, state: BattleState, action: int) -> None:
+        """This action is taken in this state: the next decision is the one after it."""
+        self.state, self.action = state, action
+        self.time_idx += 1
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -66,6 +71,10 @@ class Observation:
     rl2: npt.NDArray[np.float32]
 
 
+Considered: TypeAlias = tuple[int, npt.NDArray[np.float32]]
+"""The action that a policy would take, and its probabilities (A,) of all actions."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepInput:
     """What one battle puts into a step: an observation for each agent, its dice, and where the chosen action goes."""
@@ -74,7 +83,7 @@ class StepInput:
     time_idx: int
     shown: list[Observation]
     dice: random.Random | None
-    answer: "asyncio.Future[int]"
+    answer: "asyncio.Future[Considered]"
 
 
 class _Agent:
@@ -187,6 +196,12 @@ class EnsemblePolicy:
 
     async def decide(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> int:
         """The action for this state, one of `legal` ((13,) bool, True where the simulator allows it)."""
+        action, _ = await self.consider(session, state, legal)
+        session.note(state, action)
+        return action
+
+    async def consider(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> Considered:
+        """As `decide`, with the probabilities; whoever asks says what is taken, by `session.note`."""
         texts = []
         for view, opponent in zip(self._texts, session.opponents, strict=True):
             words, numbers = view.obs_space.observe(state, opponent)
@@ -197,14 +212,11 @@ class EnsemblePolicy:
             illegal_actions = ~legal[: each.view.action_space.n]
             rl2 = each.view.rl2_at(state, session.state, session.action)
             shown.append(Observation(tokens, numbers, illegal_actions, rl2))
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Considered] = asyncio.get_running_loop().create_future()
         self._waiting.append(StepInput(session.row, session.time_idx, shown, session.dice, answer))
         if self._steps is None or self._steps.done():
             self._steps = asyncio.create_task(self._run_steps())
-        action = await answer
-        session.state, session.action = state, action
-        session.time_idx += 1
-        return action
+        return await answer
 
     def run_in_policy_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         """Runs this in the policy's thread, after what waits there, so that nothing else uses the agents meanwhile.
@@ -221,17 +233,17 @@ class EnsemblePolicy:
             if not inputs:
                 continue
             try:
-                actions = await loop.run_in_executor(self._worker, self._step, inputs)
+                considered = await loop.run_in_executor(self._worker, self._step, inputs)
             except Exception as error:  # noqa: BLE001 whatever it is, it belongs to the battles that wait for it
                 for each in inputs:
                     if not each.answer.done():
                         each.answer.set_exception(error)
                 continue
-            for each, action in zip(inputs, actions, strict=True):
+            for each, found in zip(inputs, considered, strict=True):
                 if not each.answer.done():
-                    each.answer.set_result(action)
+                    each.answer.set_result(found)
 
-    def _step(self, inputs: list[StepInput]) -> list[int]:
+    def _step(self, inputs: list[StepInput]) -> list[Considered]:
         started = time.perf_counter()
         time_idxs = torch.tensor([[[each.time_idx]] for each in inputs], device=self.device)
         rows = torch.tensor([each.row for each in inputs])
@@ -239,10 +251,12 @@ class EnsemblePolicy:
         for i, agent in enumerate(self._agents):
             shown = [each.shown[i] for each in inputs]
             policies += [self._over_all_actions(own, shown) for own in agent.policies(shown, time_idxs, rows)]
-        chosen: list[int] = self._choose(torch.stack(policies), [each.dice for each in inputs]).tolist()
+        probs = torch.stack(policies)
+        chosen: list[int] = self._choose(probs, [each.dice for each in inputs]).tolist()
+        means = mean_policy(probs, self._weights).float().cpu().numpy()
         self.decisions += len(inputs)
         self.busy_s += time.perf_counter() - started
-        return chosen
+        return list(zip(chosen, means, strict=True))
 
     def _over_all_actions(self, probs: Tensor, shown: Sequence[Observation]) -> Tensor:
         """A member's (n, its actions) as (n, A): 0 for those that it lacks, and for all where none of its is legal."""

@@ -9,7 +9,7 @@ from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.showdown.live.battle import live_battle
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.door import given_up
 from gemma_metamon.showdown.live.orders import action_to_order, legal_mask
 from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
@@ -81,16 +81,41 @@ class PolicyPlayer(Player):
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         """The policy's choice; called by poke-env, or by a ladder. Raises ServerError for what is no singles battle."""
         live = live_battle(battle)
-        session = self._sessions.get(battle.battle_tag)
-        if session is None:
-            session = self._sessions[battle.battle_tag] = self.policy.open_session(live.dice)
+        session = self.session_of(live)
         # as they are now: chat may come while the policy decides, and the battle is then another
         state, options = live.state, live.options
         legal = legal_mask(options)
-        action = await self.policy.decide(session, state, legal)
+        action, _ = await self.policy.consider(session, state, legal)
+        self.note(session, live, state, legal, action)
+        return action_to_order(action, options)
+
+    def session_of(self, live: LiveBattle) -> BattleSession:
+        """The policy's session of a battle; opened at the first call."""
+        tag = live.battle.battle_tag
+        if tag not in self._sessions:
+            self._sessions[tag] = self.policy.open_session(live.dice)
+        return self._sessions[tag]
+
+    def note(
+        self,
+        session: BattleSession,
+        live: LiveBattle,
+        state: BattleState,
+        legal: npt.NDArray[np.bool_],
+        action: int,
+    ) -> None:
+        """Remembers that this action is taken in this state, and tells the observer.
+
+        Args:
+            session: of the battle.
+            live: the battle.
+            state: in which the action was chosen.
+            legal: (13,) bool, the actions that it was chosen among.
+            action: one of them.
+        """
+        session.note(state, action)
         if self.observer is not None:
             self.policy.run_in_policy_thread(self.observer.on_decision, self, live.battle, state, legal, action)
-        return action_to_order(action, options)
 
     def _close_session(self, battle: AbstractBattle, finish: FinishBattle) -> None:
         finish(battle)

@@ -17,7 +17,7 @@ from poke_env.battle import AbstractBattle, Battle, Move, Pokemon, PokemonType, 
 from poke_env.data import GenData
 from poke_env.player import BattleOrder, Player, SingleBattleOrder
 
-from gemma_metamon.showdown.live.battle import live_battle
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.scripted.damage import Attack, attack_of, effectiveness, hit_share
 from gemma_metamon.showdown.scripted.duel import (
     Duel,
@@ -55,13 +55,19 @@ class ScriptedTrainer(Player):
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         """The best order. Raises ServerError in a battle that is not singles."""
         live = live_battle(battle)
-        battle, options = live.battle, live.options
-        orders = {a: order for a, order in options.items() if isinstance(order, SingleBattleOrder)}
+        ratings = self.rate_options(live)
+        if not ratings:
+            return next(iter(live.options.values()))
+        return live.options[max(sorted(ratings), key=lambda action: ratings[action])]
+
+    def rate_options(self, live: LiveBattle) -> dict[int, float]:
+        """A rating for each legal order, by its action; empty where there is nothing to choose, or nobody to rate."""
+        orders = {a: order for a, order in live.options.items() if isinstance(order, SingleBattleOrder)}
+        battle = live.battle
         active, opponent = battle.active_pokemon, battle.opponent_active_pokemon
         if len(orders) < 2 or active is None or opponent is None:
-            return next(iter(options.values()))
-        ratings = self.rate(battle, own_fighter(active, battle), opposing_fighter(opponent, battle), orders)
-        return orders[max(sorted(ratings), key=lambda action: ratings[action])]
+            return {}
+        return self.rate(battle, own_fighter(active, battle), opposing_fighter(opponent, battle), orders)
 
 
 class TypeTrainer(ScriptedTrainer):

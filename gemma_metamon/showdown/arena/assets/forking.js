@@ -15,28 +15,34 @@ const TRUTH = 'truth';
 // that is not the one that was seen. Neither seat's answer to the present request is in the fork, nor what the other
 // seat has chosen for the rest of this turn, nor the input log: it would tell both.
 function fork(source, seat, seed, hidden) {
+	const battle = battleAs(source, seat, seed, hidden);
+	const room = new Room(source.names);
+	battle.restart(room.send);
+	keepDraws(battle);
+	room.battle = battle;
+	room.isFork = true;
+	room.lastRequest = source.asked[seat].rqid; // the last one that this seat was told
+	for (const side of battle.sides) side.emitRequest();
+	return room;
+}
+
+// The battle of a fork, of which nobody is told yet. Raises as `fork`.
+function battleAs(source, seat, seed, hidden) {
 	if (!SEATS.includes(seat)) throw new Refusal(`there is no seat ${JSON.stringify(seat)}`);
 	if (source.ended || source.battle.ended) throw new Refusal('a battle that is over cannot be forked');
-	const room = new Room(source.names);
 	const mine = SEATS.indexOf(seat);
 	const battle = hidden === TRUTH ? copy(source.battle, seed) : sampled(source.battle, mine, seed, hidden);
-	battle.restart(room.send);
 	battle.log = [];
 	battle.inputLog = [];
 	battle.messageLog = [];
 	battle.sentLogPos = 0;
 	battle.lastMoveLine = -1;
 	battle.sentRequests = true;
-	keepDraws(battle);
 	redraw(battle, hidden === TRUTH ? null : 1 - mine);
 	forgetChoices(battle, battle.sides[1 - mine]);
 	// what was refused to this seat before ("Unavailable choice") it knows already
 	ask(battle, mine, JSON.parse(JSON.stringify(source.battle.sides[mine].activeRequest)));
-	room.battle = battle;
-	room.isFork = true;
-	room.lastRequest = source.asked[seat].rqid; // the last one that this seat was told
-	for (const side of battle.sides) side.emitRequest();
-	return room;
+	return battle;
 }
 
 // The simulator's own copy, of everything but the log: that is shared by reference, and counts towards its limit of
@@ -103,4 +109,4 @@ function findDisabled(battle, pokemon) {
 	}
 }
 
-module.exports = { fork };
+module.exports = { fork, battleAs };

@@ -5,6 +5,7 @@
 // A command is {do, battle, ...}; what it may hold stands at COMMANDS. An answer tells of one battle:
 //   battle   its number, as its first command gave it
 //   told     {p1: [...], p2: [...]}: the messages of each seat, as a player on a server gets them, without the room's line
+//   ahead    of each world, how each choice stands at its end, in 0..1; `battle` is forgotten
 //   ended    {winner, turns, inputs}: it is over and forgotten; winner is "p1", "p2" or null
 //   refused  why a command was not done, in the simulator's words; what there was of its battle stays
 //   failed   the simulator's exception; the battle is forgotten
@@ -14,6 +15,7 @@
 const fs = require('fs');
 const { Room, Refusal } = require('./room.js');
 const { fork } = require('./forking.js');
+const { lookAhead } = require('./rollouts.js');
 
 const POLL_MS = 500;
 const WRITTEN_AT_ONCE = 1 << 14; // characters
@@ -71,6 +73,12 @@ const COMMANDS = {
 		const room = rooms.get(source);
 		if (!room) throw new Refusal('a battle that is over cannot be forked');
 		rooms.set(battle, fork(room, seat, seed, hidden));
+	},
+	// source, seat, worlds [{seed, hidden}, ...], choices ["move 1", ...], turns: nothing of it stays
+	ahead({ battle, source, seat, worlds, choices, turns }) {
+		const room = rooms.get(source);
+		if (!room) throw new Refusal('a battle that is over cannot be looked ahead');
+		answer({ battle, ahead: lookAhead(room, seat, worlds, choices, turns) });
 	},
 	drop({ battle }) {
 		forget(battle);

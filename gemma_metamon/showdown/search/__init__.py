@@ -1,0 +1,1 @@
+"""Players that look ahead, on the arena's forks of what they may know of their battles."""

@@ -1,0 +1,35 @@
+"""How far a player looks ahead."""
+
+from dataclasses import dataclass
+
+from gemma_metamon.errors import ConfigError
+
+MAX_FORKS, MAX_TURNS = 100_000, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """How much is looked at, and how a decision follows from it.
+
+    Attributes:
+        forks: of the battle, for one decision: each plays one choice in one guess at what is hidden. More are never
+            made; a decision between few choices may take less.
+        turns: that each fork is played for; 1 is the coming turn alone.
+        temperature: 0 takes the choice with the highest score; above 0, one is drawn from the softmax of
+            scores / temperature. Scores are about chances to win: 0.03 prefers a choice that wins 3 % more often by
+            a factor of e.
+
+    Raises ConfigError for a number out of its range.
+    """
+
+    forks: int = 48
+    turns: int = 2
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.forks <= MAX_FORKS:
+            raise ConfigError(f"forks={self.forks} of a search; give 1 to {MAX_FORKS}")
+        if not 1 <= self.turns <= MAX_TURNS:
+            raise ConfigError(f"turns={self.turns} of a search; give 1 to {MAX_TURNS}")
+        if not 0 <= self.temperature <= 1000:
+            raise ConfigError(f"temperature={self.temperature:g} of a search; give 0 (the best choice) to 1000")
