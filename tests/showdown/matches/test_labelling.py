@@ -14,6 +14,8 @@ from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
+from gemma_metamon.showdown.search.players import lookahead
+from gemma_metamon.showdown.search.settings import SearchSettings
 from gemma_metamon.showdown.simulator.formats import find_teams
 
 pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
@@ -39,7 +41,8 @@ def test_labels_are_an_experts_choices_and_change_no_battle(tmp_path: Path) -> N
             return dice.choice(list(live_battle(battle).options.values()))
 
     experts = [scripted("RandomPlayer"), scripted("DuelTrainer"), Contestant("Slow", Slow)]
-    for expert in experts:  # one that draws, one that does not, and one that has to be waited for
+    experts.append(lookahead("LookaheadTrainer", SearchSettings(forks=4, turns=2)))
+    for expert in experts:  # one that draws, one that does not, and two that have to be waited for
         labelled = played(tmp_path / expert.name, "RandomPlayer", expert)
         for ours, theirs in zip(labelled, plain, strict=True):
             assert (ours.states, ours.actions) == (theirs.states, theirs.actions)
