@@ -16,7 +16,7 @@ from support.paths import SCRIPTS
 from support.processes import descendants, is_running
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 
-from gemma_metamon.battle.replays import BattleFileName, find_battles
+from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
 from gemma_metamon.commands import _round_steps, build_parser, main
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
 from gemma_metamon.loops.round_results import as_table, shares_of_parents, together
@@ -274,6 +274,29 @@ def test_the_table_says_how_often_each_round_won() -> None:
 def finished(out: Path) -> list[tuple[int, str]]:
     path = out / "improve.json"
     return [(e["round"], e["step"]) for e in json.loads(path.read_text())["finished"]] if path.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_experts_play_and_label_and_each_round_begins_anew(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES), "--anew"]
+    flags += ["--experts", "TypeTrainer", "--label_by", "DuelTrainer", "--record_opponents", "RandomPlayer"]
+    assert main(improve_command(out, *flags, "--battles_per_round", "8")) == 0
+    views = find_battles(out / "battles" / "round_2", ["gen1ou"])
+    names = {BattleFileName.parse(path.name).player.partition("-")[0] for path in views}
+    assert {"out1", "TypeTrainer", "Random"} <= names
+    for path in views:
+        labels = load_battle(path).labels
+        assert labels is not None
+        assert max(labels) >= 0
+    assert [Checkpoint(out / "out", epoch).read_meta().anew_at for epoch in (0, 1, 2)] == [0, 0, 2]
+    metrics = [json.loads(line) for line in (out / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any("label_accuracy" in row for row in metrics)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("out@2 / out@0")
 
 
 @pytest.mark.slow
