@@ -134,6 +134,29 @@ def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
     assert [said.startswith(command) for said, command in zip(ran, commands, strict=True)] == [True] * len(commands)
 
 
+def test_a_round_is_rated_by_more_battles_against_its_parent_and_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    played: list[tuple[list[str], str]] = []
+
+    def run_command(run: object, arguments: list[str], step: Step, folder: Path) -> None:
+        if arguments[0] != "evaluate":
+            return
+        flags = build_parser().parse_args(arguments)
+        played.append(([Path(name).name for name in flags.opponents], str(flags.battles)))
+        flags.out.mkdir(parents=True)
+        schema.write(flags.out / "results.json", evaluation(*[("out@4", name, 6, 4) for name in played[-1][0]]))
+
+    monkeypatch.setattr(_round_steps, "run_command", run_command)
+    flags = ["--model_gin_config", TINY, "--rounds", "4", "--parent_battles", "1000", "--eval_battles", "100"]
+    args = build_parser().parse_args(improve_command(out, *flags))
+    Rounds(args, None).work(Step(4, "evaluate"))
+    assert played == [(["out@1", "out@3"], "1000"), (["out@2", "RandomPlayer"], "100")]
+    met = [pair.opponent for pair in schema.read(out / "results.json").pairs]
+    assert met == ["out@1", "out@3", "out@2", "RandomPlayer"]
+
+
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 
