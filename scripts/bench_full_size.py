@@ -77,7 +77,7 @@ def build_batch(view: BattleView, decisions: int) -> Batch:
         array = np.concatenate([getattr(battle, name) for battle in recorded])
         return array[np.arange(decisions + 1) % len(array)]
 
-    columns = {name: strung(name) for name in ("numbers", "legal_actions", "actions", "rewards")}
+    columns = {name: strung(name) for name in ("numbers", "legal_actions", "actions", "rewards", "labels")}
     battle = EncodedBattle(word_ids=word_ids[different], **columns)
     return collate([take_window(battle, 0, decisions)])
 

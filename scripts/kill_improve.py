@@ -56,6 +56,7 @@ def improve_command(run_dir: Path, out: Path, rounds: int) -> list[str]:
     command = ["improve", "--run_dir", str(run_dir), "--parsed_replay_dir", str(BATTLES_HERE), "--format", "gen1ou"]
     command += ["--rounds", str(rounds), "--battles_per_round", str(PER_ROUND), "--steps_per_round", "2"]
     command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", str(PER_PAIR)]
+    command += ["--parent_battles", str(PER_PAIR), "--anew"]
     command += ["--batch_size_per_gpu", "2", "--max_turns", "8", "--record_opponents", "--device", "cpu"]
     command += ["--workers", "2", "--dloader_workers", "1", "--out", str(out)]
     return [sys.executable, "-m", "gemma_metamon", *command]
@@ -152,7 +153,10 @@ def complaints(out: Path, run_dir: Path, rounds: int) -> Iterator[str]:
     for store in sorted((out / "stores").iterdir()):
         yield from (f"{name} {damage}" for name, damage in BattleStore(store).check_shards() if damage is not None)
     for number in range(rounds + 1):
-        yield from _evaluation_complaints(out / "evaluations" / f"round_{number}", number + 1)
+        ends = len({0, number - 1} & set(range(number)))  # the first agent and the parent
+        yield from _evaluation_complaints(out / "evaluations" / f"round_{number}", number + 1 - ends)
+        if ends:
+            yield from _evaluation_complaints(out / "evaluations" / f"round_{number}_parent", ends)
     if not (out / "report.html").is_file() or not (out / "results.json").is_file():
         yield "there is no report of all rounds"
 

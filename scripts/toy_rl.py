@@ -243,7 +243,7 @@ def train(recipe: Recipe, *, seed: int = 0, updates: int = 800, battles: int = 8
     for update in range(updates):
         rows = torch.randint(battles, (batch_size,))
         numbers = {"numbers": recorded.obs["numbers"][rows]}
-        losses = agent(Batch(numbers, *(array[rows] for array in recorded[1:])))
+        losses = agent(Batch(numbers, *(array[rows] for array in recorded[1:] if array is not None)))
         optimizer.zero_grad()
         (losses.actor_loss + 10.0 * losses.critic_loss).backward()
         nn.utils.clip_grad_norm_(agent.trainable_parameters(), 1.5)

@@ -3,6 +3,10 @@
 `<root>/<format>/<name>.json.lz4` (an lz4 frame of UTF-8 JSON, or several) or `.json`, holding {"states": [...],
 "actions": [...]}, as many of one as of the other. The last action is -1 and belongs to the terminal state; -1 elsewhere
 is a choice that was not revealed.
+
+Ours may have "labels": [...] besides, as many again: what somebody else, an expert, would have chosen in each state, -1
+where nobody was asked. `actions` are still what was done, and what the states after them follow from. metamon reads the
+two lists that it knows, and passes over the third.
 """
 
 import json
@@ -38,28 +42,37 @@ _DATE = "%m-%d-%Y-%H:%M:%S"
 
 @dataclass(frozen=True, slots=True)
 class RecordedBattle:
-    """One player's view of a battle: T states and T actions in the 13-action numbering, the last one -1."""
+    """One player's view of a battle: T states and T actions in the 13-action numbering, the last one -1.
+
+    `labels`, T more actions, are what an expert would have chosen instead; None where nobody was asked at all.
+    """
 
     states: tuple[BattleState, ...]
     actions: tuple[int, ...]
+    labels: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.states) != len(self.actions):
-            raise DataError(
-                f"{len(self.states)} states but {len(self.actions)} actions; a battle has one action per state"
-            )
         if len(self.states) < 2:
             raise DataError(f"{len(self.states)} state(s); a battle needs a decision and the state after it")
-        for t, action in enumerate(self.actions):
-            if not MISSING_ACTION <= action < N_RECORDED_ACTIONS:
-                raise DataError(f"action {action} at timestep {t}; expected -1 (missing) to {N_RECORDED_ACTIONS - 1}")
-        if self.actions[-1] != MISSING_ACTION:
-            raise DataError(f"the last action is {self.actions[-1]}; the terminal state has none (-1)")
+        _require_actions("action", self.actions, len(self.states))
+        if self.labels is not None:
+            _require_actions("label", self.labels, len(self.states))
 
     @property
     def won(self) -> bool:
         """Whether the player won."""
         return self.states[-1].battle_won
+
+
+def _require_actions(kind: str, actions: Sequence[int], n_states: int) -> None:
+    """Raises DataError for a list that has not one action per state, each in its range and the last one -1."""
+    if len(actions) != n_states:
+        raise DataError(f"{n_states} states but {len(actions)} {kind}s; a battle has one {kind} per state")
+    for t, action in enumerate(actions):
+        if not MISSING_ACTION <= action < N_RECORDED_ACTIONS:
+            raise DataError(f"{kind} {action} at timestep {t}; expected -1 (missing) to {N_RECORDED_ACTIONS - 1}")
+    if actions[-1] != MISSING_ACTION:
+        raise DataError(f"the last {kind} is {actions[-1]}; the terminal state has none (-1)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +125,8 @@ def parse_battle(content: bytes) -> RecordedBattle:
         or not isinstance(data.get("actions"), list)
     ):
         raise DataError('expected an object with the lists "states" and "actions"')
-    actions, states = data["actions"], data["states"]
-    for t, action in enumerate(actions):
-        if type(action) is not int:
-            raise DataError(f"action {shown(action)} at timestep {t}; actions must be integers")
+    states = data["states"]
+    actions, labels = _integers("action", data["actions"]), data.get("labels")
     if len(states) > MAX_STATES:
         raise DataError(f"{len(states)} states; a battle has at most {MAX_STATES}")
     read = []
@@ -126,7 +137,16 @@ def parse_battle(content: bytes) -> RecordedBattle:
             read.append(BattleState.from_dict(state))
         except DataError as error:
             raise DataError(f"state {t}: {error}") from error
-    return RecordedBattle(tuple(read), tuple(actions))
+    return RecordedBattle(tuple(read), actions, None if labels is None else _integers("label", labels))
+
+
+def _integers(kind: str, values: Any) -> tuple[int, ...]:
+    if not isinstance(values, list):
+        raise DataError(f'"{kind}s" is {shown(values)}; expected a list')
+    for t, value in enumerate(values):
+        if type(value) is not int:
+            raise DataError(f"{kind} {shown(value)} at timestep {t}; {kind}s must be integers")
+    return tuple(values)
 
 
 def _parse_battle_json(content: bytes) -> Any:
@@ -157,7 +177,8 @@ def refuse_logs_in(root: Path) -> None:
 
 def dump_battle(battle: RecordedBattle) -> bytes:
     """The JSON of a battle's file; `parse_battle` reads it."""
-    return f'{{"states": {states_text(battle.states)}, "actions": {json.dumps(battle.actions)}}}'.encode()
+    labels = "" if battle.labels is None else f', "labels": {json.dumps(battle.labels)}'
+    return f'{{"states": {states_text(battle.states)}, "actions": {json.dumps(battle.actions)}{labels}}}'.encode()
 
 
 def load_battle(path: Path) -> RecordedBattle:

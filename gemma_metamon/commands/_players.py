@@ -72,6 +72,17 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
     return [_find_player(text, epoch) for text in texts]
 
 
+def find_expert(text: str) -> FoundPlayer:
+    """Who labels others' states (`--label_by`). Raises as `find_players`, and ConfigError for a checkpoint."""
+    (found,) = find_players([text])
+    if found.members:
+        raise ConfigError(
+            f"--label_by {text} is a checkpoint, which goes by what it did before, and here somebody else chooses; "
+            "name a player that decides by the battle as it stands, such as DuelTrainer"
+        )
+    return found
+
+
 def _find_player(text: str, epoch: int | None) -> FoundPlayer:
     from gemma_metamon.showdown.players.registry import PLAYERS
 

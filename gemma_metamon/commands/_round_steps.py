@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +68,18 @@ class Rounds:
 
         The folder's name is the agents', and that of their run beside the other folders: "/" has none.
         """
-        from gemma_metamon.commands._players import find_players
+        from gemma_metamon.commands._players import find_expert, find_players
 
         if not self.run_dir.name:
             raise ConfigError(f"--out {self.out} has no name to call the agents by; name a folder in it")
         if self.run_dir.name in (BATTLES, STORES, EVALUATIONS):
             raise ConfigError(f"--out {self.out}: no agent can be called {self.run_dir.name!r}; choose another name")
-        find_players(self.args.opponents)
+        find_players([*self.args.opponents, *self.args.experts])
+        for text in self.args.record_opponents or ():
+            if text not in self.args.opponents:
+                raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
+        if self.args.label_by is not None:
+            find_expert(self.args.label_by)
         for player in find_players(self.args.eval_opponents):
             if not player.ensemble and any(run.resolve().name == self.run_dir.name for run in player.run_dirs):
                 raise ConfigError(
@@ -114,19 +120,23 @@ class Rounds:
     def _collect(self, step: Step) -> None:
         """Goes on with the battles that are there."""
         args, folder = self.args, self.out / BATTLES / _folder_name(step)
-        name = f"{self.run_dir.name}@{step.round - 1}"
-        drop_half_recorded(folder / args.format, name, both_views=args.record_opponents)
+        every = args.record_opponents == []
+        named = [f"{self.run_dir.name}@{step.round - 1}", *args.experts, *(args.record_opponents or ())]
+        drop_half_recorded(folder / args.format, named, both_views=every)
         played = count_battles(folder / args.format)
         if played >= args.battles_per_round:
             return
         agent, before = self._agent(step.round - 1), self._agents_before(step.round - 1)
         past = before[max(0, len(before) - args.past_rounds) :]
         command = ["collect", "--format", args.format, "--battles", str(args.battles_per_round - played)]
-        command += ["--players", agent, "--opponents", agent, *past, *args.opponents, "--out", str(folder)]
+        command += ["--players", agent, *args.experts, "--out", str(folder)]
+        command += ["--opponents", agent, *past, *args.opponents]
+        command += [] if args.label_by is None else ["--label_by", args.label_by]
+        command += [] if args.record_opponents is False else ["--record_opponents", *args.record_opponents]
         command += ["--temperature", str(args.temperature), "--max_turns", str(args.max_turns)]
         # other pairings than those that have been played
         command += ["--seed", str((args.seed + 100_000 * step.round + played) % SEEDS), *self._playing_flags()]
-        self._run([*command, *(["--record_opponents"] if args.record_opponents else [])], step)
+        self._run(command, step)
 
     def _prepare(self, step: Step) -> None:
         from gemma_metamon.upstream.datasets import write_beside
@@ -152,7 +162,7 @@ class Rounds:
             return
         command = ["train", "--run_name", self.run_dir.name, "--save_dir", str(self.out), "--epochs", str(number)]
         if number > 1:
-            command += ["--ckpt", str(number - 1)]
+            command += ["--ckpt", str(number - 1), *(["--anew"] if args.anew else [])]
         else:
             if self.run_dir.exists():
                 shutil.rmtree(self.run_dir)
@@ -171,23 +181,32 @@ class Rounds:
         self._run([*command, "--dloader_workers", str(args.dloader_workers)], step)
 
     def _evaluate(self, step: Step) -> None:
-        """All battles anew where one is missing; where only the page is, the page."""
-        from gemma_metamon.loops.round_results import PAGE, as_table, evaluation_folder, is_evaluated, report
+        """Against the first agent and the parent, and against everybody else."""
+        from gemma_metamon.loops.round_results import as_table, evaluation_folder, report
 
-        args, folder = self.args, evaluation_folder(self.out, step.round)
-        if is_evaluated(folder):
-            if not (folder / PAGE).is_file():
-                self._run(["report", str(folder), *self._curves()], step)
-        else:
-            if folder.exists():
-                shutil.rmtree(folder)
-            command = ["evaluate", "--players", self._agent(step.round), "--format", args.format]
-            command += ["--opponents", *self._agents_before(step.round), *args.eval_opponents]
-            command += ["--battles", str(args.eval_battles), "--out", str(folder), "--seed", str(args.seed)]
-            self._run([*command, *self._playing_flags()], step)
+        args, before = self.args, self._agents_before(step.round)
+        ends = [*dict.fromkeys([*before[:1], *before[-1:]])]
+        if ends:
+            self._play(step, evaluation_folder(self.out, step.round, parent=True), ends, args.parent_battles)
+        others = [agent for agent in before if agent not in ends]
+        self._play(step, evaluation_folder(self.out, step.round), [*others, *args.eval_opponents], args.eval_battles)
         results = report(self.out, self.run_dir, step.round)
         if step.round < args.rounds:  # the last one's is what the command prints
             print(as_table(results), file=sys.stderr)
+
+    def _play(self, step: Step, folder: Path, opponents: list[str], battles: int) -> None:
+        """One evaluation: all battles anew where one is missing; where only the page is, the page."""
+        from gemma_metamon.loops.round_results import PAGE, is_evaluated
+
+        if is_evaluated(folder):
+            if not (folder / PAGE).is_file():
+                self._run(["report", str(folder), *self._curves()], step)
+            return
+        if folder.exists():
+            shutil.rmtree(folder)
+        command = ["evaluate", "--players", self._agent(step.round), "--format", self.args.format]
+        command += ["--opponents", *opponents, "--battles", str(battles), "--out", str(folder)]
+        self._run([*command, "--seed", str(self.args.seed), *self._playing_flags()], step)
 
     def _run(self, command: list[str], step: Step) -> None:
         from gemma_metamon.commands import main
@@ -237,20 +256,20 @@ def count_battles(folder: Path) -> int:
     return len(_views(folder))
 
 
-def drop_half_recorded(folder: Path, agent: str, *, both_views: bool) -> None:
+def drop_half_recorded(folder: Path, recorded: Sequence[str], *, both_views: bool) -> None:
     """Puts a folder of battles in order after a kill: battles with one view of two are deleted, to be played again.
 
     Args:
         folder: may be missing.
-        agent: the name of whom both views are recorded where it plays against itself.
+        recorded: the names of those whose views are recorded; of battles between two of them there are both.
         both_views: both views of all battles are recorded.
     """
     put_in_order(folder)
-    # Showdown's names are short: of a long one nobody can tell whether it is this agent's, and its battles stay
-    own = "".join(char for char in agent if char.isascii() and char.isalnum()) + "-"
+    # Showdown's names are short: of a long one nobody can tell whose it is, and its battles stay
+    own = tuple("".join(char for char in name.removesuffix("Player") if char.isalnum()) + "-" for name in recorded)
     for (path, name), *others in _views(folder).values():
-        against_itself = name.player.startswith(own) and name.opponent.startswith(own)
-        if not others and (both_views or against_itself):
+        among_them = name.player.startswith(own) and name.opponent.startswith(own)
+        if not others and (both_views or among_them):
             path.unlink()
 
 

@@ -40,6 +40,8 @@ def check_run_folder(
         other = "" if made_with == args.model_gin_config else f" (made with --model_gin_config {shown_path(made_with)})"
         meta.identity.require(identity, f"{start.folder}{other}")
     there = list_checkpoints(run_dir)
+    if args.anew and args.ckpt is None:
+        raise ConfigError("--anew is of a run that goes on; give it with --ckpt, or begin with --init_from")
     if args.ckpt is None:
         if there:
             raise ConfigError(
@@ -51,8 +53,9 @@ def check_run_folder(
     checkpoint.read_meta().identity.require(identity, str(checkpoint.folder))
     if args.epochs <= args.ckpt:
         raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
-    resuming.require_resumable(checkpoint)
-    if processes is not None:
+    if not args.anew:
+        resuming.require_resumable(checkpoint)
+    if processes is not None and not args.anew:
         resuming.require_processes(checkpoint, processes)
     later = [epoch for epoch in there if epoch > args.ckpt]
     if later and not args.discard_later:

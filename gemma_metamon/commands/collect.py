@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gemma_metamon.commands._players import FoundPlayer
     from gemma_metamon.showdown.matches.collect import Matchup
     from gemma_metamon.showdown.matches.recordings import Collection
+    from gemma_metamon.showdown.players.contestants import Contestant
 
 EXAMPLE = """examples:
   gemma-metamon collect --format gen9ou --battles 200 --out battles --players SimpleHeuristicsPlayer MaxBasePowerPlayer
@@ -24,7 +26,9 @@ and a temperature of its own (runs/first@2@T0.8), or "ensemble(runs/first@1, run
 Without --opponents both sides of each battle are drawn among --players (a player also meets itself), and both views are
 written. With --opponents one side is drawn among --players, the other among --opponents, and only views of a player
 that is named in --players are written: of the second example, all those of first@2, and so both views of a battle that
-it fights against itself. --record_opponents writes the others too.
+it fights against itself. --record_opponents writes the others too, and --record_opponents runs/first@1 its alone.
+--label_by DuelTrainer writes beside each choice what DuelTrainer would have chosen there: training imitates that, while
+the battle goes on as it was played. So an agent learns from a teacher in the states that it gets into itself (DAgger).
 These choices, seats, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
 --workers. Of a --server, the dice do not follow it. The folder is what train's --custom_replay_dir takes, and
 metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
@@ -46,7 +50,15 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--opponents", nargs="+", metavar="PLAYER", help="who the other side is drawn among (default: the players)"
     )
-    parser.add_argument("--record_opponents", action="store_true", help="write the views of the opponents as well")
+    parser.add_argument(
+        "--record_opponents",
+        nargs="*",
+        metavar="PLAYER",
+        help="write the views of the opponents as well, or of these among them",
+    )
+    parser.add_argument(
+        "--label_by", metavar="PLAYER", help="write beside each choice what this scripted player would choose"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write <format>/*.json.lz4 into")
     add_shared_argument(
         parser,
@@ -68,18 +80,22 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "collect")
     import asyncio
 
-    from gemma_metamon.commands._players import find_players, require_no_search
+    from gemma_metamon.commands._players import find_expert, find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
     from gemma_metamon.upstream.datasets import write_beside
 
+    for text in args.record_opponents or ():
+        if text not in (args.opponents or ()):
+            raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
     everyone = find_players([*args.players, *(args.opponents or ())])
+    expert = None if args.label_by is None else find_expert(args.label_by)
     if args.server is not None:
-        require_no_search(everyone, "--server")
+        require_no_search([*everyone, *([expert] if expert else [])], "--server")
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups = _draw_matchups(args, everyone, teams)
+    matchups, label_by = _draw_matchups(args, everyone, expert, teams)
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
@@ -94,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
                 concurrency=args.concurrency,
                 max_turns=args.max_turns,
                 timeout_s=args.timeout_s,
+                label_by=label_by,
                 on_battle=bar.update,
             )
         )
@@ -103,12 +120,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]", teams: list[str]) -> "list[Matchup]":
+def _draw_matchups(
+    args: argparse.Namespace, named: "list[FoundPlayer]", expert: "FoundPlayer | None", teams: list[str]
+) -> "tuple[list[Matchup], Contestant | None]":
+    """Who meets whom, and who labels."""
     from gemma_metamon.commands._players import contestants
     from gemma_metamon.showdown.matches.collect import draw_matchups
 
     everyone = contestants(
-        named,
+        named if expert is None else [*named, expert],
         device=args.device,
         sample=args.temperature > 0,
         temperature=args.temperature or 1.0,
@@ -117,14 +137,17 @@ def _draw_matchups(args: argparse.Namespace, named: "list[FoundPlayer]", teams: 
         seed=args.seed,
         teams=teams,
     )
+    label_by = None if expert is None else everyone.pop()
     n_players = len(args.players)
-    return draw_matchups(
+    by_text = {player.text: contestant.name for player, contestant in zip(named, everyone, strict=True)}
+    matchups = draw_matchups(
         everyone[:n_players],
         args.battles,
         args.seed,
         opponents=everyone[n_players:] if args.opponents else None,
-        record_opponents=args.record_opponents,
+        record_opponents=args.record_opponents == [] or [by_text[text] for text in args.record_opponents or ()],
     )
+    return matchups, label_by
 
 
 def _as_json(collection: "Collection", out: Path) -> str:

@@ -33,8 +33,13 @@ EXAMPLE = """example:
   gemma-metamon improve --run_dir runs/first --format gen1ou --rounds 5 --battles_per_round 200 --steps_per_round 300 \\
       --opponents SimpleHeuristicsPlayer MaxBasePowerPlayer --out improved
 In each round the newest agent plays against itself, the rounds before it and --opponents; its battles are prepared; it
-is trained on them, on those of earlier rounds and on the battles it began with; and it is rated against all rounds
-before it and --eval_opponents. Stopped at any point and started again with the same flags, it goes on where it was;
+is trained on them, on those of earlier rounds and on the battles it began with; and it is rated: against its parent,
+the agent of the round before, and the first by --parent_battles, against the other rounds and --eval_opponents by
+--eval_battles. Any player that `evaluate` takes may be an opponent or an expert.
+--experts play the same opponents, and their views are learned from like the agent's own. --label_by has a scripted
+player say at each state that the agent gets into what it would do there, and training imitates that (DAgger); with it
+and an imitation's --train_gin_config the agent comes near that player, from where another expert takes over.
+Stopped at any point and started again with the same flags, it goes on where it was;
 with a larger --rounds it goes on after the last. Of --out improved, improved/improved is the agent's run: improved@3
 is the agent of round 3, improved@0 what it began with. improved/report.html shows ratings and training."""
 
@@ -73,7 +78,21 @@ def add_parser(subparsers: "Subparsers") -> None:
     battles.add_argument(
         "--past_rounds", type=not_negative, default=2, help="rounds before that it meets (default: %(default)s)"
     )
-    battles.add_argument("--record_opponents", action="store_true", help="learn from the opponents' views as well")
+    battles.add_argument(
+        "--experts",
+        nargs="+",
+        metavar="PLAYER",
+        default=[],
+        help="play beside the agent, and are learned from like it",
+    )
+    battles.add_argument("--label_by", metavar="PLAYER", help="a scripted player, whose choices training imitates")
+    battles.add_argument(
+        "--record_opponents",
+        nargs="*",
+        metavar="PLAYER",
+        default=False,
+        help="learn from the views of --opponents as well, or of these among them",
+    )
     add_shared_argument(battles, "temperature", type=zero_or_above, help="of its draws (default: %(default)s)")
     battles.add_argument(
         "--max_turns", type=at_least_one, default=300, help="cut off longer battles (default: %(default)s)"
@@ -83,6 +102,11 @@ def add_parser(subparsers: "Subparsers") -> None:
     add_shared_argument(battles, "device", help="to play on: cpu, cuda, ... (default: cuda where there is one)")
     training = parser.add_argument_group("training")
     training.add_argument("--parsed_replay_dir", type=Path, help="battles that it begins with (default: the bundled)")
+    training.add_argument(
+        "--anew",
+        action="store_true",
+        help="each round begins with its parent's weights alone: optimizer, warm-ups and rate begin anew",
+    )
     training.add_argument(
         "--collected_share",
         type=share,
@@ -115,6 +139,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     evaluation.add_argument(
         "--eval_battles", type=at_least_one, default=100, help="against each (default: %(default)s)"
+    )
+    evaluation.add_argument(
+        "--parent_battles",
+        type=at_least_one,
+        default=1000,
+        help="against the round before, and against the first (default: %(default)s)",
     )
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run)

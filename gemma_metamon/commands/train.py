@@ -109,6 +109,11 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--discard_later", action="store_true", help="with --ckpt: move what came after it into RUN/discarded/"
     )
     length.add_argument(
+        "--anew",
+        action="store_true",
+        help="with --ckpt: take its weights alone, as --init_from would; optimizer and warm-ups begin anew",
+    )
+    length.add_argument(
         "--init_from", metavar="RUN_DIR[@EPOCH]", help="begin with the weights of this checkpoint of another run"
     )
     add_shared_argument(length, "seed", help="of weights, dropout and battles (default: %(default)s)")
@@ -190,7 +195,11 @@ def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
     if args.init_from is not None:
         require_fit(agent, Checkpoint.find_named(args.init_from))
     if args.ckpt is not None:
-        resuming.require_same_training(Checkpoint.find(run_dir, args.ckpt), agent)
+        checkpoint = Checkpoint.find(run_dir, args.ckpt)
+        if args.anew:
+            require_fit(agent, checkpoint)
+        else:
+            resuming.require_same_training(checkpoint, agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
@@ -254,7 +263,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
             dloader_workers=args.dloader_workers,
         )
         if args.ckpt is not None:
-            trainer.resume(args.ckpt)
+            trainer.resume(args.ckpt, anew=args.anew)
         elif args.init_from is not None:
             trainer.start_from(Checkpoint.find_named(args.init_from))
         tracker = held.enter_context(

@@ -52,7 +52,7 @@ def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
 class Window(NamedTuple):
     """A slice of a battle in the form of a `Batch`, whose fields these are, without its first dimension.
 
-    L decisions, and L + 1 states: those that were decided in, and the one after.
+    L decisions, and L + 1 states: those that were decided in, and the one after. `labels` may all be -1.
     """
 
     obs: dict[str, npt.NDArray[np.generic]]
@@ -61,6 +61,7 @@ class Window(NamedTuple):
     dones: npt.NDArray[np.bool_]
     actions: npt.NDArray[np.float32]
     time_idxs: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
 
 
 def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
@@ -90,6 +91,7 @@ def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
         dones=dones,
         actions=rl2s[1:, 1:],
         time_idxs=np.arange(start, stop + 1)[:, None],
+        labels=battle.labels[start:stop],
     )
 
 
@@ -123,6 +125,7 @@ def collate(windows: Sequence[Window]) -> Batch:
             row[: len(array)], row[len(array) :] = array, PAD_VALUE
         return torch.from_numpy(batch)
 
+    labelled = any((window.labels != MISSING_ACTION).any() for window in windows)
     return Batch(
         obs={key: padded([window.obs[key] for window in windows]) for key in windows[0].obs},
         rl2s=padded([window.rl2s for window in windows]),
@@ -130,6 +133,7 @@ def collate(windows: Sequence[Window]) -> Batch:
         dones=padded([window.dones for window in windows]),
         actions=padded([window.actions for window in windows]),
         time_idxs=padded([window.time_idxs for window in windows]),
+        labels=padded([window.labels for window in windows]) if labelled else None,
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, battle_stem, load_battle
+from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem, load_battle
 from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.view import BattleView
@@ -38,6 +38,7 @@ class EncodedBattle:
         legal_actions: (T, A) bool, True where the recorded state allows the action; all False at the end.
         actions: (T,) int64, in the action space's numbering; -1 where the choice was not recorded, and at the end.
         rewards: (T,) float32, of the decision made in each state; 0 at the end.
+        labels: (T,) int64, what an expert would have chosen, -1 where it was not asked, and at the end.
     """
 
     word_ids: npt.NDArray[np.int32]
@@ -45,6 +46,7 @@ class EncodedBattle:
     legal_actions: npt.NDArray[np.bool_]
     actions: npt.NDArray[np.int64]
     rewards: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
 
     @property
     def n_decisions(self) -> int:
@@ -72,12 +74,14 @@ def encode_recorded(battle: RecordedBattle, view: BattleView) -> EncodedBattle:
     """A battle that has been read, as the agent sees it."""
     words, numbers = view.obs_space.observe_battle(battle.states)
     space = view.action_space
+    labels = battle.labels or (MISSING_ACTION,) * len(battle.actions)
     return EncodedBattle(
         word_ids=view.vocabulary.encode(words),
         numbers=numbers,
         legal_actions=np.stack([*map(space.legal, battle.states[:-1]), np.zeros(space.n_actions, dtype=bool)]),
         actions=np.array([space.from_recorded(action) for action in battle.actions]),
         rewards=np.append(view.reward_function.of_battle(battle.states), np.float32(0)),
+        labels=np.array([space.from_recorded(label) for label in labels]),
     )
 
 

@@ -12,6 +12,8 @@ the file. Each battle file has a row:
         illegal_actions    A x uint8   1 where the action is illegal
         chosen             int8        the action; -1 where it was not recorded
         reward             float32     of that action
+        label              int8        what an expert would have chosen; -1 where it was not asked. Only in a shard that
+                                       has such a battle
 
 In the last state, the battle's end, all actions are illegal, `chosen` is -1 and `reward` 0. The columns keep their
 names so that older stores can be read; in memory they are the fields of `EncodedBattle`.
@@ -89,18 +91,17 @@ class ShardForm:
             n_actions=view.action_space.n,
         )
 
-    def schema(self) -> pa.Schema:
-        """The columns of a shard, each with its type."""
+    def schema(self, *, labelled: bool = False) -> pa.Schema:
+        """The columns of a shard, each with its type; `labelled` says whether it has labels."""
         tokens = pa.int16() if self.vocabulary_size <= np.iinfo(np.int16).max else pa.int32()
-        timestep = pa.struct(
-            {
-                "text_tokens": pa.list_(tokens, self.n_words),
-                "numbers": pa.list_(pa.float32(), self.n_numbers),
-                "illegal_actions": pa.list_(pa.uint8(), self.n_actions),
-                "chosen": pa.int8(),
-                "reward": pa.float32(),
-            }
-        )
+        columns = {
+            "text_tokens": pa.list_(tokens, self.n_words),
+            "numbers": pa.list_(pa.float32(), self.n_numbers),
+            "illegal_actions": pa.list_(pa.uint8(), self.n_actions),
+            "chosen": pa.int8(),
+            "reward": pa.float32(),
+        }
+        timestep = pa.struct(columns | ({"label": pa.int8()} if labelled else {}))
         return pa.schema(
             {"name": pa.string(), "damage": pa.string(), "hold_out_rank": pa.float64(), "timesteps": pa.list_(timestep)}
         )
@@ -122,7 +123,8 @@ def write_shard(
         The line for shards.jsonl.
     """
     encoded = [battle for battle in battles if isinstance(battle, EncodedBattle)]
-    schema = ShardForm.of(view).schema()
+    labelled = any((battle.labels != MISSING_ACTION).any() for battle in encoded)
+    schema = ShardForm.of(view).schema(labelled=labelled)
     timestep_type = schema.field("timesteps").type.value_type
     lengths = [0 if isinstance(battle, str) else len(battle.numbers) for battle in battles]
 
@@ -142,6 +144,8 @@ def write_shard(
         "chosen": scalars([battle.actions for battle in encoded], np.int8),
         "reward": scalars([battle.rewards for battle in encoded], np.float32),
     }
+    if labelled:
+        timesteps["label"] = scalars([battle.labels for battle in encoded], np.int8)
     columns = {
         "name": pa.array([shown_path(Path(name)) for name in names], pa.string()),
         "damage": pa.array([battle if isinstance(battle, str) else None for battle in battles], pa.string()),
@@ -215,6 +219,7 @@ class Shard:
             ) from error
         self._text_tokens, self._numbers = arrays["text_tokens"], arrays["numbers"]
         self._illegal, self._chosen, self._rewards = arrays["illegal_actions"], arrays["chosen"], arrays["reward"]
+        self._labels = arrays.get("label")
 
     def __len__(self) -> int:
         return len(self.hold_out_ranks)
@@ -249,14 +254,17 @@ class Shard:
         if (reason := self.damage_of(row)) is not None:
             raise DataError(reason)
         states = slice(self._starts[row], self._starts[row + 1])
+        chosen, labels = self._chosen[states].astype(np.int64), self._labels
         battle = EncodedBattle(
             word_ids=self._text_tokens[states].astype(np.int32),
             numbers=self._numbers[states].copy(),
             legal_actions=self._illegal[states] == 0,
-            actions=self._chosen[states].astype(np.int64),
+            actions=chosen,
             rewards=self._rewards[states].copy(),
+            labels=np.full_like(chosen, MISSING_ACTION) if labels is None else labels[states].astype(np.int64),
         )
         self._require_range("chosen", battle.actions, MISSING_ACTION, self.form.n_actions - 1)
+        self._require_range("label", battle.labels, MISSING_ACTION, self.form.n_actions - 1)
         self._require_range("text_tokens", battle.word_ids, UNKNOWN_ID, self.form.vocabulary_size - 1)
         self._require_range("numbers", battle.numbers, -MAX_NUMBER, MAX_NUMBER)
         self._require_range("reward", battle.rewards, -MAX_NUMBER, MAX_NUMBER)
@@ -290,7 +298,8 @@ class Shard:
     def _find_arrays(self) -> dict[str, ArrayPlace]:
         base = pa.py_buffer(self._mapped).address
         batch = self._parse()
-        if batch.schema != self.form.schema():
+        labelled = batch.schema == self.form.schema(labelled=True)
+        if not labelled and batch.schema != self.form.schema():
             raise ValueError("its columns are not those of the store's observations")
         batch.validate(full=True)
         timesteps = batch.column("timesteps")
@@ -301,6 +310,8 @@ class Shard:
             "chosen": (fields.field("chosen"), ()),
             "reward": (fields.field("reward"), ()),
         }
+        if labelled:
+            columns["label"] = (fields.field("label"), ())
         for name in ("text_tokens", "numbers", "illegal_actions"):
             rows = fields.field(name)
             columns[name] = (rows.values, (rows.type.list_size,))

@@ -1,17 +1,19 @@
 """The evaluations of all rounds taken together: ratings of everybody, and a report."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from gemma_metamon.results import schema
-from gemma_metamon.results.schema import ContestantRow, EvaluationResults, RatingRow, RoundsResults, counts_of
+from gemma_metamon.results.schema import ContestantRow, EvaluationResults, PairRow, RatingRow, RoundsResults, counts_of
 
 RESULTS, PAGE, EVALUATIONS = "results.json", "report.html", "evaluations"
 
 
-def evaluation_folder(out: Path, number: int) -> Path:
-    """Where the evaluation of a round is kept, in the folder of `improve --out`."""
-    return out / EVALUATIONS / f"round_{number}"
+def evaluation_folder(out: Path, number: int, *, parent: bool = False) -> Path:
+    """Where the evaluation of a round is kept, in the folder of `improve --out`; `parent`: against parent and first."""
+    return out / EVALUATIONS / f"round_{number}{'_parent' if parent else ''}"
 
 
 def is_evaluated(folder: Path) -> bool:
@@ -27,7 +29,7 @@ def report(out: Path, run_dir: Path, last: int) -> RoundsResults:
     """
     from gemma_metamon.reports.evaluation import write_report
 
-    folders = [evaluation_folder(out, number) for number in range(last + 1)]
+    folders = [evaluation_folder(out, number, parent=kind) for number in range(last + 1) for kind in (True, False)]
     results = together(run_dir.name, [schema.read(folder / RESULTS) for folder in folders if folder.exists()])
     schema.write(out / RESULTS, results)
     write_report(out, run_dirs=[run_dir] if (run_dir / "metrics.jsonl").is_file() else [])
@@ -79,8 +81,26 @@ def _total(rows: Sequence[ContestantRow], rating: RatingRow | None) -> Contestan
     return ContestantRow(name=rows[0].name, kind=rows[0].kind, policy=rows[0].policy, rating=rating, **vars(counts))
 
 
-def as_table(results: EvaluationResults) -> str:
-    """Elo of everybody, and how often each agent of a round beat those who are in every round's evaluation."""
+def shares_of_parents(results: RoundsResults) -> dict[str, PairRow]:
+    """The agent of each round but the first -> its battles against its parent, the agent of the round before.
+
+    Where there are three rounds or more, "NAME@3 / NAME@0", the last against the first, comes last.
+    """
+    played = {(pair.player, pair.opponent): pair for pair in results.pairs}
+    of_round = re.compile(re.escape(results.rounds_of) + "@([0-9]{1,9})")
+    rounds = sorted({int(match[1]) for name, _ in played if (match := of_round.fullmatch(name))})
+    names = [f"{results.rounds_of}@{number}" for number in rounds]
+    steps = {name: (name, parent) for parent, name in itertools.pairwise(names)}
+    if len(names) > 2:
+        steps[f"{names[-1]} / {names[0]}"] = (names[-1], names[0])
+    return {name: played[pair] for name, pair in steps.items() if pair in played}
+
+
+def as_table(results: RoundsResults) -> str:
+    """Elo of everybody, how often each agent of a round beat those who are in every round's evaluation, and its parent.
+
+    Shares of parents have their 95 % intervals.
+    """
     fixed = [row.name for row in results.contestants if row.kind != "checkpoint"]
     rates = {(pair.player, pair.opponent): pair.win_rate for pair in results.pairs}
     width = max(len(row.name) for row in results.contestants)
@@ -95,4 +115,11 @@ def as_table(results: EvaluationResults) -> str:
             f"  {'' if rate is None else f'{rate:.1%}':>{len(name)}}" for name, rate in zip(fixed, cells, strict=True)
         )
         lines.append(f"{row.name:{width}}  {row.rating.elo:5.0f}  {f'{low:.0f} to {high:.0f}':>14}{shares}")
+    of_parents = shares_of_parents(results)
+    if of_parents:
+        wide = max(map(len, of_parents))
+        lines.append(f"\n{'':{wide}}   won against parent  95 % interval     battles")
+        for name, pair in of_parents.items():
+            low, high = pair.interval_95
+            lines.append(f"{name:{wide}}  {pair.win_rate or 0:17.1%}  {low:6.1%} to {high:6.1%}  {pair.battles:7}")
     return "\n".join(line.rstrip() for line in lines)

@@ -54,7 +54,8 @@ class Journal:
 
     Args:
         path: the file; made before the first step, read where it is there.
-        settings: flag -> value, what the steps depend on; anything that JSON holds.
+        settings: flag -> value, what the steps depend on; anything that JSON holds. A flag that the file does not have
+            was added after it was begun, and may have any value.
 
     Raises:
         ConfigError: the file was begun with other settings; names the first of them, and both values.
@@ -76,9 +77,9 @@ class Journal:
         self.seconds = {Step(entry.round, entry.step): entry.seconds for entry in content.finished}
         begun_with = content.settings
         for flag, value in self.settings.items():
-            if begun_with.get(flag) != value:
+            if flag in begun_with and begun_with[flag] != value:  # else an older version began it, without this flag
                 raise ConfigError(
-                    f"{self.path.parent} was begun with --{flag} {_shown(begun_with.get(flag))}, and now it is "
+                    f"{self.path.parent} was begun with --{flag} {_shown(begun_with[flag])}, and now it is "
                     f"{_shown(value)}; give the same again, or another folder"
                 )
 

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
         dones: (B, L, 1) bool, True at a battle's last decision only.
         actions: (B, L, A), one-hot.
         time_idxs: (B, L + 1, 1) long, the position in the battle (not in the slice).
+        labels: (B, L) long, what an expert would have chosen in place of the action, -1 where it was not asked. None
+            where there are none, as in all of AMAGO's batches. `actions` and `rl2s` are what was done, always.
     """
 
     obs: dict[str, Tensor]
@@ -32,11 +34,19 @@ class Batch(NamedTuple):
     dones: Tensor
     actions: Tensor
     time_idxs: Tensor
+    labels: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        obs = {key: value.to(device) for key, value in self.obs.items()}
-        return Batch(obs, *(value.to(device) for value in self[1:]))
+        return Batch(
+            obs={key: value.to(device) for key, value in self.obs.items()},
+            rl2s=self.rl2s.to(device),
+            rewards=self.rewards.to(device),
+            dones=self.dones.to(device),
+            actions=self.actions.to(device),
+            time_idxs=self.time_idxs.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
+        )
 
 
 def padded_timesteps(rl2s: Tensor) -> Tensor:
@@ -49,3 +59,15 @@ def countable_actions(batch: Batch) -> Tensor:
     countable = ~padded_timesteps(batch.rl2s)[:, 1:]
     missing = batch.obs.get("missing_action_mask")
     return countable if missing is None else countable & ~missing[:, :-1, 0]
+
+
+def actions_to_imitate(batch: Batch) -> tuple[Tensor, Tensor]:
+    """What the actor is to learn: (B, L) long, an expert's label or else the recorded action; (B, L) bool, the labels.
+
+    A label counts where the recorded action does, see `countable_actions`.
+    """
+    recorded = batch.actions.clamp(0.0, 1.0).argmax(-1)  # a padded action is all ones; it counts nowhere
+    if batch.labels is None:
+        return recorded, torch.zeros_like(recorded, dtype=torch.bool)
+    labelled = batch.labels >= 0
+    return torch.where(labelled, batch.labels, recorded), labelled

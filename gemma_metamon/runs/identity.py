@@ -107,15 +107,25 @@ class RunDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointMeta(RunDescription):
-    """checkpoint.json: how far training was, too."""
+    """checkpoint.json: how far training was, too.
+
+    Attributes:
+        epoch: after which it was saved.
+        updates: made until then.
+        draws: windows of battles learnt from until then.
+        settings: what else its run recorded of itself.
+        anew_at: the update before which optimizer and learning rate began anew; 0 of a run that went on all along.
+    """
 
     epoch: int
     updates: int
     draws: int
     settings: dict[str, Any]
+    anew_at: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT)):
+        counts = (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT), ("anew_at", MAX_COUNT))
+        for name, most in counts:
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise DataError(f"{name} is {shown(value)}; expected 0 to {most}")

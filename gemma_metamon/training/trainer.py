@@ -119,6 +119,7 @@ class Trainer:
         self.epoch = 0
         self.updates = 0
         self.windows = 0  # learnt from in all processes together; checkpoints call it draws
+        self.anew_at = 0  # the update before which optimizer and learning rate began
         self._resumed = self._began_with_weights = False
 
     @property
@@ -131,14 +132,23 @@ class Trainer:
         """What the weights mean something for."""
         return RunIdentity.of(self.dataset.view, self.bare_agent.tstep_encoder)
 
-    def resume(self, epoch: int) -> None:
+    def resume(self, epoch: int, *, anew: bool = False) -> None:
         """Goes on after a checkpoint: weights, optimizer, schedule, random states and the order of battles.
+
+        With `anew` as a new training of the same run: with the weights that `start_from` would take, and the battles
+        that come next, but a new optimizer, whose rate warms up, a filter without memory, and a new critics' warm-up.
 
         Raises CheckpointMismatchError where another number of processes saved it, or another kind of run.
         """
         checkpoint = Checkpoint.find(self.run_dir, epoch)
         meta = checkpoint.read_meta()
         meta.identity.require(self.identity, str(checkpoint.folder))
+        self.epoch, self.updates, self.windows, self.anew_at = meta.epoch, meta.updates, meta.draws, meta.anew_at
+        self._resumed = True
+        if anew:
+            self.anew_at = self.updates
+            load_weights(self.bare_agent, checkpoint, as_start=True)
+            return
         resuming.require_processes(checkpoint, self.accelerator.num_processes)
         if self.accelerator.is_main_process:
             self.held_out.recall(self.bare_agent, self.run_dir)
@@ -151,8 +161,6 @@ class Trainer:
         cuda = resuming.random_state_name("cuda", process)
         if self.accelerator.device.type == "cuda" and cuda in random_states:
             torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
-        self.epoch, self.updates, self.windows = meta.epoch, meta.updates, meta.draws
-        self._resumed = True
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
@@ -176,6 +184,7 @@ class Trainer:
         if not self._resumed:
             self._warn_of_new_weights()
             self._save()
+        if self.updates == self.anew_at:
             self._log_held_out(tracker, self.held_out.begin)
         for _ in range(self.epoch, self.schedule.epochs):
             with _reader_failures(self.run_dir):
@@ -324,7 +333,7 @@ class Trainer:
     @property
     def _learning_rate(self) -> float:
         """Of the update that comes next."""
-        return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates)
+        return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates - self.anew_at)
 
     def _log_held_out(self, tracker: Tracker, measure: Callable[[Any, int], dict[str, float]]) -> None:
         if self.accelerator.is_main_process and (measured := measure(self.bare_agent, self.epoch)):
@@ -344,6 +353,7 @@ class Trainer:
                 updates=self.updates,
                 draws=self.windows,
                 settings=self.settings,
+                anew_at=self.anew_at,
                 vocabulary=own_words(self.dataset.view.vocabulary),
             ),
             self.bare_agent.state_dict(),

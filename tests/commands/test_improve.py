@@ -16,10 +16,10 @@ from support.paths import SCRIPTS
 from support.processes import descendants, is_running
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 
-from gemma_metamon.battle.replays import BattleFileName, find_battles
+from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
 from gemma_metamon.commands import _round_steps, build_parser, main
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
-from gemma_metamon.loops.round_results import as_table, together
+from gemma_metamon.loops.round_results import as_table, shares_of_parents, together
 from gemma_metamon.loops.steps import Step
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.results import schema
@@ -30,13 +30,14 @@ from gemma_metamon.showdown.matches.ratings import rate
 from gemma_metamon.showdown.matches.seatings import PairResult
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.players.contestants import Contestant
-from gemma_metamon.showdown.players.registry import user_name
+from gemma_metamon.showdown.players.registry import seat_name, user_name
 
 
 def improve_command(out: Path, *extra: str) -> list[str]:
     command = ["improve", "--format", "gen1ou", "--rounds", "2", "--battles_per_round", "3", "--steps_per_round", "2"]
     command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
-    command += ["--batch_size_per_gpu", "2", "--max_turns", "10", "--device", "cpu", "--workers", "1"]
+    command += ["--parent_battles", "2", "--batch_size_per_gpu", "2", "--max_turns", "10"]
+    command += ["--device", "cpu", "--workers", "1"]
     return [*command, "--out", str(out), *extra]
 
 
@@ -79,16 +80,25 @@ def test_a_battle_with_one_view_of_two_is_played_again(both_views: bool, kept: s
     touch_battle(tmp_path, "other", ("out1-aa", "Random-cc"))
     touch_battle(tmp_path, "past", ("out1-aa", "out11-bb"))
     (tmp_path / ".x.json.lz4.part").touch()
-    drop_half_recorded(tmp_path, "out@1", both_views=both_views)
+    drop_half_recorded(tmp_path, ["out@1"], both_views=both_views)
     left = {BattleFileName.parse(path.name).battle_id.rpartition("-")[2] for path in tmp_path.iterdir()}
     assert left == kept
-    drop_half_recorded(tmp_path / "none", "out@1", both_views=both_views)
+    drop_half_recorded(tmp_path / "none", ["out@1"], both_views=both_views)
+
+
+def test_an_experts_battle_with_the_agent_has_both_views(tmp_path: Path) -> None:
+    sides = [seat_name(name, "p1") for name in ("out@1", "DuelTrainer", "RandomPlayer")]
+    touch_battle(tmp_path, "half", (sides[0], sides[1]))
+    touch_battle(tmp_path, "whole", (sides[1], sides[0]), (sides[0], sides[1]))
+    touch_battle(tmp_path, "opponent", (sides[1], sides[2]))
+    drop_half_recorded(tmp_path, ["out@1", "DuelTrainer"], both_views=False)
+    assert count_battles(tmp_path) == 2
 
 
 def test_of_a_long_name_no_battle_is_taken_for_half_recorded(tmp_path: Path) -> None:
     # Showdown's names end after nine of its characters: it may be against an earlier round, which has no view
     touch_battle(tmp_path, "1", (user_name("self-playing@1"), user_name("self-playing@2")))
-    drop_half_recorded(tmp_path, "self-playing@2", both_views=False)
+    drop_half_recorded(tmp_path, ["self-playing@2"], both_views=False)
     assert count_battles(tmp_path) == 1
 
 
@@ -122,6 +132,29 @@ def test_an_evaluation_that_was_stopped_is_played_anew_or_only_gets_its_page(
     args = build_parser().parse_args(improve_command(tmp_path / "out", "--model_gin_config", TINY))
     Rounds(args, None).work(Step(1, "evaluate"))
     assert [said.startswith(command) for said, command in zip(ran, commands, strict=True)] == [True] * len(commands)
+
+
+def test_a_round_is_rated_by_more_battles_against_its_parent_and_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    played: list[tuple[list[str], str]] = []
+
+    def run_command(run: object, arguments: list[str], step: Step, folder: Path) -> None:
+        if arguments[0] != "evaluate":
+            return
+        flags = build_parser().parse_args(arguments)
+        played.append(([Path(name).name for name in flags.opponents], str(flags.battles)))
+        flags.out.mkdir(parents=True)
+        schema.write(flags.out / "results.json", evaluation(*[("out@4", name, 6, 4) for name in played[-1][0]]))
+
+    monkeypatch.setattr(_round_steps, "run_command", run_command)
+    flags = ["--model_gin_config", TINY, "--rounds", "4", "--parent_battles", "1000", "--eval_battles", "100"]
+    args = build_parser().parse_args(improve_command(out, *flags))
+    Rounds(args, None).work(Step(4, "evaluate"))
+    assert played == [(["out@1", "out@3"], "1000"), (["out@2", "RandomPlayer"], "100")]
+    met = [pair.opponent for pair in schema.read(out / "results.json").pairs]
+    assert met == ["out@1", "out@3", "out@2", "RandomPlayer"]
 
 
 # --- the folder ----------------------------------------------------------------------------------------------------
@@ -159,6 +192,9 @@ def test_somebody_elses_run_is_not_replaced(tmp_path: Path, capsys: pytest.Captu
         (["--run_dir", "nowhere", "--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
         (["--model_gin_config", TINY, "--opponents", "Nobody"], "no player is called 'Nobody'"),
         (["--model_gin_config", TINY, "--eval_opponents", "there@3"], "there: no such folder"),
+        (["--model_gin_config", TINY, "--experts", "Nobody"], "no player is called 'Nobody'"),
+        (["--model_gin_config", TINY, "--label_by", "there@3"], "there: no such folder"),
+        (["--model_gin_config", TINY, "--record_opponents", "DuelTrainer"], "DuelTrainer is none of --opponents"),
         (["--model_gin_config", TINY, "--format", "gen7ou"], "no team for format 'gen7ou'"),
         (["--model_gin_config", TINY, "--parsed_replay_dir", "no/battles"], "no such folder: no/battles"),
         (["--model_gin_config", TINY, "--collected_share", "2"], "--collected_share 2.0; it is a share"),
@@ -231,6 +267,25 @@ def test_all_rounds_together_are_rated_by_all_of_their_battles() -> None:
     assert line.get_ydata().tolist() == [elos["us@0"], elos["us@1"]]
 
 
+def test_the_table_says_how_often_each_round_beat_its_parent_and_the_last_the_first() -> None:
+    rounds = [
+        evaluation(("us@0", "Rival", 2, 8)),
+        evaluation(("us@1", "us@0", 6, 4)),
+        evaluation(("us@2", "us@0", 9, 1), ("us@2", "us@1", 7, 3)),
+    ]
+    results = together("us", rounds)
+    assert {name: pair.win_rate for name, pair in shares_of_parents(results).items()} == {
+        "us@1": 0.6,
+        "us@2": 0.7,
+        "us@2 / us@0": 0.9,
+    }
+    assert [line.split()[:-5] for line in as_table(results).splitlines()[-3:]] == [
+        ["us@1"],
+        ["us@2"],
+        ["us@2", "/", "us@0"],
+    ]
+
+
 def test_the_table_says_how_often_each_round_won() -> None:
     table = as_table(together("us", [evaluation(("us@0", "Rival", 2, 8)), evaluation(("us@1", "Rival", 6, 4))]))
     assert [line.split()[-1] for line in table.splitlines() if line.startswith("us@")] == ["20.0%", "60.0%"]
@@ -242,6 +297,29 @@ def test_the_table_says_how_often_each_round_won() -> None:
 def finished(out: Path) -> list[tuple[int, str]]:
     path = out / "improve.json"
     return [(e["round"], e["step"]) for e in json.loads(path.read_text())["finished"]] if path.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_experts_play_and_label_and_each_round_begins_anew(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES), "--anew"]
+    flags += ["--experts", "TypeTrainer", "--label_by", "DuelTrainer", "--record_opponents", "RandomPlayer"]
+    assert main(improve_command(out, *flags, "--battles_per_round", "8")) == 0
+    views = find_battles(out / "battles" / "round_2", ["gen1ou"])
+    names = {BattleFileName.parse(path.name).player.partition("-")[0] for path in views}
+    assert {"out1", "TypeTrainer", "Random"} <= names
+    for path in views:
+        labels = load_battle(path).labels
+        assert labels is not None
+        assert max(labels) >= 0
+    assert [Checkpoint(out / "out", epoch).read_meta().anew_at for epoch in (0, 1, 2)] == [0, 0, 2]
+    metrics = [json.loads(line) for line in (out / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any("label_accuracy" in row for row in metrics)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("out@2 / out@0")
 
 
 @pytest.mark.slow

@@ -45,8 +45,9 @@ def battles(draw: st.DrawFn) -> EncodedBattle:
         legal_actions=rng.random((T, A)) < 0.5,
         actions=rng.integers(-1, A, T),
         rewards=rng.standard_normal(T, dtype=np.float32),
+        labels=rng.integers(-1, A, T),
     )
-    battle.legal_actions[-1], battle.actions[-1], battle.rewards[-1] = False, -1, 0  # the end
+    battle.legal_actions[-1], battle.actions[-1], battle.rewards[-1], battle.labels[-1] = False, -1, 0, -1  # the end
     return battle
 
 

@@ -83,7 +83,8 @@ def assert_same(ours: Sequence[Batch], theirs: Sequence[Batch]) -> None:
     assert len(ours) == len(theirs) == 12
     for a, b in zip(ours, theirs, strict=True):
         arrays, others = {**a.obs, **a._asdict()}, {**b.obs, **b._asdict()}
-        for key in arrays.keys() - {"obs"}:
+        assert a.labels is b.labels is None  # nobody was asked
+        for key in arrays.keys() - {"obs", "labels"}:
             assert arrays[key].dtype == others[key].dtype
             assert torch.equal(arrays[key], others[key]), key
 
@@ -286,6 +287,7 @@ def encoded_battles(draw: st.DrawFn) -> EncodedBattle | str:
         legal_actions=rng.random((length + 1, view.action_space.n)) < 0.5,
         actions=np.append(rng.integers(-1, view.action_space.n, length), -1),
         rewards=rng.standard_normal(length + 1, dtype=np.float32),
+        labels=np.append(rng.integers(-1, view.action_space.n if draw(st.booleans()) else 0, length), -1),
     )
 
 

@@ -173,6 +173,12 @@ def test_the_first_step_that_was_stopped_is_not_gone_on_with_under_other_setting
         Journal(path, {"format": "gen9ou"})
 
 
+def test_work_goes_on_under_flags_that_came_later(tmp_path: Path) -> None:
+    path = tmp_path / "improve.json"
+    Journal(path, {"format": "gen1ou"}).finish(STEPS[0], 1.0)
+    assert list(Journal(path, {"format": "gen1ou", "parent_battles": 1000}).seconds) == STEPS[:1]
+
+
 def test_a_changed_setting_is_refused_with_both_values(tmp_path: Path) -> None:
     path = tmp_path / "improve.json"
     Journal(path, {"format": "gen1ou", "opponents": ["A", "B"]}).finish(STEPS[0], 1.0)

@@ -47,6 +47,26 @@ def test_it_trains_saves_and_resumes_without_settings(tmp_path: Path) -> None:
     assert meta.view().obs_space.name == "TeamPreviewObservationSpace"
 
 
+def test_a_run_goes_on_anew_with_its_weights_alone(tmp_path: Path) -> None:
+    with Tracker(tmp_path, "run", {}, wandb=False) as tracker:
+        first = trainer(tmp_path)
+        first.train(tracker)
+        going_on, anew = trainer(tmp_path, epochs=2), trainer(tmp_path, epochs=2)
+        going_on.resume(1)
+        anew.resume(1, anew=True)
+        assert going_on.optimizer.state
+        assert not anew.optimizer.state
+        for ours, before in zip(anew.bare_agent.parameters(), first.bare_agent.parameters(), strict=True):
+            assert torch.equal(ours, before)
+        assert (anew.updates, anew.windows) == (going_on.updates, going_on.windows)
+        assert (going_on._learning_rate > 0, anew._learning_rate) == (True, 0.0)  # it warms up
+        anew.train(tracker)
+    assert [Checkpoint(tmp_path, epoch).read_meta().anew_at for epoch in (0, 1, 2)] == [0, 0, 1]
+    after = trainer(tmp_path, epochs=3)
+    after.resume(2)  # and from there it goes on as it began there
+    assert after.anew_at == 1
+
+
 def test_an_update_of_two_batches_has_the_mean_of_their_gradients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

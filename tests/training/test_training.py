@@ -243,6 +243,19 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
     assert any(not torch.equal(trained[key], value) for key, value in given.items())
 
 
+def test_a_run_goes_on_anew_with_another_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One that could not use the optimizer's moments: the critics learn alone."""
+    stage = {"training": "binary_rl_critic_warmup.gin"}
+    assert main(train_command(tmp_path)) == 0
+    assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2", **stage)) == 1
+    assert "was saved by another training" in capsys.readouterr().err
+    assert main(train_command(tmp_path, "--ckpt", "1", "--epochs", "2", "--anew", **stage)) == 0
+    before, after = weights(tmp_path, 1), weights(tmp_path, 2)
+    changed = {key.partition(".")[0] for key, value in before.items() if not torch.equal(after[key], value)}
+    assert changed <= {"critics", "target_critics", "maximized_critics", "target_actor", "popart"}
+    assert "critics" in changed
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -250,6 +263,7 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path: Path) -> None:
         (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural', but this run uses 'raw'"),
         (["--gin_override", "MultiTaskAgent.use_multigamma = False"], "popart._t is [7, 1], not [1, 1]"),
         (["--init_from", "nowhere@2"], "nowhere: no such folder"),
+        (["--anew"], "--anew is of a run that goes on; give it with --ckpt"),
     ],
 )
 def test_a_run_does_not_begin_with_weights_that_do_not_fit(

@@ -14,7 +14,7 @@ from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.agents.interface import AgentLosses, CriticView, Encoded, policy_stats
 from gemma_metamon.nets.agents.networks import ActorCriticNetworks
 from gemma_metamon.nets.agents.options import AgentOptions
-from gemma_metamon.nets.batch import Batch, countable_actions, padded_timesteps
+from gemma_metamon.nets.batch import Batch, actions_to_imitate, countable_actions, padded_timesteps
 from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.heads.batch_filters import AboutBatch, BatchFilter, Weighed
 from gemma_metamon.nets.heads.returns import lambda_return, nstep_return
@@ -113,8 +113,10 @@ class ActorCriticAgent(ActorCriticNetworks):
                 stats["advantage_mean"] = masked_mean(advantage, counted)
                 stats["filter_mean"] = masked_mean(weights, counted)
                 stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
+            imitated, labelled = actions_to_imitate(batch)
+            weights = weights.masked_fill(labelled[..., None, None], 1.0)  # the filter judges what was done instead
             decided = ActionDistribution(policy.probs[:, :-1], policy.logits[:, :-1])  # not in the last state
-            log_prob = decided.log_prob(actions.argmax(-1)[..., None].expand(weights.shape[:-1]))  # (B, L, G)
+            log_prob = decided.log_prob(imitated[..., None].expand(weights.shape[:-1]))  # (B, L, G)
             actor_loss = actor_loss - self.options.offline_coeff * weights * log_prob[..., None]
         if self.options.online_coeff > 0:
             online_value = self.options.online_coeff * self._online_value(encoded.state, policy, draws)[:, :-1]
@@ -124,7 +126,7 @@ class ActorCriticAgent(ActorCriticNetworks):
 
         actor_loss = masked_mean(actor_loss, counted)
         critic_loss = actor_loss.new_zeros(()) if critic is None else masked_mean(critic.loss, counted[..., None])
-        stats |= policy_stats(policy, actions, counted)
+        stats |= policy_stats(policy, batch, counted)
         return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gemma_metamon.nets.batch import Batch, actions_to_imitate
 from gemma_metamon.nets.checks import SHARE, check, each
 from gemma_metamon.nets.heads.actors import ActionDistribution
 from gemma_metamon.nets.layers import masked_mean
@@ -70,11 +71,19 @@ class CriticView(NamedTuple):
 
 
 @torch.no_grad()
-def policy_stats(policy: ActionDistribution, actions: Tensor, counted: Tensor) -> dict[str, Tensor]:
-    """Of the discount that acts. policy (B, T, G, A), actions (B, L, A), counted (B, L, 1, 1) bool -> scalars."""
-    agrees = policy.probs[:, :-1, -1].argmax(-1) == actions.argmax(-1)  # (B, L)
-    return {
-        "policy_entropy": masked_mean(policy.entropy()[:, :-1, -1], counted[..., 0, 0]),
-        "action_accuracy": masked_mean(agrees.float(), counted[..., 0, 0]),
+def policy_stats(policy: ActionDistribution, batch: Batch, counted: Tensor) -> dict[str, Tensor]:
+    """Of the discount that acts. policy (B, T, G, A), counted (B, L, 1, 1) bool -> scalars.
+
+    Agreement is with what is imitated; where a batch has labels, `label_accuracy` is that with those alone.
+    """
+    imitated, labelled = actions_to_imitate(batch)
+    agrees = (policy.probs[:, :-1, -1].argmax(-1) == imitated).float()  # (B, L)
+    counts = counted[..., 0, 0]  # (B, L)
+    stats = {
+        "policy_entropy": masked_mean(policy.entropy()[:, :-1, -1], counts),
+        "action_accuracy": masked_mean(agrees, counts),
         "counted_share": counted.float().mean(),
     }
+    if batch.labels is not None:
+        stats["label_accuracy"] = masked_mean(agrees, counts & labelled)
+    return stats

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from poke_env.battle import Battle
 from poke_env.player import BattleOrder, ForfeitBattleOrder
@@ -14,11 +15,15 @@ from gemma_metamon.showdown.live.orders import Options, order_to_action
 MAX_TURNS = 1000
 """The server itself ends a battle, as a tie, at this turn."""
 
+Label: TypeAlias = Callable[[LiveBattle], Awaitable[int]]
+"""Gives the action (0 to 12, -1 for none) that an expert would choose in a battle as it stands."""
+
 
 @dataclass
 class _Recording:
     states: list[BattleState] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
     at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last request
     options: Options = field(default_factory=dict)  # at the last request
 
@@ -30,13 +35,20 @@ class Recorder:
         on_battle: called at the end of each battle with it and its record, or with None where no choice was made, or
             where poke-env could not follow the battle.
         max_turns: battles that get this far are cut off: the player gives up, and the record says neither won nor lost.
+        label: the action that somebody else would choose at a request, which `follow` records beside the player's own;
+            None records no labels.
     """
 
     def __init__(
-        self, on_battle: Callable[[Battle, RecordedBattle | None], None], *, max_turns: int = MAX_TURNS
+        self,
+        on_battle: Callable[[Battle, RecordedBattle | None], None],
+        *,
+        max_turns: int = MAX_TURNS,
+        label: Label | None = None,
     ) -> None:
         self._on_battle = on_battle
         self._max_turns = max_turns
+        self._label = label
         self._recordings: dict[str, _Recording] = {}
 
     def is_too_long(self, battle: Battle) -> bool:
@@ -50,9 +62,11 @@ class Recorder:
         if at == recording.at:  # the last choice was refused: this is the same decision again
             recording.states.pop()
             recording.actions.pop()
+            recording.labels.pop()
         recording.at, recording.options = at, options
         recording.states.append(state)
         recording.actions.append(MISSING_ACTION)
+        recording.labels.append(MISSING_ACTION)
 
     def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
         """This order is sent, for the request that was noted last."""
@@ -63,11 +77,13 @@ class Recorder:
     async def follow(self, live: LiveBattle, decide: Callable[[], Awaitable[BattleOrder]]) -> BattleOrder:
         """Notes the request that stands and the order that `decide` gives for it; gives up a battle that is too long.
 
-        Raises what `note_request` and `decide` raise; then no order is noted.
+        Raises what `note_request`, `label` and `decide` raise; then no order is noted.
         """
         if self.is_too_long(live.battle):
             return ForfeitBattleOrder()
         self.note_request(live)
+        if self._label is not None:
+            self._recordings[live.battle.battle_tag].labels[-1] = await self._label(live)
         order = await decide()
         self.note_sent(live, order)
         return order
@@ -86,4 +102,5 @@ class Recorder:
         if self.is_too_long(live.battle):
             terminal = replace(terminal, battle_won=False, battle_lost=False)
         states = (*recording.states, terminal)
-        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION)))
+        labels = None if self._label is None else (*recording.labels, MISSING_ACTION)
+        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION), labels))

@@ -124,7 +124,7 @@ class ArenaSeat:
 
     def _with_dice(self, choose: Callable[[Battle], Any]) -> Callable[[Battle], Any]:
         def chosen(battle: Battle) -> Any:
-            with _drawing_with(self._dice):
+            with drawing_with(self._dice):
                 return choose(battle)
 
         return chosen
@@ -164,7 +164,7 @@ class ArenaSeat:
 
 
 @contextmanager
-def _drawing_with(dice: random.Random) -> Iterator[None]:
+def drawing_with(dice: random.Random) -> Iterator[None]:
     """What draws from Python's global generator draws from these dice meanwhile."""
     before = random.getstate()
     random.seed(dice.getrandbits(64))

@@ -26,6 +26,7 @@ from gemma_metamon.showdown.live.door import given_up, open_door
 from gemma_metamon.showdown.live.recording import MAX_TURNS
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
 from gemma_metamon.showdown.matches.arena_tables import Table, draw_pair
+from gemma_metamon.showdown.matches.labelling import Labeller
 from gemma_metamon.showdown.matches.processes import Tell, play_plans
 from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
@@ -54,7 +55,7 @@ def draw_matchups(
     seed: int,
     *,
     opponents: Sequence[Contestant] | None = None,
-    record_opponents: bool = False,
+    record_opponents: bool | Sequence[str] = False,
 ) -> list[Matchup]:
     """Random pairs for a number of battles; the battles of one pair become one matchup.
 
@@ -63,10 +64,12 @@ def draw_matchups(
         battles: how many in all.
         seed: of the random choices.
         opponents: among whom the other side is chosen; None chooses it among the players.
-        record_opponents: whether to record the views of opponents that are not among the players, too.
+        record_opponents: whether to record the views of opponents that are not among the players, too; or of which,
+            by their names.
     """
     rng = random.Random(seed)
     names = [player.name for player in players]
+    recorded = [*names, *(() if isinstance(record_opponents, bool) else record_opponents)]
     by_name = {contestant.name: contestant for contestant in (*players, *(opponents or ()))}
 
     def draw() -> tuple[str, str]:
@@ -81,7 +84,7 @@ def draw_matchups(
             player=by_name[player],
             opponent=by_name[opponent],
             battles=count,
-            record_opponent=record_opponents or opponent in names,
+            record_opponent=record_opponents is True or opponent in recorded,
         )
         for (player, opponent), count in sorted(pairs.items())
     ]
@@ -99,6 +102,7 @@ async def collect(
     concurrency: int = CONCURRENCY,
     max_turns: int = MAX_TURNS,
     timeout_s: float = SILENCE_TIMEOUT_S,
+    label_by: Contestant | None = None,
     on_battle: Callable[[], Any] | None = None,
 ) -> Collection:
     """Plays the matchups and writes `out/<battle_format>/*.json.lz4`, a file for each view.
@@ -119,13 +123,16 @@ async def collect(
         concurrency: battles at a time.
         max_turns: a player gives up a battle that gets this far.
         timeout_s: silence of the server, or of a worker, after which the battles are given up.
+        label_by: a scripted player, whose choice in each state is recorded beside what was chosen; see `Labeller`.
         on_battle: called after each battle.
 
     Raises:
+        ConfigError: label_by is a policy.
         ServerError: the server refuses a team or falls silent, or poke-env can follow none of the battles. What was
             written before stays.
     """
     collection = Collection()
+    label = None if label_by is None else Labeller(label_by, battle_format, seed)
     if websocket_url is None:
         await _collect_in_arena(
             matchups,
@@ -138,12 +145,13 @@ async def collect(
             concurrency=concurrency,
             max_turns=max_turns,
             timeout_s=timeout_s,
+            label_by=label_by,
             on_battle=on_battle,
         )
     else:
         await _collect_on_server(
             matchups,
-            Recording(collection, out / battle_format, secrets.token_hex(4), max_turns, on_battle),
+            Recording(collection, out / battle_format, secrets.token_hex(4), max_turns, on_battle, label),
             battle_format=battle_format,
             teams=teams,
             websocket_url=websocket_url,
@@ -170,6 +178,7 @@ async def _collect_in_arena(
     concurrency: int,
     max_turns: int,
     timeout_s: float,
+    label_by: Contestant | None,
     on_battle: Callable[[], Any] | None,
 ) -> None:
     """The parameters are those of `collect`; adds to the collection what was played."""
@@ -189,9 +198,10 @@ async def _collect_in_arena(
         for view in folder.glob(f"*{battle_id(battle_format, run, number)}_*"):
             view.unlink()
 
+    record = partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns)
     await play_plans(
         _plans(matchups, teams, seed),
-        partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns),
+        partial(record, label_by=label_by),
         ended,
         workers=workers,
         in_play=concurrency,
@@ -226,6 +236,7 @@ async def _record(
     run: str,
     seed: int,
     max_turns: int,
+    label_by: Contestant | None,
 ) -> None:
     """Plays some of a collection's battles, and tells for each what it has written.
 
@@ -239,8 +250,10 @@ async def _record(
         run: of all files' names.
         seed: of the collection.
         max_turns: see `collect`.
+        label_by: see `collect`.
     """
-    recording = Recording(Collection(), folder, run, max_turns, None)
+    label = None if label_by is None else Labeller(label_by, battle_format, seed)
+    recording = Recording(Collection(), folder, run, max_turns, None, label)
 
     def ended(plan: Plan, table: Table) -> None:
         share, recording.collection = recording.collection, Collection()
@@ -254,7 +267,8 @@ async def _record(
             views = recording.recorders(*names, match.given_up, both=len(plan.views) > 1)
             yield replace(plan, recorders=views[::-1] if place else views)
 
-    in_rounds = needs_rounds(who for plan in plans for who in plan.players)
+    experts = [] if label_by is None else [label_by]
+    in_rounds = needs_rounds([*experts, *(who for plan in plans for who in plan.players)])
     match = ArenaMatch(arena, battle_format, seed, in_play, ended, in_rounds)
     await match.play(recorded())
 

@@ -10,7 +10,7 @@ from typing import Any
 from poke_env.battle import Battle
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle, save_battle
-from gemma_metamon.showdown.live.recording import Recorder
+from gemma_metamon.showdown.live.recording import Label, Recorder
 
 
 @dataclass(kw_only=True)
@@ -59,6 +59,7 @@ class Recording:
         run: in the names of all files.
         max_turns: see `Recorder`.
         on_battle: called when a battle has ended, before it is written.
+        label: what somebody else would choose, see `Recorder`; of all views that are written.
     """
 
     collection: Collection
@@ -66,6 +67,7 @@ class Recording:
     run: str
     max_turns: int
     on_battle: Callable[[], Any] | None
+    label: Label | None = None
 
     def recorders(
         self, player: str, opponent: str, why_given_up: Callable[[str], str | None], *, both: bool
@@ -79,11 +81,11 @@ class Recording:
             both: whether the opponent's view is written, too.
         """
         mine = _Writer(self, f"{player} vs {opponent}", why_given_up, self.on_battle)
-        first = Recorder(mine.write, max_turns=self.max_turns)
+        first = Recorder(mine.write, max_turns=self.max_turns, label=self.label)
         if not both:
             return first, None
         theirs = _Writer(self, f"{opponent} vs {player}", why_given_up, None)
-        return first, Recorder(theirs.write, max_turns=self.max_turns)
+        return first, Recorder(theirs.write, max_turns=self.max_turns, label=self.label)
 
 
 @dataclass(frozen=True)
