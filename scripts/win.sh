@@ -29,7 +29,8 @@ if [ ! -d "$out/teacher" ]; then
 fi
 gemma-metamon prepare --parsed_replay_dir "$out/teacher" --formats "$format" --out "$out/store"
 if [ ! -d "$out/agent/ckpts/epoch_$epochs" ]; then
-    last=$(find "$out/agent/ckpts" -maxdepth 1 -name 'epoch_*' 2>/dev/null | sed 's/.*_//' | sort -n | tail -1)
+    mkdir -p "$out/agent/ckpts"
+    last=$(find "$out/agent/ckpts" -maxdepth 1 -name 'epoch_*' | sed 's/.*_//' | sort -n | tail -1)
     # all discounts: those that reinforcement learning could go on with
     gemma-metamon train --run_name agent --save_dir "$out" --parsed_replay_dir "$out/store" \
         --model_gin_config gemma_tiny_entity.gin --train_gin_config quick.gin \
