@@ -68,7 +68,7 @@ class Experiment:
         critic_loss_weight: the loss is actor loss + critic_loss_weight * critic loss. None takes the agent's parameter
             of that name, where AMAGO 3.3 has it.
         best_share: from best_after_epoch on, train on this share of the battles alone: those that the critics, as they
-            are then, call best played. What is ranked is the mean advantage of a battle's recorded actions; over
+            are then, call best played (`training.ranking` says how). Over
             players of different strength it wants the agent's `baseline = "state"`. None trains on all battles.
         best_after_epoch: the epoch after which battles are ranked, once; until then critics learn of all of them.
         mixed_precision: "bf16" lets Accelerate run matrix products in bfloat16 (autocast) while it trains, a float32

@@ -191,7 +191,8 @@ def judge(agent: Any, battles: Sequence[HeldOutBattle], batch_size: int = 16) ->
         probs, values = (x.cpu().double().numpy() for x in agent.judge_actions(batch))  # (B, T, A) each
         filtered: list[Floats] | None = None
         if not agent.options.fake_filter:
-            filtered = [x.cpu().double().numpy() for x in agent.judge_recorded(batch)]  # (B, L) each
+            recorded = agent.judge_recorded(batch)
+            filtered = [x.cpu().double().numpy() for x in (recorded.advantage, recorded.weight)]  # (B, L) each
         for row, battle in enumerate(part):
             window, n = battle.window, len(battle.window.actions)
             missing = window.obs["missing_action_mask"][:n, 0]

@@ -31,7 +31,14 @@ from gemma_metamon.view import BattleView
 
 logger = logging.getLogger(__name__)
 
-Means = list[float | None]
+HELD_AGAINST = 0.5
+"""The share of a state's own worth that a player is held against.
+
+With all of it, who plays well is punished for the good states that this leads to; with nothing, whoever met weak
+players seems strong.
+"""
+
+Scores = list[float | None]
 
 
 def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq_len: int) -> None:
@@ -55,10 +62,10 @@ def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq
     load_weights(agent, judge)
     lines = [json.dumps({"judge": judge_is})]
     for number, (source, own) in enumerate(zip(dataset.sources, names, strict=True)):
-        means = mean_advantages(agent, source, dataset.view, max_seq_len)
+        scores = score_battles(agent, source, dataset.view, max_seq_len)
         lines += [
-            json.dumps({"source": number, "file": name, "advantage": mean})
-            for name, mean in zip(own, means, strict=True)
+            json.dumps({"source": number, "file": name, "score": score})
+            for name, score in zip(own, scores, strict=True)
         ]
     with written_whole(path) as staged:
         staged.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -77,8 +84,8 @@ def keep_best(dataset: BattleDataset, run_dir: Path, share: float) -> str:
     judged = _read(run_dir / JUDGED)
     if judged is None:
         raise DataError(f"{run_dir / JUDGED} is damaged; remove it, and it is written again")
-    _, names, means = judged
-    chosen = [best_places(of_source, share) for of_source in means]
+    _, names, scores = judged
+    chosen = [best_places(of_source, share) for of_source in scores]
     if not all(map(len, chosen)):
         raise DataError("no battle could be judged: all are damaged, or show none of their player's choices")
     players = Counter(
@@ -92,9 +99,9 @@ def keep_best(dataset: BattleDataset, run_dir: Path, share: float) -> str:
     return said + " (" + ", ".join(f"{who} {n / n_chosen:.0%}" for who, n in players.most_common()) + ")"
 
 
-def best_places(means: Sequence[float | None], share: float) -> npt.NDArray[np.int64]:
+def best_places(scores: Sequence[float | None], share: float) -> npt.NDArray[np.int64]:
     """The places, in order, of the largest numbers; of equal ones the first. At least one, but none of None."""
-    values = np.array([np.nan if mean is None else mean for mean in means])
+    values = np.array([np.nan if score is None else score for score in scores])
     known = np.flatnonzero(~np.isnan(values))
     best = known[np.argsort(-values[known], kind="stable")[: max(1, round(share * len(known)))]]
     return np.sort(best)
@@ -104,25 +111,25 @@ def _name(battle: Path | StoredBattle) -> str:
     return battle.path.name if isinstance(battle, StoredBattle) else battle.name
 
 
-def _read(path: Path) -> tuple[str, list[list[str]], list[Means]] | None:
-    """Whose judgement the file is, and of each source the battles and their means; None where it is not there whole."""
+def _read(path: Path) -> tuple[str, list[list[str]], list[Scores]] | None:
+    """Whose judgement the file is, of each source the battles and their scores; None where it is not there whole."""
     try:
         first, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         names: list[list[str]] = [[] for _ in range(1 + max(row["source"] for row in rows))]
-        means: list[Means] = [[] for _ in names]
+        scores: list[Scores] = [[] for _ in names]
         for row in rows:
             names[row["source"]].append(str(row["file"]))
-            means[row["source"]].append(None if row["advantage"] is None else float(row["advantage"]))
-        return str(first["judge"]), names, means
+            scores[row["source"]].append(None if row["score"] is None else float(row["score"]))
+        return str(first["judge"]), names, scores
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def mean_advantages(agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32) -> Means:
-    """Of each battle the mean advantage of its player's decisions; None of a damaged one, or where none is known.
+def score_battles(agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32) -> Scores:
+    """How well each battle was played; None of a damaged one, or where no decision is known.
 
-    With `baseline = "state"` it says how much more this player is expected to get than others in the same states, with
-    `"policy"` how much better the player could have done.
+    The mean over its player's decisions of Q - HELD_AGAINST * V: what they are worth, less half of the baseline. With
+    `baseline = "state"` that is what others get in the same states of a battle.
 
     Args:
         agent: a MultiTaskAgent or Agent whose critics have learnt; it is left in the mode it was in.
@@ -134,11 +141,11 @@ def mean_advantages(agent: Any, battles: Battles, view: BattleView, max_seq_len:
     was_training = agent.training
     agent.eval()
     device = next(agent.parameters()).device
-    means: Means = []
+    scores: Scores = []
     for first in progress_bar(range(0, len(battles), batch_size), desc="judging", unit="batch"):
         windows, rows = [], []
         for row, battle in enumerate(battles[first : first + batch_size]):
-            means.append(None)
+            scores.append(None)
             with suppress(DataError):
                 windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
                 rows.append(first + row)
@@ -146,9 +153,10 @@ def mean_advantages(agent: Any, battles: Battles, view: BattleView, max_seq_len:
             continue
         batch = collate(windows).to(device)
         counted = countable_actions(batch)  # (B, L)
-        advantages, _ = agent.judge_recorded(batch)  # (B, L)
-        sums, counts = torch.where(counted, advantages, 0.0).sum(1).tolist(), counted.sum(1).tolist()
+        recorded = agent.judge_recorded(batch)  # (B, L) each
+        credit = recorded.worth - HELD_AGAINST * (recorded.worth - recorded.advantage)
+        sums, counts = torch.where(counted, credit, 0.0).sum(1).tolist(), counted.sum(1).tolist()
         for row, total, count in zip(rows, sums, counts, strict=True):
-            means[row] = total / count if count else None
+            scores[row] = total / count if count else None
     agent.train(was_training)
-    return means
+    return scores

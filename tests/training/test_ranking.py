@@ -1,4 +1,4 @@
-"""Battles ranked by the advantage of what was decided in them."""
+"""Battles ranked by how well they were played."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,16 @@ from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, collate, load_encoded, take_window
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.runs import resolve
-from gemma_metamon.training.ranking import best_places, mean_advantages
+from gemma_metamon.training.ranking import best_places, score_battles
 from gemma_metamon.view import BattleView
 
 LENGTH = 12
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_battles_rank_is_by_the_mean_advantage_of_its_known_decisions(tmp_path: Path, batch_size: int) -> None:
+def test_a_battles_score_is_what_its_known_decisions_are_worth_less_half_of_their_states(
+    tmp_path: Path, batch_size: int
+) -> None:
     view = BattleView.default()
     overrides = ["MultiTaskAgent.baseline = 'state'", "MultiTaskAgent.lambda_return = 1.0"]
     resolve.load(TINY, "binary_rl.gin", [*SMALL, *overrides])
@@ -31,14 +33,15 @@ def test_a_battles_rank_is_by_the_mean_advantage_of_its_known_decisions(tmp_path
     damaged = tmp_path / "damaged.json.lz4"
     damaged.write_bytes(b"nothing")
     battles = [damaged, *sorted((BATTLES / "gen1ou").glob("*.lz4"))[:4]]
-    means = mean_advantages(agent, battles, view, LENGTH, batch_size)
+    means = score_battles(agent, battles, view, LENGTH, batch_size)
     assert agent.training
     agent.eval()
     assert means[0] is None
     for battle, mean in zip(battles[1:], means[1:], strict=True):
         batch = collate([take_window(load_encoded(battle, view), 0, LENGTH)])
-        advantages, _ = agent.judge_recorded(batch)
-        known: torch.Tensor = advantages[countable_actions(batch)]
+        recorded = agent.judge_recorded(batch)
+        of_state = recorded.worth - recorded.advantage
+        known: torch.Tensor = (recorded.worth - of_state / 2)[countable_actions(batch)]
         assert mean == pytest.approx(float(known.mean()), rel=1e-4, abs=0.01)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gemma_metamon.nets.agents.draws import Draws
-from gemma_metamon.nets.agents.interface import AgentLosses, CriticView, Encoded, policy_stats
+from gemma_metamon.nets.agents.interface import AgentLosses, CriticView, Encoded, RecordedActions, policy_stats
 from gemma_metamon.nets.agents.networks import ActorCriticNetworks
 from gemma_metamon.nets.agents.options import AgentOptions
 from gemma_metamon.nets.batch import Batch, actions_to_imitate, countable_actions, padded_timesteps
@@ -130,8 +130,8 @@ class ActorCriticAgent(ActorCriticNetworks):
         return AgentLosses(actor_loss, critic_loss, {name: value.detach() for name, value in stats.items()})
 
     @torch.no_grad()
-    def judge_recorded(self, batch: Batch, draws: Draws | None = None) -> tuple[Tensor, Tensor]:
-        """Of the recorded actions the advantage, and the filter's weight, also in a warm-up: (B, L) each.
+    def judge_recorded(self, batch: Batch, draws: Draws | None = None) -> RecordedActions:
+        """What critics and filter say of the recorded actions, also in a warm-up.
 
         Under the discount that acts; call it in eval mode, in which no filter remembers what it sees.
         """
@@ -143,7 +143,8 @@ class ActorCriticAgent(ActorCriticNetworks):
         advantage, weights, _ = self._filter_recorded(
             critic, td_target, encoded.state, actions, policy, self._about(batch), draws
         )
-        return advantage[:, :, -1, 0], weights[:, :, -1, 0]
+        worth = critic.value if self.options.advantage == "critic" else td_target[:, :, 0]
+        return RecordedActions(*(x[:, : actions.shape[1], -1, 0] for x in (advantage, weights, worth)))
 
     def _next_values(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         """Returns from state[:, 1:] under `policy` (B, T, G, A), of slow critics drawn at random: (B, L, n, G, 1)."""

@@ -70,6 +70,20 @@ class CriticView(NamedTuple):
     of_state: Tensor | None = None
 
 
+class RecordedActions(NamedTuple):
+    """What critics and filter say of recorded actions, (B, L) each, in the scale of the advantage.
+
+    Attributes:
+        advantage: of the action above the baseline.
+        weight: that the filter gives it.
+        worth: what the action was found to be worth; the baseline is `worth - advantage`.
+    """
+
+    advantage: Tensor
+    weight: Tensor
+    worth: Tensor
+
+
 @torch.no_grad()
 def policy_stats(policy: ActionDistribution, batch: Batch, counted: Tensor) -> dict[str, Tensor]:
     """Of the discount that acts. policy (B, T, G, A), counted (B, L, 1, 1) bool -> scalars.

@@ -212,7 +212,7 @@ def test_only_above_the_state_is_a_stronger_player_better(kind: str, advantage: 
     for baseline, gap in (("policy", 0.0), ("state", 0.5)):
         imitating = {"use_multigamma": False, "gamma": 0.1, "critic_warmup_updates": 1000}
         agent = build(agent_type, **imitating, baseline=baseline, advantage=advantage, **options)
-        advantages, _ = learnt(agent, 150, players).eval().judge_recorded(players(-1))
+        advantages = learnt(agent, 150, players).eval().judge_recorded(players(-1)).advantage
         # not in the first state, which shows who plays
         assert float(advantages[::2, 1:].mean()) == pytest.approx(gap, abs=0.15)
         assert float(advantages[1::2, 1:].mean()) == pytest.approx(-gap, abs=0.15)

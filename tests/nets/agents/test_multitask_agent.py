@@ -97,8 +97,10 @@ def test_padding_is_a_whole_row_of_the_pad_value() -> None:
 
 
 def test_a_batch_moves_as_a_whole() -> None:
-    moved = golden_batch().to("meta")
+    batch = golden_batch()
+    moved = batch._replace(labels=batch.actions.argmax(-1)).to("meta")
     assert {array.device.type for array in (*moved.obs.values(), *moved[1:])} == {"meta"}
+    assert batch.to("meta").labels is None
 
 
 def test_targets_move_towards_the_online_networks() -> None:
