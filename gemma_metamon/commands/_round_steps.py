@@ -129,8 +129,8 @@ class Rounds:
         agent, before = self._agent(step.round - 1), self._agents_before(step.round - 1)
         past = before[max(0, len(before) - args.past_rounds) :]
         command = ["collect", "--format", args.format, "--battles", str(args.battles_per_round - played)]
-        command += ["--players", agent, *args.experts, "--out", str(folder)]
-        command += ["--opponents", agent, *past, *args.opponents]
+        command += ["--players", agent, *args.experts, "--opponents", agent, *past, *args.opponents]
+        command += ["--out", str(folder)]
         command += [] if args.label_by is None else ["--label_by", args.label_by]
         command += [] if args.record_opponents is False else ["--record_opponents", *args.record_opponents]
         command += ["--temperature", str(args.temperature), "--max_turns", str(args.max_turns)]

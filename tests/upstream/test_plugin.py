@@ -52,7 +52,10 @@ def parse_packaged_configs(metamon: str) -> None:
     place = install_tree(metamon)
     tokenizer = upstream.Tokenizer(upstream.word_ids((*upstream.DEFAULT_WORDS, *LM_WORDS)))
     trainings = TRAININGS if metamon == "1.6.0" else sorted({*TRAININGS} - SINCE_160)
-    pairs = [(TINY, training) for training in trainings] + [(model, "binary_rl.gin") for model in MODELS]
+    # recommended_rl.gin is for the embedded runtime alone
+    pairs = [(TINY, training) for training in trainings if training != "recommended_rl.gin"] + [
+        (model, "binary_rl.gin") for model in MODELS
+    ]
     for model, training in pairs:
         gin.clear_config()
         upstream.parse_as_metamon_does(model_file(model), training_file(training), tokenizer=tokenizer)
