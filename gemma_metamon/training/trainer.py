@@ -145,6 +145,8 @@ class Trainer:
         meta.identity.require(self.identity, str(checkpoint.folder))
         self.epoch, self.updates, self.windows, self.anew_at = meta.epoch, meta.updates, meta.draws, meta.anew_at
         self._resumed = True
+        if self._trains_on_best(meta.epoch):
+            self._choose_battles()
         if anew:
             self.anew_at = self.updates
             load_weights(self.bare_agent, checkpoint, as_start=True)
@@ -152,8 +154,6 @@ class Trainer:
         resuming.require_processes(checkpoint, self.accelerator.num_processes)
         if self.accelerator.is_main_process:
             self.held_out.recall(self.bare_agent, self.run_dir)
-        if self._trains_on_best(meta.epoch):
-            self._choose_battles()
         load_weights(self.bare_agent, checkpoint)
         random_states = resuming.load_training_state(checkpoint, self.optimizer.optimizer, self.bare_agent)
         process = self.accelerator.process_index

@@ -83,6 +83,14 @@ def test_a_run_goes_on_with_the_best_and_a_resumed_one_with_the_same(
     assert caplog.text.count(f"from here on {kept} of {len(judged)} battles are trained on") == 3
 
 
+def test_a_run_that_begins_anew_goes_on_with_the_best_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    command = train_command(tmp_path, training="recommended_rl.gin")
+    assert main([*command, "--epochs", "2"]) == 0
+    assert main([*command, "--epochs", "3", "--ckpt", "2", "--anew"]) == 0
+    assert caplog.text.count("battles are trained on, those that the critics call best played") == 2
+
+
 def test_what_another_checkpoint_judged_is_judged_again(tmp_path: Path) -> None:
     command = train_command(tmp_path, training="recommended_rl.gin")
     assert main([*command, "--epochs", "2"]) == 0
