@@ -6,7 +6,6 @@ whatever the number of workers or processes, and a resumed run goes on where it 
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -34,6 +33,11 @@ Battles: TypeAlias = Sequence[Path] | StoredBattles
 def load_encoded(battle: Path | StoredBattle, view: BattleView) -> EncodedBattle:
     """The encoded battle. Raises DataError where its file is damaged, or was when its store was made."""
     return battle.load() if isinstance(battle, StoredBattle) else encode_battle(battle, view)
+
+
+def path_of(battle: Path | StoredBattle) -> Path:
+    """Of the battle's file; that of a store may be gone, or a name within its folder."""
+    return battle.path if isinstance(battle, StoredBattle) else battle
 
 
 def split_held_out(battles: Battles, share: float) -> tuple[Battles, Battles]:
@@ -93,21 +97,6 @@ def take_window(battle: EncodedBattle, start: int, max_seq_len: int) -> Window:
         time_idxs=np.arange(start, stop + 1)[:, None],
         labels=battle.labels[start:stop],
     )
-
-
-def read_beginnings(battles: Battles, view: BattleView, max_seq_len: int) -> list[Window]:
-    """The first max_seq_len decisions of each battle; damaged ones are left out.
-
-    Args:
-        battles: battle files, or battles of a store.
-        view: what the agent is shown.
-        max_seq_len: the agent's memory, in decisions.
-    """
-    windows = []
-    for battle in battles:
-        with suppress(DataError):
-            windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
-    return windows
 
 
 def pick_start(n_decisions: int, max_seq_len: int, rng: np.random.Generator) -> int:
@@ -198,7 +187,7 @@ class BattleDataset(Dataset[Window]):
     def describe(self, number: int) -> dict[str, str | int]:
         """The file that a window is of, and its first decision there."""
         battle, _, start = self._pick(number)
-        return {"file": str(battle.path if isinstance(battle, StoredBattle) else battle), "first_decision": start}
+        return {"file": str(path_of(battle)), "first_decision": start}
 
     def _pick(self, number: int) -> tuple[Path | StoredBattle, EncodedBattle, int]:
         """Battle and first decision of a window. A damaged battle is passed over for another."""

@@ -32,7 +32,7 @@ def measure_agreement(
 
     Args:
         agent: a MultiTaskAgent or Agent; left in the mode it was in.
-        windows: battles, of each its beginning (see `read_beginnings`).
+        windows: battles, of each its beginning.
         blank: the id of a word that every word is replaced by, to see how much the text matters; None leaves them.
         batch_size: windows that are read at once.
 

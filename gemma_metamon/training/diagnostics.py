@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gemma_metamon.battle.replays import BattleFileName
-from gemma_metamon.data.dataset import Battles, Window, collate, load_encoded, take_window
-from gemma_metamon.data.store import StoredBattle
+from gemma_metamon.data.dataset import Battles, Window, collate, load_encoded, path_of, take_window
 from gemma_metamon.errors import DataError
 from gemma_metamon.view import BattleView
 
@@ -65,8 +64,7 @@ def read_held_out(battles: Battles, view: BattleView, max_seq_len: int) -> list[
         with suppress(DataError):
             window = take_window(load_encoded(battle, view), 0, max_seq_len)
             won = bool(window.rewards[-1, 0] > middle) if window.dones[-1, 0] else None
-            name = battle.path.name if isinstance(battle, StoredBattle) else battle.name
-            read.append(HeldOutBattle(window=window, player=player_of(name), won=won))
+            read.append(HeldOutBattle(window=window, player=player_of(path_of(battle).name), won=won))
     return read
 
 

@@ -18,8 +18,7 @@ import numpy.typing as npt
 import torch
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.data.dataset import BattleDataset, Battles, collate, load_encoded, take_window
-from gemma_metamon.data.store import StoredBattle
+from gemma_metamon.data.dataset import BattleDataset, Battles, collate, load_encoded, path_of, take_window
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.progress import progress_bar
@@ -54,7 +53,7 @@ def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq
         max_seq_len: the agent's memory, in decisions.
     """
     path = judge.run_dir / JUDGED
-    names = [[_name(battle) for battle in source] for source in dataset.sources]
+    names = [[path_of(battle).name for battle in source] for source in dataset.sources]
     judge_is = hashlib.sha256((judge.folder / WEIGHTS).read_bytes()).hexdigest()
     known = _read(path)
     if known is not None and known[0] == judge_is and known[1] == names:
@@ -105,10 +104,6 @@ def best_places(scores: Sequence[float | None], share: float) -> npt.NDArray[np.
     known = np.flatnonzero(~np.isnan(values))
     best = known[np.argsort(-values[known], kind="stable")[: max(1, round(share * len(known)))]]
     return np.sort(best)
-
-
-def _name(battle: Path | StoredBattle) -> str:
-    return battle.path.name if isinstance(battle, StoredBattle) else battle.name
 
 
 def _read(path: Path) -> tuple[str, list[list[str]], list[Scores]] | None:

@@ -81,22 +81,26 @@ class PolicyPlayer(Player):
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         """The policy's choice; called by poke-env, or by a ladder. Raises ServerError for what is no singles battle."""
         live = live_battle(battle)
-        session = self.session_of(live)
+        session = self._session_of(live)
         # as they are now: chat may come while the policy decides, and the battle is then another
         state, options = live.state, live.options
         legal = legal_mask(options)
-        action, _ = await self.policy.consider(session, state, legal)
-        self.note(session, live, state, legal, action)
+        action, probs = await self.policy.consider(session, state, legal)
+        action = await self.settle_on(live, action, probs)
+        self._note(session, live, state, legal, action)
         return action_to_order(action, options)
 
-    def session_of(self, live: LiveBattle) -> BattleSession:
-        """The policy's session of a battle; opened at the first call."""
+    async def settle_on(self, live: LiveBattle, action: int, probs: npt.NDArray[np.float32]) -> int:
+        """The action to take, where the policy chose one by these probabilities (13,): the policy's own."""
+        return action
+
+    def _session_of(self, live: LiveBattle) -> BattleSession:
         tag = live.battle.battle_tag
         if tag not in self._sessions:
             self._sessions[tag] = self.policy.open_session(live.dice)
         return self._sessions[tag]
 
-    def note(
+    def _note(
         self,
         session: BattleSession,
         live: LiveBattle,
@@ -104,15 +108,7 @@ class PolicyPlayer(Player):
         legal: npt.NDArray[np.bool_],
         action: int,
     ) -> None:
-        """Remembers that this action is taken in this state, and tells the observer.
-
-        Args:
-            session: of the battle.
-            live: the battle.
-            state: in which the action was chosen.
-            legal: (13,) bool, the actions that it was chosen among.
-            action: one of them.
-        """
+        """Remembers that this action, one of the legal ones (13,), is taken in this state, and tells the observer."""
         session.note(state, action)
         if self.observer is not None:
             self.policy.run_in_policy_thread(self.observer.on_decision, self, live.battle, state, legal, action)

@@ -6,11 +6,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from poke_env.battle import AbstractBattle
-from poke_env.player import BattleOrder
+import numpy.typing as npt
 
-from gemma_metamon.showdown.live.battle import live_battle
-from gemma_metamon.showdown.live.orders import action_to_order, legal_mask
+from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
 from gemma_metamon.showdown.players.policy_player import Observer, PolicyPlayer
@@ -46,21 +44,15 @@ class SearchingPlayer(PolicyPlayer):
         super().__init__(policy, observer=observer, **player_options)
         self._searcher = Searcher(settings, self.format, teams)
 
-    async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
-        """The action that fares best. Raises as `Searcher.search`."""
-        live = live_battle(battle)
-        session = self.session_of(live)
-        state, options = live.state, live.options
-        legal = legal_mask(options)
-        action, probs = await self.policy.consider(session, state, legal)
+    async def settle_on(self, live: LiveBattle, action: int, probs: npt.NDArray[np.float32]) -> int:
+        """The one of the probable actions that fares best. Raises as `Searcher.search`."""
         priors = priors_of(probs)
-        if len(priors) > 1:
-            action = self._searcher.pick(live, await self._searcher.search(live, priors))
-        self.note(session, live, state, legal, action)
-        return action_to_order(action, options)
+        if len(priors) < 2:
+            return action
+        return self._searcher.pick(live, await self._searcher.search(live, priors))
 
 
-def priors_of(probs: "np.typing.NDArray[np.float32]") -> dict[int, float]:
+def priors_of(probs: npt.NDArray[np.float32]) -> dict[int, float]:
     """Of the actions that a policy (A,) may well take; what they differ by is in logarithms of their probabilities."""
     likely = [int(action) for action in np.argsort(-probs, kind="stable")[:MOST_ACTIONS]]
     likely = [action for action in likely if probs[action] >= LEAST_PROBABILITY] or likely[:1]
