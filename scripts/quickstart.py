@@ -20,7 +20,7 @@ from gemma_metamon import sample_battles
 from gemma_metamon.battle.observation_space import BLANK
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
-from gemma_metamon.data.dataset import is_held_out, read_beginnings
+from gemma_metamon.data.dataset import is_held_out
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_for_play
@@ -55,7 +55,8 @@ def held_out_agreement(agent: Any, run_dir: Path, *, blank_text: bool) -> Agreem
     held_out = [path for path in files if is_held_out(path, HOLDOUT_SHARE)]
     view = Checkpoint.find(run_dir).read_meta().view()
     blank = int(view.vocabulary.encode([BLANK])[0]) if blank_text else None
-    result = measure_agreement(agent, read_beginnings(held_out, view, agent.options.max_seq_len), blank=blank)
+    beginnings = [battle.window for battle in read_held_out(held_out, view, agent.options.max_seq_len)]
+    result = measure_agreement(agent, beginnings, blank=blank)
     if result is None:
         raise SystemExit("quickstart: no held-out battle holds a known choice")
     return result
