@@ -30,6 +30,7 @@ from gemma_metamon.showdown.players.policy_player import BatchedPolicy, PolicyPl
 from gemma_metamon.showdown.players.registry import NoSwitchRandomPlayer
 from gemma_metamon.showdown.simulator.teams import load_teams
 from gemma_metamon.training.agreement import Agreement, measure_agreement
+from gemma_metamon.training.diagnostics import read_held_out
 
 BATTLE_FORMAT = "gen1ou"
 OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer")
