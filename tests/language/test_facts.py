@@ -15,7 +15,8 @@ from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.battle.state import BattleState, PokemonState
 from gemma_metamon.language.answers import choice_names, parse_answer, write_answer
 from gemma_metamon.language.facts import Fact, facts_of, reasoning_of
-from gemma_metamon.language.prompts import BattleSoFar, Decision, recorded_decisions
+from gemma_metamon.language.prompts import BattleSoFar, Decision
+from gemma_metamon.language.recorded import recorded_decisions
 from gemma_metamon.sample_battles import bundled_formats, extract
 from gemma_metamon.text.vocabulary import load_display_names
 
