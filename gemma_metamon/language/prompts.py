@@ -228,10 +228,11 @@ def _choices(decision: Decision) -> list[str]:
 
 
 def _move_facts(move: MoveState) -> str:
-    power = [f"{_name(move.category)} {move.base_power}" if move.base_power else _name(move.category)]
+    power = f" {move.base_power}" if move.base_power > 1 else ""  # 0 and 1 stand for none, or one of its own rule
     accuracy = [f"hits {percent(move.accuracy)}"] if 0 < move.accuracy < 1 else []
     priority = [f"priority {move.priority:+d}"] if move.priority else []
-    return ", ".join([f"{_name(move.move_type)} {power[0]}", *accuracy, *priority, f"{max(0, move.current_pp)} PP"])
+    kind = f"{_name(move.move_type)} {_name(move.category)}{power}"
+    return ", ".join([kind, *accuracy, *priority, f"{max(0, move.current_pp)} PP"])
 
 
 def _bench_facts(pokemon: PokemonState) -> str:
