@@ -2,11 +2,14 @@
 
 import argparse
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._arguments import (
+    above_zero,
     add_shared_argument,
     at_least_one,
     finite_number,
@@ -15,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     require_place,
     share,
     whole_number,
+    zero_or_above,
 )
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
@@ -22,8 +26,14 @@ from gemma_metamon.extras import require_extra
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.language.choosing import Chooser
+    from gemma_metamon.language.costs import TokenCounter
     from gemma_metamon.language.export import Exported, Output
+    from gemma_metamon.language.validation import Messages
 
+VALIDATE_EXAMPLE = """example:
+  gemma-metamon chat validate gen1ou.jsonl gen1ou.validation.jsonl --tokenizer gemma-3-270m-it --max_tokens 512
+Every row must be a chat whose answer is one of its legal choices; no chat may stand twice, and no two files may share a
+battle. The exit status is 1 where anything is wrong."""
 EXPORT_EXAMPLE = """example:
   gemma-metamon chat export --parsed_replay_dir replays --formats gen1ou --out gen1ou.jsonl --val_share 0.1
   gemma-metamon chat export --parsed_replay_dir replays --players 'DuelTrai*' --reasoning facts --out duel.parquet
@@ -38,6 +48,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser = subparsers.add_parser("chat", help="make chat data of recorded battles, and look it over")
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|validate")
     _add_export(actions)
+    _add_validate(actions)
 
 
 def _add_export(actions: "Subparsers") -> None:
@@ -105,6 +116,26 @@ def _add_export(actions: "Subparsers") -> None:
     )
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run_export)
+
+
+def _add_validate(actions: "Subparsers") -> None:
+    parser = actions.add_parser(
+        "validate",
+        help="what is wrong with chat data, and what a training on it takes",
+        epilog=VALIDATE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".jsonl, .arrow or .parquet; one per split")
+    parser.add_argument("--set_aside", type=Path, metavar="FILE", help="write the rows' faults there, as JSON lines")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="a model's folder, to count its tokens")
+    parser.add_argument("--max_tokens", type=at_least_one, metavar="N", help="of a chat: more are counted as too long")
+    cost = parser.add_argument_group("what a training on the first file takes; needs --tokenizer")
+    cost.add_argument("--batch_size", type=at_least_one, default=16, help="chats of an update (default: %(default)s)")
+    cost.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
+    cost.add_argument("--tokens_per_s", type=above_zero, metavar="X", help="that the training reads, for the hours")
+    cost.add_argument("--price", type=zero_or_above, metavar="X", help="of a million tokens, for the money")
+    add_shared_argument(parser, "json")
+    parser.set_defaults(run=run_validate)
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -201,3 +232,71 @@ def _as_table(exported: "Exported", output: "Output") -> str:
     if exported.set_aside:
         lines.append(f"{exported.set_aside:,} battle files were set aside")
     return "\n".join(lines)
+
+
+def run_validate(args: argparse.Namespace) -> int:
+    """Prints what the files hold and what is wrong with them; status 1 where anything is."""
+    _check_validate(args)
+
+    from gemma_metamon.commands._chat_texts import as_report, as_text
+    from gemma_metamon.language.costs import Cost, TokenCounter, load_tokenizer
+    from gemma_metamon.language.validation import check_file, find_duplicates, find_overlaps
+    from gemma_metamon.progress import progress_bar
+
+    tokenizer = None if args.tokenizer is None else load_tokenizer(args.tokenizer)
+    checks, counters, faults = [], [], _Faults(args.set_aside)
+    with faults, progress_bar(desc="validating", unit="row") as bar:
+        for path in args.files:
+            counter = None if tokenizer is None else TokenCounter(tokenizer)
+
+            def count(messages: "Messages", counter: "TokenCounter | None" = counter) -> None:
+                bar.update(1)
+                if counter is not None:
+                    counter.add(messages)
+
+            checks.append(check_file(path, count, faults.add))
+            if counter is not None:
+                counter.flush()
+                counters.append(counter)
+    cost = None
+    if counters:
+        rates = {name: getattr(args, name) for name in ("batch_size", "epochs", "tokens_per_s", "price")}
+        cost = Cost.of(counters[0], **rates)
+    report = as_report(checks, find_duplicates(checks), find_overlaps(checks), counters, cost, args.max_tokens)
+    print(json.dumps(report) if args.json else as_text(report, counters, args.epochs))
+    return 0 if report["fits"] else 1
+
+
+def _check_validate(args: argparse.Namespace) -> None:
+    """Raises ConfigError for flags that go without one another, before anything is read."""
+    if args.tokenizer is None:
+        for flag in ("max_tokens", "tokens_per_s", "price"):
+            if getattr(args, flag) is not None:
+                raise ConfigError(f"--{flag} counts tokens; give the --tokenizer DIR that makes them")
+    if len(set(args.files)) < len(args.files):
+        raise ConfigError("a file is named twice; name each split once")
+    if args.set_aside is not None:
+        require_place(args.set_aside, "set_aside")
+
+
+class _Faults:
+    """Writes each row that is wrong with its reason, where a file is named for it; the file is there whole."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._files = ExitStack()
+        self._file: Any = None
+
+    def __enter__(self) -> "_Faults":
+        if self._path is not None:
+            staged = self._files.enter_context(written_whole(self._path))
+            self._file = self._files.enter_context(staged.open("w", encoding="utf-8"))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._files.__exit__(*error)
+
+    def add(self, place: str, reason: str) -> None:
+        """A row that is wrong."""
+        if self._file is not None:
+            self._file.write(json.dumps({"row": place, "reason": reason}) + "\n")
