@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "training": WORDS | AGENTS | RUNS | {"data", "results"},
     "explain": WORDS | HEADS,
     "reports": {"results"},
+    "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},

@@ -1,0 +1,1 @@
+"""Gemma as a policy in words: battles as chats, answers as choices."""
