@@ -324,4 +324,4 @@ function rateOptions(options, mine, myWeapons, theirs, theirWeapons, { must, sle
 	});
 }
 
-module.exports = { MEAN_ROLL, assumedWeapons, attackOf, choose, fighter, moveOf, outlook, rateOptions, stage, strike, weaponsOf, worth };
+module.exports = { MEAN_ROLL, assumedWeapons, attackOf, choose, fighter, keep, moveOf, outlook, rateOptions, stage, strike, weaponsOf, worth };

@@ -1,89 +1,18 @@
 // A battle of generation 1 in a few numbers, for playing very many turns that nobody sees: some fifty times as fast as a
-// copy of the simulator's. It leaves out what hardly anybody uses (LEFT_OUT); the simulator decides what happens, here is
-// only guessed what may. tests/showdown/search hold it to the simulator's battles.
+// copy of the simulator's. It leaves out what hardly anybody uses (LEFT_OUT in gen1_fighter.js); the simulator decides
+// what happens, here is only guessed what may. tests/showdown/search/test_gen1_model.py holds it to the simulator.
 'use strict';
 
 const { numbersOf, standing } = require('./standing.js');
-const { MEAN_ROLL, assumedWeapons, attackOf, moveOf, rateOptions, stage, strike, weaponsOf } = require('./duelling.js');
+const { MEAN_ROLL, moveOf, rateOptions, stage, strike } = require('./duelling.js');
+const { Fighter, NO_BOOSTS, boost, fighterOf, idleOf, interrupt, isHeld, planOf, ppOf, refresh, spend } = require('./gen1_fighter.js');
 
-// Moves that do nothing here.
-const LEFT_OUT = new Set(['bide', 'conversion', 'disable', 'metronome', 'mimic', 'mirrormove', 'mist', 'transform']);
-const BOOSTED = ['atk', 'def', 'spa', 'spd', 'spe', 'accuracy', 'evasion'];
-const NO_BOOSTS = Object.fromEntries(BOOSTED.map(name => [name, 0]));
+const STRUGGLE = 4, SWITCH = 10; // choices: the place of a move, 0 to 3; STRUGGLE; SWITCH + that of a Pokémon
 const WRAP_TURNS = [2, 2, 2, 3, 3, 3, 4, 5];
 const HITS = [2, 2, 2, 3, 3, 3, 4, 5];
 const STAGES = [25, 28, 33, 40, 50, 66, 100, 150, 200, 250, 300, 350, 400].map(percent => percent / 100);
-const STRUGGLE = 4, SWITCH = 10; // choices: the place of a move, 0 to 3; STRUGGLE; SWITCH + that of a Pokémon
-const LONGEST_SLEEP = 7, REST_SLEEP = 2, FROZEN_IDLE = 30, SLEEP_IDLE = 2.4;
-
-const plans = new Map();
-function planOf(dex, id) {
-	if (!plans.has(id)) plans.set(id, makePlan(dex, id));
-	return plans.get(id);
-}
-
-// What a move does, in gen 1.
-function makePlan(dex, id) {
-	const move = dex.moves.get(id), [second] = move.secondaries || [];
-	return {
-		id, known: moveOf(dex, id), attack: LEFT_OUT.has(id) ? null : attackOf(dex, id), priority: move.priority, nothing: LEFT_OUT.has(id),
-		accuracy: move.accuracy === true ? 256 : Math.floor(move.accuracy * 255 / 100), type: move.type,
-		status: move.status || null, boosts: move.boosts || null, onSelf: move.target === 'self', multihit: move.multihit || 0,
-		confuses: move.volatileStatus === 'confusion', seeds: id === 'leechseed', screen: ['reflect', 'lightscreen'].includes(id) ? id : null,
-		second: second && { ...second, chance: Math.ceil(second.chance * 256 / 100) - (second.volatileStatus === 'confusion' ? 1 : 0) },
-		drains: Boolean(move.drain), recoil: move.recoil ? move.recoil[0] / move.recoil[1] : 0, recharges: Boolean(move.flags.recharge),
-		charges: Boolean(move.flags.charge), hides: id === 'dig' || id === 'fly', traps: move.volatileStatus === 'partiallytrapped',
-		heals: id === 'recover' || id === 'softboiled', counters: id === 'counter', ohko: Boolean(move.ohko),
-		selfDestruct: Boolean(move.selfdestruct), crashes: Boolean(move.hasCrashDamage),
-	};
-}
-
-// A Pokémon: the fields that duelling.js reads of a fighter, and what of it changes.
-class Fighter {
-	constructor(from) {
-		this.dex = from.dex; this.gen = 1; this.level = from.level; this.types = from.types; this.stabTypes = from.stabTypes;
-		this.stats = from.stats; this.maxhp = from.maxhp; this.baseSpeed = from.baseSpeed; this.ability = '';
-		this.number = from.number; this.known = from.known; this.plans = from.plans; this.weapons = from.weapons; this.assumed = from.assumed;
-		this.boosts = from.boosts; this.status = from.status; this.screens = from.screens; this.left = from.left; this.hp = from.hp;
-		this.plain = from.plain; this.speed = from.speed; this.idle = 0; this.asleep = from.asleep; this.slept = from.slept;
-		this.rests = from.rests; this.confused = from.confused; this.substitute = from.substitute; this.behindSubstitute = from.behindSubstitute;
-		this.seeded = from.seeded; this.toxic = from.toxic; this.recharging = from.recharging; this.charging = from.charging;
-		this.hidden = from.hidden; this.wrap = from.wrap; this.wrapTurns = from.wrapTurns; this.wrapDamage = from.wrapDamage;
-		this.flinches = false; this.pp0 = from.pp0; this.pp1 = from.pp1; this.pp2 = from.pp2; this.pp3 = from.pp3;
-	}
-}
-
-// The Fighter of the simulator's Pokémon; `known` is shared by all of the battle (see strike in duelling.js).
-function fighterOf(pokemon, number, known) {
-	const { battle: { dex }, volatiles, statusState } = pokemon, status = pokemon.hp ? pokemon.status : '';
-	const slots = pokemon.moveSlots;
-	const fields = {
-		dex, number, known, level: pokemon.level, types: pokemon.getTypes(), stabTypes: pokemon.species.types, stats: pokemon.storedStats,
-		maxhp: pokemon.maxhp, baseSpeed: pokemon.species.baseStats.spe, plans: slots.map(slot => planOf(dex, slot.id)),
-		weapons: weaponsOf(dex, slots.map(slot => slot.id)), boosts: { ...pokemon.boosts }, status,
-		screens: ['reflect', 'lightscreen'].filter(name => volatiles[name]), left: pokemon.hp, hp: pokemon.hp / pokemon.maxhp,
-		asleep: status === 'slp' ? Math.max(1, statusState.time) : 0, rests: status === 'slp' && !statusState.drawn?.time,
-		slept: status === 'slp' ? (statusState.drawn?.time || 0) - statusState.time : 0, confused: volatiles.confusion?.time || 0,
-		substitute: volatiles.substitute?.hp || 0, behindSubstitute: Boolean(volatiles.substitute), seeded: Boolean(volatiles.leechseed),
-		toxic: volatiles.residualdmg?.counter || 0, recharging: Boolean(volatiles.mustrecharge), charging: -1, hidden: false,
-		wrap: -1, wrapTurns: 0, wrapDamage: 0, ...Object.fromEntries([0, 1, 2, 3].map(i => [`pp${i}`, slots[i]?.pp ?? 0])),
-	};
-	fields.assumed = assumedWeapons(dex, fields);
-	const slotOf = id => slots.findIndex(slot => slot.id === id);
-	if (volatiles.twoturnmove) fields.charging = slotOf(volatiles.twoturnmove.move);
-	const lock = volatiles.partialtrappinglock;
-	if (lock) Object.assign(fields, { wrap: slotOf(lock.move), wrapTurns: lock.duration - 1, wrapDamage: lock.damage || 0 });
-	const made = new Fighter(fields);
-	refresh(made);
-	return made;
-}
-
-// What follows from the boosts and the status.
-function refresh(fighter) {
-	const { boosts } = fighter;
-	fighter.plain = !fighter.screens.length && fighter.status !== 'brn' && !boosts.atk && !boosts.def && !boosts.spa && !boosts.spd;
-	fighter.speed = fighter.stats.spe * stage(boosts.spe) * (fighter.status === 'par' ? 0.25 : 1);
-}
+const SHORTEST_CONFUSION = 2, LONGEST_CONFUSION = 5;
+const LONGEST_SLEEP = 7, REST_SLEEP = 2;
 
 // Both sides, the one on the field by its place in `teams`.
 class Gen1Battle {
@@ -104,7 +33,7 @@ class Gen1Battle {
 		return new Gen1Battle(teams, battle.sides.map(side => side.pokemon.indexOf(side.active[0])), 0);
 	}
 
-	// The same once more, with dice of its own; how long somebody sleeps on is drawn with them.
+	// The same once more, with dice of its own; how long somebody sleeps on or is confused is drawn with them.
 	copy(seed) {
 		const made = new Gen1Battle(this.teams.map(team => team.map(fighter => new Fighter(fighter))), [...this.active], this.turn);
 		made.seed = seed;
@@ -113,6 +42,7 @@ class Gen1Battle {
 			made.actor = side;
 			for (const each of team) {
 				if (each.status === 'slp' && !each.rests) each.asleep = 1 + made.below(LONGEST_SLEEP - each.slept);
+				if (each.confused) each.confused = made.confusion(each.staggered);
 			}
 		}
 		return made;
@@ -128,6 +58,12 @@ class Gen1Battle {
 		x = Math.imul(x ^ x >>> 15, x | 1);
 		x ^= x + Math.imul(x ^ x >>> 7, x | 61);
 		return Math.floor(((x ^ x >>> 14) >>> 0) / 4294967296 * n);
+	}
+
+	// For how many more turns a confusion goes on that has lasted for so many.
+	confusion(turns) {
+		const first = Math.max(turns + 1, SHORTEST_CONFUSION);
+		return first + this.below(LONGEST_CONFUSION + 1 - first) - turns;
 	}
 
 	fighter(side) {
@@ -285,7 +221,7 @@ class Gen1Battle {
 		mine.charging = -1;
 		mine.hidden = false;
 		spend(mine, choice);
-		if (plan.nothing) return;
+		if (plan.isLeftOut) return;
 		if (plan.attack || plan.counters || plan.ohko) this.attack(mine, theirs, plan, choice);
 		else this.affect(mine, theirs, plan);
 	}
@@ -344,7 +280,7 @@ class Gen1Battle {
 		if (second.status) this.setStatus(theirs, second.status);
 		if (second.boosts) boost(theirs, second.boosts);
 		if (second.volatileStatus === 'flinch') theirs.flinches = true;
-		if (second.volatileStatus === 'confusion' && !theirs.confused) theirs.confused = 2 + this.below(4);
+		if (second.volatileStatus === 'confusion' && !theirs.confused) theirs.confused = this.confusion(0);
 	}
 
 	affect(mine, theirs, plan) {
@@ -372,7 +308,7 @@ class Gen1Battle {
 			boost(mine, plan.boosts);
 		} else if (this.hits(mine, theirs, plan)) {
 			if (plan.boosts && !theirs.behindSubstitute) boost(theirs, plan.boosts);
-			if (plan.confuses && !theirs.confused && !theirs.behindSubstitute) theirs.confused = 2 + this.below(4);
+			if (plan.confuses && !theirs.confused && !theirs.behindSubstitute) theirs.confused = this.confusion(0);
 			if (plan.seeds && !theirs.types.includes('Grass') && !theirs.behindSubstitute) theirs.seeded = true;
 			if (plan.status) this.giveStatus(mine, theirs, plan);
 		}
@@ -434,32 +370,6 @@ class Gen1Battle {
 		fighter.left = Math.min(fighter.maxhp, fighter.left + hp);
 		fighter.hp = fighter.left / fighter.maxhp;
 	}
-}
-
-const idleOf = ({ status }) => status === 'slp' ? SLEEP_IDLE : status === 'frz' ? FROZEN_IDLE : 0;
-
-// Who cannot choose, or whose choice changes nothing.
-const isHeld = fighter => fighter.recharging || fighter.charging >= 0 || (fighter.wrapTurns > 0 && fighter.wrap >= 0);
-
-const ppOf = (fighter, i) => i === 0 ? fighter.pp0 : i === 1 ? fighter.pp1 : i === 2 ? fighter.pp2 : fighter.pp3;
-
-function spend(fighter, i) {
-	if (i === 0) fighter.pp0--;
-	else if (i === 1) fighter.pp1--;
-	else if (i === 2) fighter.pp2--;
-	else if (i === 3) fighter.pp3--;
-}
-
-function interrupt(fighter) {
-	fighter.wrapTurns = 0;
-	fighter.charging = -1;
-	return false;
-}
-
-function boost(fighter, boosts) {
-	fighter.boosts = { ...fighter.boosts };
-	for (const name of BOOSTED) if (boosts[name]) fighter.boosts[name] = Math.max(-6, Math.min(6, fighter.boosts[name] + boosts[name]));
-	refresh(fighter);
 }
 
 module.exports = { Gen1Battle, SWITCH };

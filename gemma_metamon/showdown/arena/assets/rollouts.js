@@ -11,6 +11,7 @@ const { choose } = require('./duelling.js');
 const { Gen1Battle, SWITCH } = require('./gen1.js');
 const { numbersOfSide, standing } = require('./standing.js');
 
+const ANY_SEED = `sodium,${'1'.padStart(64, '0')}`;
 const MAX_STEPS = 8; // per turn: choices, and those of who comes in
 
 // worlds [{seed, hidden}, ...] (see forking.js), choices ["move 1", ...]: for each world, how each of the choices ends
@@ -41,12 +42,8 @@ function guessed(source, seat, hidden, guess) {
 }
 
 function guessGen1(make) {
-	let battle = null, model = null;
+	const battle = make(ANY_SEED), model = Gen1Battle.of(battle); // what is drawn there, copies of the model draw again
 	return (seed, mine, turns) => {
-		if (!battle) { // what a world draws, the model's copies draw again
-			battle = make(seed);
-			model = Gen1Battle.of(battle);
-		}
 		const [own] = battle.sides[mine].activeRequest.active || [], first = new PRNG(seed).random(2 ** 31);
 		return time => choice => {
 			const [verb, place] = choice.split(' ');
