@@ -226,14 +226,14 @@ def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
 
 
 def _searching(run: str, settings: "SearchSettings") -> str:
-    """A label with all settings that are not the usual ones, and the number of forks."""
+    """A label with all settings that are not the usual ones."""
     from gemma_metamon.showdown.search.settings import SearchSettings
 
     usual = SearchSettings()
-    said = [
-        f"{name}={value:g}" for name, value in vars(settings).items() if name == "forks" or value != vars(usual)[name]
-    ]
-    return f"search({', '.join([run, *said])})" if run else f"{LOOKAHEAD}({', '.join(said)})"
+    said = [f"{name}={value:g}" for name, value in vars(settings).items() if value != vars(usual)[name]]
+    if run:
+        return f"search({', '.join([run, *said])})"
+    return f"{LOOKAHEAD}({', '.join(said)})" if said else LOOKAHEAD
 
 
 def _load_members(

@@ -143,6 +143,24 @@ def test_a_fork_shows_its_seat_what_the_battle_shows(arena: Arena, battle_format
     assert n_forks > 5
 
 
+def test_as_many_have_fainted_in_a_fork_as_were_seen_to(arena: Arena) -> None:
+    """And none of those that were not on the field."""
+    checks = Checks(arena, "gen1ou")
+    watcher = Watcher(arena, checks, "gen1ou", 5)
+    most = 0
+    while watcher.go_on() and most < 2:
+        n_seen = sum(shown.condition == "0 fnt" for shown in seen_side(watcher.seat.battle).pokemon)
+        if watcher.request.get("active") and n_seen > most:
+            most = n_seen
+            fork_for(arena, watcher.seat.battle, "copy", sampler=checks.sampler, seed=0)
+            theirs = json.loads(first_news(arena, "copy").told["p2"][0].removeprefix("|request|"))["side"]["pokemon"]
+            assert sum(each["condition"] == "0 fnt" for each in theirs) == n_seen
+            arena.drop("copy")
+        watcher.answer()
+    arena.drop(watcher.tag)
+    assert most == 2
+
+
 def test_the_states_of_a_fork_go_on_from_those_of_the_battle(arena: Arena) -> None:
     """A seat that has read the battle reads on in its fork, as search does: nothing has jumped."""
     checks = Checks(arena, "gen1ou")
