@@ -45,7 +45,12 @@ flags, it goes on where it was."""
 
 def add_parser(subparsers: "Subparsers") -> None:
     """Adds the command and its two actions, each with its flags."""
-    parser = subparsers.add_parser("chat", help="make chat data of recorded battles, and look it over")
+    parser = subparsers.add_parser(
+        "chat",
+        help="make chat data of recorded battles, and look it over",
+        epilog="example: gemma-metamon chat export --parsed_replay_dir replays --out x.jsonl && "
+        "gemma-metamon chat validate x.jsonl",
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="export|validate")
     _add_export(actions)
     _add_validate(actions)
