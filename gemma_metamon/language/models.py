@@ -122,10 +122,19 @@ class ChatModel:
         """Writes the folder, whole or not at all. Raises OSError where it cannot be written."""
         with written_whole(folder) as staged:
             staged.mkdir(parents=True)
-            self.model.save_pretrained(staged)
+            if hasattr(self.model, "peft_config"):
+                self._save_adapters(staged)
+            else:
+                self.model.save_pretrained(staged)
             self.tokenizer.save_pretrained(staged)
             description = {"plan": asdict(self.plan), "kept_ids": self.kept_ids}
             (staged / DESCRIPTION).write_text(json.dumps(description) + "\n", encoding="utf-8")
+
+    def _save_adapters(self, folder: Path) -> None:
+        config = self.model.peft_config["default"]
+        config.base_model_name_or_path = self.plan.model
+        self.model.save_pretrained(folder, save_embedding_layers=False)
+        config.base_model_name_or_path = ""  # with a name, peft looks there whenever TRL saves
 
 
 def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]]) -> ChatModel:
@@ -263,6 +272,7 @@ def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int]) -> Any:
     if plan.use_4bit:
         quantise_linears(gemma.model)
         cast("Any", gemma).is_loaded_in_4bit = True
+    gemma.name_or_path = ""  # see ChatModel.save
     return _with_ids(gemma, tokenizer)
 
 
@@ -275,7 +285,6 @@ def _with_adapters(gemma: Any, plan: ModelPlan) -> Any:
         lora_dropout=plan.lora_dropout,
         target_modules=list(LORA_TARGETS),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=plan.model,
     )
     return get_peft_model(gemma, lora)
 

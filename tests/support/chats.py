@@ -67,7 +67,12 @@ def save_pretrained_like(folder: Path, tokenizer: Any) -> Path:
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
     torch.manual_seed(0)
-    fields = BACKBONE | {"max_position_embeddings": 4096, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": [1, 106]}
+    fields = BACKBONE | {
+        "max_position_embeddings": 4096,
+        "pad_token_id": 0,
+        "bos_token_id": 2,
+        "eos_token_id": [1, 106],
+    }
     Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=len(tokenizer), **fields)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
