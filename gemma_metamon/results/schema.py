@@ -150,7 +150,7 @@ class PolicyRow:
     members: list[MemberRow]
 
 
-Kind = Literal["checkpoint", "ensemble", "scripted", "outside"]
+Kind = Literal["checkpoint", "ensemble", "text", "scripted", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,14 @@ No torch here: a process in which scripted players play is there at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poke_env.player import Player
 
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 if TYPE_CHECKING:
-    from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
+    from gemma_metamon.showdown.players.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Contestant:
     Attributes:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (registry.connection).
-        policy: of a checkpoint or an ensemble; None of a scripted player.
+        policy: of a checkpoint, an ensemble or a model that answers in words; None of a scripted player.
     """
 
     name: str
     build: Callable[..., Player]
-    policy: "EnsemblePolicy | None" = None
+    policy: "Policy[Any, Any] | None" = None
 
     @property
     def is_scripted(self) -> bool:
