@@ -81,7 +81,8 @@ def _read_ensemble(text: str, body: str, rest: str) -> EnsembleText:
     if written and _existing(next(_split(body, text)).strip()) is None:
         mode = written["mode"]
         if mode in ("user", "chat"):
-            raise ConfigError(f"{shown(text)}: a member is a run, and nobody who plays from outside, as {mode}:NAME does")
+            outside = f"{mode}:NAME"
+            raise ConfigError(f"{shown(text)}: a member is a run, and nobody who plays from outside, as {outside} does")
         if mode not in ("mean", "vote"):
             raise ConfigError(f"{shown(text)}: {mode!r} is no way to decide together; there are mean and vote")
         body = body[written.end() :]

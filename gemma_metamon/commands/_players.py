@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._chat_texts import read_chat
+from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
 from gemma_metamon.errors import ConfigError, MissingFileError

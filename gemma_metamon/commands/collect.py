@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
-from gemma_metamon.commands._chat_texts import usage_line
+from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 

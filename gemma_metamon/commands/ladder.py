@@ -18,7 +18,7 @@ from gemma_metamon.commands._arguments import (
     load_watcher,
     make_folder,
 )
-from gemma_metamon.commands._chat_texts import usage_line
+from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
 

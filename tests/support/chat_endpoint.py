@@ -68,8 +68,9 @@ def endpoint(answer: Callable[[Told], Reply] = first_choice) -> Iterator[Endpoin
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body in one piece: the second of two would wait for the first to be acknowledged
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             told = Told(body, self.headers.get("Authorization", ""), time.monotonic(), self.path)
             with lock:
@@ -102,6 +103,7 @@ def endpoint(answer: Callable[[Told], Reply] = first_choice) -> Iterator[Endpoin
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
+                self.wfile.flush()
             except OSError:  # whoever asked has gone
                 self.close_connection = True
 

@@ -7,7 +7,8 @@ then the choice is made for the model. So it is where no answer comes. That is c
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -144,5 +145,12 @@ def chat_model(settings: ChatSettings) -> Contestant:
         ServerError: the endpoint gives no answer.
     """
     endpoint = Endpoint(settings)
+    # when nobody plays with it any more; at the end of the program the system closes what is open
+    weakref.finalize(endpoint, _close, endpoint.close).atexit = False
     asyncio.run_coroutine_threadsafe(endpoint.check(), POKE_LOOP).result()
     return Contestant(settings.name, partial(ChatPlayer, endpoint), chat=endpoint)
+
+
+def _close(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    if not POKE_LOOP.is_closed():
+        asyncio.run_coroutine_threadsafe(close(), POKE_LOOP)

@@ -85,6 +85,9 @@ class Endpoint:
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none", base_url=settings.url, timeout=settings.timeout_s, max_retries=settings.retries
         )
+        # kept, for each copy would look at this machine anew at its first call
+        self._impatient_client = self._client.with_options(max_retries=min(settings.retries, _FEW_RETRIES))
+        self.close = self._client.close  # of the client alone, so that it can be called when this is gone
         self._gate = asyncio.Semaphore(settings.at_once)
         self._length_field = "max_tokens"
         self._failures = 0
@@ -103,12 +106,12 @@ class Endpoint:
         """
         tokens_before = self.usage.prompt_tokens
         try:
-            await self._call(_GREETING, retries=min(self.settings.retries, _FEW_RETRIES), tokens=16)
+            await self._call(self._impatient_client, _GREETING, tokens=16)
         except NoAnswerError as error:
             if "max_completion_tokens" not in str(error):
                 raise
             self._length_field = "max_completion_tokens"  # as OpenAI's own models that think want it
-            await self._call(_GREETING, retries=min(self.settings.retries, _FEW_RETRIES), tokens=16)
+            await self._call(self._impatient_client, _GREETING, tokens=16)
         if self.settings.max_tokens is not None and self.usage.prompt_tokens == tokens_before:
             raise ConfigError(f"{self.settings.name} does not say how many tokens it took; bound its max_calls instead")
 
@@ -125,7 +128,7 @@ class Endpoint:
                 raise NotAskedError(self.ended)
             began_at = time.monotonic()
             try:
-                answer = await self._call(messages, retries=self.settings.retries, tokens=self.settings.answer_tokens)
+                answer = await self._call(self._client, messages, tokens=self.settings.answer_tokens)
             except NoAnswerError as error:
                 self._note_failure(began_at, error)
                 raise
@@ -147,11 +150,10 @@ class Endpoint:
         if self.ended is None and (error.lasting or self._failures >= PATIENCE):
             self.ended = str(error)
 
-    async def _call(self, messages: Sequence[dict[str, str]], *, retries: int, tokens: int) -> Answer:
+    async def _call(self, client: openai.AsyncOpenAI, messages: Sequence[dict[str, str]], *, tokens: int) -> Answer:
         body: dict[str, Any] = {"messages": list(messages), "model": self.settings.model, self._length_field: tokens}
         if self.settings.temperature is not None:
             body["temperature"] = self.settings.temperature
-        client = self._client.with_options(max_retries=retries)
         self.usage.calls += 1
         try:
             # what its own reader makes of a page or of other JSON is no error, but some text or empty fields
