@@ -173,10 +173,14 @@ def test_an_endpoint_that_is_not_there_is_said_to_be_so() -> None:
 
 
 def test_a_call_refused_for_now_is_tried_again_no_sooner_than_it_may_be() -> None:
-    refusals = [(429, "{}", {"Retry-After": "1"}), (503, "{}", {"Retry-After": "0.1"}), None]
+    refusals: dict[int, Reply] = {
+        1: (429, "{}", {"Retry-After": "1"}),
+        2: (503, "{}", {"Retry-After": "0.1"}),
+        5: None,  # of the battle's calls the second
+    }
 
     def later(told: Told) -> Reply:
-        return refusals.pop(0) if refusals else first_choice(told)
+        return refusals.get(len(here.calls), first_choice(told))
 
     with endpoint(later) as here:
         player = model_at(here, retries=3)
@@ -205,7 +209,7 @@ def test_an_endpoint_that_fails_for_good_costs_no_battle_that_was_begun(monkeypa
     assert taken.decisions > taken.fallbacks["no answer"] + taken.fallbacks["not asked any more"]
 
 
-@pytest.mark.parametrize("bound", [{"max_calls": 12}, {"max_tokens": 1500}])
+@pytest.mark.parametrize("bound", [{"max_calls": 3}, {"max_tokens": 120}])
 def test_a_bound_ends_the_calls_and_the_battle_goes_on_without_them(bound: dict[str, int]) -> None:
     with endpoint() as here:
         player = model_at(here, at_once=1, **bound)
