@@ -20,6 +20,7 @@ from gemma_metamon.errors import GemmaMetamonError, TerminatedError
 
 COMMANDS = (
     "prepare",
+    "chat",
     "train",
     "evaluate",
     "report",

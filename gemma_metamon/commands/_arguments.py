@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -57,6 +58,7 @@ whole_number = _number(int, lambda value: True, "")
 at_least_one = _number(int, lambda value: value >= 1, "it must be at least 1")
 not_negative = _number(int, lambda value: value >= 0, "it must not be negative")
 zero_or_above = _number(float, lambda value: value >= 0, "it must not be negative")
+finite_number = _number(float, math.isfinite, "it must be a finite number")
 above_zero = _number(float, lambda value: value > 0, "it must be above 0")
 share = _number(float, lambda value: 0 <= value <= 1, "it is a share, between 0 and 1")
 seed = _number(int, lambda value: 0 <= value < SEEDS, f"it must be within 0 to {SEEDS - 1}")

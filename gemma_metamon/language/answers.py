@@ -9,6 +9,7 @@ Earthquake, Terastallize", "switch Great Tusk". What is not among a decision's c
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
@@ -42,12 +43,12 @@ def choice_names(
     Raises:
         DataError: an action that the state has no move or Pokémon for.
     """
-    moves = [_name(move.name) for move in state.player_active_pokemon.known_moves]
-    bench = [_name(pokemon.name) for pokemon in state.switches]
+    moves = _distinct_names(tuple([move.name for move in state.player_active_pokemon.known_moves]))
+    bench = _distinct_names(tuple([pokemon.name for pokemon in state.switches]))
     named = {
-        **{action: f"move {name}" for action, name in enumerate(_distinct(moves))},
-        **{action: f"switch {name}" for action, name in enumerate(_distinct(bench), FIRST_SWITCH)},
-        **{action: f"move {name}{TERASTALLIZE}" for action, name in enumerate(_distinct(moves), FIRST_TERA)},
+        **{action: f"move {name}" for action, name in enumerate(moves)},
+        **{action: f"switch {name}" for action, name in enumerate(bench, FIRST_SWITCH)},
+        **{action: f"move {name}{TERASTALLIZE}" for action, name in enumerate(moves, FIRST_TERA)},
         **{action: f"move {_name(word)}" for action, word in (offered or {}).items()},
     }
     try:
@@ -109,14 +110,16 @@ def _name(word: str) -> str:
     return load_display_names().get(word, word)
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=8192)  # teams stay the same for a battle
+def _distinct_names(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Of each word; what would be read as one before it gets a number."""
     met: Counter[str] = Counter()
     distinct = []
-    for name in names:
+    for name in map(_name, words):
         met[_plain(name)] += 1
         times = met[_plain(name)]
         distinct.append(name if times == 1 else f"{name} ({times})")
-    return distinct
+    return tuple(distinct)
 
 
 def _plain(choice: str) -> str:

@@ -7,16 +7,13 @@ from the decision alone.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-import numpy as np
-
-from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA, ActionSpace, get_action_space
-from gemma_metamon.battle.replays import RecordedBattle
+from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.state import BattleState, MoveState, PokemonState
-from gemma_metamon.language.answers import TERASTALLIZE, choice_names
+from gemma_metamon.language.answers import TERASTALLIZE
 from gemma_metamon.text.vocabulary import load_display_names
 
 HISTORY: Final = 2
@@ -91,19 +88,6 @@ class BattleSoFar:
         """Tells what was chosen at the last decision, by its name."""
         if self._now is not None:
             self._now = replace(self._now, choice=choice)
-
-
-def recorded_decisions(battle: RecordedBattle, history: int = HISTORY) -> Iterator[Decision]:
-    """The decisions of a recorded battle, in order, with the choices that its states allow.
-
-    A file does not tell of disabled moves and trapping, so the choices are those of metamon's simple rule.
-    """
-    space: ActionSpace = get_action_space("DefaultActionSpace")
-    so_far = BattleSoFar(history)
-    for state, action in zip(battle.states[:-1], battle.actions[:-1], strict=True):
-        choices = choice_names(state, np.flatnonzero(space.legal(state)).tolist())
-        yield so_far.decide(state, choices)
-        so_far.chose(choices.get(action, ""))
 
 
 def messages_of(decision: Decision, *, reasoning: bool = False, blank: bool = False) -> list[dict[str, str]]:
@@ -244,10 +228,11 @@ def _choices(decision: Decision) -> list[str]:
 
 
 def _move_facts(move: MoveState) -> str:
-    power = [f"{_name(move.category)} {move.base_power}" if move.base_power else _name(move.category)]
+    power = f" {move.base_power}" if move.base_power > 1 else ""  # 0 and 1 stand for none, or one of its own rule
     accuracy = [f"hits {percent(move.accuracy)}"] if 0 < move.accuracy < 1 else []
     priority = [f"priority {move.priority:+d}"] if move.priority else []
-    return ", ".join([f"{_name(move.move_type)} {power[0]}", *accuracy, *priority, f"{max(0, move.current_pp)} PP"])
+    kind = f"{_name(move.move_type)} {_name(move.category)}{power}"
+    return ", ".join([kind, *accuracy, *priority, f"{max(0, move.current_pp)} PP"])
 
 
 def _bench_facts(pokemon: PokemonState) -> str:

@@ -13,7 +13,7 @@ from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.battle.state import MAX_WORD_LENGTH, BattleState, is_word
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.answers import AnswerError, choice_names, parse_answer, split_answer, write_answer
-from gemma_metamon.language.prompts import recorded_decisions
+from gemma_metamon.language.recorded import recorded_decisions
 from gemma_metamon.sample_battles import bundled_formats, extract
 from gemma_metamon.text.vocabulary import load_display_names
 

@@ -1,0 +1,187 @@
+"""From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem
+from gemma_metamon.errors import DataError
+from gemma_metamon.language.advice import Adviser
+from gemma_metamon.language.answers import write_answer
+from gemma_metamon.language.filters import Counts, Filters
+from gemma_metamon.language.prompts import HISTORY, Decision, messages_of, user_text
+from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
+from gemma_metamon.language.rows import ChatRow, result_of
+
+Reasoning = Literal["none", "facts"]
+REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How a decision is told.
+
+    Attributes:
+        history: how many decisions before it are told with it.
+        reasoning: "facts" lets the answer begin with true sentences about the choice.
+        blank: leave out all that the text tells of the battle: the control that shows what the text is worth.
+    """
+
+    history: int = HISTORY
+    reasoning: Reasoning = "none"
+    blank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row, its text as JSON, and two 64-bit numbers: one that equal chats have in common, and one to draw by."""
+
+    row: ChatRow
+    text: str
+    mark: int
+    rank: int
+
+
+class Chooser:
+    """Makes rows of battles, and counts what it leaves out.
+
+    Args:
+        filters: what a decision must be.
+        wording: how it is told.
+        seed: of what is drawn.
+        agree_with: whose preferred action the choice must be; None asks nobody.
+        critics: who judge the choice where `filters.min_advantage` is given.
+    """
+
+    def __init__(
+        self,
+        filters: Filters,
+        wording: Wording,
+        seed: int,
+        *,
+        agree_with: Adviser | None = None,
+        critics: Adviser | None = None,
+    ) -> None:
+        self.filters, self.wording, self.seed = filters, wording, seed
+        self._agree_with, self._critics = agree_with, critics
+        self._reasoning: Callable[[Decision, int], str] = _nothing
+        if wording.reasoning == "facts":
+            from gemma_metamon.language.facts import reasoning_of  # needs poke-env's tables
+
+            self._reasoning = reasoning_of
+
+    def rows(self, battle: RecordedBattle, file_name: str, counts: Counts) -> list[Candidate]:
+        """The rows of one player's view of a battle.
+
+        Args:
+            battle: which is of that file.
+            file_name: tells players and rating; one of another form does not, and is the battle's id itself.
+            counts: what is read and left out is added to it.
+        """
+        try:
+            name = BattleFileName.parse(file_name)
+        except DataError:
+            name = None
+        n_decisions = len(battle.states) - 1
+        counts.battles += 1
+        counts.decisions += n_decisions
+        if (reason := self.filters.refuses(battle, name)) is not None:
+            counts.left_out[reason] += n_decisions
+            return []
+        opinion = _Opinion(battle, self._agree_with, self._critics, self.filters.min_advantage)
+        chosen = []
+        for t, decision in enumerate(recorded_decisions(battle, self.wording.history)):
+            answer, labelled = answer_of(battle, t)
+            reason = self._refuses(battle, t, answer, decision) or opinion.refuses(t, answer)
+            if reason is not None:
+                counts.left_out[reason] += 1
+                continue
+            counts.labelled += labelled
+            chosen.append(self._candidate(battle, file_name, name, t, decision, answer))
+        if self.filters.turns == "sampled" and chosen:
+            counts.left_out["not sampled"] += len(chosen) - 1
+            chosen = [min(chosen, key=lambda candidate: candidate.rank)]
+        return chosen
+
+    def _refuses(self, battle: RecordedBattle, t: int, answer: int, decision: Decision) -> str | None:
+        if answer == MISSING_ACTION:
+            return "unknown"
+        if answer == 0 and is_stand_in(battle, t):
+            return "stand-in"
+        if answer not in decision.choices:
+            return "illegal"
+        if len(decision.choices) == 1 and not self.filters.keep_forced:
+            return "forced"
+        if t and battle.states[t] == battle.states[t - 1] and battle.actions[t] == battle.actions[t - 1]:
+            return "repeated"
+        return None
+
+    def _candidate(
+        self,
+        battle: RecordedBattle,
+        file_name: str,
+        name: BattleFileName | None,
+        t: int,
+        decision: Decision,
+        answer: int,
+    ) -> Candidate:
+        wording, choice = self.wording, decision.choices[answer]
+        reasoned = wording.reasoning != "none"
+        messages = messages_of(decision, reasoning=reasoned, blank=wording.blank)
+        messages.append({"role": "assistant", "content": write_answer(choice, self._reasoning(decision, answer))})
+        row = ChatRow(
+            messages=messages,
+            battle_id=battle_stem(file_name) if name is None else name.battle_id,
+            turn=decision.turn,
+            decision=t,
+            legal=list(decision.choices.values()),
+            choice=choice,
+            result=result_of(battle.states[-1]),
+            format=decision.state.format,
+            player="" if name is None else name.player,
+            opponent="" if name is None else name.opponent,
+            rating=None if name is None else name.rating,
+            labelled=answer_of(battle, t)[1],
+        )
+        told = user_text(decision) if wording.blank else messages[1]["content"]  # blank texts are all equal
+        mark = _number(told + messages[-1]["content"])
+        rank = _number(f"{self.seed} {file_name} {t}")
+        return Candidate(row, json.dumps(vars(row), ensure_ascii=False), mark, rank)
+
+
+def answer_of(battle: RecordedBattle, t: int) -> tuple[int, bool]:
+    """What a decision is to be answered with, and whether it is an expert's label: else it is what was done."""
+    if battle.labels is not None and battle.labels[t] != MISSING_ACTION:
+        return battle.labels[t], True
+    return battle.actions[t], False
+
+
+class _Opinion:
+    """What agents think of the decisions of one battle."""
+
+    def __init__(
+        self, battle: RecordedBattle, agree_with: Adviser | None, critics: Adviser | None, min_advantage: float | None
+    ) -> None:
+        self._preferred: Any = None if agree_with is None else agree_with.preferred(battle)
+        self._advantages: Any = None if critics is None else critics.advantages(battle)
+        self._spaces = [adviser.view.action_space if adviser else None for adviser in (agree_with, critics)]
+        self._least = min_advantage
+
+    def refuses(self, t: int, answer: int) -> str | None:
+        """Of a decision that passes all else."""
+        agree, judge = self._spaces
+        if agree is not None and self._preferred[t] != agree.from_recorded(answer):
+            return "disagreement"
+        if judge is not None and self._advantages[t, judge.from_recorded(answer)] < self._least:
+            return "advantage"
+        return None
+
+
+def _nothing(decision: Decision, action: int) -> str:
+    return ""
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
