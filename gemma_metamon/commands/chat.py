@@ -87,9 +87,10 @@ def _add_export(actions: "Subparsers") -> None:
     )
     wording.add_argument(
         "--reasoning",
-        choices=("none", "facts"),
+        choices=("none", "facts", "recorded"),
         default="none",
-        help="facts: answers begin with one or two true sentences about the choice (default: %(default)s)",
+        help="facts: answers begin with one or two true sentences about the choice; recorded: with what a chat model "
+        "said to it (default: %(default)s)",
     )
     wording.add_argument("--blank", action="store_true", help="tell nothing of the battle: a control")
     filters = parser.add_argument_group("what is left out, each counted in the table at the end")

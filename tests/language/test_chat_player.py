@@ -299,3 +299,28 @@ def test_the_key_is_in_nothing_that_is_said_or_written(
         assert KEY not in content, path
         if path.suffix == ".lz4":
             assert "my key is [key]" in content
+
+
+def test_what_a_chat_model_plays_becomes_chat_data_with_its_reasoning(tmp_path: Path) -> None:
+    """Collected, exported and read again: a teacher's choices with its words, and none that were made for it."""
+
+    def teach(told: Told) -> Reply:
+        return "I cannot say" if len(here.calls) in (3, 4) else first_choice(told)
+
+    with endpoint(in_battle(teach)) as here:
+        text = ["--players", f"chat:tiny@{here.url}", "--opponents", "RandomPlayer", "--format", "gen1ou"]
+        assert main(["collect", *text, "--battles", "1", "--out", str(tmp_path / "played")]) == 0
+    out = tmp_path / "lessons.jsonl"
+    export = ["chat", "export", "--parsed_replay_dir", str(tmp_path / "played"), "--out", str(out)]
+    assert main([*export, "--reasoning", "recorded", "--keep_duplicates"]) == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    (path,) = tmp_path.glob("played/gen1ou/*.json.lz4")
+    thoughts = load_battle(path).thoughts or ()
+    assert thoughts[:-1].count(None) == 1
+    assert len(rows) > 5
+    for lesson in rows:
+        thought = thoughts[lesson["decision"]]
+        assert thought is not None
+        answer = f"<REASONING>{thought}</REASONING><SOLUTION>{lesson['choice']}</SOLUTION>"
+        assert lesson["messages"][-1] == {"role": "assistant", "content": answer}
+        assert thought == f"I like {lesson['choice']}."
