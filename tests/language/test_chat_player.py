@@ -324,3 +324,29 @@ def test_what_a_chat_model_plays_becomes_chat_data_with_its_reasoning(tmp_path: 
         answer = f"<REASONING>{thought}</REASONING><SOLUTION>{lesson['choice']}</SOLUTION>"
         assert lesson["messages"][-1] == {"role": "assistant", "content": answer}
         assert thought == f"I like {lesson['choice']}."
+
+
+def test_a_tiny_gemma_behind_an_endpoint_plays() -> None:
+    """Random weights, so that its free answers are noise: each is repaired by an answer that a test writes."""
+    torch = pytest.importorskip("torch")
+    from support.small_agent import BACKBONE
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    gemma = Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=256, **BACKBONE)).eval()
+
+    def generate(told: Told) -> Reply:
+        if told.is_greeting or len(told.messages) > 2:
+            return first_choice(told)
+        ids = torch.tensor([list(told.messages[-1]["content"].encode()[-64:])])
+        with torch.inference_mode():
+            made = gemma.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None)
+        return bytes(made[0, ids.shape[1] :].tolist()).decode("latin-1")
+
+    with endpoint(generate) as here:
+        player = model_at(here)
+        evaluation = fight(player)
+    taken = row(player)
+    assert evaluation.battles == 1
+    assert taken.repairs == taken.decisions > 0
+    assert taken.fallbacks == {}
