@@ -161,6 +161,9 @@ async def collect(
         )
     if collection.files:
         sync(out / battle_format)
+    if collection.battles < sum(matchup.battles for matchup in matchups):
+        playing = [who for matchup in matchups for who in (matchup.player, matchup.opponent)]
+        collection.unfinished = next((who.ended for who in playing if who.ended is not None), None)
     if not collection.files and (lost := [reason for reason in collection.set_aside if reason.startswith("poke-env")]):
         raise ServerError(f"not one battle of {battle_format} could be recorded: {lost[0]}; play another format")
     return collection

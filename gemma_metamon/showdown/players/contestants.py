@@ -8,14 +8,26 @@ No torch here: a process in which scripted players play is there at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from poke_env.player import Player
 
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 if TYPE_CHECKING:
+    from gemma_metamon.results.schema import ChatRow
     from gemma_metamon.showdown.players.policies import Policy
+
+
+class ChatSource(Protocol):
+    """A chat model, asked elsewhere for its choices, to those who let it play."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why it is not asked any more, so that no battle of it is to begin; None while it is asked."""
+
+    def row(self) -> "ChatRow":
+        """What its choices have taken so far."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +37,19 @@ class Contestant:
     Attributes:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (registry.connection).
-        policy: of a checkpoint, an ensemble or a model that answers in words; None of a scripted player.
+        policy: of a checkpoint, an ensemble or a model that answers in words; None of all others.
+        chat: of a chat model; None of all others.
     """
 
     name: str
     build: Callable[..., Player]
     policy: "Policy[Any, Any] | None" = None
+    chat: ChatSource | None = None
+
+    @property
+    def ended(self) -> str | None:
+        """Why no battle of it is to begin any more; None while it plays."""
+        return None if self.chat is None else self.chat.ended
 
     @property
     def is_scripted(self) -> bool:
