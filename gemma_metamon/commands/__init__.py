@@ -21,6 +21,7 @@ from gemma_metamon.errors import GemmaMetamonError, TerminatedError
 COMMANDS = (
     "prepare",
     "chat",
+    "sft",
     "train",
     "evaluate",
     "report",

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+WORDS = "text:"
+"""Before the folder of a chat model that plays."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundMember:
@@ -47,6 +50,8 @@ class FoundPlayer:
         vote: whether its members vote.
         search: how far it looks ahead; None of who does not. Without members it is LookaheadTrainer.
         chat: how a chat model is asked; None of all others.
+        words: the folder of a chat model, which answers in words; None of others.
+        temperature: of that model, as it was written, None for the command's.
     """
 
     text: str = field(compare=False)
@@ -56,6 +61,8 @@ class FoundPlayer:
     vote: bool = False
     search: "SearchSettings | None" = None
     chat: "ChatSettings | None" = None
+    words: Path | None = None
+    temperature: float | None = None
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -86,7 +93,7 @@ def find_expert(text: str) -> FoundPlayer:
             f"--label_by {text} is a chat model, which is told what it chose before, and here somebody else chooses; "
             "let it play itself, as one of --players"
         )
-    if found.members:
+    if found.members or found.words is not None:
         raise ConfigError(
             f"--label_by {text} is a checkpoint, which goes by what it did before, and here somebody else chooses; "
             "name a player that decides by the battle as it stands, such as DuelTrainer"
@@ -104,6 +111,8 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
         require_extra("language", chat.name)
         chat.read_key()
         return FoundPlayer(text=text, chat=chat)
+    if text.startswith(WORDS):
+        return _find_words(text, epoch)
     searching = read_search(text)
     if searching is not None:
         inner = FoundPlayer(text=text) if searching.run is None else _find_player(searching.run, epoch)
@@ -115,6 +124,17 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
         members = tuple(_find_member(member, epoch, read) for member in read.members)
         return FoundPlayer(text=text, members=members, ensemble=True, vote=read.vote)
     return FoundPlayer(text=text, members=(_find_member(read, epoch, None),))
+
+
+def _find_words(text: str, epoch: int | None) -> FoundPlayer:
+    require_extra("language", text)
+    from gemma_metamon.language.sft import find_model
+
+    read = read_text(text.removeprefix(WORDS))
+    if isinstance(read, EnsembleText):
+        raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
+    folder = find_model(read.run_dir, epoch if read.epoch is None else read.epoch)
+    return FoundPlayer(text=text, words=folder, temperature=read.temperature)
 
 
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
@@ -181,9 +201,15 @@ def contestants(
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
         ServerError: a chat model that gives no answer.
     """
-    unlearned = {player: _unlearned(player, teams) for player in found if not player.members}
+    made = {
+        player: _unlearned(player, teams)
+        if player.words is None
+        else _in_words(player, device, sample=sample, temperature=temperature, seed=seed)
+        for player in dict.fromkeys(found)
+        if not player.members
+    }
     if not any(player.members for player in found):  # torch takes a second to import, and they need none
-        return [unlearned[player] for player in found]
+        return [made[player] for player in found]
     from gemma_metamon.nets.agents.acting import share_texts
     from gemma_metamon.runs.loading import require_loadable, usable_device
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
@@ -196,12 +222,8 @@ def contestants(
         for checkpoint in checkpoints:
             require_loadable(checkpoint)
     labels = _labels(checkpoints)
-    made: dict[FoundPlayer, Contestant] = {}
     for player in found:
         if player in made:
-            continue
-        if player in unlearned:
-            made[player] = unlearned[player]
             continue
         members = _load_members(player, labels, device, temperature, dtype)
         name = _label(player, labels)
@@ -227,6 +249,31 @@ def contestants(
         else:
             made[player] = searching(_searching(name, player.search), alone, player.search, teams, observer)
     return [made[player] for player in found]
+
+
+def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperature: float, seed: int) -> "Contestant":
+    """A chat model; `temperature` is of one that is written without. Raises as `language.models.load`."""
+    from gemma_metamon.language.models import load
+    from gemma_metamon.language.players.text import TextPolicy, text_contestant
+    from gemma_metamon.language.scoring import ChoiceScorer
+    from gemma_metamon.language.sft import read_form, run_of
+    from gemma_metamon.runs.loading import usable_device
+
+    folder = player.words
+    if folder is None:
+        raise ValueError(f"{player.text} answers in no words")
+    run_dir, label = run_of(folder)
+    own = player.temperature
+    name = f"{WORDS}{label}" + ("" if own is None else f"@T{own:g}")
+    policy = TextPolicy(
+        ChoiceScorer(load(folder, usable_device(device))),
+        read_form(run_dir),
+        name=name,
+        sample=sample,
+        temperature=temperature if own is None else own,
+        seed=seed,
+    )
+    return text_contestant(name, policy)
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":

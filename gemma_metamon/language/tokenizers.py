@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import Any, Final
 
 from gemma_metamon.errors import ConfigError
@@ -25,7 +26,16 @@ MARKS: Final = (PAD, EOS, BOS, UNKNOWN, START_OF_TURN, END_OF_TURN)
 _BYTES: Final = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _SPACE: Final = "\N{LOWER ONE EIGHTH BLOCK}"
 """What Gemma reads a space as."""
-_WORD: Final = rf"</?[A-Z]+>|{_SPACE}?\p{{L}}+(?:[-'’.]\p{{L}}+)*|{_SPACE}?\p{{N}}{{1,3}}|{_SPACE}?[^\s\p{{L}}\p{{N}}{_SPACE}]+|\s|{_SPACE}"
+_WORD: Final = "|".join(
+    (
+        r"</?[A-Z]+>",
+        rf"{_SPACE}?\p{{L}}+(?:[-'{chr(0x2019)}.]\p{{L}}+)*",
+        rf"{_SPACE}?\p{{N}}{{1,3}}",
+        rf"{_SPACE}?[^\s\p{{L}}\p{{N}}{_SPACE}]+",
+        rf"\s|{_SPACE}",
+    )
+)
+"""What may become one subword of a learned tokenizer: a mark of the answer, a word, a number, punctuation."""
 MOST_SUBWORDS: Final = 8192
 """Of a learned tokenizer. Chats of one format and all display names need about 5,000."""
 
@@ -43,9 +53,7 @@ def learn_tokenizer(chats: Iterable[Sequence[dict[str, str]]]) -> Any:
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
     names = list(load_display_names().values())
     trainer = trainers.BpeTrainer(
         vocab_size=MOST_SUBWORDS, special_tokens=[*MARKS, *_BYTES], show_progress=False, min_frequency=2
@@ -72,7 +80,9 @@ def trim_tokenizer(tokenizer: Any, chats: Iterable[Sequence[dict[str, str]]]) ->
     whole = json.loads(tokenizer.backend_tokenizer.to_str())
     if whole["model"]["type"] != "BPE":
         raise ConfigError(f"the tokenizer is a {whole['model']['type']}, wanted Gemma's byte-pair encoding")
-    vocabulary: dict[str, int] = whole["model"]["vocab"] | {each["content"]: each["id"] for each in whole["added_tokens"]}
+    vocabulary: dict[str, int] = whole["model"]["vocab"] | {
+        each["content"]: each["id"] for each in whole["added_tokens"]
+    }
     missing = [mark for mark in MARKS if mark not in vocabulary]
     if missing:
         raise ConfigError(f"the tokenizer has no {missing[0]}, with which Gemma's chats are written")
@@ -105,7 +115,7 @@ def _with_their_parts(model: dict[str, Any], pieces: set[str]) -> tuple[set[str]
         parts = list(piece)
         while True:
             kept.update(parts)
-            found = [(rank[pair], i) for i, pair in enumerate(zip(parts, parts[1:], strict=False)) if pair in rank]
+            found = [(rank[pair], i) for i, pair in enumerate(pairwise(parts)) if pair in rank]
             if not found:
                 break
             first, i = min(found)
@@ -117,7 +127,8 @@ def _with_their_parts(model: dict[str, Any], pieces: set[str]) -> tuple[set[str]
 def _wrapped(tokenizer: Any, template: str | None = None) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
+    build: Any = PreTrainedTokenizerFast
+    return build(
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=EOS,
@@ -131,9 +142,7 @@ def _wrapped(tokenizer: Any, template: str | None = None) -> Any:
 
 def encode_prompts(tokenizer: Any, chats: Sequence[Sequence[dict[str, str]]]) -> list[list[int]]:
     """The subwords of chats up to where the model answers."""
-    texts = [
-        tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) for chat in chats
-    ]
+    texts = [tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True) for chat in chats]
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return encoded
 

@@ -108,7 +108,7 @@ def check_file(path: Path, on_chat: Callable[[Messages], Any], on_wrong: Callabl
         DataError: it cannot be read as a table at all.
     """
     check = FileCheck(path)
-    for place, row in _rows(path):
+    for place, row in read_rows(path):
         try:
             if isinstance(row, RowError):
                 raise row
@@ -157,7 +157,7 @@ def find_overlaps(checks: list[FileCheck]) -> list[Overlap]:
     return overlaps
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The place of each row, and the row: a mapping, or the RowError that stands for it."""
     if not path.is_file():
         raise MissingFileError(f"no file {shown_path(path)}; make one with gemma-metamon chat export")

@@ -133,7 +133,7 @@ def _charts(figures: Sequence[tuple[Figure, str]]) -> list[Chart]:
 def _rates_by_player(evaluation: EvaluationResults, pairs: Sequence[PairRow]) -> dict[str, dict[str, charts.Estimate]]:
     """For each that learned, or for all where none did: its rates against those it met, in the order of contestants."""
     names = [row.name for row in evaluation.contestants]
-    learned = ("checkpoint", "ensemble")
+    learned = ("checkpoint", "ensemble", "text")
     players = [row.name for row in evaluation.contestants if row.kind in learned] or names
     rates: dict[str, dict[str, charts.Estimate]] = {}
     for player in players:

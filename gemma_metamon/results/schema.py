@@ -175,7 +175,7 @@ class ChatRow:
     ended: str | None
 
 
-Kind = Literal["checkpoint", "ensemble", "scripted", "outside", "chat"]
+Kind = Literal["checkpoint", "ensemble", "text", "chat", "scripted", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,7 +162,7 @@ def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: b
         backbone = load_pretrained(options.model_name, options.torch_dtype)
         _check_vocabulary(backbone.config, used_ids)
         if trim:
-            _trim_embedding(backbone, used_ids)
+            trim_embedding(backbone, used_ids)
     else:
         backbone = _build_random(options, used_ids, trim=trim)
     backbone.requires_grad_(options.trains_base)
@@ -227,7 +227,8 @@ def _check_vocabulary(config: Any, used_ids: Sequence[int]) -> None:
         )
 
 
-def _trim_embedding(backbone: Any, used_ids: Sequence[int]) -> None:
+def trim_embedding(backbone: Any, used_ids: Sequence[int]) -> None:
+    """Keeps these rows of a `Gemma3TextModel`'s embedding, in this order."""
     whole = backbone.embed_tokens
     # of the same class, which multiplies by sqrt(hidden_size) in a buffer that is not saved
     trimmed = type(whole)(len(used_ids), whole.embedding_dim, 0, embed_scale=backbone.config.hidden_size**0.5)

@@ -13,6 +13,8 @@ CONFIG_WITHOUT_WEIGHTS: Final = "gemma_tiny_multitaskagent.gin"
 PROBE_TIMEOUT_S: Final = 10
 # Gemma is published with its head, the backbone under "model."; transformers 4.57 would find none of it there.
 WITHOUT_HEAD: Final = {r"^model\.": ""}
+# as older and newer versions of transformers write it
+TEXT_OF_A_SEEING_MODEL: Final = {r"^(model\.language_model|language_model\.model)\.": "model."}
 
 
 def check_weights(model_name: str = GEMMA_3_270M, pretrained: bool = True) -> None:
@@ -69,14 +71,62 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
         )
     except (OSError, ValueError) as error:
         raise _unreachable(model_name, error) from error
-    # transformers fills what a file lacks with random numbers and only says so
+    _require_all(report, model_name)
+    backbone: nn.Module = model
+    return backbone
+
+
+def load_with_head(model_name: str, dtype: torch.dtype) -> Any:
+    """The `Gemma3ForCausalLM` of a hub name or a local folder; of a model that sees, what it has for text.
+
+    Raises as `check_weights` does.
+    """
+    from transformers import AutoConfig, Gemma3ForCausalLM
+
+    causal: Any = Gemma3ForCausalLM
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
+    try:
+        config: Any = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
+        sees = config.model_type == "gemma3"
+        config = config.text_config if sees else config
+        if config.model_type != "gemma3_text":
+            raise ConfigError(f"{model_name!r} is a {config.model_type} model; name a Gemma 3, as {GEMMA_3_270M}-it")
+        model, report = causal.from_pretrained(
+            folder or model_name,
+            config=config,
+            dtype=dtype,
+            key_mapping=TEXT_OF_A_SEEING_MODEL if sees else None,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise _unreachable(model_name, error) from error
+    _require_all(report, model_name)
+    return model
+
+
+def load_tokenizer(model_name: str) -> Any:
+    """The tokenizer of a hub name or a local folder. Raises MissingFileError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(local_folder(model_name) or model_name, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MissingFileError(f"{model_name!r} has no tokenizer that can be read ({_first_line(error)})") from error
+
+
+def _require_all(report: dict[str, Any], model_name: str) -> None:
+    """Transformers fills what a file lacks with random numbers and only says so."""
     wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if wrong:
         raise ConfigError(
             f"the weights of {model_name!r} lack {len(wrong)} of the model's tensors, {wrong[0]} first; get them again"
         )
-    backbone: nn.Module = model
-    return backbone
 
 
 def check_config(config: Any, source: str) -> None:
@@ -111,10 +161,13 @@ def _probe_hub(model_name: str) -> None:
 
 
 def _unreachable(model_name: str, error: Exception) -> MissingFileError:
-    reason = next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return MissingFileError(
-        f"the weights of {model_name!r} cannot be reached ({reason}); {_how_to_get_weights(model_name)}"
+        f"the weights of {model_name!r} cannot be reached ({_first_line(error)}); {_how_to_get_weights(model_name)}"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _how_to_get_weights(model_name: str) -> str:

@@ -36,7 +36,6 @@ from gemma_metamon.showdown.matches.seatings import (
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
 from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
-from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
 _SEATINGS_AT_ONCE = 4
@@ -129,7 +128,7 @@ def _kind(who: Contestant | Outside) -> Kind:
         return "chat"
     if who.policy is None:
         return "scripted"
-    return "checkpoint" if isinstance(who.policy, BatchedPolicy) else "ensemble"
+    return who.policy.kind
 
 
 async def evaluate(

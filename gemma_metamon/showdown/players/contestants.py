@@ -8,7 +8,7 @@ No torch here: a process in which scripted players play is there at once.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from poke_env.player import Player
 
@@ -16,7 +16,7 @@ from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 if TYPE_CHECKING:
     from gemma_metamon.results.schema import ChatRow
-    from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
+    from gemma_metamon.showdown.players.policies import Policy
 
 
 class ChatSource(Protocol):
@@ -37,13 +37,13 @@ class Contestant:
     Attributes:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (registry.connection).
-        policy: of a checkpoint or an ensemble; None of all others.
-        chat: of a chat model; None of all others.
+        policy: of a checkpoint, an ensemble or a model that answers in words; None of all others.
+        chat: of a chat model that is asked elsewhere; None of all others.
     """
 
     name: str
     build: Callable[..., Player]
-    policy: "EnsemblePolicy | None" = None
+    policy: "Policy[Any, Any] | None" = None
     chat: ChatSource | None = None
 
     @property

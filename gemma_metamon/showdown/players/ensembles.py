@@ -3,14 +3,11 @@
 One checkpoint alone is an ensemble of one: policy_player.BatchedPolicy.
 """
 
-import asyncio
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +19,7 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
 from gemma_metamon.results.schema import MemberRow, PolicyRow
 from gemma_metamon.showdown.players.combining import count_votes, drawn, elect, mean_policy, tempered
+from gemma_metamon.showdown.players.policies import Considered, Policy
 from gemma_metamon.view import BattleView
 
 
@@ -71,19 +69,14 @@ class Observation:
     rl2: npt.NDArray[np.float32]
 
 
-Considered: TypeAlias = tuple[int, npt.NDArray[np.float32]]
-"""The action that a policy would take, and its probabilities (A,) of all actions."""
-
-
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """What one battle puts into a step: an observation for each agent, its dice, and where the chosen action goes."""
+    """What one battle puts into a step: an observation for each agent, and its dice."""
 
     row: int
     time_idx: int
     shown: list[Observation]
     dice: random.Random | None
-    answer: "asyncio.Future[Considered]"
 
 
 class _Agent:
@@ -114,12 +107,8 @@ class _Agent:
         return [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures]
 
 
-class EnsemblePolicy:
-    """Members deciding together for many battles at once.
-
-    While a step is computed (in a thread of its own, so that messages are still read), the battles that ask next wait
-    and make up the step after it; in a step, each checkpoint reads all of its battles in one batch. All calls come from
-    poke-env's event loop.
+class EnsemblePolicy(Policy[BattleSession, StepInput]):
+    """Members deciding together for many battles at once: in a step, each checkpoint reads all of its battles.
 
     The members' probabilities are averaged by their weights. Then the most probable action is taken, or with `sample`
     one is drawn. With `vote`, each member chooses an action so, and the one with the most weight is taken; among equals
@@ -137,13 +126,12 @@ class EnsemblePolicy:
     def __init__(
         self, members: Sequence[Member], *, max_battles: int, sample: bool = False, vote: bool = False, seed: int = 0
     ) -> None:
+        super().__init__()
         self.members = list(members)
         self.sample, self.vote = sample, vote
         self.device = next(self.members[0].agent.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.n_actions = max(member.view.action_space.n for member in self.members)
-        self.decisions = 0
-        self.busy_s = 0.0
         # battles are put into words once for all agents that are shown the same ones
         self._texts = [
             view
@@ -161,9 +149,6 @@ class EnsemblePolicy:
         order = [i for places in by_agent.values() for i in places]  # of the agents' policies, one after the other
         self._weights = torch.tensor([self.members[i].weight for i in order], device=self.device)
         self._free_rows = list(range(max_battles))
-        self._waiting: list[StepInput] = []
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
-        self._steps: asyncio.Task[None] | None = None
 
     @property
     def unknown_words(self) -> Counter[str]:
@@ -194,12 +179,6 @@ class EnsemblePolicy:
         """Gives the session's row of the KV caches to the next battle."""
         self._free_rows.append(session.row)
 
-    async def decide(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> int:
-        """The action for this state, one of `legal` ((13,) bool, True where the simulator allows it)."""
-        action, _ = await self.consider(session, state, legal)
-        session.note(state, action)
-        return action
-
     async def consider(self, session: BattleSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> Considered:
         """As `decide`, with the probabilities; whoever asks says what is taken, by `session.note`."""
         texts = []
@@ -212,39 +191,10 @@ class EnsemblePolicy:
             illegal_actions = ~legal[: each.view.action_space.n]
             rl2 = each.view.rl2_at(state, session.state, session.action)
             shown.append(Observation(tokens, numbers, illegal_actions, rl2))
-        answer: asyncio.Future[Considered] = asyncio.get_running_loop().create_future()
-        self._waiting.append(StepInput(session.row, session.time_idx, shown, session.dice, answer))
-        if self._steps is None or self._steps.done():
-            self._steps = asyncio.create_task(self._run_steps())
-        return await answer
+        return await self.in_next_step(StepInput(session.row, session.time_idx, shown, session.dice))
 
-    def run_in_policy_thread(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Runs this in the policy's thread, after what waits there, so that nothing else uses the agents meanwhile.
-
-        Nobody waits for it; what it raises is logged.
-        """
-        self._worker.submit(function, *arguments).add_done_callback(_raise_again)
-
-    async def _run_steps(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            # without those that nobody waits for any more: the same battle may ask again in this very step
-            inputs, self._waiting = [each for each in self._waiting if not each.answer.done()], []
-            if not inputs:
-                continue
-            try:
-                considered = await loop.run_in_executor(self._worker, self._step, inputs)
-            except Exception as error:  # noqa: BLE001 whatever it is, it belongs to the battles that wait for it
-                for each in inputs:
-                    if not each.answer.done():
-                        each.answer.set_exception(error)
-                continue
-            for each, found in zip(inputs, considered, strict=True):
-                if not each.answer.done():
-                    each.answer.set_result(found)
-
-    def _step(self, inputs: list[StepInput]) -> list[Considered]:
-        started = time.perf_counter()
+    def step(self, inputs: Sequence[StepInput]) -> list[Considered]:
+        """Each battle's action, and the mean of the members' probabilities."""
         time_idxs = torch.tensor([[[each.time_idx]] for each in inputs], device=self.device)
         rows = torch.tensor([each.row for each in inputs])
         policies: list[Tensor] = []
@@ -254,8 +204,6 @@ class EnsemblePolicy:
         probs = torch.stack(policies)
         chosen: list[int] = self._choose(probs, [each.dice for each in inputs]).tolist()
         means = mean_policy(probs, self._weights).float().cpu().numpy()
-        self.decisions += len(inputs)
-        self.busy_s += time.perf_counter() - started
         return list(zip(chosen, means, strict=True))
 
     def _over_all_actions(self, probs: Tensor, shown: Sequence[Observation]) -> Tensor:
@@ -287,7 +235,3 @@ class EnsemblePolicy:
 
 def _same_text(view: BattleView, other: BattleView) -> bool:
     return (view.obs_space, view.vocabulary) == (other.obs_space, other.vocabulary)
-
-
-def _raise_again(done: "Future[None]") -> None:
-    done.result()  # an exception in a callback is logged with its traceback

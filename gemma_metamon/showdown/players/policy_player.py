@@ -14,7 +14,8 @@ from gemma_metamon.showdown.live.door import given_up
 from gemma_metamon.showdown.live.orders import action_to_order, legal_mask
 from gemma_metamon.showdown.live.poke_env_hooks import FinishBattle, intercept_battle_end
 from gemma_metamon.showdown.players.contestants import Contestant
-from gemma_metamon.showdown.players.ensembles import BattleSession, EnsemblePolicy, Member
+from gemma_metamon.showdown.players.ensembles import EnsemblePolicy, Member
+from gemma_metamon.showdown.players.policies import Policy, Session
 from gemma_metamon.view import BattleView
 
 
@@ -30,6 +31,8 @@ class BatchedPolicy(EnsemblePolicy):
         seed: of the random numbers that actions are drawn with.
         name: for results.
     """
+
+    kind = "checkpoint"
 
     def __init__(
         self,
@@ -71,11 +74,11 @@ class Observer(Protocol):
 class PolicyPlayer(Player):
     """Plays battles with a policy. Only the simulator's own legal actions are ever sent."""
 
-    def __init__(self, policy: EnsemblePolicy, *, observer: Observer | None = None, **player_options: Any) -> None:
+    def __init__(self, policy: Policy[Any, Any], *, observer: Observer | None = None, **player_options: Any) -> None:
         super().__init__(**player_options)
         self.policy = policy
         self.observer = observer
-        self._sessions: dict[str, BattleSession] = {}
+        self._sessions: dict[str, Session] = {}
         intercept_battle_end(self, self._close_session)
 
     async def choose_move(self, battle: AbstractBattle) -> BattleOrder:
@@ -94,7 +97,7 @@ class PolicyPlayer(Player):
         """The action to take, where the policy chose one by these probabilities (13,): the policy's own."""
         return action
 
-    def _session_of(self, live: LiveBattle) -> BattleSession:
+    def _session_of(self, live: LiveBattle) -> Session:
         tag = live.battle.battle_tag
         if tag not in self._sessions:
             self._sessions[tag] = self.policy.open_session(live.dice)
@@ -102,7 +105,7 @@ class PolicyPlayer(Player):
 
     def _note(
         self,
-        session: BattleSession,
+        session: Session,
         live: LiveBattle,
         state: BattleState,
         legal: npt.NDArray[np.bool_],

@@ -1,0 +1,100 @@
+"""Chat data as a trainer needs it: read whole, checked row by row, in subwords."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gemma_metamon.errors import DataError
+from gemma_metamon.language.prompts import BLANK, HISTORY, SYSTEM_REASONING
+from gemma_metamon.language.tokenizers import encode_answers, encode_prompts
+from gemma_metamon.language.validation import FileCheck, Messages, RowError, check_row, read_rows
+from gemma_metamon.strict_json import shown_path
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A decision: the chat with its answer at the end, the names of the legal choices, and the one that was made.
+
+    A row in Gemini's shape tells neither of the last two: `legal` is then empty, `choice` "".
+    """
+
+    messages: Messages
+    legal: tuple[str, ...] = ()
+    choice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptForm:
+    """How the prompts are told that a model was trained on: it is to play with the same.
+
+    Attributes:
+        history: decisions before that are told.
+        reasoning: whether its answers say why.
+        blank: whether the battle is left out.
+    """
+
+    history: int = HISTORY
+    reasoning: bool = False
+    blank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A chat in subwords: up to the answer, and the answer with the mark that ends it."""
+
+    chat: Chat
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+def read_chats(path: Path) -> list[Chat]:
+    """The chats of a file of `chat export`.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: another suffix than chat data has.
+        DataError: a row that is no chat, or whose answer is not legal; or no row at all.
+    """
+    check, chats = FileCheck(path), []
+    for place, row in read_rows(path):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            messages = check_row(row, check)
+        except RowError as error:
+            raise DataError(
+                f"{shown_path(path)} {place}: {error}; see all that is wrong with gemma-metamon chat validate"
+            ) from error
+        chats.append(Chat(messages, tuple(row.get("legal", ())), str(row.get("choice", ""))))
+    if not chats:
+        raise DataError(f"{shown_path(path)} holds no chat; make one with gemma-metamon chat export")
+    return chats
+
+
+def form_of(chats: Sequence[Chat]) -> PromptForm:
+    """How these chats are told."""
+    told = (sum(line.startswith("Turn ") for line in chat.messages[-2]["content"].splitlines()) for chat in chats)
+    first = chats[0].messages
+    return PromptForm(
+        history=max(told),
+        reasoning=first[0]["content"] == SYSTEM_REASONING,
+        blank=first[-2]["content"] == BLANK,
+    )
+
+
+def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> tuple[list[Example], int]:
+    """The chats in subwords, and how many were set aside because they are longer than the context."""
+    fitting: list[Example] = []
+    for first in range(0, len(chats), _BATCH):
+        batch = chats[first : first + _BATCH]
+        prompts = encode_prompts(tokenizer, [chat.messages[:-1] for chat in batch])
+        answers = encode_answers(tokenizer, [chat.messages[-1]["content"] for chat in batch])
+        examples = [Example(*each) for each in zip(batch, prompts, answers, strict=True)]
+        fitting += [example for example in examples if len(example) <= context]
+    return fitting, len(chats) - len(fitting)
