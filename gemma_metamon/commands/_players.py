@@ -49,9 +49,9 @@ class FoundPlayer:
         ensemble: whether it was written as an ensemble.
         vote: whether its members vote.
         search: how far it looks ahead; None of who does not. Without members it is LookaheadTrainer.
+        chat: how a chat model is asked; None of all others.
         words: the folder of a chat model, which answers in words; None of others.
         temperature: of that model, as it was written, None for the command's.
-        chat: how a chat model is asked; None of all others.
     """
 
     text: str = field(compare=False)
@@ -60,9 +60,9 @@ class FoundPlayer:
     ensemble: bool = False
     vote: bool = False
     search: "SearchSettings | None" = None
+    chat: "ChatSettings | None" = None
     words: Path | None = None
     temperature: float | None = None
-    chat: "ChatSettings | None" = None
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -106,13 +106,13 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
     if text in PLAYERS:
         return FoundPlayer(text=text, scripted=text)
-    if text.startswith(WORDS):
-        return _find_words(text, epoch)
     chat = read_chat(text)
     if chat is not None:
         require_extra("language", chat.name)
         chat.read_key()
         return FoundPlayer(text=text, chat=chat)
+    if text.startswith(WORDS):
+        return _find_words(text, epoch)
     searching = read_search(text)
     if searching is not None:
         inner = FoundPlayer(text=text) if searching.run is None else _find_player(searching.run, epoch)

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import pytest
 
 pytest.importorskip("openai", reason="needs the extra: pip install 'gemma-metamon[language]'")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.chat_endpoint import Endpoint, Reply, Told, completion, endpoint, first_choice
+from support.paths import BATTLE_FILES
 
-from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.battle.replays import dump_battle, load_battle, parse_battle
 from gemma_metamon.commands import main
-from gemma_metamon.errors import ConfigError, ServerError
+from gemma_metamon.errors import ConfigError, DataError, ServerError
 from gemma_metamon.language.players import endpoint as module
 from gemma_metamon.language.players.chat import chat_model
 from gemma_metamon.language.players.settings import ChatSettings
@@ -350,3 +354,26 @@ def test_a_tiny_gemma_behind_an_endpoint_plays() -> None:
     assert evaluation.battles == 1
     assert taken.repairs == taken.decisions > 0
     assert taken.fallbacks == {}
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=25)
+def test_thoughts_are_read_as_they_are_written(data: st.DataObject) -> None:
+    battle = load_battle(next(path for path in BATTLE_FILES if "edge" not in str(path)))
+    n = len(battle.states)
+    thought = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+    thoughts = (*data.draw(st.lists(thought, min_size=n - 1, max_size=n - 1)), None)
+    spoken = replace(battle, thoughts=thoughts)
+    assert parse_battle(dump_battle(spoken)) == spoken
+    assert parse_battle(dump_battle(battle)).thoughts is None
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "reason"),
+    [("why", "expected a list"), ([1], "a thought is a text, or null"), (["a"], "a battle has one per state")],
+)
+def test_thoughts_that_are_none_are_refused(thoughts: Any, reason: str) -> None:
+    battle = load_battle(next(path for path in BATTLE_FILES if "edge" not in str(path)))
+    content = json.loads(dump_battle(battle)) | {"thoughts": thoughts}
+    with pytest.raises(DataError, match=reason):
+        parse_battle(json.dumps(content).encode())

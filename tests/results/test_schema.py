@@ -77,7 +77,7 @@ def test_the_file_keeps_its_names_and_their_order(tmp_path: Path) -> None:
     assert list(content) == [
         *("format", "seed", "seconds", "battles_per_pair", "unfinished", "set_aside", "contestants", "pairs")
     ]
-    assert list(content["contestants"][0]) == ["name", "kind", "policy", *counts, "rating"]
+    assert list(content["contestants"][0]) == ["name", "kind", "policy", "chat", *counts, "rating"]
     assert list(content["pairs"][0]) == ["player", "opponent", *counts, "set_aside"]
     assert content["pairs"][0]["interval_95"] == [*evaluation().pairs[0].interval_95]
 

@@ -60,6 +60,11 @@ class ToldBattles:
 
 def live_choices(live: LiveBattle) -> dict[int, str]:
     """Action -> name of all that the simulator accepts now; Recharge and Struggle, which have no number, among them."""
+    return choice_names(live.state, live.options, offered_moves(live))
+
+
+def offered_moves(live: LiveBattle) -> dict[int, str]:
+    """Action -> word of the moves at a request that are none of the Pokémon's own: Struggle, Recharge and the like."""
     known = [move.name for move in live.state.player_active_pokemon.known_moves]
     offered = {}
     for action, order in live.options.items():
@@ -68,4 +73,4 @@ def live_choices(live: LiveBattle) -> dict[int, str]:
             word = move_word(named.id) if isinstance(named, Move) else "default"
             if action >= len(known) or known[action] != word:
                 offered[action] = word
-    return choice_names(live.state, live.options, offered)
+    return offered

@@ -38,7 +38,7 @@ class Contestant:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (registry.connection).
         policy: of a checkpoint, an ensemble or a model that answers in words; None of all others.
-        chat: of a chat model; None of all others.
+        chat: of a chat model that is asked elsewhere; None of all others.
     """
 
     name: str
