@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.paths import GOLDENS, TESTS
+from support.small_agent import BACKBONE
 
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.language import models
@@ -14,8 +16,6 @@ from gemma_metamon.language.answers import write_answer
 from gemma_metamon.language.chats import Chat
 from gemma_metamon.language.prompts import messages_of
 from gemma_metamon.language.recorded import recorded_decisions
-from support.paths import GOLDENS, TESTS
-from support.small_agent import BACKBONE
 
 
 def chats_of(battle_format: str = "gen1ou", most: int = 60) -> list[Chat]:
