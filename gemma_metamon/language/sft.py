@@ -25,6 +25,7 @@ from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.language.chats import Chat, Example, PromptForm, encode, form_of
 from gemma_metamon.language.held_out import Measured, answer_loss, measure
 from gemma_metamon.language.models import ChatModel, ModelPlan, build, load
+from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
 from gemma_metamon.training.tracking import Tracker
 
@@ -248,7 +249,11 @@ class _Run:
             activation_checkpointing=on_gpu,
             dataloader_pin_memory=on_gpu,
         )
-        trainer = _trainer(self, config, Dataset.from_dict(rows))
+        with progress_bar(unit="update") as bar:
+            trainer = _trainer(self, config, Dataset.from_dict(rows), bar)
+            return self._go(trainer, resume=resume)
+
+    def _go(self, trainer: Any, *, resume: bool) -> int:
         for parameter in self.chat.model.parameters():
             if parameter.requires_grad:  # TRL rounds adapters over 4 bits to bfloat16, which feels no small update
                 parameter.data = parameter.data.float()
@@ -283,12 +288,19 @@ class _Run:
         logger.info("epoch %d: %s", epoch, ", ".join(said))
 
 
-def _trainer(run: _Run, config: Any, rows: Any) -> Any:
+def _trainer(run: _Run, config: Any, rows: Any, bar: Any) -> Any:
     """TRL's trainer, with our loss on a CPU, told of what it does."""
-    from transformers import TrainerCallback
+    from transformers import ProgressCallback, TrainerCallback
     from trl import SFTTrainer
 
     class Told(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            bar.reset(total=state.max_steps)
+            bar.update(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            bar.update()
+
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             run.log(state.global_step, logs or {})
 
@@ -314,4 +326,5 @@ def _trainer(run: _Run, config: Any, rows: Any) -> Any:
         processing_class=run.chat.tokenizer,
         callbacks=[Told()],
     )
+    trainer.remove_callback(ProgressCallback)  # it writes to stdout, where results go
     return trainer
