@@ -16,7 +16,8 @@ EXAMPLE = """example:
 FORMS = {
     "amago": "OUT/<run>/ckpts/policy_weights/policy_epoch_<N>.pt for metamon, with the configuration beside it",
     "peft": "OUT, a folder with the adapter alone, for peft's PeftModel.from_pretrained",
-    "merged": "OUT, a folder with Gemma and the adapter merged into it, for transformers' AutoModel.from_pretrained",
+    "merged": "OUT, a folder with Gemma and the adapter merged into it, for transformers' AutoModel.from_pretrained;\n"
+    "          of a run of `sft` with its head and whole vocabulary, for AutoModelForCausalLM",
 }
 
 
@@ -28,7 +29,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog="forms:\n" + "\n".join(f"  {form:8}{what}" for form, what in FORMS.items()) + f"\n\n{EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
+    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name; or of `sft`")
     add_shared_argument(parser, "ckpt")
     parser.add_argument("--to", choices=tuple(FORMS), required=True, help="the form; see below")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.loading import load_agent
 
+    if (args.run_dir / "run.json").is_file():
+        return _export_words(args)
     checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
     if args.to == "amago":
         from gemma_metamon.upstream.interchange import export_policy
@@ -47,9 +50,7 @@ def run(args: argparse.Namespace) -> int:
         written = export_policy(checkpoint, args.out)
         print(f"wrote {written}")
         return 0
-    if args.out.exists():
-        raise ConfigError(f"--out {args.out} exists; delete it, or choose another")
-    require_place(args.out, "out")
+    _require_new(args.out)
     from gemma_metamon.runs.gemma_export import export_merged, export_peft
 
     agent, _ = load_agent(checkpoint, "cpu")
@@ -57,3 +58,22 @@ def run(args: argparse.Namespace) -> int:
     caveats = export_peft(encoder, args.out) if args.to == "peft" else export_merged(encoder, args.out)
     print("\n".join([f"wrote {args.out}", *caveats]))
     return 0
+
+
+def _export_words(args: argparse.Namespace) -> int:
+    """The chat model of a run of `sft`."""
+    if args.to != "merged":
+        raise ConfigError(f"--to {args.to} is of agents, and {args.run_dir} holds a chat model; give --to merged")
+    from gemma_metamon.language.models import export_whole, load
+    from gemma_metamon.language.sft import find_model
+
+    folder = find_model(args.run_dir, args.ckpt)
+    _require_new(args.out)
+    print("\n".join([f"wrote {args.out}", *export_whole(load(folder), args.out)]))
+    return 0
+
+
+def _require_new(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"--out {out} exists; delete it, or choose another")
+    require_place(out, "out")

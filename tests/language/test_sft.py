@@ -106,7 +106,9 @@ def stopping_at(epoch: int, stop: Any) -> Any:
     return wrapped
 
 
-def test_adapters_of_a_pretrained_model_learn_and_play_packed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_adapters_of_a_pretrained_model_learn_packed_and_are_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     base = save_pretrained_like(tmp_path / "gemma", gemma_tokenizer())
     data = write_chats(tmp_path / "chats.jsonl", CHATS)
     out = tmp_path / "run"
@@ -116,6 +118,10 @@ def test_adapters_of_a_pretrained_model_learn_and_play_packed(tmp_path: Path, ca
     assert printed["updates"] == 2
     assert 0 <= printed["measured"]["agreement"] <= 1
     assert load(find_model(out)).plan.uses_adapters
+    assert main(["export", "--run_dir", str(out), "--to", "merged", "--out", str(tmp_path / "whole")]) == 0
+    assert load(tmp_path / "whole").gemma.config.vocab_size == len(gemma_tokenizer())
+    assert main(["export", "--run_dir", str(out), "--to", "peft", "--out", str(tmp_path / "other")]) == 1
+    assert "holds a chat model; give --to merged" in capsys.readouterr().err
 
 
 def test_a_chat_longer_than_the_context_is_counted_and_set_aside(

@@ -129,7 +129,8 @@ HARMS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a kind of nobody": (
         lambda r: r["contestants"][0].update(kind="human"),
-        r"contestants\[0\]\.kind is 'human'; expected 'checkpoint' or 'ensemble' or 'text' or 'chat' or 'scripted' or 'outside'",
+        r"contestants\[0\]\.kind is 'human'; "
+        r"expected 'checkpoint' or 'ensemble' or 'text' or 'chat' or 'scripted' or 'outside'",
     ),
     "a stranger": (
         lambda r: r["pairs"][0].update(opponent="Nobody"),
