@@ -116,12 +116,7 @@ def _add_export(actions: "Subparsers") -> None:
     )
     filters.add_argument("--critics", metavar="RUN", help="whose critics judge for --min_advantage: RUN or RUN@EPOCH")
     add_shared_argument(parser, "device")
-    parser.add_argument(
-        "--max_set_aside",
-        type=share,
-        default=0.05,
-        help="share of damaged battle files above which it stops (default: %(default)s)",
-    )
+    add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run_export)
 
