@@ -38,6 +38,7 @@ COMMANDS = (
     "metamon-evaluate",
     "metamon-finetune",
     "upstream",
+    "doctor",
 )
 # where the command's name cannot name a module
 _MODULES = {
