@@ -116,8 +116,8 @@ def load_tokenizer(model_name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(local_folder(model_name) or model_name, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MissingFileError(f"{model_name!r} has no tokenizer that can be read ({_first_line(error)})") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise MissingFileError(f"{model_name!r} holds no tokenizer that can be read ({_first_line(error)})") from error
 
 
 def _require_all(report: dict[str, Any], model_name: str) -> None:
