@@ -9,6 +9,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.models import ModelPlan
 from gemma_metamon.nets.reader.adapters import Adapter, AdapterForm, adapter_name
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
+from gemma_metamon.nets.reader.weights import place_of
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 from gemma_metamon.runs.loading import load_described
 from gemma_metamon.runs.tensor_files import read_headers
@@ -57,7 +58,10 @@ def find_agents_adapter(named: str, plan: ModelPlan) -> Adapter:
         read=partial(_read, checkpoint, keys),
     )
     planned = AdapterForm(
-        base=plan.model, lora_r=plan.lora_r, lora_alpha=plan.lora_alpha, target_modules=frozenset(LORA_TARGETS)
+        base=place_of(plan.model),
+        lora_r=plan.lora_r,
+        lora_alpha=plan.lora_alpha,
+        target_modules=frozenset(LORA_TARGETS),
     )
     adapter.require_form(planned, _mend)
     return adapter

@@ -26,10 +26,17 @@ from gemma_metamon.nets.checks import (
     one_of,
     whole,
 )
-from gemma_metamon.nets.reader.adapters import AdapterForm, find_adapter
+from gemma_metamon.nets.reader.adapters import AdapterForm
 from gemma_metamon.nets.reader.dropout import AdapterDropout
 from gemma_metamon.nets.reader.four_bit import quantise_linears, require_bitsandbytes
-from gemma_metamon.nets.reader.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
+from gemma_metamon.nets.reader.weights import (
+    GEMMA_3_270M,
+    check_config,
+    find_adapter,
+    load_config,
+    load_pretrained,
+    place_of,
+)
 from gemma_metamon.strict_json import shown
 
 GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
@@ -145,7 +152,7 @@ class BackboneOptions:
     def adapter_form(self) -> AdapterForm:
         """Of the adapters that it gets."""
         return AdapterForm(
-            base=self.model_name,
+            base=place_of(self.model_name),
             lora_r=self.lora_r,
             lora_alpha=self.lora_alpha,
             target_modules=frozenset(LORA_TARGETS),

@@ -13,10 +13,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig
 
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError, MissingFileError
-from gemma_metamon.nets.reader.adapters import CONFIG, FILE, lora_parameters
+from gemma_metamon.nets.reader.adapters import lora_parameters
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.packing import pack, read_packed
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.reader.weights import ADAPTER, ADAPTER_CONFIG
 
 GEMMA_WORDS = 262_144
 
@@ -137,8 +138,8 @@ def test_another_kind_of_adapter_is_refused(
     base: Path, adapter: Path, tmp_path: Path, field: str, value: object, sentence: str
 ) -> None:
     other = shutil.copytree(adapter, tmp_path / "other")
-    config = json.loads((other / CONFIG).read_text(encoding="utf-8"))
-    (other / CONFIG).write_text(json.dumps(config | {field: value}), encoding="utf-8")
+    config = json.loads((other / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    (other / ADAPTER_CONFIG).write_text(json.dumps(config | {field: value}), encoding="utf-8")
     with torch.device("meta"), pytest.raises((ConfigError, DataError), match=sentence):
         begin(base, other)
 
@@ -164,6 +165,6 @@ def test_what_is_no_adapter_is_refused(base: Path, adapter: Path, tmp_path: Path
     with pytest.raises(MissingFileError, match="all weights of that model were trained, so that it shares no base"):
         begin(base, tmp_path / "tiny")
     broken = shutil.copytree(adapter, tmp_path / "broken")
-    (broken / FILE).write_bytes((broken / FILE).read_bytes()[:-10])
+    (broken / ADAPTER).write_bytes((broken / ADAPTER).read_bytes()[:-10])
     with pytest.raises(DataError, match="is damaged"):
         begin(base, broken)
