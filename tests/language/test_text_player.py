@@ -128,11 +128,11 @@ def test_a_player_that_thinks_plays_legally_and_its_thoughts_are_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     MODEL.save(tmp_path / "run/ckpts/epoch_0")
-    thinks = f"text:{tmp_path / 'run'}(reasoning=yes, reasoning_tokens=6)"
-    command = ["evaluate", "--format", "gen1ou", "--battles", "2", "--opponents", "MaxBasePowerPlayer", "--json"]
+    thinks = f"text:{tmp_path / 'run'}(reasoning=yes, reasoning_tokens=3)"
+    command = ["evaluate", "--format", "gen1ou", "--battles", "1", "--opponents", "MaxBasePowerPlayer", "--json"]
     assert main([*command, "--players", thinks]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["contestants"][0]["name"] == "text:run@0(reasoning=yes, reasoning_tokens=6)"
+    assert report["contestants"][0]["name"] == "text:run@0(reasoning=yes, reasoning_tokens=3)"
     assert report["pairs"][0]["legal_rate"] == 1
     out = tmp_path / "battles"
     collect = ["collect", "--format", "gen1ou", "--battles", "1", "--out", str(out)]
