@@ -20,6 +20,9 @@ BATCH = 32
 ANSWER_SUBWORDS, REASONED_SUBWORDS = 32, 256
 """So long may a free answer be at most, without and with reasoning."""
 
+_LOOKED_AT = 16
+"""Of an answer that is being written, so many of its last subwords may hold what ends it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -71,8 +74,15 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         chat.model.train(was_training)
 
 
-def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int) -> list[str]:
-    """The most probable answers, subword by subword, without marks."""
+def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int, *, until: Sequence[str] = ()) -> list[str]:
+    """The most probable answers, subword by subword, without marks.
+
+    Args:
+        chat: in eval mode.
+        prompts: up to where it answers.
+        most: subwords of an answer.
+        until: texts of a few characters; an answer that holds one of them goes on no further.
+    """
     width = max(map(len, prompts))
     ids = [[chat.tokenizer.pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -82,8 +92,19 @@ def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int) -> list[s
             attention_mask=torch.tensor(mask, device=chat.device),
             max_new_tokens=most,
             do_sample=False,
+            stopping_criteria=[_stop(chat.tokenizer, width, until)] if until else None,
         )
     return [str(text) for text in chat.tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)]
+
+
+def _stop(tokenizer: Any, width: int, until: Sequence[str]) -> Any:
+    """Tells transformers which answers, (B, width + T) with their prompts, are whole."""
+
+    def whole(ids: Tensor, _: Any, **__: Any) -> Tensor:
+        ends = tokenizer.batch_decode(ids[:, max(width, ids.shape[1] - _LOOKED_AT) :])
+        return torch.tensor([any(text in end for text in until) for end in ends], device=ids.device)
+
+    return whole
 
 
 def answer_loss(gemma: Any, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, int]:

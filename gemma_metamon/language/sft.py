@@ -25,6 +25,7 @@ from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.language.chats import Chat, Example, PromptForm, encode, form_of
 from gemma_metamon.language.held_out import Measured, answer_loss, measure
 from gemma_metamon.language.models import ChatModel, ModelPlan, build, load
+from gemma_metamon.nets.reader.adapters import Adapter
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
 from gemma_metamon.training.tracking import Tracker
@@ -54,6 +55,8 @@ class SFTSettings:
         generated: so many of them are answered freely, too.
         log_every: updates between lines of metrics.jsonl.
         seed: of the order of the chats, and of dropout.
+        init_from: the checkpoint of an agent whose adapter the model begins with; None begins with one that adds
+            nothing.
     """
 
     epochs: int = 1
@@ -68,6 +71,7 @@ class SFTSettings:
     generated: int = 100
     log_every: int = 20
     seed: int = 0
+    init_from: str | None = None
 
     def rate_for(self, plan: ModelPlan) -> float:
         """The learning rate at its highest."""
@@ -134,6 +138,7 @@ def train(
     device: torch.device,
     resume: bool = False,
     wandb: bool = False,
+    adapter: Adapter | None = None,
 ) -> Trained:
     """Trains a model and writes its run.
 
@@ -146,10 +151,12 @@ def train(
         device: where.
         resume: go on after the last whole epoch of the run that is there.
         wandb: tell wandb as well.
+        adapter: that a new run begins with, of `settings.init_from`.
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done.
         MissingFileError, ConfigError: as `models.build`.
+        CheckpointMismatchError: an adapter that does not fit the model.
         DataError: no chat fits into the context.
     """
     described = {"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form_of(chats))}
@@ -158,6 +165,8 @@ def train(
         chat = load(find_model(run_dir), device, trainable=True)
     else:
         chat = build(plan, [each.messages for each in (chats[:CHATS_FOR_WORDS] if plan.is_random else chats)])
+        if adapter is not None:
+            adapter.put_into(chat.gemma)
         chat.model.to(device)
     context = min(chat.context, settings.context or 4096)
     examples, too_long = encode(chat.tokenizer, chats, context)
