@@ -7,7 +7,7 @@ from gemma_metamon.errors import MissingDependencyError
 EXTRAS = {
     "battle": ("poke_env",),
     "envs": ("gymnasium", "pettingzoo"),
-    "language": ("trl", "datasets"),
+    "language": ("trl", "datasets", "openai"),
     "report": ("choix", "jinja2", "matplotlib"),
 }
 

@@ -27,13 +27,14 @@ from gemma_metamon.intervals import mean_interval, wilson_interval
 
 FORMAT = "gen1ou"
 PLAYERS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
-LADDER = PLAYERS[1:]
 BASELINES = ("imitation", "imitation_won")
+OPPONENTS = (*BASELINES, *PLAYERS[1:])
 RATE = ("MetamonAMAGOExperiment.learning_rate = 2e-3", "MetamonAMAGOExperiment.lr_warmup_steps = 40")
 ONE_DISCOUNT = "MultiTaskAgent.use_multigamma = False"
 WARMUP = "MultiTaskAgent.critic_warmup_updates = {warmup}"
 DECAY = "MetamonAMAGOExperiment.lr_decay_updates = {updates}"
 """For all alike: the last updates hardly move the weights, so that little hangs on which batch was the last."""
+CRITIC = (*RATE, DECAY, ONE_DISCOUNT, WARMUP)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def best(share: float) -> Contender:
 
 def target(*overrides: str) -> Contender:
     """Weights from what really followed, above critics that judge states."""
-    fixed = (*RATE, DECAY, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.advantage = 'target'")
+    fixed = (*CRITIC, "MultiTaskAgent.advantage = 'target'")
     return Contender(overrides=(*fixed, *overrides))
 
 
@@ -80,7 +81,8 @@ CONTENDERS = {
     "imitation": Contender("quick.gin", (DECAY,)),
     "imitation_won": Contender("quick.gin", (DECAY,), battles="won"),
     "binary_rl": Contender(overrides=(*RATE, DECAY)),
-    "critic": Contender(overrides=(*RATE, DECAY, ONE_DISCOUNT, WARMUP)),
+    "critic": Contender(overrides=CRITIC),
+    "critic_soft": Contender(overrides=(*CRITIC, "MultiTaskAgent.policy_actions = 'soft'")),
     "target": target("MultiTaskAgent.lambda_return = 0.95"),
     "target_monte_carlo": target("MultiTaskAgent.lambda_return = 1.0"),
     "target_apart": target("MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.critics_train_trunk = False"),
@@ -101,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/rl_bench"), help="(default: %(default)s)")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
+    parser.add_argument("--opponents", nargs="+", default=list(OPPONENTS), choices=OPPONENTS, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
     parser.add_argument("--data_seed", type=int, default=0, help="of the battles to learn from (default: 0)")
     parser.add_argument("--data", type=int, default=4000, help="battles to learn from (default: %(default)s)")
@@ -117,7 +120,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     flags = ["--players", *PLAYERS, "--seed", str(args.data_seed)]
     battles = collected(args.out / "battles", FORMAT, args.data, *flags)
-    names = dict.fromkeys([*BASELINES, *args.contenders])
+    names = dict.fromkeys([*(name for name in BASELINES if name in args.opponents), *args.contenders])
     for which in {CONTENDERS[name].battles for name in names}:
         store(which, battles, args)
     one_thread()
@@ -135,7 +138,8 @@ def main() -> None:
 def measure(name: str, battles: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each opponent: the contender's wins with each seed."""
     rows = []
-    for opponent in (*BASELINES[: BASELINES.index(name) if name in BASELINES else None], *LADDER):
+    better = BASELINES[BASELINES.index(name) :] if name in BASELINES else ()
+    for opponent in [opponent for opponent in args.opponents if opponent not in better]:
         each, wins = args.battles if opponent in BASELINES else args.ladder_battles, []
         for seed in args.seeds:
             run = train(name, battles, seed, args)

@@ -1,7 +1,7 @@
 """How strong a search is by its number of forks, and what a decision of it costs.
 
     python scripts/search_table.py --out runs/search                   # goes on where it was stopped
-    python scripts/search_table.py --out runs/search --forks 64 --battles 1000 --opponents DuelTrainer
+    python scripts/search_table.py --out runs/search --forks 600 --battles 1000 --opponents DuelTrainer
     python scripts/search_table.py --out runs/agent --player "search({run}, forks={forks})" --run runs/first
 
 Battles are played in parts of 50, each with a seed of its own, and a part that is there is not played again: so the
@@ -37,11 +37,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder that parts are kept in")
     parser.add_argument("--player", default=LOOKAHEAD, help="with {forks}, {turns} and {run} (default: %(default)s)")
     parser.add_argument("--run", default="", help="what stands for {run}")
-    parser.add_argument("--forks", type=int, nargs="+", default=[8, 32, 64, 128])
-    parser.add_argument("--turns", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--forks", type=int, nargs="+", default=[60, 200, 600, 2000])
+    parser.add_argument("--turns", type=int, default=8, help="(default: %(default)s)")
     parser.add_argument("--opponents", nargs="+", default=["DuelTrainer"], help="(default: %(default)s)")
     parser.add_argument("--format", default="gen1ou", help="(default: %(default)s)")
     parser.add_argument("--battles", type=int, default=200, help="of each pair, in parts (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first part (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="simulators (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, default=16, help="battles at a time (default: %(default)s)")
     args = parser.parse_args()
@@ -60,10 +61,11 @@ def measured(args: argparse.Namespace, player: str, opponent: str) -> list[dict[
     parts = []
     for number in range(-(-args.battles // PART)):
         n_battles = min(PART, args.battles - PART * number)
-        what = {"player": player, "opponent": opponent, "format": args.format, "seed": number, "battles": n_battles}
+        what = {"player": player, "opponent": opponent, "format": args.format, "seed": args.seed + number}
+        what["battles"] = n_battles
         part = next((each for each in there if what.items() <= each.items()), None)
         if part is None:
-            part = what | play(args, player, opponent, number, n_battles)
+            part = what | play(args, player, opponent, args.seed + number, n_battles)
             append_whole(path, json.dumps(part) + "\n")
         parts.append(part)
     return parts

@@ -7,9 +7,9 @@
 # table again on one machine; another seed wants another folder. DuelTrainer plays, and a tiny Gemma imitates it.
 format="${1:-}"
 case "$format" in
-    gen1ou) battles=2000 epochs=4 decay=None ;;
+    gen1ou) battles=2000 epochs=4 decay=2000 ;;
     # many more Pokémon, moves and items than in gen1ou
-    gen9ou) battles=3000 epochs=6 decay=3000 ;;
+    gen9ou) battles=12000 epochs=16 decay=8000 ;;
     *)
         echo "usage: bash scripts/win.sh gen1ou|gen9ou [FOLDER] [SEED]" >&2
         exit 2

@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "explain": WORDS | HEADS,
     "reports": {"results"},
     "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
-    "language.players": WORDS | PLAYERS | {"language", "results"},
+    "language.players": WORDS | MATCHES | {"language", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},

@@ -6,7 +6,10 @@ is a choice that was not revealed.
 
 Ours may have "labels": [...] besides, as many again: what somebody else, an expert, would have chosen in each state, -1
 where nobody was asked. `actions` are still what was done, and what the states after them follow from. metamon reads the
-two lists that it knows, and passes over the third.
+two lists that it knows, and passes over the others.
+
+And "thoughts": [...], as many again, of a player that says why it chooses: its words at each choice, "" where it chose
+without any, and null where it did not choose itself, so that a legal choice was made for it, and at the end.
 """
 
 import json
@@ -45,11 +48,14 @@ class RecordedBattle:
     """One player's view of a battle: T states and T actions in the 13-action numbering, the last one -1.
 
     `labels`, T more actions, are what an expert would have chosen instead; None where nobody was asked at all.
+    `thoughts`, T texts, are what the player said to its choices: "" for nothing, None where the choice was not its own
+    and at the end. None where the player is none that speaks.
     """
 
     states: tuple[BattleState, ...]
     actions: tuple[int, ...]
     labels: tuple[int, ...] | None = None
+    thoughts: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.states) < 2:
@@ -57,6 +63,8 @@ class RecordedBattle:
         _require_actions("action", self.actions, len(self.states))
         if self.labels is not None:
             _require_actions("label", self.labels, len(self.states))
+        if self.thoughts is not None and len(self.thoughts) != len(self.states):
+            raise DataError(f"{len(self.states)} states but {len(self.thoughts)} thoughts; a battle has one per state")
 
     @property
     def won(self) -> bool:
@@ -137,7 +145,9 @@ def parse_battle(content: bytes) -> RecordedBattle:
             read.append(BattleState.from_dict(state))
         except DataError as error:
             raise DataError(f"state {t}: {error}") from error
-    return RecordedBattle(tuple(read), actions, None if labels is None else _integers("label", labels))
+    return RecordedBattle(
+        tuple(read), actions, None if labels is None else _integers("label", labels), _thoughts(data.get("thoughts"))
+    )
 
 
 def _integers(kind: str, values: Any) -> tuple[int, ...]:
@@ -146,6 +156,17 @@ def _integers(kind: str, values: Any) -> tuple[int, ...]:
     for t, value in enumerate(values):
         if type(value) is not int:
             raise DataError(f"{kind} {shown(value)} at timestep {t}; {kind}s must be integers")
+    return tuple(values)
+
+
+def _thoughts(values: Any) -> tuple[str | None, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise DataError(f'"thoughts" is {shown(values)}; expected a list')
+    for t, value in enumerate(values):
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"thought {shown(value)} at timestep {t}; a thought is a text, or null")
     return tuple(values)
 
 
@@ -178,7 +199,9 @@ def refuse_logs_in(root: Path) -> None:
 def dump_battle(battle: RecordedBattle) -> bytes:
     """The JSON of a battle's file; `parse_battle` reads it."""
     labels = "" if battle.labels is None else f', "labels": {json.dumps(battle.labels)}'
-    return f'{{"states": {states_text(battle.states)}, "actions": {json.dumps(battle.actions)}{labels}}}'.encode()
+    thoughts = "" if battle.thoughts is None else f', "thoughts": {json.dumps(battle.thoughts)}'
+    actions = json.dumps(battle.actions)
+    return f'{{"states": {states_text(battle.states)}, "actions": {actions}{labels}{thoughts}}}'.encode()
 
 
 def load_battle(path: Path) -> RecordedBattle:

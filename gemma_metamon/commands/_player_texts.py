@@ -81,8 +81,9 @@ def _read_ensemble(text: str, body: str, rest: str) -> EnsembleText:
     mode, written = "mean", _MODE.match(body)
     if written and _existing(next(_split(body, text)).strip()) is None:
         mode = written["mode"]
-        if mode == "user":
-            raise ConfigError(f"{shown(text)}: a member is a run, and nobody who plays from outside, as user:NAME does")
+        if mode in ("user", "chat"):
+            outside = f"{mode}:NAME"
+            raise ConfigError(f"{shown(text)}: a member is a run, and nobody who plays from outside, as {outside} does")
         if mode not in ("mean", "vote"):
             raise ConfigError(f"{shown(text)}: {mode!r} is no way to decide together; there are mean and vote")
         body = body[written.end() :]

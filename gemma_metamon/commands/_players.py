@@ -1,4 +1,4 @@
-"""Players named on the command line, found and loaded: scripted ones, checkpoints of runs, ensembles of checkpoints.
+"""Players named on the command line, found and loaded: scripted ones, checkpoints, ensembles of them, chat models.
 
 Here and not in showdown/, which knows no checkpoints. How they are written is in _player_texts.py.
 """
@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
+    from gemma_metamon.language.players.settings import ChatSettings
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.showdown.players.contestants import Contestant
     from gemma_metamon.showdown.players.ensembles import Member
@@ -47,6 +49,7 @@ class FoundPlayer:
         ensemble: whether it was written as an ensemble.
         vote: whether its members vote.
         search: how far it looks ahead; None of who does not. Without members it is LookaheadTrainer.
+        chat: how a chat model is asked; None of all others.
         words: the folder of a chat model, which answers in words; None of others.
         temperature: of that model, as it was written, None for the command's.
     """
@@ -57,6 +60,7 @@ class FoundPlayer:
     ensemble: bool = False
     vote: bool = False
     search: "SearchSettings | None" = None
+    chat: "ChatSettings | None" = None
     words: Path | None = None
     temperature: float | None = None
 
@@ -75,6 +79,7 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
 
     Raises:
         ConfigError: a name that is neither a scripted player nor a folder, or a text that says nothing.
+        MissingDependencyError: a chat model, without the extra `language`.
         MissingFileError: a folder without checkpoints, or without that one.
     """
     return [_find_player(text, epoch) for text in texts]
@@ -83,6 +88,11 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
 def find_expert(text: str) -> FoundPlayer:
     """Who labels others' states (`--label_by`). Raises as `find_players`, and ConfigError for a checkpoint."""
     (found,) = find_players([text])
+    if found.chat is not None:
+        raise ConfigError(
+            f"--label_by {text} is a chat model, which is told what it chose before, and here somebody else chooses; "
+            "let it play itself, as one of --players"
+        )
     if found.members or found.words is not None:
         raise ConfigError(
             f"--label_by {text} is a checkpoint, which goes by what it did before, and here somebody else chooses; "
@@ -96,12 +106,17 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
     if text in PLAYERS:
         return FoundPlayer(text=text, scripted=text)
+    chat = read_chat(text)
+    if chat is not None:
+        require_extra("language", chat.name)
+        chat.read_key()
+        return FoundPlayer(text=text, chat=chat)
     if text.startswith(WORDS):
         return _find_words(text, epoch)
     searching = read_search(text)
     if searching is not None:
         inner = FoundPlayer(text=text) if searching.run is None else _find_player(searching.run, epoch)
-        if searching.run is not None and (inner.ensemble or inner.scripted or inner.search):
+        if searching.run is not None and not (inner.members and not inner.ensemble and inner.search is None):
             raise ConfigError(f"{text}: an agent searches; name one run, or {LOOKAHEAD}(forks=N) instead")
         return replace(inner, text=text, search=searching.settings)
     read = read_text(text)
@@ -184,6 +199,7 @@ def contestants(
     Raises:
         ConfigError: a device that cannot be used.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
+        ServerError: a chat model that gives no answer.
     """
     made = {
         player: _unlearned(player, teams)
@@ -261,12 +277,16 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
-    """A scripted player, or LookaheadTrainer."""
+    """A scripted player, a chat model, or LookaheadTrainer."""
     from gemma_metamon.showdown.players.contestants import scripted
     from gemma_metamon.showdown.search.players import lookahead
 
     if player.scripted is not None:
         return scripted(player.scripted)
+    if player.chat is not None:
+        from gemma_metamon.language.players.chat import chat_model
+
+        return chat_model(player.chat)
     settings = player.search
     if settings is None:
         raise ValueError(f"{player.text} is nobody")
@@ -274,14 +294,14 @@ def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
 
 
 def _searching(run: str, settings: "SearchSettings") -> str:
-    """A label with all settings that are not the usual ones, and the number of forks."""
+    """A label with all settings that are not the usual ones."""
     from gemma_metamon.showdown.search.settings import SearchSettings
 
     usual = SearchSettings()
-    said = [
-        f"{name}={value:g}" for name, value in vars(settings).items() if name == "forks" or value != vars(usual)[name]
-    ]
-    return f"search({', '.join([run, *said])})" if run else f"{LOOKAHEAD}({', '.join(said)})"
+    said = [f"{name}={value:g}" for name, value in vars(settings).items() if value != vars(usual)[name]]
+    if run:
+        return f"search({', '.join([run, *said])})"
+    return f"{LOOKAHEAD}({', '.join(said)})" if said else LOOKAHEAD
 
 
 def _load_members(

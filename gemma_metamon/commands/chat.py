@@ -20,6 +20,7 @@ from gemma_metamon.commands._arguments import (
     whole_number,
     zero_or_above,
 )
+from gemma_metamon.commands._chat_submit import add_submit
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
 
@@ -44,14 +45,15 @@ flags, it goes on where it was."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
-    """Adds the command and its two actions, each with its flags."""
+    """Adds the command and its three actions, each with its flags."""
     parser = subparsers.add_parser(
         "chat",
         help="make chat data of recorded battles, and look it over",
         epilog="example: gemma-metamon chat export --parsed_replay_dir replays --out x.jsonl && "
         "gemma-metamon chat validate x.jsonl",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="export|validate")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export|validate|submit")
+    add_submit(actions)
     _add_export(actions)
     _add_validate(actions)
 
@@ -87,9 +89,10 @@ def _add_export(actions: "Subparsers") -> None:
     )
     wording.add_argument(
         "--reasoning",
-        choices=("none", "facts"),
+        choices=("none", "facts", "recorded"),
         default="none",
-        help="facts: answers begin with one or two true sentences about the choice (default: %(default)s)",
+        help="facts: answers begin with one or two true sentences about the choice; recorded: with what a chat model "
+        "said to it (default: %(default)s)",
     )
     wording.add_argument("--blank", action="store_true", help="tell nothing of the battle: a control")
     filters = parser.add_argument_group("what is left out, each counted in the table at the end")
@@ -113,12 +116,7 @@ def _add_export(actions: "Subparsers") -> None:
     )
     filters.add_argument("--critics", metavar="RUN", help="whose critics judge for --min_advantage: RUN or RUN@EPOCH")
     add_shared_argument(parser, "device")
-    parser.add_argument(
-        "--max_set_aside",
-        type=share,
-        default=0.05,
-        help="share of damaged battle files above which it stops (default: %(default)s)",
-    )
+    add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run_export)
 

@@ -1,18 +1,24 @@
 """`gemma-metamon collect`: battles between scripted players and checkpoints, recorded for training."""
 
 import argparse
+import dataclasses
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
+from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
+    from gemma_metamon.results.schema import ChatUsageRow
     from gemma_metamon.showdown.matches.collect import Matchup
     from gemma_metamon.showdown.matches.recordings import Collection
     from gemma_metamon.showdown.players.contestants import Contestant
@@ -29,6 +35,7 @@ that is named in --players are written: of the second example, all those of firs
 it fights against itself. --record_opponents writes the others too, and --record_opponents runs/first@1 its alone.
 --label_by DuelTrainer writes beside each choice what DuelTrainer would have chosen there: training imitates that, while
 the battle goes on as it was played. So an agent learns from a teacher in the states that it gets into itself (DAgger).
+A chat model (chat:MODEL@URL, see `evaluate`) has what it thinks written beside its choices, as "thoughts".
 These choices, seats, teams, dice and all draws follow --seed: the same command gives the same battles, on any number of
 --workers. Of a --server, the dice do not follow it. The folder is what train's --custom_replay_dir takes, and
 metamon's; its dataset.yaml is what metamon 1.6.0 takes as --dataset_config."""
@@ -76,7 +83,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays the battles, writes them and prints what was written."""
+    """Plays the battles, writes them and prints what was written; status 1 where fewer were played than asked for."""
     require_extra("battle", "collect")
     import asyncio
 
@@ -116,7 +123,13 @@ def run(args: argparse.Namespace) -> int:
         )
     if collection.files:
         write_beside(args.out)
-    print(_as_json(collection, args.out) if args.json else _as_text(collection, args.out))
+    players = [who for matchup in matchups for who in (matchup.player, matchup.opponent)]
+    chats = {who.name: who.chat.row() for who in players if who.chat is not None}
+    print(_as_json(collection, args.out, chats) if args.json else _as_text(collection, args.out, chats))
+    if collection.unfinished is not None:
+        played = f"{collection.battles} of {args.battles} battles were played"
+        print(f"gemma-metamon collect: {played}; {collection.unfinished}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -150,7 +163,7 @@ def _draw_matchups(
     return matchups, label_by
 
 
-def _as_json(collection: "Collection", out: Path) -> str:
+def _as_json(collection: "Collection", out: Path, chats: "Mapping[str, ChatUsageRow]") -> str:
     return json.dumps(
         {
             "battles": collection.battles,
@@ -159,12 +172,13 @@ def _as_json(collection: "Collection", out: Path) -> str:
             "results": dict(sorted(collection.results.items())),
             "seconds": round(collection.seconds, 2),
             "battles_per_s": round(collection.battles_per_s, 2),
+            "chat_models": {name: dataclasses.asdict(row) for name, row in chats.items()},
             "out": str(out),
         }
     )
 
 
-def _as_text(collection: "Collection", out: Path) -> str:
+def _as_text(collection: "Collection", out: Path, chats: "Mapping[str, ChatUsageRow]") -> str:
     lines = [f"{label:<60}{count:>6}" for label, count in sorted(collection.results.items())]
     lines.append(
         f"{collection.battles} battles in {collection.seconds:.1f} s ({collection.battles_per_s:.1f} battles/s), "
@@ -172,4 +186,5 @@ def _as_text(collection: "Collection", out: Path) -> str:
     )
     lines.append(f"set aside: {sum(collection.set_aside.values())}")
     lines += [f"  {count} {reason}" for reason, count in collection.set_aside.items()]
+    lines += [usage_line(name, row) for name, row in chats.items()]
     return "\n".join(lines)

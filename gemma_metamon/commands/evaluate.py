@@ -17,6 +17,7 @@ from gemma_metamon.commands._arguments import (
     load_watcher,
     make_folder,
 )
+from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -36,12 +37,15 @@ EXAMPLE = """examples:
   gemma-metamon evaluate --run_dir runs/first --opponents user:TheirBot --server ws://localhost:8000/showdown/websocket
   gemma-metamon evaluate --players "ensemble(runs/first@5, runs/first@7@T0.8, runs/second)" --opponents runs/first@7
   gemma-metamon evaluate --players "LookaheadTrainer(forks=48)" "search(runs/first, forks=48)" --opponents DuelTrainer
+  gemma-metamon evaluate --players chat:gemma-3-4b-it@http://127.0.0.1:8080/v1 --opponents MaxBasePowerPlayer
 
 @T0.8 is a checkpoint's temperature, in place of --temperature. An ensemble averages its members' probabilities and
 takes the most probable action, or draws one with --sample; in ensemble(vote: ...) each member names an action so, and
 most votes win. A member that is written as runs/first*2 counts twice. Alone and without --sample, a checkpoint takes
 its most probable action whatever its temperature. What is the name of a folder is that folder; in an ensemble, one with
 a comma in its name stands between quotes.
+A chat model is MODEL@URL of an OpenAI-compatible endpoint, and its key the variable OPENAI_API_KEY; its options, as in
+"chat:MODEL@URL(max_calls=2000, reasoning=no)", stand in GEMMA_TRAINING.md.
 Each drawn pair of teams is played twice, with sides and teams exchanged. Teams, dice and all draws follow --seed: the
 same command gives the same battles, on any number of --workers. Of a --server, the dice do not follow it."""
 
@@ -262,6 +266,7 @@ def as_table(report: "EvaluationReport") -> str:
         lines.append(f"{row.name:{width}}{row.battles:7}{rating.elo:7.0f}  {interval:16}{rating.gxe:6.1f}%")
     if report.decisions:
         lines.append(f"{report.decisions} decisions, {report.decisions_per_s:.0f} per second of the policies' time")
+    lines += [usage_line(row.name, row.chat) for row in report.contestants if row.chat is not None]
     for pair in report.pairs:
         for reason, count in pair.set_aside.items():
             lines.append(f"{count} not counted, {pair.player} against {pair.opponent}: poke-env: {reason}")

@@ -18,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     load_watcher,
     make_folder,
 )
+from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
 
@@ -228,6 +229,9 @@ async def _play(
             bar.update(min(results.finished, args.battles) - bar.n)
             reason = f", {row.reason}" if row.reason else ""
             bar.write(f"{row.battle}: {row.result} against {row.opponent}{reason}", file=sys.stderr)
+            if contestant.ended is not None and not ladder.stops:
+                bar.write(f"no new battles: {contestant.ended}", file=sys.stderr)
+                ladder.stop()
 
         common = {"server": server, "battle_format": args.format, "teams": args.teams}
         ladder = Ladder(
@@ -260,6 +264,8 @@ async def _play(
         task.result()
     summary = tasks[0].result()
     print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
+    if contestant.chat is not None:
+        print(usage_line(contestant.name, contestant.chat.row()), file=sys.stderr if args.json else sys.stdout)
     return status()
 
 

@@ -1,6 +1,5 @@
 """From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from gemma_metamon.language.answers import write_answer
 from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.language.prompts import HISTORY, Decision, messages_of, user_text
 from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
-from gemma_metamon.language.rows import ChatRow, result_of
+from gemma_metamon.language.rows import ChatRow, number_of, result_of
 
-Reasoning = Literal["none", "facts"]
+Reasoning = Literal["none", "facts", "recorded"]
 REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
 
 
@@ -25,7 +24,8 @@ class Wording:
 
     Attributes:
         history: how many decisions before it are told with it.
-        reasoning: "facts" lets the answer begin with true sentences about the choice.
+        reasoning: "facts" lets the answer begin with true sentences about the choice, "recorded" with what the player
+            said to it, as chat models do; decisions without such words are left out then.
         blank: leave out all that the text tells of the battle: the control that shows what the text is worth.
     """
 
@@ -94,12 +94,13 @@ class Chooser:
         chosen = []
         for t, decision in enumerate(recorded_decisions(battle, self.wording.history)):
             answer, labelled = answer_of(battle, t)
-            reason = self._refuses(battle, t, answer, decision) or opinion.refuses(t, answer)
+            reason = self._refuses(battle, t, answer, decision) or self._lacks(battle, t, answer, labelled=labelled)
+            reason = reason or opinion.refuses(t, answer)
             if reason is not None:
                 counts.left_out[reason] += 1
                 continue
             counts.labelled += labelled
-            chosen.append(self._candidate(battle, file_name, name, t, decision, answer))
+            chosen.append(self._candidate(battle, file_name, name, t, decision, answer, labelled=labelled))
         if self.filters.turns == "sampled" and chosen:
             counts.left_out["not sampled"] += len(chosen) - 1
             chosen = [min(chosen, key=lambda candidate: candidate.rank)]
@@ -118,6 +119,14 @@ class Chooser:
             return "repeated"
         return None
 
+    def _lacks(self, battle: RecordedBattle, t: int, answer: int, *, labelled: bool) -> str | None:
+        """Of battles of a player that speaks: whether the choice is its own, and whether its words are there."""
+        if battle.thoughts is not None and battle.thoughts[t] is None and not labelled:
+            return "made for it"
+        if self.wording.reasoning == "recorded" and not _said(battle, t, answer):
+            return "silent"
+        return None
+
     def _candidate(
         self,
         battle: RecordedBattle,
@@ -126,11 +135,14 @@ class Chooser:
         t: int,
         decision: Decision,
         answer: int,
+        *,
+        labelled: bool,
     ) -> Candidate:
         wording, choice = self.wording, decision.choices[answer]
         reasoned = wording.reasoning != "none"
         messages = messages_of(decision, reasoning=reasoned, blank=wording.blank)
-        messages.append({"role": "assistant", "content": write_answer(choice, self._reasoning(decision, answer))})
+        reasoning = _said(battle, t, answer) if wording.reasoning == "recorded" else self._reasoning(decision, answer)
+        messages.append({"role": "assistant", "content": write_answer(choice, reasoning)})
         row = ChatRow(
             messages=messages,
             battle_id=battle_stem(file_name) if name is None else name.battle_id,
@@ -143,11 +155,11 @@ class Chooser:
             player="" if name is None else name.player,
             opponent="" if name is None else name.opponent,
             rating=None if name is None else name.rating,
-            labelled=answer_of(battle, t)[1],
+            labelled=labelled,
         )
         told = user_text(decision) if wording.blank else messages[1]["content"]  # blank texts are all equal
-        mark = _number(told + messages[-1]["content"])
-        rank = _number(f"{self.seed} {file_name} {t}")
+        mark = number_of(told + messages[-1]["content"])
+        rank = number_of(f"{self.seed} {file_name} {t}")
         return Candidate(row, json.dumps(vars(row), ensure_ascii=False), mark, rank)
 
 
@@ -156,6 +168,12 @@ def answer_of(battle: RecordedBattle, t: int) -> tuple[int, bool]:
     if battle.labels is not None and battle.labels[t] != MISSING_ACTION:
         return battle.labels[t], True
     return battle.actions[t], False
+
+
+def _said(battle: RecordedBattle, t: int, answer: int) -> str:
+    """What the player said to this choice; "" where it said nothing, or the choice is another one than it made."""
+    said = battle.thoughts is not None and battle.actions[t] == answer and battle.thoughts[t]
+    return said or ""
 
 
 class _Opinion:
@@ -181,7 +199,3 @@ class _Opinion:
 
 def _nothing(decision: Decision, action: int) -> str:
     return ""
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")

@@ -22,6 +22,8 @@ REASONS: Final = {
     "illegal": "the choice is none that the state allows",
     "forced": "there was one legal choice",
     "repeated": "state and choice are those of the decision before",
+    "made for it": "a chat model named no legal choice, and one was made for it",
+    "silent": "nothing is recorded of why it was chosen",
     "disagreement": "the agent of --agree_with prefers another choice",
     "advantage": "the critics give the choice less than --min_advantage",
     "not sampled": "another decision of the battle was drawn",

@@ -150,7 +150,32 @@ class PolicyRow:
     members: list[MemberRow]
 
 
-Kind = Literal["checkpoint", "ensemble", "text", "scripted", "outside"]
+@dataclass(frozen=True, kw_only=True)
+class ChatUsageRow:
+    """What the choices of a chat model took.
+
+    Attributes:
+        decisions: that it was asked for: those with two or more legal choices.
+        calls: of the endpoint, the one before the first battle and those that failed included.
+        retries: calls that were tried again, each time.
+        prompt_tokens: as the endpoint counts them.
+        completion_tokens: likewise.
+        repairs: decisions in which its answer could not be read, and it was asked once more.
+        fallbacks: reason -> decisions that were made for it.
+        ended: why it was not asked any more; None where it was asked to the end.
+    """
+
+    decisions: Count
+    calls: Count
+    retries: Count
+    prompt_tokens: Count
+    completion_tokens: Count
+    repairs: Count
+    fallbacks: dict[str, Count]
+    ended: str | None
+
+
+Kind = Literal["checkpoint", "ensemble", "text", "chat", "scripted", "outside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,11 +183,15 @@ class _Contestant:
     name: str
     kind: Kind
     policy: PolicyRow | None = None
+    chat: ChatUsageRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContestantRow(Counts, _Contestant):  # in this order a file begins with the name
-    """Somebody who played, with all battles. `policy` is None of who has none; `rating` where nobody was rated."""
+    """Somebody who played, with all battles.
+
+    `policy` is None of who has none, `chat` of who is no chat model; `rating` where nobody was rated.
+    """
 
     rating: RatingRow | None
 

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,22 @@ With all of it, who plays well is punished for the good states that this leads t
 players seems strong.
 """
 
-Scores = list[float | None]
+
+@dataclass(frozen=True)
+class Played:
+    """How one battle was played, by critics: means over its player's known decisions, multiplied as in training.
+
+    Attributes:
+        worth: Q(h, a), of what was done.
+        of_state: V, the baseline: with `baseline = "state"`, what others get in the same states.
+    """
+
+    worth: float
+    of_state: float
+
+    def score(self, held_against: float = HELD_AGAINST) -> float:
+        """What the decisions were worth, less that share of the baseline."""
+        return self.worth - held_against * self.of_state
 
 
 def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq_len: int) -> None:
@@ -61,11 +77,9 @@ def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq
     load_weights(agent, judge)
     lines = [json.dumps({"judge": judge_is})]
     for number, (source, own) in enumerate(zip(dataset.sources, names, strict=True)):
-        scores = score_battles(agent, source, dataset.view, max_seq_len)
-        lines += [
-            json.dumps({"source": number, "file": name, "score": score})
-            for name, score in zip(own, scores, strict=True)
-        ]
+        for name, played in zip(own, judge_all(agent, source, dataset.view, max_seq_len), strict=True):
+            means = {"worth": None, "of_state": None} if played is None else asdict(played)
+            lines.append(json.dumps({"source": number, "file": name, **means}))
     with written_whole(path) as staged:
         staged.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -80,10 +94,8 @@ def keep_best(dataset: BattleDataset, run_dir: Path, share: float) -> str:
 
     Raises DataError where the file is not there whole, or a source has no battle that could be judged.
     """
-    judged = _read(run_dir / JUDGED)
-    if judged is None:
-        raise DataError(f"{run_dir / JUDGED} is damaged; remove it, and it is written again")
-    _, names, scores = judged
+    names, played = read_judged(run_dir)
+    scores = [[None if one is None else one.score() for one in of_source] for of_source in played]
     chosen = [best_places(of_source, share) for of_source in scores]
     if not all(map(len, chosen)):
         raise DataError("no battle could be judged: all are damaged, or show none of their player's choices")
@@ -106,25 +118,33 @@ def best_places(scores: Sequence[float | None], share: float) -> npt.NDArray[np.
     return np.sort(best)
 
 
-def _read(path: Path) -> tuple[str, list[list[str]], list[Scores]] | None:
-    """Whose judgement the file is, of each source the battles and their scores; None where it is not there whole."""
+def read_judged(run_dir: Path) -> tuple[list[list[str]], list[list[Played | None]]]:
+    """Of each source, its battles' file names and how they were played. Raises DataError for a file not there whole."""
+    judged = _read(run_dir / JUDGED)
+    if judged is None:
+        raise DataError(f"{run_dir / JUDGED} is damaged; remove it, and it is written again")
+    return judged[1], judged[2]
+
+
+def _read(path: Path) -> tuple[str, list[list[str]], list[list[Played | None]]] | None:
+    """Whose judgement the file is, and what `read_judged` gives; None where it is not there whole."""
     try:
         first, *rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
         names: list[list[str]] = [[] for _ in range(1 + max(row["source"] for row in rows))]
-        scores: list[Scores] = [[] for _ in names]
+        played: list[list[Played | None]] = [[] for _ in names]
         for row in rows:
             names[row["source"]].append(str(row["file"]))
-            scores[row["source"]].append(None if row["score"] is None else float(row["score"]))
-        return str(first["judge"]), names, scores
+            means = row["worth"], row["of_state"]
+            played[row["source"]].append(None if None in means else Played(*map(float, means)))
+        return str(first["judge"]), names, played
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def score_battles(agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32) -> Scores:
-    """How well each battle was played; None of a damaged one, or where no decision is known.
-
-    The mean over its player's decisions of Q - HELD_AGAINST * V: what they are worth, less half of the baseline. With
-    `baseline = "state"` that is what others get in the same states of a battle.
+def judge_all(
+    agent: Any, battles: Battles, view: BattleView, max_seq_len: int, batch_size: int = 32
+) -> list[Played | None]:
+    """How each battle was played; None of a damaged one, or where no decision is known.
 
     Args:
         agent: a MultiTaskAgent or Agent whose critics have learnt; it is left in the mode it was in.
@@ -136,11 +156,11 @@ def score_battles(agent: Any, battles: Battles, view: BattleView, max_seq_len: i
     was_training = agent.training
     agent.eval()
     device = next(agent.parameters()).device
-    scores: Scores = []
+    played: list[Played | None] = []
     for first in progress_bar(range(0, len(battles), batch_size), desc="judging", unit="batch"):
         windows, rows = [], []
         for row, battle in enumerate(battles[first : first + batch_size]):
-            scores.append(None)
+            played.append(None)
             with suppress(DataError):
                 windows.append(take_window(load_encoded(battle, view), 0, max_seq_len))
                 rows.append(first + row)
@@ -149,9 +169,10 @@ def score_battles(agent: Any, battles: Battles, view: BattleView, max_seq_len: i
         batch = collate(windows).to(device)
         counted = countable_actions(batch)  # (B, L)
         recorded = agent.judge_recorded(batch)  # (B, L) each
-        credit = recorded.worth - HELD_AGAINST * (recorded.worth - recorded.advantage)
-        sums, counts = torch.where(counted, credit, 0.0).sum(1).tolist(), counted.sum(1).tolist()
-        for row, total, count in zip(rows, sums, counts, strict=True):
-            scores[row] = total / count if count else None
+        sums = [torch.where(counted, one, 0.0).sum(1) for one in (recorded.worth, recorded.worth - recorded.advantage)]
+        counts = counted.sum(1)
+        means = [(total / counts).tolist() for total in sums]
+        for row, count, worth, of_state in zip(rows, counts.tolist(), *means, strict=True):
+            played[row] = Played(worth, of_state) if count else None
     agent.train(was_training)
-    return scores
+    return played

@@ -1,4 +1,4 @@
-"""A model cut down to few subwords is the whole one on these, and comes back whole; what cannot chat is refused."""
+"""A model cut down to few subwords is the whole one on these, and comes back whole; what is no chat is refused."""
 
 import json
 import shutil

@@ -77,7 +77,7 @@ def test_the_file_keeps_its_names_and_their_order(tmp_path: Path) -> None:
     assert list(content) == [
         *("format", "seed", "seconds", "battles_per_pair", "unfinished", "set_aside", "contestants", "pairs")
     ]
-    assert list(content["contestants"][0]) == ["name", "kind", "policy", *counts, "rating"]
+    assert list(content["contestants"][0]) == ["name", "kind", "policy", "chat", *counts, "rating"]
     assert list(content["pairs"][0]) == ["player", "opponent", *counts, "set_aside"]
     assert content["pairs"][0]["interval_95"] == [*evaluation().pairs[0].interval_95]
 
@@ -129,7 +129,8 @@ HARMS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "a kind of nobody": (
         lambda r: r["contestants"][0].update(kind="human"),
-        r"contestants\[0\]\.kind is 'human'; expected 'checkpoint' or 'ensemble' or 'text' or 'scripted' or 'outside'",
+        r"contestants\[0\]\.kind is 'human'; "
+        r"expected 'checkpoint' or 'ensemble' or 'text' or 'chat' or 'scripted' or 'outside'",
     ),
     "a stranger": (
         lambda r: r["pairs"][0].update(opponent="Nobody"),

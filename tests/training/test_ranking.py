@@ -16,7 +16,7 @@ from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, collate, load_encoded, take_window
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.runs import resolve
-from gemma_metamon.training.ranking import best_places, score_battles
+from gemma_metamon.training.ranking import best_places, judge_all
 from gemma_metamon.view import BattleView
 
 LENGTH = 12
@@ -33,7 +33,7 @@ def test_a_battles_score_is_what_its_known_decisions_are_worth_less_half_of_thei
     damaged = tmp_path / "damaged.json.lz4"
     damaged.write_bytes(b"nothing")
     battles = [damaged, *sorted((BATTLES / "gen1ou").glob("*.lz4"))[:4]]
-    means = score_battles(agent, battles, view, LENGTH, batch_size)
+    means = judge_all(agent, battles, view, LENGTH, batch_size)
     assert agent.training
     agent.eval()
     assert means[0] is None
@@ -42,7 +42,9 @@ def test_a_battles_score_is_what_its_known_decisions_are_worth_less_half_of_thei
         recorded = agent.judge_recorded(batch)
         of_state = recorded.worth - recorded.advantage
         known: torch.Tensor = (recorded.worth - of_state / 2)[countable_actions(batch)]
-        assert mean == pytest.approx(float(known.mean()), rel=1e-4, abs=0.01)
+        assert mean is not None
+        assert mean.score() == pytest.approx(float(known.mean()), rel=1e-4, abs=0.01)
+        assert mean.score(1) == pytest.approx(mean.worth - mean.of_state)
 
 
 @given(st.lists(st.none() | st.floats(-5, 5)), st.floats(0.01, 1))

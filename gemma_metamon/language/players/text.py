@@ -11,14 +11,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import torch
-from poke_env.battle import Move
-from poke_env.player import SingleBattleOrder
 
-from gemma_metamon.battle.actions import FIRST_SWITCH
 from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.language.answers import choice_names
 from gemma_metamon.language.chats import PromptForm
+from gemma_metamon.language.players.told import offered_moves
 from gemma_metamon.language.prompts import BattleSoFar, Decision, messages_of
 from gemma_metamon.language.scoring import ChoiceScorer
 from gemma_metamon.language.validation import Messages
@@ -146,21 +144,8 @@ class TextPlayer(PolicyPlayer):
         session = super()._session_of(live)
         if not isinstance(session, TextSession):
             raise TypeError(f"{type(session).__name__} is no session of a TextPolicy")
-        session.offered = _offered(live)
+        session.offered = offered_moves(live)
         return session
-
-
-def _offered(live: LiveBattle) -> dict[int, str]:
-    """The moves of a request that are none of the Pokémon's own: Struggle, Recharge and the like."""
-    own = {move.name for move in live.state.player_active_pokemon.moves}
-    return {
-        action: order.order.id
-        for action, order in live.options.items()
-        if action < FIRST_SWITCH
-        and isinstance(order, SingleBattleOrder)
-        and isinstance(order.order, Move)
-        and order.order.id not in own
-    }
 
 
 def text_contestant(name: str, policy: TextPolicy) -> Contestant:

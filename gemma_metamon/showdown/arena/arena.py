@@ -197,13 +197,22 @@ class Arena:
         self._begin(place.worker, battle, command)
 
     def look_ahead(
-        self, source: str, name: str, *, seat: str, worlds: Sequence[World], choices: Sequence[str], turns: int
+        self,
+        source: str,
+        name: str,
+        *,
+        seat: str,
+        worlds: Sequence[World],
+        choices: Sequence[str],
+        turns: int,
+        times: int = 1,
     ) -> None:
-        """Plays each choice in a fork of its own for each of the worlds, a few turns on, within the worker.
+        """Plays each choice in forks of its own for each of the worlds, a few turns on, within the worker.
 
         After the choice, both sides choose as DuelTrainer does. `News.ahead` says how the forks stand then: about the
-        chance to win, 1 for one that is won, 0.5 for a tie. In one world all choices meet the same team and the same
-        dice. Nothing stays of the forks: with the news, the name is free again.
+        chance to win, 1 for one that is won, 0.5 for a tie. In one world all choices meet the same team, and each time
+        the same dice. In generation 1 forks are played in a model of the simulator's rules, far faster than these.
+        Nothing stays of the forks: with the news, the name is free again.
 
         Args:
             source: a battle in play; it goes on unchanged.
@@ -212,13 +221,14 @@ class Arena:
             worlds: one row of the result each.
             choices: as the seat may send them now: "move 1", "switch 3".
             turns: 1 is this turn alone.
+            times: that each choice is played in each world.
 
         Raises as `fork`.
         """
         place = self._source(source, seat)
         guesses = [{"seed": world.seed, "hidden": _team(world.hidden)} for world in worlds]
-        command = {"do": "ahead", "source": place.number, "seat": seat, "worlds": guesses, "turns": turns}
-        self._begin(place.worker, name, {**command, "choices": list(choices)})
+        command = {"do": "ahead", "source": place.number, "seat": seat, "worlds": guesses, "choices": list(choices)}
+        self._begin(place.worker, name, {**command, "turns": turns, "times": times})
 
     def send(self, battle: str, seat: str, message: str) -> None:
         """A seat's answer as a server takes it: "/choose move 2", "/team 213456", "/forfeit".

@@ -46,6 +46,10 @@ class LiveBattle:
         """What the player draws in this battle, where it can be repeated; None where it cannot."""
         self.arena: object | None = None
         """The arena that it is played in; None of a battle on a server."""
+        self.speaks = False
+        """Whether the player says something to its choices, so that `thought` is to be recorded."""
+        self.thought: str | None = None
+        """What the player said to its last choice, "" for nothing; None where it did not choose itself."""
         self._memory = BattleMemory(battle.gen)
         self._reader = StateReader(battle, self._memory)
         self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed

@@ -24,6 +24,7 @@ class _Recording:
     states: list[BattleState] = field(default_factory=list)
     actions: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    thoughts: list[str | None] = field(default_factory=list)
     at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last request
     options: Options = field(default_factory=dict)  # at the last request
 
@@ -63,16 +64,20 @@ class Recorder:
             recording.states.pop()
             recording.actions.pop()
             recording.labels.pop()
+            recording.thoughts.pop()
         recording.at, recording.options = at, options
         recording.states.append(state)
         recording.actions.append(MISSING_ACTION)
         recording.labels.append(MISSING_ACTION)
+        recording.thoughts.append(None)
+        live.thought = None
 
     def note_sent(self, live: LiveBattle, order: BattleOrder) -> None:
         """This order is sent, for the request that was noted last."""
         recording = self._recordings.get(live.battle.battle_tag)
         if recording is not None:  # else the battle has ended while the player was choosing
             recording.actions[-1] = order_to_action(order, recording.options)
+            recording.thoughts[-1] = live.thought
 
     async def follow(self, live: LiveBattle, decide: Callable[[], Awaitable[BattleOrder]]) -> BattleOrder:
         """Notes the request that stands and the order that `decide` gives for it; gives up a battle that is too long.
@@ -103,4 +108,5 @@ class Recorder:
             terminal = replace(terminal, battle_won=False, battle_lost=False)
         states = (*recording.states, terminal)
         labels = None if self._label is None else (*recording.labels, MISSING_ACTION)
-        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION), labels))
+        thoughts = (*recording.thoughts, None) if live.speaks else None
+        self._on_battle(live.battle, RecordedBattle(states, (*recording.actions, MISSING_ACTION), labels, thoughts))

@@ -88,7 +88,7 @@ class ArenaMatch:
     _players: dict[tuple[str, str], Player] = field(default_factory=dict)
 
     async def play(self, plans: Iterable[Plan]) -> None:
-        """Plays them all.
+        """Plays them all, but for those of somebody who has `ended` before they could begin.
 
         The battles of a worker that has ended begin again, and go as they did: of scripted players to the last bit, of
         agents but for how a sum is rounded in a batch of another composition.
@@ -127,7 +127,8 @@ class ArenaMatch:
 
     def _begin(self, group: _Group, waiting: Iterator[Plan]) -> None:
         while len(group.tables) < group.size and (plan := next(waiting, None)) is not None:
-            self._start(group, plan)
+            if all(who.ended is None for who in plan.players):
+                self._start(group, plan)
 
     def _start(self, group: _Group, plan: Plan) -> None:
         tag = f"battle-{self.battle_format}-{plan.number}"

@@ -35,7 +35,7 @@ from gemma_metamon.showdown.matches.seatings import (
 )
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
-from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
+from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted, why_ended
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
 _SEATINGS_AT_ONCE = 4
@@ -96,6 +96,7 @@ class Evaluation:
                     name=who.name,
                     kind=_kind(who),
                     policy=None if isinstance(who, Outside) or who.policy is None else who.policy.row(),
+                    chat=None if isinstance(who, Outside) or who.chat is None else who.chat.row(),
                     rating=self.ratings[who.name].row() if who.name in self.ratings else None,
                     **vars(tally.counts()),
                 )
@@ -113,9 +114,17 @@ class Evaluation:
         )
 
 
+def _why_unfinished(pairs: Sequence[tuple[Contestant, Contestant | Outside]], failures: Sequence[ServerError]) -> str:
+    if failures:
+        return str(failures[0])
+    return why_ended(who for pair in pairs for who in pair) or "interrupted"
+
+
 def _kind(who: Contestant | Outside) -> Kind:
     if isinstance(who, Outside):
         return "outside"
+    if who.chat is not None:
+        return "chat"
     if who.policy is None:
         return "scripted"
     return who.policy.kind
@@ -198,7 +207,7 @@ async def evaluate(
         evaluation.seconds = time.monotonic() - started
         set_aside = evaluation.set_aside
         if evaluation.battles + set_aside.total() < n_battles * len(pairs):
-            evaluation.unfinished = str(failures[0]) if failures else "interrupted"
+            evaluation.unfinished = _why_unfinished(pairs, failures)
         if rated and evaluation.battles:
             evaluation.rate()
         if journal is not None and evaluation.battles:

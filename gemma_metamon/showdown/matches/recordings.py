@@ -23,6 +23,7 @@ class Collection:
         seconds: that it took.
         results: how many views had which result.
         set_aside: how many views were not recorded, by the reason.
+        unfinished: why fewer battles were played than asked for; None where none is missing.
     """
 
     battles: int = 0
@@ -30,6 +31,7 @@ class Collection:
     seconds: float = 0.0
     results: Counter[str] = field(default_factory=Counter)  # "SimpleHeuristicsPlayer vs RandomPlayer: won"
     set_aside: Counter[str] = field(default_factory=Counter)
+    unfinished: str | None = None
 
     def add(self, other: "Collection") -> None:
         """Counts what the other holds, too, but for its seconds."""

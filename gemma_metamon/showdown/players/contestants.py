@@ -6,16 +6,28 @@ same policy, so that its battles are decided together, whoever they are fought a
 No torch here: a process in which scripted players play is there at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from poke_env.player import Player
 
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 if TYPE_CHECKING:
+    from gemma_metamon.results.schema import ChatUsageRow
     from gemma_metamon.showdown.players.policies import Policy
+
+
+class ChatSource(Protocol):
+    """A chat model, asked elsewhere for its choices, to those who let it play."""
+
+    @property
+    def ended(self) -> str | None:
+        """Why it is not asked any more, so that no battle of it is to begin; None while it is asked."""
+
+    def row(self) -> "ChatUsageRow":
+        """What its choices have taken so far."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +37,29 @@ class Contestant:
     Attributes:
         name: its label in tables: "SimpleHeuristicsPlayer", "first@2", "ensemble(first@2, second@5)".
         build: called with poke-env's connection arguments (registry.connection).
-        policy: of a checkpoint, an ensemble or a model that answers in words; None of a scripted player.
+        policy: of a checkpoint, an ensemble or a model that answers in words; None of all others.
+        chat: of a chat model that is asked elsewhere; None of all others.
     """
 
     name: str
     build: Callable[..., Player]
     policy: "Policy[Any, Any] | None" = None
+    chat: ChatSource | None = None
+
+    @property
+    def ended(self) -> str | None:
+        """Why no battle of it is to begin any more; None while it plays."""
+        return None if self.chat is None else self.chat.ended
 
     @property
     def is_scripted(self) -> bool:
         """Whether it is one of registry.PLAYERS, none of which waits for anybody's decisions but its own."""
         return self.build in PLAYERS.values()
+
+
+def why_ended(playing: "Iterable[Contestant | Outside]") -> str | None:
+    """Why the first of these who plays no more does not; None where all play."""
+    return next((who.ended for who in playing if isinstance(who, Contestant) and who.ended is not None), None)
 
 
 def scripted(name: str) -> Contestant:

@@ -21,6 +21,7 @@ class Question:
         worlds: W of them.
         choices: C of them, as `Arena.look_ahead` has them.
         turns: that each is followed for.
+        times: that each is played in each world, with other dice.
     """
 
     battle: str
@@ -28,6 +29,7 @@ class Question:
     worlds: Sequence[World]
     choices: Sequence[str]
     turns: int
+    times: int = 1
 
 
 Answer = Sequence[Sequence[float]]
@@ -77,6 +79,7 @@ class Ahead:
                 worlds=question.worlds,
                 choices=question.choices,
                 turns=question.turns,
+                times=question.times,
             )
         news = {each.battle: each for each in self.arena.settle(names)}
         return [_answer(news[name]) for name in names]

@@ -9,8 +9,13 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-Look = Callable[[Sequence[int], int], Awaitable[Sequence[Sequence[float]]]]
-"""Plays some actions in so many worlds that nobody has looked at: a row for each world, a value for each action.
+MOST_WORLDS = 8
+"""So many are looked at in a round; where there are forks for more, each is played in several times."""
+
+Look = Callable[[Sequence[int], int, int], Awaitable[Sequence[Sequence[float]]]]
+"""Plays some actions in so many worlds that nobody has looked at, so many times in each.
+
+A row for each world, in it the mean value of each action.
 
 No row ends the search: nothing can be looked at any more.
 """
@@ -55,17 +60,19 @@ async def search(priors: Mapping[int, float], forks: int, look: Look) -> Found:
 
     n_rounds = max(1, (len(left) - 1).bit_length())
     for n_left in range(n_rounds, 0, -1):
-        n_worlds = max(1, forks // n_left // len(left))
-        if n_worlds * len(left) > forks:
+        each = max(1, forks // n_left // len(left))
+        if each * len(left) > forks:
             break
-        rows = await look(left, n_worlds)
+        times = -(-each // MOST_WORLDS)
+        n_worlds = each // times
+        rows = await look(left, n_worlds, times)
         if not rows:
             break
         for row in rows:
             for action, value in zip(left, row, strict=True):
-                sums[action] += value
-                visits[action] += 1
-        forks -= n_worlds * len(left)
+                sums[action] += value * times
+                visits[action] += times
+        forks -= n_worlds * times * len(left)
         left.sort(key=lambda action: (-score(action), action))
         left = left[: max(2, (len(left) + 1) // 2)]
     return Found(visits=visits, scores={action: score(action) for action in visits}, best=left[0])

@@ -17,7 +17,7 @@ from gemma_metamon.showdown.search.settings import SearchSettings
 OWN_CHOICE = 0.02
 """By so much more often must another choice win than DuelTrainer's, to be taken."""
 MOST_SWITCHES = 2
-"""So many are looked at, where a move can be chosen instead."""
+"""So many are looked at, where a move can be chosen instead; all in generation 1, where forks are cheap."""
 
 
 class LookaheadTrainer(DuelTrainer):
@@ -48,15 +48,15 @@ class LookaheadTrainer(DuelTrainer):
 def worth_looking_at(live: LiveBattle, ratings: Mapping[int, float]) -> dict[int, float]:
     """The priors of the actions that a search by these ratings looks at; one action where there is no choice.
 
-    All moves, and of the Pokémon on the bench those that would do best: none where nobody could do better than the one
-    on the field, and all where somebody must come.
+    All moves, and of the Pokémon on the bench all in generation 1, and where somebody must come; else those that would
+    do best: none where nobody could do better than the one on the field.
     """
     if not ratings:
         return {next(iter(live.options)): 0.0}
     best = max(sorted(ratings), key=lambda action: ratings[action])
     bench = sorted((a for a in ratings if FIRST_SWITCH <= a < FIRST_TERA), key=lambda action: -ratings[action])
     moves = [action for action in ratings if action not in bench]
-    if moves:
+    if moves and live.battle.gen > 1:
         bench = [action for action in bench[:MOST_SWITCHES] if ratings[action] > -SWITCH or action == best]
     return {action: OWN_CHOICE if action == best else 0.0 for action in sorted([*moves, *bench])}
 

@@ -56,7 +56,7 @@ class Searcher:
         orders = {action: live.options[action].message.removeprefix("/choose ") for action in priors}
         n_seen = 0
 
-        async def look(actions: Sequence[int], n_worlds: int) -> Sequence[Sequence[float]]:
+        async def look(actions: Sequence[int], n_worlds: int, times: int) -> Sequence[Sequence[float]]:
             nonlocal n_seen
             worlds = []
             for number in range(n_seen, n_seen + n_worlds):
@@ -68,11 +68,12 @@ class Searcher:
                 seat=str(live.battle.player_role),
                 worlds=worlds,
                 choices=[orders[action] for action in actions],
-                turns=self.settings.turns,
+                turns=self.settings.turns_in(live.battle.gen),
+                times=times,
             )
             return await ahead_in(arena).ask(question)
 
-        return await search(priors, self.settings.forks, look)
+        return await search(priors, self.settings.forks_in(live.battle.gen), look)
 
     def pick(self, live: LiveBattle, found: Found) -> int:
         """The action to take; by the settings' temperature it may be drawn, with the battle's dice."""

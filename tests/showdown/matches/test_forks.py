@@ -89,17 +89,17 @@ class Watcher:
 
     def go_on(self) -> bool:
         """One step; whether the battle is still in play. The requests have not been answered then."""
-        self._asked: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, dict[str, Any]] = {}
         for news in self.arena.receive(at_least=ALL):
             self.seat.read(news.told.get("p1", ()))
             for seat, messages in news.told.items():
                 if messages[-1].startswith("|request|"):
-                    self._asked[seat] = json.loads(messages[-1][len("|request|") :])
-        self.request = self._asked.get("p1", {"wait": True})
+                    self.asked[seat] = json.loads(messages[-1][len("|request|") :])
+        self.request = self.asked.get("p1", {"wait": True})
         return self.tag in self.arena.battles
 
     def answer(self) -> None:
-        for seat, request in self._asked.items():
+        for seat, request in self.asked.items():
             choice = self._players(self.tag, seat, request)
             if choice is not None:
                 self.arena.send(self.tag, seat, choice)
@@ -141,6 +141,27 @@ def test_a_fork_shows_its_seat_what_the_battle_shows(arena: Arena, battle_format
         watcher.answer()
     arena.drop(watcher.tag)
     assert n_forks > 5
+
+
+def test_as_many_have_fainted_in_a_fork_as_were_seen_to(arena: Arena) -> None:
+    """And none of those that were not on the field yet: both sides make the first legal choice, and switch seldom."""
+    checks = Checks(arena, "gen1ou")
+    watcher = Watcher(arena, checks, "gen1ou", 5)
+    most = 0
+    while watcher.go_on() and most < 2:
+        seen = seen_side(watcher.seat.battle)
+        n_fainted = sum(shown.condition == "0 fnt" for shown in seen.pokemon)
+        if watcher.request.get("active") and n_fainted > most:
+            most = n_fainted
+            assert len(seen.pokemon) < seen.team_size
+            fork_for(arena, watcher.seat.battle, "copy", sampler=checks.sampler, seed=0)
+            theirs = json.loads(first_news(arena, "copy").told["p2"][0].removeprefix("|request|"))["side"]["pokemon"]
+            assert sum(each["condition"] == "0 fnt" for each in theirs) == n_fainted
+            arena.drop("copy")
+        for seat in watcher.asked:
+            arena.send(watcher.tag, seat, "/choose default")
+    arena.drop(watcher.tag)
+    assert most == 2
 
 
 def test_the_states_of_a_fork_go_on_from_those_of_the_battle(arena: Arena) -> None:

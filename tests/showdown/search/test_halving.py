@@ -16,8 +16,8 @@ from gemma_metamon.showdown.search.settings import SearchSettings
 def searched(priors: dict[int, float], forks: int, values: dict[int, float]) -> tuple[Found, list[tuple[int, int]]]:
     rounds = []
 
-    async def look(actions: Sequence[int], n_worlds: int) -> list[list[float]]:
-        rounds.append((len(actions), n_worlds))
+    async def look(actions: Sequence[int], n_worlds: int, times: int) -> list[list[float]]:
+        rounds.append((len(actions), n_worlds * times))
         return [[values[action] for action in actions]] * n_worlds
 
     return asyncio.run(search(priors, forks, look)), rounds
@@ -62,7 +62,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
 
 
 def test_where_nothing_can_be_played_the_prior_decides() -> None:
-    async def look(actions: Sequence[int], n_worlds: int) -> list[list[float]]:
+    async def look(actions: Sequence[int], n_worlds: int, times: int) -> list[list[float]]:
         return []
 
     found = asyncio.run(search({2: 0.0, 5: 0.02, 7: 0.0}, 48, look))

@@ -1,8 +1,11 @@
 """Players that look ahead in an arena: repeatable, and knowing no more than their seat was told."""
 
 import asyncio
+import os
 import random
+import signal
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from gemma_metamon.showdown.search.settings import SearchSettings
 from gemma_metamon.showdown.simulator.teams import load_teams
 
 pytestmark = pytest.mark.server
-FEW = SearchSettings(forks=8, turns=2)
+FEW = SearchSettings(forks=24, turns=2)
 
 
 def read(arena: Arena, tag: str, table: Table) -> None:
@@ -90,6 +93,22 @@ def test_battles_do_not_depend_on_the_number_of_workers() -> None:
     one = played(1)
     assert one == played(2)
     assert len(one[0][1]) > 20
+
+
+def test_battles_of_a_worker_killed_during_a_search_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And go as they do undisturbed."""
+    undisturbed = played(1)
+    look_ahead, asked = Arena.look_ahead, []
+
+    def killing(arena: Arena, *args: Any, **question: Any) -> None:
+        look_ahead(arena, *args, **question)
+        asked.append(question)
+        if len(asked) == 12:
+            os.kill(arena.process_ids[0], signal.SIGKILL)
+
+    monkeypatch.setattr(Arena, "look_ahead", killing)
+    assert played(1) == undisturbed
+    assert len(asked) > 12
 
 
 def test_no_search_without_an_arena(arena: Arena) -> None:

@@ -5,8 +5,9 @@
 const HORIZON = 30;
 const MEAN_ROLL = 0.925;
 const ALIVE = 0.35, LEAST_HP = 0.02;
-const STATUS_WORTH = { slp: 0.6, frz: 0.15, par: 0.8, brn: 0.85, psn: 0.9, tox: 0.8 };
-const CHIP = { brn: 1 / 16, psn: 1 / 16, tox: 3 / 16 };
+// maps, for most have none: a look-up that finds nothing in an object is slow
+const STATUS_WORTH = new Map(Object.entries({ slp: 0.6, frz: 0.15, par: 0.8, brn: 0.85, psn: 0.9, tox: 0.8 }));
+const CHIP = new Map(Object.entries({ brn: 1 / 16, psn: 1 / 16, tox: 3 / 16 }));
 const STATUS_IMMUNE = { brn: ['Fire'], par: ['Electric'], psn: ['Poison', 'Steel'], tox: ['Poison', 'Steel'] };
 const STATUS_RATING = { slp: 0.8, par: 0.45 }, OTHER_STATUS_RATING = 0.2, STATUS_ABOVE = 0.4;
 const HEALING_RATING = 0.9, HEAL_BELOW = 0.5, REST_BELOW = 0.35, REST_UNDER = 0.3;
@@ -14,9 +15,11 @@ const EXPLODE_BELOW = 0.6, EXPLODE_FOR = 0.4;
 const SWITCH = 10, SWITCH_MARGIN = 1, TERA_MARGIN = 0.3;
 const UNKNOWN_POWER = 60, ALWAYS = 5;
 const STAB = [1, 1.5, 2];
+let nAttacks = 0; // numbered as they come
 const STATS = ['atk', 'def', 'spa', 'spd', 'spe'];
 const SPECIAL_TYPES = new Set(['Fire', 'Water', 'Grass', 'Electric', 'Ice', 'Psychic', 'Dragon', 'Dark']);
 const RETALIATION = new Set(['bide', 'counter', 'mirrorcoat', 'metalburst', 'comeuppance']);
+const WATER = ['Water'];
 const HALF = new Set(['superfang', 'ruination', 'naturesmadness']);
 const BREAKS_SCREENS = new Set(['brickbreak', 'psychicfangs', 'ragingbull']);
 const ABILITY_IMMUNITY = {
@@ -51,11 +54,11 @@ function makeAttack(dex, id) {
 		fixed: typeof move.damage === 'number' ? move.damage : 0, half: HALF.has(move.id),
 		selfDestruct: Boolean(move.selfdestruct), slow: Boolean(move.flags.charge || move.flags.recharge),
 		charges: Boolean(move.flags.charge), ignoresTypes: move.ignoreImmunity === true && power <= 1,
-		doubled: move.id === 'freezedry' ? 'Water' : null, ofTarget: move.overrideOffensivePokemon === 'target',
+		doubled: move.id === 'freezedry' ? WATER[0] : null, ofTarget: move.overrideOffensivePokemon === 'target',
 		attackStat: move.overrideOffensiveStat || (physical ? 'atk' : 'spa'),
 		defenseStat: move.overrideDefensiveStat || (physical ? 'def' : 'spd'),
 		ignoresStages: Boolean(move.ignoreDefensive), ignoresScreens: BREAKS_SCREENS.has(move.id),
-		needsSleep: move.id === 'dreameater',
+		needsSleep: move.id === 'dreameater', varies: HALF.has(move.id) || move.id === 'dreameater', number: nAttacks++,
 	};
 }
 
@@ -72,17 +75,24 @@ function assumedWeapons(dex, fighter) {
 	const physical = fighter.stats.atk >= fighter.stats.spa;
 	const make = (type, isPhysical, power) => keep(dex, `assumed ${type} ${isPhysical} ${power}`, () => ({
 		type, physical: isPhysical, power, hits: 1, accuracy: 1, critical: 0, levelShare: 0, fixed: 0,
-		attackStat: isPhysical ? 'atk' : 'spa', defenseStat: isPhysical ? 'def' : 'spd',
+		attackStat: isPhysical ? 'atk' : 'spa', defenseStat: isPhysical ? 'def' : 'spd', number: nAttacks++,
 	}));
 	const weapons = fighter.types.map(type => make(type, dex.gen >= 4 ? physical : !SPECIAL_TYPES.has(type), 90));
 	return [...weapons, make('???', physical, 65)];
 }
 
+const factors = new WeakMap(); // of lists of types
 function effectiveness(dex, type, types) {
-	return keep(dex, `${type} against ${types}`, () => {
-		if (type === '???' || type === 'Stellar') return 1;
-		return types.reduce((product, each) => product * (dex.getImmunity(type, each) ? 2 ** dex.getEffectiveness(type, each) : 0), 1);
-	});
+	let known = factors.get(types);
+	if (!known) factors.set(types, known = keep(dex, `against ${types}`, () => new Map()));
+	let factor = known.get(type);
+	if (factor === undefined) known.set(type, factor = effectivenessOf(dex, type, types));
+	return factor;
+}
+
+function effectivenessOf(dex, type, types) {
+	if (type === '???' || type === 'Stellar') return 1;
+	return types.reduce((product, each) => product * (dex.getImmunity(type, each) ? 2 ** dex.getEffectiveness(type, each) : 0), 1);
 }
 
 // A Pokémon as its own side knows it, or `seen` from the other: then with the stats that are usual for its species.
@@ -116,7 +126,7 @@ function usualStats({ species, level, battle: { gen } }) {
 const stage = n => n >= 0 ? (2 + n) / 2 : 2 / (2 - n);
 
 function worth(status, hp) {
-	return hp <= 0 ? 0 : (ALIVE + (1 - ALIVE) * hp) * (STATUS_WORTH[status] || 1);
+	return hp <= 0 ? 0 : (ALIVE + (1 - ALIVE) * hp) * (status && STATUS_WORTH.get(status) || 1);
 }
 
 function factorOf(attack, defender) {
@@ -124,7 +134,7 @@ function factorOf(attack, defender) {
 	if (defender.ability && ABILITY_IMMUNITY[defender.ability] === attack.type) return 0;
 	if (attack.ignoresTypes) return 1;
 	const factor = effectiveness(defender.dex, attack.type, defender.types);
-	return attack.doubled && defender.types.includes(attack.doubled) ? factor * 2 / effectiveness(defender.dex, attack.type, [attack.doubled]) : factor;
+	return attack.doubled && defender.types.includes(attack.doubled) ? factor * 2 / effectiveness(defender.dex, attack.type, WATER) : factor;
 }
 
 function criticalChance(attack, attacker) {
@@ -134,13 +144,21 @@ function criticalChance(attack, attacker) {
 	return chances[Math.min(attack.critical, chances.length - 1)];
 }
 
-// The mean share of the defender's HP that the attack takes where it hits.
-function hitShare(attack, attacker, defender) {
-	const factor = factorOf(attack, defender);
-	if (!factor) return 0;
-	const chance = criticalChance(attack, attacker);
-	return ((1 - chance) * damage(attack, attacker, defender, factor, false) + chance * damage(attack, attacker, defender, factor, true)) / defender.maxhp;
+// What a hit takes on average: HP plainly and as a critical one, how often it is one, and the mean share of the
+// defender's maximum. Fighters with a `number` and a list `known` in common are asked for the same again and again: what
+// follows from who they are (`plain`: no boost, no burn, no screen) is looked up there.
+function strike(attack, attacker, defender) {
+	const { known } = attacker;
+	const at = known && attacker.plain && defender.plain && !attack.varies ? (attack.number * 12 + attacker.number) * 12 + defender.number : -1;
+	if (at >= 0 && known[at]) return known[at];
+	const factor = factorOf(attack, defender), chance = criticalChance(attack, attacker);
+	const [normal, critical] = [false, true].map(isCritical => factor && damage(attack, attacker, defender, factor, isCritical));
+	const found = { factor, chance, normal, critical, share: ((1 - chance) * normal + chance * critical) / defender.maxhp };
+	if (at >= 0) known[at] = found;
+	return found;
 }
+
+const hitShare = (attack, attacker, defender) => strike(attack, attacker, defender).share;
 
 function damage(attack, attacker, defender, factor, critical) {
 	if (attack.half) return 0.5 * defender.hp * defender.maxhp;
@@ -202,7 +220,7 @@ function outlook(mine, myWeapons, theirs, theirWeapons, { entering = false } = {
 }
 
 function fightOut(mine, plainRate, theirs, theirPlainRate, myHP, theirIdle) {
-	const myRate = plainRate + (CHIP[theirs.status] || 0), theirRate = theirPlainRate + (CHIP[mine.status] || 0);
+	const myRate = plainRate + chip(theirs.status), theirRate = theirPlainRate + chip(mine.status);
 	const myTurns = turnsUntil(theirs.hp, myRate, mine.idle), theirTurns = turnsUntil(myHP, theirRate, theirIdle);
 	if (Math.min(myTurns, theirTurns) > HORIZON) return 0;
 	const first = mine.speed > theirs.speed;
@@ -215,6 +233,7 @@ function fightOut(mine, plainRate, theirs, theirPlainRate, myHP, theirIdle) {
 	return worth(theirs.status, theirs.hp) - worth(theirs.status, theirLeft) - worth(mine.status, myHP) + worth(mine.status, myLeft);
 }
 
+const chip = status => status && CHIP.get(status) || 0;
 const turnsUntil = (hp, rate, idle) => rate <= 0 ? Infinity : idle + Math.max(1, Math.ceil(hp / rate - 0.1));
 
 function statusLands(move, target, sleepClause) {
@@ -228,10 +247,11 @@ function statusLands(move, target, sleepClause) {
 
 const expected = (attack, share, defender) => attack.accuracy * Math.min(defender.hp, share);
 
-function rateMove(id, mine, theirs, sleepClause) {
-	const move = mine.dex.moves.get(id);
+// A move with its attack, for rateOptions.
+const moveOf = (dex, id) => keep(dex, `move ${id}`, () => ({ id, move: dex.moves.get(id), attack: attackOf(dex, id) }));
+
+function rateMove({ move, attack }, mine, theirs, sleepClause) {
 	if (!move.exists) return 0;
-	const attack = attackOf(mine.dex, id);
 	if (!attack) return rateStatusMove(move, mine, theirs, sleepClause);
 	const share = hitShare(attack, mine, theirs), rating = expected(attack, share, theirs);
 	if (attack.selfDestruct) return mine.hp <= EXPLODE_BELOW && rating >= EXPLODE_FOR ? rating : 0;
@@ -274,14 +294,18 @@ function choose(side) {
 	if (options.length < 2) return options.length ? options[0].choice : 'default';
 	const [active] = side.active, [opponent] = side.foe.active;
 	if (!active || !opponent) return 'default';
-	const ratings = rate(side, options, fighter(active), fighter(opponent, { seen: true }));
+	const { dex } = side.battle, theirs = fighter(opponent, { seen: true });
+	for (const option of options) {
+		if (option.move) option.move = moveOf(dex, option.move);
+		else Object.assign(option, { entering: fighter(option.pokemon, { entering: true }), weapons: weaponsOf(dex, option.pokemon.moves) });
+	}
+	const must = Boolean(side.activeRequest.forceSwitch), sleepClause = side.foe.pokemon.some(pokemon => pokemon.status === 'slp');
+	const ratings = rateOptions(options, fighter(active), weaponsOf(dex, active.moves), theirs, assumedWeapons(dex, theirs), { must, sleepClause });
 	return options[ratings.indexOf(Math.max(...ratings))].choice;
 }
 
-function rate(side, options, mine, theirs) {
-	const { dex } = mine, must = Boolean(side.activeRequest.forceSwitch);
-	const sleepClause = side.foe.pokemon.some(pokemon => pokemon.status === 'slp');
-	const myWeapons = weaponsOf(dex, side.active[0].moves), theirWeapons = assumedWeapons(dex, theirs);
+// A rating for each option: {move (of moveOf), tera} or {entering: who comes in, weapons: with what}.
+function rateOptions(options, mine, myWeapons, theirs, theirWeapons, { must, sleepClause }) {
 	let now;
 	const present = () => now ??= outlook(mine, myWeapons, theirs, theirWeapons);
 	const most = worth(theirs.status, theirs.hp) + (1 - ALIVE) * LEAST_HP;
@@ -291,13 +315,13 @@ function rate(side, options, mine, theirs) {
 		return outlook(changed, myWeapons, theirs, theirWeapons) - present() > TERA_MARGIN ? 0.01 : -0.01;
 	};
 	const stays = options.some(option => option.move);
-	return options.map(({ move, tera, pokemon }) => {
+	return options.map(({ move, tera, entering, weapons }) => {
 		if (move) return rateMove(move, mine, theirs, sleepClause) + (tera ? teraGain(tera) : 0);
 		const least = must ? -Infinity : present() + SWITCH_MARGIN;
 		if (most <= least && stays) return -SWITCH;
-		const entry = outlook(fighter(pokemon, { entering: true }), weaponsOf(dex, pokemon.moves), theirs, theirWeapons, { entering: !must });
+		const entry = outlook(entering, weapons, theirs, theirWeapons, { entering: !must });
 		return entry + (entry > least ? SWITCH : -SWITCH);
 	});
 }
 
-module.exports = { choose, fighter, outlook, weaponsOf, worth };
+module.exports = { MEAN_ROLL, assumedWeapons, attackOf, choose, fighter, keep, moveOf, outlook, rateOptions, stage, strike, weaponsOf, worth };

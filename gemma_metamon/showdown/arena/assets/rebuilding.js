@@ -61,7 +61,8 @@ function setHP(battle, pokemon, condition) {
 	if (!condition) return;
 	const [shown] = condition.split(' ');
 	if (shown === '0') {
-		Object.assign(pokemon, { hp: 0, fainted: !pokemon.faintQueued, status: '' });
+		// `faintQueued` stays true of whoever has fainted
+		Object.assign(pokemon, { hp: 0, fainted: pokemon.fainted || !pokemon.faintQueued, status: '' });
 		return;
 	}
 	const [left, whole] = shown.split('/').map(parseFloat);

@@ -1,23 +1,77 @@
-// Looks ahead: plays each of some choices in copies of a battle as its seat may know it, a few turns on, and says how
-// the copies stand then. Nothing is told of them, and nothing stays.
+// Looks ahead: plays each of some choices on, a few turns, in what a battle may be as its seat may know it, and says how
+// it stands then. In gen 1 that is played in a model (gen1.js), elsewhere in copies of the battle. Nothing is told of it,
+// and nothing stays.
 'use strict';
 
+const path = require('path');
+const { PRNG } = require(path.resolve('dist/sim/prng.js'));
 const { worlds: worldsOf } = require('./forking.js');
 const { copyOf } = require('./copying.js');
-const { choose, fighter, outlook, weaponsOf, worth } = require('./duelling.js');
+const { choose } = require('./duelling.js');
+const { Gen1Battle, SWITCH } = require('./gen1.js');
+const { numbersOfSide, standing } = require('./standing.js');
 
+const ANY_SEED = `sodium,${'1'.padStart(64, '0')}`;
 const MAX_STEPS = 8; // per turn: choices, and those of who comes in
 
 // worlds [{seed, hidden}, ...] (see forking.js), choices ["move 1", ...]: for each world, how each of the choices ends
-// up `turns` turns later, as `standing` has it. In one world all choices meet the same team and the same dice.
-function lookAhead(source, seat, worlds, choices, turns) {
-	const mine = seat === 'p1' ? 0 : 1, makers = new Map();
+// up `turns` turns later, on average over so many `times`, about the chance to win. In one world all choices meet the
+// same team, and each time dice that are the same.
+function lookAhead(source, seat, { worlds, choices, turns, times }) {
+	const mine = seat === 'p1' ? 0 : 1;
+	const guess = source.battle.gen === 1 ? guessGen1 : guessCopies;
 	return worlds.map(({ seed, hidden }) => {
-		const team = JSON.stringify(hidden); // several worlds may have the same
-		if (!makers.has(team)) makers.set(team, worldsOf(source, seat, hidden));
-		const battle = makers.get(team)(seed);
-		return choices.map(choice => playOut(copyOf(battle), mine, choice, turns));
+		const play = guessed(source, seat, hidden, guess)(seed, mine, turns);
+		const sums = choices.map(() => 0);
+		for (let time = 0; time < times; time++) {
+			const once = play(time);
+			choices.forEach((choice, i) => sums[i] += once(choice));
+		}
+		return sums.map(sum => Math.round(1e6 * sum / times) / 1e6);
 	});
+}
+
+// What was made of a guessed team, as long as its battle waits for the same choice.
+const guesses = new WeakMap();
+function guessed(source, seat, hidden, guess) {
+	const asked = `${seat} ${source.asked[seat].rqid}`, team = JSON.stringify(hidden);
+	let known = guesses.get(source);
+	if (known?.asked !== asked) guesses.set(source, known = { asked, made: new Map() });
+	if (!known.made.has(team)) known.made.set(team, guess(worldsOf(source, seat, hidden)));
+	return known.made.get(team);
+}
+
+function guessGen1(make) {
+	const battle = make(ANY_SEED), model = Gen1Battle.of(battle); // what is drawn there, copies of the model draw again
+	return (seed, mine, turns) => {
+		const [own] = battle.sides[mine].activeRequest.active || [], first = new PRNG(seed).random(2 ** 31);
+		return time => choice => {
+			const [verb, place] = choice.split(' ');
+			const id = verb === 'move' && own.moves[place - 1].id;
+			return playModel(model.copy(first + 7919 * time), mine, id ? model.placeOf(mine, id) : SWITCH + Number(place) - 1, turns);
+		};
+	};
+}
+
+function playModel(model, mine, choice, turns) {
+	const choices = [0, 1].map(side => side === mine ? choice : model.asks(side) ? model.choose(side) : null);
+	model.play(choices);
+	while (!model.ended && (model.turn < turns || model.waits)) model.play([0, 1].map(side => model.asks(side) ? model.choose(side) : null));
+	return model.standing(mine);
+}
+
+function guessCopies(make) {
+	return (seed, mine, turns) => {
+		const world = make(seed);
+		return time => {
+			const dice = time ? new PRNG(seed).random(2 ** 31) + time : null;
+			return choice => {
+				const battle = copyOf(world);
+				if (time) battle.prng = new PRNG(`sodium,${dice.toString(16).padStart(64, '0')}`);
+				return playOut(battle, mine, choice, turns);
+			};
+		};
+	};
 }
 
 function playOut(battle, mine, choice, turns) {
@@ -30,7 +84,8 @@ function playOut(battle, mine, choice, turns) {
 			if (!battle.ended && side.activeRequest && !side.isChoiceDone()) answer(battle, side, choose(side));
 		}
 	}
-	return standing(battle, own);
+	if (battle.ended) return battle.winner ? Number(battle.winner === own.name) : 0.5;
+	return standing(numbersOfSide(own), battle.gen);
 }
 
 function answer(battle, side, choice) {
@@ -48,19 +103,6 @@ function beQuiet(battle) {
 	for (const side of battle.sides) {
 		Object.assign(side, { getRequestData: nothing, emitRequest: (request = side.activeRequest) => { side.activeRequest = request; } });
 	}
-}
-
-// About the chance to win, in 0..1.
-function standing(battle, own) {
-	if (battle.ended) return battle.winner ? Number(battle.winner === own.name) : 0.5;
-	const sum = side => side.pokemon.reduce((total, pokemon) => total + worth(pokemon.status, pokemon.hp / pokemon.maxhp), 0);
-	const [mine] = own.active, [theirs] = own.foe.active;
-	let lead = sum(own) - sum(own.foe);
-	if (mine?.hp && theirs?.hp) {
-		const { dex } = battle;
-		lead += outlook(fighter(mine), weaponsOf(dex, mine.moves), fighter(theirs), weaponsOf(dex, theirs.moves));
-	}
-	return 1 / (1 + Math.exp(-lead));
 }
 
 module.exports = { lookAhead };

@@ -74,11 +74,11 @@ const COMMANDS = {
 		if (!room) throw new Refusal('a battle that is over cannot be forked');
 		rooms.set(battle, fork(room, seat, seed, hidden));
 	},
-	// source, seat, worlds [{seed, hidden}, ...], choices ["move 1", ...], turns: nothing of it stays
-	ahead({ battle, source, seat, worlds, choices, turns }) {
+	// source, seat, worlds [{seed, hidden}, ...], choices ["move 1", ...], turns, times: nothing of it stays
+	ahead({ battle, source, seat, ...question }) {
 		const room = rooms.get(source);
 		if (!room) throw new Refusal('a battle that is over cannot be looked ahead');
-		answer({ battle, ahead: lookAhead(room, seat, worlds, choices, turns) });
+		answer({ battle, ahead: lookAhead(room, seat, question) });
 		flush(); // that took its time, and whoever waits must not take it for silence
 	},
 	drop({ battle }) {

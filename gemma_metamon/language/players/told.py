@@ -1,0 +1,76 @@
+"""What a language model is told of the battles that it plays: each request as a decision in words."""
+
+from dataclasses import dataclass, replace
+
+from poke_env.battle import Move
+from poke_env.player import SingleBattleOrder
+
+from gemma_metamon.battle.actions import FIRST_SWITCH
+from gemma_metamon.battle.words import move_word
+from gemma_metamon.language.answers import choice_names
+from gemma_metamon.language.prompts import HISTORY, BattleSoFar, Decision
+from gemma_metamon.showdown.live.battle import LiveBattle
+
+
+@dataclass
+class _Telling:
+    so_far: BattleSoFar
+    at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last decision
+    decision: Decision | None = None
+
+
+class ToldBattles:
+    """A player's battles in play, as far as their decisions were told.
+
+    Args:
+        history: how many decisions before are told with each.
+    """
+
+    def __init__(self, history: int = HISTORY) -> None:
+        self._history = history
+        self._battles: dict[str, _Telling] = {}
+
+    def decide(self, live: LiveBattle) -> Decision:
+        """The decision at the battle's request, with the choices that the simulator accepts.
+
+        After a choice that was refused it is the same decision, with the choices that are left.
+        """
+        telling = self._battles.setdefault(live.battle.battle_tag, _Telling(BattleSoFar(self._history)))
+        choices, at = live_choices(live), (live, live.n_messages)
+        if telling.decision is None or telling.at != at:
+            telling.at, telling.decision = at, telling.so_far.decide(live.state, choices)
+        else:
+            telling.decision = replace(telling.decision, choices=choices)
+        return telling.decision
+
+    def chose(self, live: LiveBattle, action: int) -> None:
+        """This action, one of the choices, is taken at the decision that was told last."""
+        telling = self._battles[live.battle.battle_tag]
+        if telling.decision is not None:
+            telling.so_far.chose(telling.decision.choices[action])
+
+    def knows(self, battle_tag: str) -> bool:
+        """Whether anything of this battle was told."""
+        return battle_tag in self._battles
+
+    def forget(self, battle_tag: str) -> None:
+        """The battle is over."""
+        self._battles.pop(battle_tag, None)
+
+
+def live_choices(live: LiveBattle) -> dict[int, str]:
+    """Action -> name of all that the simulator accepts now; Recharge and Struggle, which have no number, among them."""
+    return choice_names(live.state, live.options, offered_moves(live))
+
+
+def offered_moves(live: LiveBattle) -> dict[int, str]:
+    """Action -> word of the moves at a request that are none of the Pokémon's own: Struggle, Recharge and the like."""
+    known = [move.name for move in live.state.player_active_pokemon.known_moves]
+    offered = {}
+    for action, order in live.options.items():
+        if action < FIRST_SWITCH:
+            named = order.order if isinstance(order, SingleBattleOrder) else None
+            word = move_word(named.id) if isinstance(named, Move) else "default"
+            if action >= len(known) or known[action] != word:
+                offered[action] = word
+    return offered
