@@ -30,6 +30,7 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("matplotlib", "report", ["evaluate", "--players", "RandomPlayer", "--out", "x"]),
         ("jinja2", "report", ["explain", "nowhere", "--run_dir", "nowhere"]),
         ("jinja2", "report", ["report", "nowhere"]),
+        ("poke_env", "battle", ["chat", "export", "--parsed_replay_dir", "nowhere", "--out", "x.jsonl"]),
         ("poke_env", "battle", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
         ("jinja2", "report", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
         ("openai", "language", ["evaluate", "--players", "chat:m@http://127.0.0.1:9/v1"]),

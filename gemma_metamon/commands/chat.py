@@ -85,7 +85,7 @@ def _add_export(actions: "Subparsers") -> None:
     add_shared_argument(parser, "seed", help="of what --subset and --turns sampled draw (default: %(default)s)")
     wording = parser.add_argument_group("how a decision is told")
     wording.add_argument(
-        "--history", type=not_negative, default=2, help="decisions before it that are told (default: %(default)s)"
+        "--history", type=not_negative, default=0, help="decisions before it that are told (default: %(default)s)"
     )
     wording.add_argument(
         "--reasoning",
@@ -145,8 +145,7 @@ def run_export(args: argparse.Namespace) -> int:
     """Writes the rows and prints what became of the decisions. Returns the exit status."""
     if (args.min_advantage is None) != (args.critics is None):
         raise ConfigError("--min_advantage X and --critics RUN go together: how much, and who judges it")
-    if args.reasoning == "facts":
-        require_extra("battle", "--reasoning facts")
+    require_extra("battle", "chat export")
 
     from gemma_metamon.data.battle_sources import find_sources, list_sources
     from gemma_metamon.data.encoding import SetAside

@@ -59,7 +59,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     how = parser.add_argument_group("how it learns")
     how.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
     how.add_argument("--max_updates", type=at_least_one, help="end after so many updates (default: after the epochs)")
-    how.add_argument("--batch_size", type=at_least_one, default=16, help="chats at a time (default: %(default)s)")
+    how.add_argument("--batch_size", type=at_least_one, default=8, help="chats at a time (default: %(default)s)")
     how.add_argument("--grad_accum", type=at_least_one, default=1, help="batches to an update (default: %(default)s)")
     how.add_argument(
         "--learning_rate",

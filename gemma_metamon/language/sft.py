@@ -61,7 +61,7 @@ class SFTSettings:
 
     epochs: int = 1
     max_updates: int | None = None
-    batch_size: int = 16
+    batch_size: int = 8
     grad_accum: int = 1
     learning_rate: float | None = None
     warmup_updates: int = 50
@@ -246,6 +246,7 @@ class _Run:
             lr_scheduler_type="linear",
             warmup_steps=settings.warmup_updates,
             weight_decay=0.0,
+            adam_beta2=0.98 if plan.is_random else 0.999,
             packing=settings.packing,
             max_length=context if settings.packing else None,
             logging_steps=settings.log_every,

@@ -17,7 +17,7 @@ from gemma_metamon.language import export as exporting
 from gemma_metamon.language.answers import parse_answer
 from gemma_metamon.language.choosing import Chooser, answer_of
 from gemma_metamon.language.prompts import BLANK
-from gemma_metamon.language.recorded import is_stand_in
+from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
 from gemma_metamon.language.row_files import read_table
 from gemma_metamon.sample_battles import extract
 
@@ -206,6 +206,21 @@ def test_a_turn_of_recharging_teaches_no_move() -> None:
                 pp = [s.player_active_pokemon.known_moves[0].current_pp for s in (now, then)]
                 assert not same or pp[0] == pp[1]
                 found += 1
+    assert found > 20
+
+
+def test_a_pokemon_of_generation_1_that_sleeps_is_offered_fight_alone() -> None:
+    """Its moves are offered as one since 2026, and files have action 0: the first move is not what was chosen."""
+    found = 0
+    for path in sorted((extract("gen1ou") / "gen1ou").iterdir())[:40]:
+        battle = load_battle(path)
+        for decision, action in zip(recorded_decisions(battle), battle.actions, strict=False):
+            mine, moves = decision.state.player_active_pokemon, [c for c in decision.choices.values() if "move" in c]
+            if mine.status in ("slp", "frz") and action == 0 and not decision.state.forced_switch:
+                assert moves == ["move Fight"]
+                found += 1
+            elif mine.status not in ("slp", "frz"):
+                assert "move Fight" not in moves
     assert found > 20
 
 

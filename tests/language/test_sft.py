@@ -137,7 +137,8 @@ def test_a_chat_longer_than_the_context_is_counted_and_set_aside(
 
 
 def test_how_chats_are_told_is_read_from_them() -> None:
-    assert form_of(CHATS).history == 2
+    assert form_of(CHATS).history == 0
+    assert form_of(chats_of(most=24, history=2)).history == 2
     assert not form_of(CHATS).reasoning
 
 
