@@ -128,7 +128,7 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 def _find_words(text: str, epoch: int | None) -> FoundPlayer:
     require_extra("language", text)
-    from gemma_metamon.language.sft import find_model
+    from gemma_metamon.language.fine_tuning import find_model
 
     read = read_text(text.removeprefix(WORDS))
     if isinstance(read, EnsembleText):
@@ -253,10 +253,10 @@ def contestants(
 
 def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperature: float, seed: int) -> "Contestant":
     """A chat model; `temperature` is of one that is written without. Raises as `language.models.load`."""
+    from gemma_metamon.language.fine_tuning import read_form, run_of
     from gemma_metamon.language.models import load
     from gemma_metamon.language.players.text import TextPolicy, text_contestant
     from gemma_metamon.language.scoring import ChoiceScorer
-    from gemma_metamon.language.sft import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
     folder = player.words
