@@ -176,6 +176,7 @@ class FineTuning:
             "seed": settings.seed,
             "use_cpu": not on_gpu,
             "bf16": on_gpu,
+            "activation_checkpointing": on_gpu,
             "dataloader_pin_memory": on_gpu,
         }
 

@@ -25,7 +25,7 @@ from gemma_metamon.language.fine_tuning import (
     write_description,
 )
 from gemma_metamon.language.held_out import ANSWER_SUBWORDS, REASONED_SUBWORDS, Measured
-from gemma_metamon.language.models import ChatModel, ModelPlan, build, load
+from gemma_metamon.language.models import DESCRIPTION, ChatModel, ModelPlan, build, load
 from gemma_metamon.language.rewards import Reward, evaluate, find_rewards, require_applicable
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -177,8 +177,11 @@ def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool
     run_dir, at, epoch = model.rpartition("@")
     if not at or not epoch.isdecimal() or Path(model).exists():
         run_dir, epoch = model, ""
-    if Path(run_dir).is_dir() and not (Path(run_dir) / "tokenizer.json").is_file():
-        return load(find_model(Path(run_dir), int(epoch) if epoch else None), device, trainable=True)
+    folder = Path(run_dir)
+    if (folder / DESCRIPTION).is_file():
+        return load(folder, device, trainable=True)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return load(find_model(folder, int(epoch) if epoch else None), device, trainable=True)
     chat = build(ModelPlan(model=model, full=full), [each.messages for each in chats])
     chat.model.to(device)
     return chat
@@ -310,7 +313,6 @@ def _trainer(
         disable_dropout=True,  # else the model that learns is another one than the one that answered
         save_strategy="steps",
         save_steps=settings.keep_every,
-        gradient_checkpointing=device.type == "cuda",
         use_vllm=settings.vllm,
     )
     chats = [each.chat for each in examples]

@@ -148,7 +148,6 @@ def _trainer(
         packing=settings.packing,
         max_length=context if settings.packing else None,
         save_strategy="epoch",
-        activation_checkpointing=device.type == "cuda",
     )
     return AnswerTrainer(
         model=run.chat.model,
