@@ -216,7 +216,7 @@ def train(
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise; a reward that is not there or
-            applies to no chat; vLLM without CUDA.
+            applies to no chat; vLLM without CUDA, or for adapters.
         MissingDependencyError: vLLM is not installed.
         MissingFileError, ConfigError, DataError: as `begin`.
         DataError: too few prompts fit into the context.
@@ -235,6 +235,8 @@ def train(
     # TRL itself reads what is to go on; what it begins with is the reference that `beta` is about
     start = Checkpoint(run_dir, 0).folder
     chat = load(start, device, trainable=True) if resume else begin(model, chats, device, full=full)
+    if settings.vllm and chat.plan.uses_adapters:
+        raise ConfigError("--vllm reads a whole model, and this has adapters; leave it out, or train sft with --full")
     reasoning = described["form"]["reasoning"]
     most = settings.answer_subwords or (REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS)
     context = min(chat.context, settings.context or 4096)
