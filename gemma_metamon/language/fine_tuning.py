@@ -197,6 +197,13 @@ class FineTuning:
             found = {name: float(logs[theirs]) for theirs, name in self.metrics.items() if logs.get(theirs) is not None}
             self.tracker.log(updates, found)
 
+    def on_answer(self, example: Example, answer: str) -> None:
+        """Is told of each free answer to a held-out decision."""
+
+    def more(self) -> dict[str, float]:
+        """What else was found of the held-out decisions, since the last time."""
+        return {}
+
     def keep(self, number: int, updates: int) -> None:
         """Saves the model as epoch `number`, and measures it."""
         folder = Checkpoint(self.run_dir, number).folder
@@ -205,11 +212,16 @@ class FineTuning:
         self.chat.save(folder)
         if not self.held_out:
             return
-        found = measure(self.chat, self.held_out, generated=self.settings.generated, reasoning=self.reasoning)
-        self.measured = found
-        self.tracker.log(
-            updates, {f"held_out/{name}": float(value) for name, value in vars(found).items() if value is not None}
+        found = measure(
+            self.chat,
+            self.held_out,
+            generated=self.settings.generated,
+            reasoning=self.reasoning,
+            on_answer=self.on_answer,
         )
+        self.measured = found
+        numbers = {name: float(value) for name, value in vars(found).items() if value is not None}
+        self.tracker.log(updates, {f"held_out/{name}": value for name, value in (numbers | self.more()).items()})
         said = [f"perplexity {found.perplexity:.3f} of held-out answers"]
         if found.agreement is not None:
             said.append(f"agrees with {found.agreement:.1%} of {found.decisions} choices")

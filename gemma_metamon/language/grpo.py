@@ -143,15 +143,27 @@ class CollapseWatch:
 
 
 class _Reinforcing(FineTuning):
-    """A training that says when it has collapsed."""
+    """A training that says when it has collapsed, and what free answers to held-out decisions earn."""
 
-    def __init__(self, *args: Any, rewards: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, rewards: Mapping[str, Reward], weights: Mapping[str, float], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.metrics = {**self.metrics, **METRICS}
         for name in rewards:
             self.metrics[f"rewards/{name}/mean"] = f"reward/{name}"
             self.metrics[f"rewards/{name}/std"] = f"reward/{name}_std"
         self._watch = CollapseWatch()
+        self._rewards, self._weights = rewards, weights
+        self._earned: list[float] = []
+
+    def on_answer(self, example: Example, answer: str) -> None:
+        values = {name: evaluate(name, reward, answer, example.chat) for name, reward in self._rewards.items()}
+        self._earned.append(sum(self._weights[name] * value for name, value in values.items() if value is not None))
+
+    def more(self) -> dict[str, float]:
+        earned, self._earned = torch.tensor(self._earned, dtype=torch.float64), []
+        if len(earned) < 2:
+            return {}
+        return {"reward": float(earned.mean()), "reward_se": float(earned.std()) / len(earned) ** 0.5}
 
     def log(self, updates: int, logs: Mapping[str, Any]) -> None:
         super().log(updates, logs)
@@ -254,7 +266,9 @@ def train(
     if not resume:
         write_description(run_dir, described)
     with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker:
-        run = _Reinforcing(chat, settings, tested, run_dir, tracker, reasoning=reasoning, rewards=list(weights))
+        run = _Reinforcing(
+            chat, settings, tested, run_dir, tracker, reasoning=reasoning, rewards=rewards, weights=weights
+        )
         if not resume:
             run.keep(0, 0)
         before = run.measured

@@ -54,6 +54,7 @@ def test_a_run_logs_each_reward_and_keeps_what_it_measured(taught: Path, tmp_pat
         assert [line["update"] for line in lines if f"reward/{name}" in line] == [1, 2, 3]
     assert all("grpo/entropy" in line and "grpo/equal_groups" in line for line in lines if "reward/total" in line)
     assert [line["update"] for line in lines if "held_out/agreement" in line] == [0, 2, 3]
+    assert all(0 <= line["held_out/reward"] <= 4 for line in lines if "held_out/agreement" in line)
     assert sorted(path.name for path in (tmp_path / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2"]
     before, after = weights_of(tmp_path, 0), weights_of(tmp_path)
     torch.testing.assert_close(before, weights_of(taught), rtol=0, atol=0)
