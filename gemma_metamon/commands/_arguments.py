@@ -109,6 +109,11 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": Path,
         "help": "a folder of teams in Showdown's export format, NAME.<format>_team (default: the packaged teams)",
     },
+    "max_set_aside": {
+        "type": share,
+        "default": 0.05,
+        "help": "share of damaged battle files above which it stops (default: %(default)s)",
+    },
     "server": {
         "type": websocket_url,
         "help": "ws://... of a running server without accounts (default: the simulator in processes of its own)",

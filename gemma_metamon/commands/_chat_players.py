@@ -15,7 +15,7 @@ from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
     from gemma_metamon.language.players.settings import ChatSettings
-    from gemma_metamon.results.schema import ChatRow
+    from gemma_metamon.results.schema import ChatUsageRow
 
 CHAT = "chat:"
 EXAMPLE = "chat:gemma-3-4b-it@http://127.0.0.1:8080/v1 or chat:MODEL@URL(reasoning=no, max_calls=2000)"
@@ -73,7 +73,7 @@ def read_chat(text: str) -> "ChatSettings | None":
     return ChatSettings(model=written["model"].strip(), url=written["url"].strip().rstrip("/"), **options)
 
 
-def usage_line(name: str, row: "ChatRow") -> str:
+def usage_line(name: str, row: "ChatUsageRow") -> str:
     """What a chat model's choices took, for people."""
     made = sum(row.fallbacks.values())
     fallbacks = f"{made} made for it"

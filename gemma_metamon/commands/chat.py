@@ -120,12 +120,7 @@ def _add_export(actions: "Subparsers") -> None:
         help="RUN or RUN@EPOCH, whose critics judge for --min_advantage; rows tell their `advantages` of the choices",
     )
     add_shared_argument(parser, "device")
-    parser.add_argument(
-        "--max_set_aside",
-        type=share,
-        default=0.05,
-        help="share of damaged battle files above which it stops (default: %(default)s)",
-    )
+    add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run_export)
 

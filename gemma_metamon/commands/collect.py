@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
-    from gemma_metamon.results.schema import ChatRow
+    from gemma_metamon.results.schema import ChatUsageRow
     from gemma_metamon.showdown.matches.collect import Matchup
     from gemma_metamon.showdown.matches.recordings import Collection
     from gemma_metamon.showdown.players.contestants import Contestant
@@ -163,7 +163,7 @@ def _draw_matchups(
     return matchups, label_by
 
 
-def _as_json(collection: "Collection", out: Path, chats: "Mapping[str, ChatRow]") -> str:
+def _as_json(collection: "Collection", out: Path, chats: "Mapping[str, ChatUsageRow]") -> str:
     return json.dumps(
         {
             "battles": collection.battles,
@@ -178,7 +178,7 @@ def _as_json(collection: "Collection", out: Path, chats: "Mapping[str, ChatRow]"
     )
 
 
-def _as_text(collection: "Collection", out: Path, chats: "Mapping[str, ChatRow]") -> str:
+def _as_text(collection: "Collection", out: Path, chats: "Mapping[str, ChatUsageRow]") -> str:
     lines = [f"{label:<60}{count:>6}" for label, count in sorted(collection.results.items())]
     lines.append(
         f"{collection.battles} battles in {collection.seconds:.1f} s ({collection.battles_per_s:.1f} battles/s), "

@@ -13,7 +13,6 @@ from gemma_metamon.commands._arguments import (
     at_least_one,
     folder_name,
     load_view,
-    share,
 )
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
@@ -58,12 +57,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--shard_battles", type=at_least_one, default=512, help="battles in a file (default: %(default)s)"
     )
-    parser.add_argument(
-        "--max_set_aside",
-        type=share,
-        default=0.05,
-        help="share of damaged battle files above which it stops (default: %(default)s)",
-    )
+    add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
 

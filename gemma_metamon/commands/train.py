@@ -84,12 +84,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         default=0.02,
         help="share of battles kept out of training, to measure agreement with (default: %(default)s)",
     )
-    data.add_argument(
-        "--max_set_aside",
-        type=share,
-        default=0.05,
-        help="share of damaged battle files above which training stops (default: %(default)s)",
-    )
+    add_shared_argument(data, "max_set_aside")
     data.add_argument(
         "--dloader_workers", type=not_negative, default=0, help="processes that read battles (default: %(default)s)"
     )

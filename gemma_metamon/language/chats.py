@@ -8,7 +8,7 @@ from typing import Any
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.prompts import BLANK, HISTORY, SYSTEM_REASONING
 from gemma_metamon.language.tokenizers import encode_answers, encode_prompts
-from gemma_metamon.language.validation import FileCheck, Messages, RowError, check_row, read_rows
+from gemma_metamon.language.validation import FileCheck, Messages, RowError, checked_rows
 from gemma_metamon.strict_json import shown_path
 
 _BATCH = 1000
@@ -66,16 +66,12 @@ def read_chats(path: Path) -> list[Chat]:
         ConfigError: another suffix than chat data has.
         DataError: a row that is no chat, or whose answer is not legal; or no row at all.
     """
-    check, chats = FileCheck(path), []
-    for place, row in read_rows(path):
-        try:
-            if isinstance(row, RowError):
-                raise row
-            messages = check_row(row, check)
-        except RowError as error:
+    chats = []
+    for place, row, messages in checked_rows(FileCheck(path)):
+        if isinstance(messages, RowError):
             raise DataError(
-                f"{shown_path(path)} {place}: {error}; see all that is wrong with gemma-metamon chat validate"
-            ) from error
+                f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
+            ) from messages
         told = tuple(row.get("legal", ())), str(row.get("choice", "")), tuple(row.get("advantages") or ())
         chats.append(Chat(messages, *told))
     if not chats:

@@ -1,6 +1,5 @@
 """From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from gemma_metamon.language.answers import write_answer
 from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.language.prompts import HISTORY, Decision, messages_of, user_text
 from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
-from gemma_metamon.language.rows import ChatRow, result_of
+from gemma_metamon.language.rows import ChatRow, number_of, result_of
 
 Reasoning = Literal["none", "facts", "recorded"]
 REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
@@ -102,7 +101,9 @@ class Chooser:
                 continue
             counts.labelled += labelled
             advantages = opinion.advantages(t, decision.choices)
-            chosen.append(self._candidate(battle, file_name, name, t, decision, answer, advantages))
+            chosen.append(
+                self._candidate(battle, file_name, name, t, decision, answer, labelled=labelled, advantages=advantages)
+            )
         if self.filters.turns == "sampled" and chosen:
             counts.left_out["not sampled"] += len(chosen) - 1
             chosen = [min(chosen, key=lambda candidate: candidate.rank)]
@@ -137,6 +138,8 @@ class Chooser:
         t: int,
         decision: Decision,
         answer: int,
+        *,
+        labelled: bool,
         advantages: list[float] | None,
     ) -> Candidate:
         wording, choice = self.wording, decision.choices[answer]
@@ -156,12 +159,12 @@ class Chooser:
             player="" if name is None else name.player,
             opponent="" if name is None else name.opponent,
             rating=None if name is None else name.rating,
-            labelled=answer_of(battle, t)[1],
+            labelled=labelled,
             advantages=advantages,
         )
         told = user_text(decision) if wording.blank else messages[1]["content"]  # blank texts are all equal
-        mark = _number(told + messages[-1]["content"])
-        rank = _number(f"{self.seed} {file_name} {t}")
+        mark = number_of(told + messages[-1]["content"])
+        rank = number_of(f"{self.seed} {file_name} {t}")
         return Candidate(row, json.dumps(vars(row), ensure_ascii=False), mark, rank)
 
 
@@ -208,7 +211,3 @@ class _Opinion:
 
 def _nothing(decision: Decision, action: int) -> str:
     return ""
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")

@@ -25,10 +25,9 @@ SYSTEM_REASONING: Final = (
 )
 BLANK: Final = "Choose."
 """The user's text of the control that sees nothing of a battle."""
-_BOOSTS: Final = {"atk": "Atk", "def": "Def", "spa": "SpA", "spd": "SpD", "spe": "Spe"} | {
-    "accuracy": "accuracy",
-    "evasion": "evasion",
-}
+_BOOSTS: Final = {
+    "atk": "Atk", "def": "Def", "spa": "SpA", "spd": "SpD", "spe": "Spe", "accuracy": "accuracy", "evasion": "evasion",
+}  # fmt: skip
 _NOTHING: Final = {"noitem", "unknownitem", "noability", "unknownability", "notype", "nostatus", "noeffect", "fnt"}
 
 

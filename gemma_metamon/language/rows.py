@@ -4,6 +4,7 @@ One JSON object per line, in the shape that TRL and OpenAI's clients read; a tra
 over the rest. Vertex's supervised tuning has a shape of its own, with nothing but the chat.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -54,6 +55,11 @@ class ChatRow:
 def result_of(end: BattleState) -> Result:
     """Of a battle, by its last state."""
     return "won" if end.battle_won else "lost" if end.battle_lost else "tied"
+
+
+def number_of(text: str) -> int:
+    """64 bits that equal texts have in common, and different ones hardly ever."""
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 def as_gemini(messages: list[dict[str, str]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A file is read once, a row at a time; of each row two 64-bit numbers are kept. W
 with its place and the reason; the others are counted.
 """
 
-import hashlib
 import math
 from array import array
 from collections import Counter
@@ -21,7 +20,7 @@ from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.language.answers import AnswerError, parse_answer
 from gemma_metamon.language.prompts import BLANK
 from gemma_metamon.language.row_files import ARROW, JSON_LINES, PARQUET, read_table
-from gemma_metamon.language.rows import RESULTS
+from gemma_metamon.language.rows import RESULTS, number_of
 from gemma_metamon.strict_json import on_one_line, parse_json, shown, shown_path
 
 MAX_LINE_BYTES: Final = 4 * 2**20
@@ -109,18 +108,31 @@ def check_file(path: Path, on_chat: Callable[[Messages], Any], on_wrong: Callabl
         DataError: it cannot be read as a table at all.
     """
     check = FileCheck(path)
-    for place, row in read_rows(path):
-        try:
-            if isinstance(row, RowError):
-                raise row
-            messages = check_row(row, check)
-        except RowError as error:
-            check.complain(place, error)
-            on_wrong(place, str(error))
+    for place, _, messages in checked_rows(check):
+        if isinstance(messages, RowError):
+            check.complain(place, messages)
+            on_wrong(place, str(messages))
             continue
         check.rows += 1
         on_chat(messages)
     return check
+
+
+def checked_rows(check: FileCheck) -> "Iterator[tuple[str, Mapping[str, Any], Messages | RowError]]":
+    """The place of each row of the check's file, the row, and its messages or what is wrong with it.
+
+    What a right row tells besides is counted by the check. Raises as `check_file`.
+    """
+    for place, row in read_rows(check.path):
+        if isinstance(row, RowError):
+            yield place, {}, row
+            continue
+        found: Messages | RowError
+        try:
+            found = check_row(row, check)
+        except RowError as error:
+            found = error
+        yield place, row, found
 
 
 def check_row(row: Mapping[str, Any], check: FileCheck) -> Messages:
@@ -132,12 +144,12 @@ def check_row(row: Mapping[str, Any], check: FileCheck) -> Messages:
         messages = _messages(row.get("messages"))
         _check_facts(row, messages)
         players = sorted(str(row.get(name) or "") for name in ("player", "opponent"))
-        check.battles.append(_number("\n".join([row["battle_id"], *players])))
+        check.battles.append(number_of("\n".join([row["battle_id"], *players])))
         check.labelled += row.get("labelled") is True
         check.results[row["result"]] += 1
         check.formats[str(row.get("format") or "?")] += 1
     if messages[-2]["content"] != BLANK:  # blank texts are equal on purpose
-        check.marks.append(_number("\n".join(f"{m['role']}\n{m['content']}" for m in messages)))
+        check.marks.append(number_of("\n".join(f"{m['role']}\n{m['content']}" for m in messages)))
     return messages
 
 
@@ -261,7 +273,3 @@ def _are_numbers(value: object, count: int) -> bool:
         and len(value) == count
         and all(type(each) in (int, float) and math.isfinite(each) for each in value)
     )
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")

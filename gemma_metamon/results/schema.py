@@ -151,7 +151,7 @@ class PolicyRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatRow:
+class ChatUsageRow:
     """What the choices of a chat model took.
 
     Attributes:
@@ -183,7 +183,7 @@ class _Contestant:
     name: str
     kind: Kind
     policy: PolicyRow | None = None
-    chat: ChatRow | None = None
+    chat: ChatUsageRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from gemma_metamon.commands._chat_players import read_chat, usage_line
 from gemma_metamon.commands._players import find_expert, find_players
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.players.settings import ChatSettings
-from gemma_metamon.results.schema import ChatRow
+from gemma_metamon.results.schema import ChatUsageRow
 
 LOCAL = "http://127.0.0.1:8080/v1"
 
@@ -93,7 +93,7 @@ def test_a_chat_model_labels_nobody_elses_states() -> None:
 
 
 def test_the_line_of_what_was_taken_says_how_many_choices_were_not_its_own() -> None:
-    row = ChatRow(
+    row = ChatUsageRow(
         decisions=40,
         calls=43,
         retries=1,

@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said_in_one_sentence(taught: Path, tmp_path: Path, cap
     assert "is no multiple" in sentence("--batch_size", "6")
     assert "chat export --critics RUN" in sentence("--reward", "advantage")
     assert "holds no chat model" in sentence("--model", str(tmp_path))
-    assert "no checkpoint 9" in sentence("--model", f"{taught}@9")
+    assert "no checkpoint 99" in sentence("--model", f"{taught}@99")
     assert "no run to go on with" in sentence("--resume")
     assert "and an update takes 32" in sentence("--batch_size", "128")
     assert not (tmp_path / "run" / "run.json").exists()

@@ -200,7 +200,9 @@ def test_each_reward_has_a_chart_of_its_own(tmp_path: Path) -> None:
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
-    shown = {figure.axes[0].get_title(): figure.axes[0].lines for figure, _ in run_curves.run_charts(tmp_path)}
+    shown = {
+        figure.axes[0].get_title(loc="left"): figure.axes[0].lines for figure, _ in run_curves.run_charts(tmp_path)
+    }
     assert list(shown) == ["Losses", "Reward of answers: total", "Reward of answers: mine:brave"]
     assert shown["Reward of answers: mine:brave"][0].get_xydata().tolist() == [[1, -1], [2, -2]]
     (tmp_path / "metrics.jsonl").write_text('{"update": 1, "reward/total": "much"}\n', encoding="utf-8")

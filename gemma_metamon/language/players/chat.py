@@ -64,14 +64,14 @@ class ChatPlayer(Player):
         if ended is not None and live.arena is None and not self._told.knows(battle.battle_tag):
             raise ServerError(ended)
         decision, options = self._told.decide(live), live.options  # both as they are now: chat may come meanwhile
-        chosen = await self._choose(live, decision)
+        chosen = await self._action_for(live, decision)
         order = options[chosen] if chosen is not None else fallback_order(live, set())
         action = order_to_action(order, options)
         if action in decision.choices:
             self._told.chose(live, action)
         return order
 
-    async def _choose(self, live: LiveBattle, decision: Decision) -> int | None:
+    async def _action_for(self, live: LiveBattle, decision: Decision) -> int | None:
         """The model's action, None where it names none. Notes its thought."""
         live.speaks, live.thought = True, None
         if len(decision.choices) == 1:  # nobody needs to be asked

@@ -17,7 +17,7 @@ import openai
 
 from gemma_metamon.errors import ConfigError, DataError, ServerError
 from gemma_metamon.language.players.settings import KEY_VARIABLE, ChatSettings
-from gemma_metamon.results.schema import ChatRow
+from gemma_metamon.results.schema import ChatUsageRow
 from gemma_metamon.strict_json import on_one_line, parse_json_object
 
 # they tell of every call, and some of what is in it
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass
 class Usage:
-    """What was taken so far; see `ChatRow`."""
+    """What was taken so far; see `ChatUsageRow`."""
 
     decisions: int = 0
     calls: int = 0
@@ -93,9 +93,11 @@ class Endpoint:
         self._failures = 0
         self._failed_at = 0.0
 
-    def row(self) -> ChatRow:
+    def row(self) -> ChatUsageRow:
         """For results.json."""
-        return ChatRow(**{**vars(self.usage), "fallbacks": dict(self.usage.fallbacks.most_common())}, ended=self.ended)
+        return ChatUsageRow(
+            **{**vars(self.usage), "fallbacks": dict(self.usage.fallbacks.most_common())}, ended=self.ended
+        )
 
     async def check(self) -> None:
         """One small call, before battles that need hundreds: an address, a key or a model that is wrong is told here.

@@ -30,7 +30,7 @@ from gemma_metamon.showdown.matches.labelling import Labeller
 from gemma_metamon.showdown.matches.processes import Tell, play_plans
 from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
-from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.showdown.players.contestants import Contestant, why_ended
 from gemma_metamon.showdown.players.registry import connection, user_name
 from gemma_metamon.showdown.simulator.teams import SeededTeambuilder
 
@@ -162,8 +162,7 @@ async def collect(
     if collection.files:
         sync(out / battle_format)
     if collection.battles < sum(matchup.battles for matchup in matchups):
-        playing = [who for matchup in matchups for who in (matchup.player, matchup.opponent)]
-        collection.unfinished = next((who.ended for who in playing if who.ended is not None), None)
+        collection.unfinished = why_ended(who for matchup in matchups for who in (matchup.player, matchup.opponent))
     if not collection.files and (lost := [reason for reason in collection.set_aside if reason.startswith("poke-env")]):
         raise ServerError(f"not one battle of {battle_format} could be recorded: {lost[0]}; play another format")
     return collection

@@ -35,7 +35,7 @@ from gemma_metamon.showdown.matches.seatings import (
 )
 from gemma_metamon.showdown.matches.tallies import Tally
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S
-from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted
+from gemma_metamon.showdown.players.contestants import Contestant, Outside, scripted, why_ended
 
 RESULTS, BATTLES, LOGS = "results.json", "battles.jsonl", "battles"
 _SEATINGS_AT_ONCE = 4
@@ -117,8 +117,7 @@ class Evaluation:
 def _why_unfinished(pairs: Sequence[tuple[Contestant, Contestant | Outside]], failures: Sequence[ServerError]) -> str:
     if failures:
         return str(failures[0])
-    playing = [who for pair in pairs for who in pair if isinstance(who, Contestant)]
-    return next((who.ended for who in playing if who.ended is not None), "interrupted")
+    return why_ended(who for pair in pairs for who in pair) or "interrupted"
 
 
 def _kind(who: Contestant | Outside) -> Kind:

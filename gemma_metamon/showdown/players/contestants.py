@@ -6,7 +6,7 @@ same policy, so that its battles are decided together, whoever they are fought a
 No torch here: a process in which scripted players play is there at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,7 @@ from poke_env.player import Player
 from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
 if TYPE_CHECKING:
-    from gemma_metamon.results.schema import ChatRow
+    from gemma_metamon.results.schema import ChatUsageRow
     from gemma_metamon.showdown.players.policies import Policy
 
 
@@ -26,7 +26,7 @@ class ChatSource(Protocol):
     def ended(self) -> str | None:
         """Why it is not asked any more, so that no battle of it is to begin; None while it is asked."""
 
-    def row(self) -> "ChatRow":
+    def row(self) -> "ChatUsageRow":
         """What its choices have taken so far."""
 
 
@@ -55,6 +55,11 @@ class Contestant:
     def is_scripted(self) -> bool:
         """Whether it is one of registry.PLAYERS, none of which waits for anybody's decisions but its own."""
         return self.build in PLAYERS.values()
+
+
+def why_ended(playing: "Iterable[Contestant | Outside]") -> str | None:
+    """Why the first of these who plays no more does not; None where all play."""
+    return next((who.ended for who in playing if isinstance(who, Contestant) and who.ended is not None), None)
 
 
 def scripted(name: str) -> Contestant:
