@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +14,32 @@ from gemma_metamon.commands._arguments import (
     at_least_one,
     make_folder,
     not_negative,
+    share,
     zero_or_above,
 )
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.language.grpo import Reinforced
+    from gemma_metamon.language.players.episodes import Episodes
 
 EXAMPLE = """example:
   gemma-metamon grpo --data gen1ou.jsonl --val gen1ou.validation.jsonl --model runs/words --out runs/words_grpo
   gemma-metamon grpo --data gen1ou.jsonl --model runs/words@3 --out runs/critics --reward format legality advantage=0.5
+  gemma-metamon grpo --environment --format gen1ou --opponents MaxBasePowerPlayer SimpleHeuristicsPlayer \\
+      --model runs/words --out runs/words_played --num_generations 8 --turns 4 --batch_size 256 --max_updates 100
 Each prompt is answered --num_generations times, and what earns more than the others becomes more probable. Rewards:
   format       1 for exactly one SOLUTION block, 1 more for one REASONING block where the chats ask for reasoning
   legality     1 for a legal choice
   correctness  2 for the choice of the data
   advantage    what critics give the choice above the mean, within -2 and 2; of data of `chat export --critics RUN`
   length       0 up to 40 words, down to -1 at 80
+  battle       with --environment: what --reward_function gave from the answer on, a win counting 1
   module:function   your own, f(answer: str, chat: Chat) -> float | None
+With --environment the model plays whole battles in place of answering --data: a group is --num_generations battles with
+the same teams and the same opponent, and --turns answers of each are learned from.
 Begin with a model that `sft` has taught the form: one that never earns anything learns nothing."""
 
 
@@ -41,7 +51,8 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="chats whose prompts are answered, of `chat export`")
+    parser.add_argument("--data", type=Path, help="chats whose prompts are answered, of `chat export`")
+    parser.add_argument("--environment", action="store_true", help="play battles instead, see below")
     parser.add_argument("--val", type=Path, help="held-out chats, looked at before and each --keep_every updates")
     parser.add_argument(
         "--model",
@@ -55,9 +66,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     rewards.add_argument(
         "--reward",
         nargs="+",
-        default=["format", "legality", "correctness"],
         metavar="NAME[=WEIGHT]",
-        help="see below; without a weight it is 1 (default: format legality correctness)",
+        help="see below; without a weight it is 1 (default: format legality correctness; of battles: battle legality)",
     )
     rewards.add_argument("--num_generations", type=at_least_one, default=4, help="answers of a group (default: 4)")
     rewards.add_argument("--temperature", type=above_zero, default=1.0, help="of their draw (default: %(default)s)")
@@ -65,6 +75,28 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--answer_subwords", type=at_least_one, help="of an answer at most (default: 32, with reasoning 256)"
     )
     rewards.add_argument("--vllm", action="store_true", help="draw them with vLLM; needs CUDA and vllm")
+    battles = parser.add_argument_group("which battles, with --environment")
+    battles.add_argument("--format", default="gen1ou", help="default: %(default)s")
+    battles.add_argument(
+        "--opponents",
+        nargs="+",
+        default=["MaxBasePowerPlayer"],
+        metavar="PLAYER",
+        help="drawn among for each group (default: MaxBasePowerPlayer)",
+    )
+    battles.add_argument(
+        "--reward_function",
+        default="DefaultShapedReward",
+        help="of each decision and the result; see gemma-metamon train (default: %(default)s)",
+    )
+    battles.add_argument(
+        "--discount", type=share, default=0.95, help="what a reward counts one decision later (default: %(default)s)"
+    )
+    battles.add_argument(
+        "--turns", type=at_least_one, default=1, help="answers of a battle that are learned from (default: 1)"
+    )
+    for name in ("concurrency", "team_dir", "workers", "timeout_s"):
+        add_shared_argument(battles, name)
     how = parser.add_argument_group("how it learns")
     how.add_argument(
         "--loss_type", choices=("dr_grpo", "grpo", "dapo", "bnpo"), default="dr_grpo", help="default: %(default)s"
@@ -113,13 +145,19 @@ def run(args: argparse.Namespace) -> int:
         from gemma_metamon.training.tracking import require_wandb
 
         require_wandb()
+    if (args.data is None) != args.environment:
+        raise ConfigError("give --data, whose prompts are answered, or --environment, to play battles; not both")
+    if args.environment:
+        require_extra("battle", "grpo --environment")
     from gemma_metamon.language.chats import read_chats
-    from gemma_metamon.language.grpo import GRPOSettings, train
-    from gemma_metamon.language.rewards import read_weights
+    from gemma_metamon.language.grpo import train
+    from gemma_metamon.language.grpo_trainer import GRPOSettings
+    from gemma_metamon.language.rewards import BATTLE_DEFAULTS, DEFAULTS, read_weights
     from gemma_metamon.runs.loading import usable_device
 
     settings = GRPOSettings(
         num_generations=args.num_generations,
+        turns=args.turns if args.environment else 1,
         temperature=args.temperature,
         answer_subwords=args.answer_subwords,
         loss_type=args.loss_type,
@@ -137,23 +175,63 @@ def run(args: argparse.Namespace) -> int:
         generated=args.generated,
         seed=args.seed,
     )
-    weights = read_weights(args.reward)
+    weights = read_weights(args.reward or (BATTLE_DEFAULTS if args.environment else DEFAULTS))
     device = usable_device(args.device)
-    make_folder(args.out, "out")
-    reinforced = train(
-        args.model,
-        settings,
-        weights,
-        read_chats(args.data),
-        [] if args.val is None else read_chats(args.val),
-        args.out,
-        device=device,
-        full=args.full,
-        resume=args.resume,
-        wandb=args.log,
-    )
+    with ExitStack() as stack:
+        battles = stack.enter_context(_battles(args)) if args.environment else None
+        make_folder(args.out, "out")
+        reinforced = train(
+            args.model,
+            settings,
+            weights,
+            [] if args.data is None else read_chats(args.data),
+            [] if args.val is None else read_chats(args.val),
+            args.out,
+            device=device,
+            battles=battles,
+            full=args.full,
+            resume=args.resume,
+            wandb=args.log,
+        )
     print(json.dumps(asdict(reinforced)) if args.json else as_table(reinforced, args.out))
     return 0
+
+
+@contextmanager
+def _battles(args: argparse.Namespace) -> "Iterator[Episodes]":
+    """Whoever plays them, in an arena of its own."""
+    from gemma_metamon.battle.rewards import get_reward_function
+    from gemma_metamon.commands._players import contestants, find_players
+    from gemma_metamon.language.fine_tuning import read_form
+    from gemma_metamon.language.grpo import split_model
+    from gemma_metamon.language.players.episodes import Episodes
+    from gemma_metamon.showdown.arena.arena import Arena
+    from gemma_metamon.showdown.simulator.formats import find_teams
+
+    reward_function = get_reward_function(args.reward_function)
+    found = find_players(args.opponents)
+    battle_format, teams = find_teams(args.format, args.team_dir)
+    opponents = contestants(
+        found,
+        device=args.device,
+        sample=True,
+        temperature=1.0,
+        max_battles=2 * args.concurrency,
+        seed=args.seed,
+        teams=teams,
+    )
+    with Arena(args.workers, silence_timeout_s=args.timeout_s) as arena:
+        yield Episodes(
+            arena=arena,
+            battle_format=battle_format,
+            teams=teams,
+            opponents=opponents,
+            form=read_form(split_model(args.model)[0]),
+            reward_function=reward_function,
+            discount=args.discount,
+            in_play=args.concurrency,
+            seed=args.seed,
+        )
 
 
 def as_table(reinforced: "Reinforced", out: Path) -> str:

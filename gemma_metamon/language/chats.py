@@ -23,12 +23,14 @@ class Chat:
         legal: the names of the legal choices; empty for a row in Gemini's shape, which does not tell them.
         choice: the one that was made; "" where the row does not tell.
         advantages: of each legal choice, as critics see it; empty where the row does not tell.
+        earned: what the battle gave after the answer that a model drew; None of recorded decisions.
     """
 
     messages: Messages
     legal: tuple[str, ...] = ()
     choice: str = ""
     advantages: tuple[float, ...] = ()
+    earned: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

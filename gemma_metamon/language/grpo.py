@@ -6,11 +6,11 @@ holds is told in `fine_tuning`; an epoch is `keep_every` updates here.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import torch
 
@@ -18,12 +18,11 @@ from gemma_metamon.errors import ConfigError, DataError, MissingDependencyError
 from gemma_metamon.language.chats import Chat, Example, encode, form_of
 from gemma_metamon.language.fine_tuning import (
     FineTuning,
-    Settings,
     find_model,
     require_place,
-    told,
     write_description,
 )
+from gemma_metamon.language.grpo_trainer import Battles, GRPOSettings, build_trainer
 from gemma_metamon.language.held_out import ANSWER_SUBWORDS, REASONED_SUBWORDS, Measured
 from gemma_metamon.language.models import DESCRIPTION, ChatModel, ModelPlan, build, load
 from gemma_metamon.language.rewards import Reward, evaluate, find_rewards, require_applicable
@@ -33,8 +32,6 @@ from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
-LossType = Literal["dr_grpo", "grpo", "dapo", "bnpo"]
-LOSS_TYPES: tuple[LossType, ...] = get_args(LossType)
 METRICS: Final = {
     "reward": "reward/total",
     "reward_std": "reward/total_std",
@@ -45,49 +42,6 @@ METRICS: Final = {
     "completions/clipped_ratio": "grpo/cut_off",
 }
 """What TRL calls a number -> what metrics.jsonl calls it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GRPOSettings(Settings):
-    """How a model is trained by rewards.
-
-    Attributes:
-        num_generations: answers to a prompt, a group; at least 2.
-        batch_size: answers in a batch, per process: whole groups.
-        temperature: of the draw of answers.
-        answer_subwords: of an answer at most; None is 32, and 256 with reasoning.
-        loss_type: one of LOSS_TYPES, as TRL names them.
-        beta: how much the distance (KL) to the model at the start costs.
-        keep_every: updates after which the model is kept and measured.
-        vllm: draw answers with vLLM; needs CUDA.
-    """
-
-    num_generations: int = 4
-    temperature: float = 1.0
-    answer_subwords: int | None = None
-    loss_type: LossType = "dr_grpo"
-    beta: float = 0.0
-    keep_every: int = 100
-    vllm: bool = False
-    warmup_updates: int = 10
-    log_every: int = 10
-
-    def __post_init__(self) -> None:
-        if self.num_generations < 2:
-            raise ConfigError(
-                "--num_generations 1: a group of one answer has nothing to be compared with; give at least 2"
-            )
-        if self.batch_size % self.num_generations:
-            raise ConfigError(
-                f"--batch_size {self.batch_size} is no multiple of --num_generations {self.num_generations}; a batch "
-                "holds whole groups"
-            )
-
-    def rate_for(self, plan: ModelPlan) -> float:
-        """The learning rate at its highest: 2e-4 for small models of ours, 2e-5 for adapters, 1e-6 for a whole base."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return 2e-4 if plan.is_random else 2e-5 if plan.uses_adapters else 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +127,14 @@ class _Reinforcing(FineTuning):
                 logger.warning("after %d updates: %s", updates, warning)
 
 
+def split_model(model: str) -> tuple[Path, int | None]:
+    """RUN@EPOCH as the run's folder and the epoch; None where none is named."""
+    run_dir, at, epoch = model.rpartition("@")
+    if not at or not epoch.isdecimal() or Path(model).exists():
+        return Path(model), None
+    return Path(run_dir), int(epoch)
+
+
 def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool = False) -> ChatModel:
     """The model that GRPO begins with, to be trained.
 
@@ -184,16 +146,16 @@ def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool
         full: train all weights of a pretrained model, not adapters.
 
     Raises:
+        ConfigError: no chats, and another model than a run's.
         MissingFileError, ConfigError, DataError: as `models.build` and `models.load`.
     """
-    run_dir, at, epoch = model.rpartition("@")
-    if not at or not epoch.isdecimal() or Path(model).exists():
-        run_dir, epoch = model, ""
-    folder = Path(run_dir)
+    folder, epoch = split_model(model)
     if (folder / DESCRIPTION).is_file():
         return load(folder, device, trainable=True)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        return load(find_model(folder, int(epoch) if epoch else None), device, trainable=True)
+        return load(find_model(folder, epoch), device, trainable=True)
+    if not chats:
+        raise ConfigError(f"{model} is no run of sft or grpo, which --environment begins with; train sft first")
     chat = build(ModelPlan(model=model, full=full), [each.messages for each in chats])
     chat.model.to(device)
     return chat
@@ -208,6 +170,7 @@ def train(
     run_dir: Path,
     *,
     device: torch.device,
+    battles: Battles | None = None,
     full: bool = False,
     resume: bool = False,
     wandb: bool = False,
@@ -218,10 +181,11 @@ def train(
         model: which it begins with; see `begin`.
         settings: how.
         weights: of the rewards, by name; see `rewards.find_rewards`.
-        chats: whose prompts are answered, and that the rewards are told of.
+        chats: whose prompts are answered, and that the rewards are told of; empty where battles are played.
         held_out: to measure by; may be empty.
         run_dir: OUT, see `fine_tuning`.
         device: where.
+        battles: who plays them; None answers the prompts of `chats`.
         full: see `begin`.
         resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
@@ -237,12 +201,17 @@ def train(
         "start": {"model": model, "full": full},
         "settings": asdict(settings),
         "rewards": dict(weights),
-        "form": asdict(form_of(chats)),
+        "form": asdict(form_of(chats) if battles is None else battles.form),
     }
+    if battles is not None:
+        described["battles"] = battles.described()
     if settings.vllm:
         _require_vllm(device)
     rewards = find_rewards(list(weights))
-    require_applicable(rewards, chats)
+    if battles is None:
+        require_applicable(rewards, chats)
+    else:
+        _require_playable(settings, rewards)
     require_place(run_dir, described, resume=resume)
     # TRL itself reads what is to go on; what it begins with is the reference that `beta` is about
     start = Checkpoint(run_dir, 0).folder
@@ -258,7 +227,7 @@ def train(
         if n:
             logger.warning("%d of the chats %s are set aside: longer than the context of %d subwords", n, what, context)
     wanted = settings.batch_size * settings.grad_accum // settings.num_generations
-    if len(examples) < wanted:
+    if battles is None and len(examples) < wanted:
         raise DataError(
             f"{len(examples)} chats fit into {context} subwords with {most} of an answer, and an update takes "
             f"{wanted}; give more --data, a larger --context or a smaller --batch_size"
@@ -275,7 +244,8 @@ def train(
         # a reference of all weights is read from there
         chat.gemma.config.name_or_path = "" if chat.plan.uses_adapters else str(start)
         with progress_bar(unit="update") as bar:
-            trainer = _trainer(run, settings, rewards, weights, examples, most, device, bar)
+            source = examples if battles is None else battles
+            trainer = build_trainer(run, settings, rewards, weights, source, most, device, bar)
             return Reinforced(
                 updates=run.go(trainer, resume=resume),
                 too_long=(too_long, tested_too_long),
@@ -284,70 +254,18 @@ def train(
             )
 
 
+def _require_playable(settings: GRPOSettings, rewards: Mapping[str, Reward]) -> None:
+    if settings.max_updates is None:
+        raise ConfigError("battles have no end of their own: say by --max_updates how many updates are to be made")
+    if settings.vllm:
+        raise ConfigError("--vllm does not play battles; leave it out, or --environment")
+    for name in ("correctness", "advantage"):
+        if name in rewards:
+            raise ConfigError(f"--reward {name} is told by recorded decisions, not by battles; leave out --environment")
+
+
 def _require_vllm(device: torch.device) -> None:
     if device.type != "cuda":
         raise ConfigError("--vllm draws answers on a GPU, and this machine has no CUDA; leave it out")
     if find_spec("vllm") is None:
         raise MissingDependencyError("--vllm needs vllm, which is not installed; pip install 'trl[vllm]'")
-
-
-def _trainer(
-    run: FineTuning,
-    settings: GRPOSettings,
-    rewards: Mapping[str, Reward],
-    weights: Mapping[str, float],
-    examples: Sequence[Example],
-    most: int,
-    device: torch.device,
-    bar: Any,
-) -> Any:
-    """TRL's trainer.
-
-    Args:
-        run: is told of what it does.
-        settings: how.
-        rewards: by name.
-        weights: by the same names.
-        examples: whose prompts are answered.
-        most: subwords of an answer.
-        device: where.
-        bar: of progress.
-    """
-    from datasets import Dataset
-    from trl import GRPOConfig, GRPOTrainer
-
-    rows = {"prompt": [each.chat.messages[:-1] for each in examples], "row": list(range(len(examples)))}
-    config = GRPOConfig(
-        **run.arguments(settings.rate_for(run.chat.plan), device),
-        num_generations=settings.num_generations,
-        temperature=settings.temperature,
-        max_completion_length=most,
-        loss_type=settings.loss_type,
-        scale_rewards="none" if settings.loss_type == "dr_grpo" else "group",
-        beta=settings.beta,
-        reward_weights=[weights[name] for name in rewards],
-        disable_dropout=True,  # else the model that learns is another one than the one that answered
-        save_strategy="steps",
-        save_steps=settings.keep_every,
-        use_vllm=settings.vllm,
-    )
-    chats = [each.chat for each in examples]
-    return GRPOTrainer(
-        model=run.chat.model,
-        reward_funcs=[_for_trl(name, reward, chats) for name, reward in rewards.items()],
-        args=config,
-        train_dataset=Dataset.from_dict(rows),
-        processing_class=run.chat.tokenizer,
-        callbacks=[told(run, bar, keep_every=settings.keep_every)],
-    )
-
-
-def _for_trl(name: str, reward: Reward, chats: Sequence[Chat]) -> Callable[..., list[float | None]]:
-    """A reward as TRL calls it, with batches of answers and the columns of their rows."""
-
-    def rated(completions: Sequence[list[dict[str, str]]], row: Sequence[int], **_: Any) -> list[float | None]:
-        answers = (messages[-1]["content"] for messages in completions)
-        return [evaluate(name, reward, answer, chats[i]) for answer, i in zip(answers, row, strict=True)]
-
-    rated.__name__ = name  # by which TRL logs it
-    return rated

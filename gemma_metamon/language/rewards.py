@@ -65,18 +65,27 @@ def length(answer: str, chat: Chat) -> float:
     return -min(1.0, max(0.0, len(answer.split()) / MOST_WORDS - 1))
 
 
+def battle(answer: str, chat: Chat) -> float | None:
+    """What the battle gave from this answer on, a win counting 1; None of answers that were not played."""
+    return chat.earned
+
+
 REWARDS: Final[Mapping[str, Reward]] = {
     "format": format_reward,
     "legality": legality,
     "correctness": correctness,
     "advantage": advantage,
     "length": length,
+    "battle": battle,
 }
-DEFAULT_WEIGHTS: Final[Mapping[str, float]] = {"format": 1.0, "legality": 1.0, "correctness": 1.0}
+DEFAULTS: Final = ("format", "legality", "correctness")
+BATTLE_DEFAULTS: Final = ("battle", "legality")
+"""Where battles are played, nobody tells the right choice."""
 _NEEDS: Final = {
     "legality": "the rows tell no legal choices; export them with --to messages",
     "correctness": "the rows tell no choice; export them with --to messages",
     "advantage": "the rows tell no advantages; export them with chat export --critics RUN",
+    "battle": "it is what battles give that are played; add --environment",
 }
 
 

@@ -14,7 +14,8 @@ from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language import models, sft
 from gemma_metamon.language.fine_tuning import FineTuning, find_model
-from gemma_metamon.language.grpo import CollapseWatch, GRPOSettings, Reinforced, train
+from gemma_metamon.language.grpo import CollapseWatch, Reinforced, train
+from gemma_metamon.language.grpo_trainer import GRPOSettings
 from gemma_metamon.language.models import ModelPlan, load
 
 CHATS = chats_of(most=24)
