@@ -139,12 +139,13 @@ def build_trainer(
         def _get_per_token_logps_and_entropies(
             self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, **kwargs: Any
         ) -> Any:
-            if model is not run.chat.model or run.chat.device.type != "cpu":  # another one: what `beta` is about
+            gemma = {id(run.chat.model): run.chat.gemma, id(self.ref_model): self.ref_model}.get(id(model))
+            if gemma is None or run.chat.device.type != "cpu":
                 return super()._get_per_token_logps_and_entropies(
                     model, input_ids, attention_mask, logits_to_keep, **kwargs
                 )
             temperature = settings.temperature
-            return *weigh(run.chat.gemma, input_ids, attention_mask, logits_to_keep, temperature=temperature), None
+            return *weigh(gemma, input_ids, attention_mask, logits_to_keep, temperature=temperature), None
 
     if isinstance(source, Sequence):
         prompts = [each.chat.messages[:-1] for each in source]
