@@ -1,6 +1,7 @@
 """The rewards of GRPO, each by itself, and how they are named."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_choice_is_worth_that_it_is_legal_the_teachers_and_what_critics_say(
 
 def test_what_a_chat_does_not_tell_is_not_rewarded() -> None:
     unknown = Chat(chat_of().messages)
-    for name in ("legality", "correctness", "advantage"):
+    for name in ("legality", "correctness", "advantage", "battle"):
         assert REWARDS[name](write_answer("move Rest"), unknown) is None
     with pytest.raises(ConfigError, match="chat export --critics RUN"):
         rewards.require_applicable(find_rewards(["advantage"]), [chat_of()])
@@ -71,8 +72,8 @@ def test_length_costs_beyond_forty_words_and_at_most_one() -> None:
 @settings(deadline=None)
 @given(st.text(st.sampled_from("<>/SOLUTIONREAG move st")), st.lists(st.floats(-99, 99), min_size=3, max_size=3))
 def test_any_answer_gets_a_number_within_its_bounds(answer: str, advantages: list[float]) -> None:
-    chat = chat_of(SYSTEM_REASONING, tuple(advantages))
-    bounds = {"format": (0, 2), "legality": (0, 1), "correctness": (0, 2), "length": (-1, 0)}
+    chat = replace(chat_of(SYSTEM_REASONING, tuple(advantages)), earned=0.5)
+    bounds = {"format": (0, 2), "legality": (0, 1), "correctness": (0, 2), "length": (-1, 0), "battle": (0.5, 0.5)}
     bounds["advantage"] = (-MOST_ADVANTAGE, MOST_ADVANTAGE)
     for name, reward in REWARDS.items():
         value = reward(answer, chat)
