@@ -22,6 +22,7 @@ COMMANDS = (
     "prepare",
     "chat",
     "sft",
+    "grpo",
     "train",
     "evaluate",
     "report",

@@ -7,7 +7,7 @@
     ensemble(runs/first@5, runs/first@7@T0.8, runs/second*2)
                                     members that decide together; the last one counts twice
     ensemble(vote: runs/first@5, runs/second, runs/third)
-    text:runs/words                 a chat model of `sft`, or a folder of one; @ and @T as above
+    text:runs/words                 a chat model of `sft` or `grpo`, or a folder of one; @ and @T as above
     text:runs/words@2(reasoning=yes, reasoning_tokens=64)
                                     that thinks before each choice, in so many subwords at most
 

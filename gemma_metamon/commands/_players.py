@@ -130,7 +130,7 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 
 def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer:
-    from gemma_metamon.language.sft import find_model
+    from gemma_metamon.language.fine_tuning import find_model
 
     run = words.run
     folder = find_model(run.run_dir, epoch if run.epoch is None else run.epoch)
@@ -253,10 +253,10 @@ def contestants(
 
 def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperature: float, seed: int) -> "Contestant":
     """A chat model; `temperature` is of one that is written without. Raises as `language.models.load`."""
+    from gemma_metamon.language.fine_tuning import read_form, run_of
     from gemma_metamon.language.models import load
     from gemma_metamon.language.players.text import TextPolicy, text_contestant
     from gemma_metamon.language.scoring import ChoiceScorer
-    from gemma_metamon.language.sft import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
     folder, own = player.words, player.temperature
@@ -277,7 +277,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
 
 def words_label(player: FoundPlayer) -> str:
     """The label of a chat model that answers in words, with what is not as usual: text:words@2@T0.5(reasoning=yes)."""
-    from gemma_metamon.language.sft import run_of
+    from gemma_metamon.language.fine_tuning import run_of
 
     if player.words is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")

@@ -114,7 +114,11 @@ def _add_export(actions: "Subparsers") -> None:
         metavar="X",
         help="only what --critics give X rewards above the policy's mean",
     )
-    filters.add_argument("--critics", metavar="RUN", help="whose critics judge for --min_advantage: RUN or RUN@EPOCH")
+    filters.add_argument(
+        "--critics",
+        metavar="RUN",
+        help="RUN or RUN@EPOCH, whose critics judge for --min_advantage; rows tell their `advantages` of the choices",
+    )
     add_shared_argument(parser, "device")
     add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
@@ -143,7 +147,7 @@ def _add_validate(actions: "Subparsers") -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Writes the rows and prints what became of the decisions. Returns the exit status."""
-    if (args.min_advantage is None) != (args.critics is None):
+    if args.min_advantage is not None and args.critics is None:
         raise ConfigError("--min_advantage X and --critics RUN go together: how much, and who judges it")
     require_extra("battle", "chat export")
 

@@ -114,10 +114,10 @@ def _follow_words(args: argparse.Namespace, battle: "RecordedBattle", page: Path
         raise ConfigError(f"{args.run_dir} is shown as sure as it is; leave out --temperature and @T")
     require_place(page, "out")
     from gemma_metamon.language.answering import Answerer
+    from gemma_metamon.language.fine_tuning import read_form, run_of
     from gemma_metamon.language.followed import follow_in_words
     from gemma_metamon.language.models import load
     from gemma_metamon.language.scoring import ChoiceScorer
-    from gemma_metamon.language.sft import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
     folder = found.words

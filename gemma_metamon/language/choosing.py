@@ -1,7 +1,7 @@
 """From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -52,7 +52,7 @@ class Chooser:
         wording: how it is told.
         seed: of what is drawn.
         agree_with: whose preferred action the choice must be; None asks nobody.
-        critics: who judge the choice where `filters.min_advantage` is given.
+        critics: who judge each legal choice, and the one made where `filters.min_advantage` is given.
     """
 
     def __init__(
@@ -100,7 +100,10 @@ class Chooser:
                 counts.left_out[reason] += 1
                 continue
             counts.labelled += labelled
-            chosen.append(self._candidate(battle, file_name, name, t, decision, answer, labelled=labelled))
+            advantages = opinion.advantages(t, decision.choices)
+            chosen.append(
+                self._candidate(battle, file_name, name, t, decision, answer, labelled=labelled, advantages=advantages)
+            )
         if self.filters.turns == "sampled" and chosen:
             counts.left_out["not sampled"] += len(chosen) - 1
             chosen = [min(chosen, key=lambda candidate: candidate.rank)]
@@ -137,6 +140,7 @@ class Chooser:
         answer: int,
         *,
         labelled: bool,
+        advantages: list[float] | None,
     ) -> Candidate:
         wording, choice = self.wording, decision.choices[answer]
         reasoned = wording.reasoning != "none"
@@ -156,6 +160,7 @@ class Chooser:
             opponent="" if name is None else name.opponent,
             rating=None if name is None else name.rating,
             labelled=labelled,
+            advantages=advantages,
         )
         told = user_text(decision) if wording.blank else messages[1]["content"]  # blank texts are all equal
         mark = number_of(told + messages[-1]["content"])
@@ -192,9 +197,16 @@ class _Opinion:
         agree, judge = self._spaces
         if agree is not None and self._preferred[t] != agree.from_recorded(answer):
             return "disagreement"
-        if judge is not None and self._advantages[t, judge.from_recorded(answer)] < self._least:
-            return "advantage"
+        if judge is not None and self._least is not None:
+            return "advantage" if self._advantages[t, judge.from_recorded(answer)] < self._least else None
         return None
+
+    def advantages(self, t: int, actions: Iterable[int]) -> list[float] | None:
+        """Of these actions of a decision, as the critics see them; None where none are asked."""
+        judge = self._spaces[1]
+        if judge is None:
+            return None
+        return [round(float(self._advantages[t, judge.from_recorded(action)]), 4) for action in actions]
 
 
 def _nothing(decision: Decision, action: int) -> str:

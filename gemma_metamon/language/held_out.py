@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,14 @@ class Measured:
     generated: int
 
 
-def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, reasoning: bool = False) -> Measured:
+def measure(
+    chat: ChatModel,
+    examples: Sequence[Example],
+    *,
+    generated: int,
+    reasoning: bool = False,
+    on_answer: Callable[[Example, str], Any] | None = None,
+) -> Measured:
     """Measures a model, which is left in the mode it was in.
 
     Args:
@@ -54,6 +61,7 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         examples: the decisions, at least one.
         generated: how many of them are answered freely, too.
         reasoning: whether its answers say why.
+        on_answer: is told of each free answer.
     """
     was_training = chat.model.training
     chat.model.eval()
@@ -61,7 +69,7 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         known = [example for example in examples if len(example.chat.legal) > 1 and example.chat.choice]
         asked = [example for example in examples if example.chat.legal][:generated]
         agreed = _count_agreed(chat, known)
-        legal = _count_legal(chat, asked, REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS)
+        legal = _count_legal(chat, asked, REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS, on_answer)
         return Measured(
             agreement=agreed / len(known) if known else None,
             majority=max(Counter(each.chat.choice for each in known).values()) / len(known) if known else None,
@@ -153,11 +161,15 @@ def _count_agreed(chat: ChatModel, examples: Sequence[Example]) -> int:
     return agreed
 
 
-def _count_legal(chat: ChatModel, examples: Sequence[Example], most: int) -> int:
+def _count_legal(
+    chat: ChatModel, examples: Sequence[Example], most: int, on_answer: Callable[[Example, str], Any] | None
+) -> int:
     legal = 0
     for first in range(0, len(examples), BATCH):
         batch = examples[first : first + BATCH]
         for each, text in zip(batch, generate(chat, [each.prompt for each in batch], most), strict=True):
+            if on_answer is not None:
+                on_answer(each, text)
             try:
                 parse_answer(text, dict(enumerate(each.chat.legal)))
             except DataError:

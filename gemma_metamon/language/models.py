@@ -135,7 +135,8 @@ class ChatModel:
     def _save_adapters(self, folder: Path) -> None:
         config = self.model.peft_config["default"]
         config.base_model_name_or_path = self.plan.model
-        self.model.save_pretrained(folder, save_embedding_layers=False)
+        # GRPO may hold a second one, of the model that it began with
+        self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
         config.base_model_name_or_path = ""  # with a name, peft looks there whenever TRL saves
 
 

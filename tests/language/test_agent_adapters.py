@@ -9,8 +9,8 @@ from support.chats import chats_of, gemma_tokenizer, save_pretrained_like, write
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.language.fine_tuning import find_model
 from gemma_metamon.language.models import load
-from gemma_metamon.language.sft import find_model
 from gemma_metamon.nets.reader.adapters import lora_parameters
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_agent

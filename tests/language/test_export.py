@@ -258,5 +258,9 @@ def test_an_agent_and_its_critics_leave_out_what_they_would_not_do(
     for printed, reason in ((agreed, "disagreement"), (judged, "advantage")):
         assert printed["left_out"][reason] > 0
         assert printed["decisions"] == everything["decisions"] == printed["train"] + sum(printed["left_out"].values())
+    for row in rows_of(tmp_path / "c.jsonl"):
+        assert len(row["advantages"]) == len(row["legal"])
+        assert row["advantages"][row["legal"].index(row["choice"])] >= 0
+    assert all(row["advantages"] is None for row in rows_of(tmp_path / "a.jsonl"))
     kept = {(row["battle_id"], row["player"], row["decision"]) for row in rows_of(tmp_path / "x.jsonl")}
     assert {(row["battle_id"], row["player"], row["decision"]) for row in rows_of(tmp_path / "c.jsonl")} <= kept

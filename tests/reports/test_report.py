@@ -212,6 +212,23 @@ def test_a_run_that_was_resumed_shows_the_later_numbers(tmp_path: Path) -> None:
     assert battles.lines[0].get_xydata().tolist() == [[1, 25], [2, 40]]
 
 
+def test_each_reward_has_a_chart_of_its_own(tmp_path: Path) -> None:
+    lines = [
+        {"update": n, "loss/total": 0.1, "reward/total": n, "reward/total_std": 1, "reward/mine:brave": -n}
+        for n in (1, 2)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+    shown = {
+        figure.axes[0].get_title(loc="left"): figure.axes[0].lines for figure, _ in run_curves.run_charts(tmp_path)
+    }
+    assert list(shown) == ["Losses", "Reward of answers: total", "Reward of answers: mine:brave"]
+    assert shown["Reward of answers: mine:brave"][0].get_xydata().tolist() == [[1, -1], [2, -2]]
+    (tmp_path / "metrics.jsonl").write_text('{"update": 1, "reward/total": "much"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="reward/total is"):
+        run_curves.run_charts(tmp_path)
+
+
 def test_the_command_makes_a_runs_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_run(tmp_path / "run")
     assert main(["report", str(tmp_path / "run")]) == 0
