@@ -37,13 +37,13 @@ THINKING = Thinking(reasoning=True, reasoning_tokens=12)
 
 
 def policy_of(model: ChatModel, *, sample: bool = False, thinking: Thinking | None = None) -> TextPolicy:
-    return TextPolicy(ChoiceScorer(model), PromptForm(), name="text:small", sample=sample, thinking=thinking)
+    return TextPolicy(ChoiceScorer(model), PromptForm(history=2), name="text:small", sample=sample, thinking=thinking)
 
 
 def test_it_is_told_of_a_battle_as_training_was() -> None:
     battle = load_battle(find_battles(BATTLES, ["gen1ou"])[0])
     session: TextSession = policy_of(MODEL).open_session()
-    for expected, action in zip(recorded_decisions(battle), battle.actions, strict=False):
+    for expected, action in zip(recorded_decisions(battle, history=2), battle.actions, strict=False):
         legal = np.isin(np.arange(13), list(expected.choices))
         session.decision(expected.state, legal)
         again = session.decision(expected.state, legal)  # asked a second time, as after a refusal
