@@ -6,15 +6,16 @@
 # TEACHER is a folder of DuelTrainer's battles, as runs/win_gen1ou/teacher of win.sh. Each player of the table that is
 # printed at the end plays 500 battles against each opponent. Beside the model that was trained stand the same one
 # before training, one that was trained on texts in which the battle is blanked, and random moves without switching;
-# then a model that was stopped after EARLY updates and what GRPO makes of it. Run again, it goes on after the last step
-# that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
+# then a model that was stopped after EARLY (300) updates and what GRPO makes of it in GRPO (400) of its own. Run again, it
+# goes on after the last step that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language report
 
 out="${1:-runs/words_gen1ou}"
 seed="${2:-0}"
 teacher="${3:-$out/teacher}"
 updates="${UPDATES:-6000}"
-early="${EARLY:-1000}"
+early="${EARLY:-300}"
+grpo="${GRPO:-400}"
 began=$SECONDS
 mkdir -p "$out"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
@@ -60,14 +61,19 @@ learn blank blanked "$updates"
 wait $!
 echo "models after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
 
-play words_table "text:$out/words"
-play untrained_table "text:$out/words@0"
-play blank_table "text:$out/blank"
-play no_switch_table NoSwitchRandomPlayer
-if gemma-metamon grpo --help >/dev/null 2>&1; then # not in every version
-    learn early told "$early"
-    play early_table "text:$out/early"
-    done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" --model "$out/early" --seed "$seed"
-    play grpo_table "text:$out/grpo"
-fi
+# two things at a time: those battles, and the model that GRPO goes on from
+{
+    play words_table "text:$out/words"
+    play untrained_table "text:$out/words@0"
+    play blank_table "text:$out/blank"
+    play no_switch_table NoSwitchRandomPlayer
+} &
+tables=$!
+learn early told "$early"
+play early_table "text:$out/early"
+OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" \
+    --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
+    --num_generations 8 --batch_size 512 --learning_rate 5e-4 --answer_subwords 12 --max_updates "$grpo" --keep_every 100
+play grpo_table "text:$out/grpo"
+wait "$tables"
 python scripts/words_table.py "$out"
