@@ -57,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "reports": {"results"},
     "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
     "language.players": WORDS | MATCHES | {"language", "results"},
+    "vision": WORDS | {"language"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},

@@ -22,6 +22,8 @@ COMMANDS = (
     "prepare",
     "chat",
     "sft",
+    "scenes",
+    "vlm",
     "train",
     "evaluate",
     "report",
