@@ -155,6 +155,10 @@ def run_validate(args: argparse.Namespace) -> int:
                     counter.add(messages)
 
             checks.append(check_file(path, count, faults.add))
+            if counter is not None and checks[-1].pictures:
+                raise ConfigError(
+                    f"{path} has pictures, whose tokens a tokenizer does not count; leave out --tokenizer"
+                )
             if counter is not None:
                 counter.flush()
                 counters.append(counter)

@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
 
     from gemma_metamon.battle.replays import load_battle
     from gemma_metamon.language.recorded import recorded_decisions
+    from gemma_metamon.vision.drawing import require_size
     from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of
     from gemma_metamon.vision.sheets import contact_sheet
     from gemma_metamon.vision.sprites import Sprites
 
+    require_size(args.size, grid=args.frames == "grid")
     painter = GridPainter(args.size, args.theme, None if args.sprites is None else Sprites(args.sprites))
     decisions = list(recorded_decisions(load_battle(args.battle)))
     if not decisions:

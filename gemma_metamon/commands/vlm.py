@@ -94,7 +94,8 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.language.choosing import Wording
     from gemma_metamon.language.export import export
-    from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures, Style
+    from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures
+    from gemma_metamon.vision.picture_files import Style
     from gemma_metamon.vision.processors import require_fit
     from gemma_metamon.vision.rows import PictureChooser, Showing
     from gemma_metamon.vision.sprites import Sprites

@@ -67,6 +67,10 @@ def read_chats(path: Path) -> list[Chat]:
             raise DataError(
                 f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
             ) from messages
+        if "images" in row:
+            raise DataError(
+                f"{shown_path(path)} {place} has pictures; give rows of gemma-metamon chat export, in words"
+            )
         chats.append(Chat(messages, tuple(row.get("legal", ())), str(row.get("choice", ""))))
     if not chats:
         raise DataError(f"{shown_path(path)} holds no chat; make one with gemma-metamon chat export")

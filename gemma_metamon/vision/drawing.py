@@ -138,12 +138,12 @@ class Painter:
         canvas.fill(type_colour(second[0] if second else first), left + 6, top + 2, 6, 12)
         fainted = pokemon.status == "fainted"
         ink = paints.small if pokemon.legal and not fainted else dimmed(paints.small, paints.ground)
-        canvas.write(pokemon.name, left + 16, top, 13, 72, ink)
+        canvas.write(pokemon.name, left + 15, top, 13, 76, ink)
         told = "?" if pokemon.hp is None else f"{pokemon.hp}%"
-        canvas.write(told, left + 90, top, 13, 32, ink)
+        canvas.write(told, left + 92, top, 13, 32, ink)
         if pokemon.status:
             said = "KO" if fainted else pokemon.status
-            canvas.chip(said, left + 123, top + 2, STATUSES.get(pokemon.status, STATUSES["fainted"]), 11, width=21)
+            canvas.chip(said, left + 124, top + 2, STATUSES.get(pokemon.status, STATUSES["fainted"]), 11, width=21)
 
     def _button(self, canvas: "_Canvas", button: Button, left: int, top: int) -> None:
         ground = type_colour(button.type)
@@ -164,7 +164,7 @@ class Painter:
 
     def _make_words(self, text: str, height: int, width: int) -> Image.Image:
         text = _ascii(text)
-        least = max(_LEAST_PIXELS, round(0.65 * height))
+        least = max(_LEAST_PIXELS, round(0.8 * height))
         height = next((h for h in range(height, least, -1) if self._font(h).getlength(text) <= width), least)
         font = self._font(height)
         while len(text) > 1 and font.getlength(text) > width:
@@ -238,8 +238,10 @@ class _Canvas:
             self.fill(health_colour(hp), left, top, width * hp / 100, height)
 
 
-def require_size(size: int) -> None:
-    """Raises ConfigError for a size that no picture can have."""
+def require_size(size: int, *, grid: bool = False) -> None:
+    """Raises ConfigError for a size that no picture can have, or no grid of four."""
+    if grid and size % 2:
+        raise ConfigError(f"--size {size} is odd; a grid has two frames on a side: give an even number")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(f"--size {size} is no size of a picture; give {MIN_SIZE} to {MAX_SIZE} pixels")
 

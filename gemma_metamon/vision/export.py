@@ -4,13 +4,12 @@ Rows are chosen, split and resumed by `language.export`. When they are joined, e
 then all that are not there yet are drawn, in several processes; then the file of rows is there.
 """
 
-import io
 import json
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -22,30 +21,12 @@ from gemma_metamon.language.export import Output
 from gemma_metamon.language.row_files import RowWriter
 from gemma_metamon.language.rows import number_of
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.vision.grid import GridPainter, Layout
-from gemma_metamon.vision.palette import Theme
-from gemma_metamon.vision.rows import read_picture
-from gemma_metamon.vision.sprites import Sprites
+from gemma_metamon.vision.drawing import require_size
+from gemma_metamon.vision.grid import Layout
+from gemma_metamon.vision.picture_files import Style, draw_batch
 
 DATASET: Final = "dataset.jsonl"
 _BATCH: Final = 64
-_PNG_LEVEL: Final = 1
-"""Of 9: each more costs much time for few bytes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Style:
-    """How pictures are drawn.
-
-    Attributes:
-        size: pixels on a side.
-        theme: of the colours.
-        sprites: a user's folder of them; None draws all Pokémon by types and initials.
-    """
-
-    size: int
-    theme: Theme = "light"
-    sprites: Path | None = None
 
 
 class Pictures:
@@ -57,6 +38,9 @@ class Pictures:
         style: how they are drawn.
         workers: how many processes draw.
 
+    Raises:
+        ConfigError: a size that no such picture can have.
+
     Attributes:
         drawn: how many were.
         there_before: how many had been drawn before the work was stopped.
@@ -64,11 +48,13 @@ class Pictures:
     """
 
     def __init__(self, root: Path, layout: Layout, style: Style, workers: int = 1) -> None:
+        require_size(style.size, grid=layout == "grid")
         self.root, self.style, self.workers = root, style, workers
         self.kind = "grid" if layout == "grid" else "scene"
         self.drawn = self.there_before = 0
         self.without_sprite: set[str] = set()
         self._numbers: dict[int, int] = {}
+        self._waiting = 0
 
     @property
     def folder(self) -> Path:
@@ -97,6 +83,7 @@ class Pictures:
             mark = number_of(text)
             if mark not in self._numbers:
                 self._numbers[mark] = len(self._numbers) + 1
+                self._waiting += 1
                 waiting.write(f"{self._numbers[mark]} {text}\n")
             names.append(self.name(self._numbers[mark]))
         return names
@@ -104,8 +91,8 @@ class Pictures:
     def draw(self, waiting: Path) -> None:
         """Draws what waits and is not there yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with progress_bar(desc="drawing", unit="picture", total=self.count) as bar:
-            work = partial(_draw_batch, self.root, self.style)
+        with progress_bar(desc="drawing", unit="picture", total=self._waiting) as bar:
+            work = partial(draw_batch, root=self.root, style=self.style)
             try:
                 for drawn, without in in_workers(work, self._batches(waiting, bar), self.workers):
                     self.drawn += drawn
@@ -116,6 +103,7 @@ class Pictures:
                     "a worker was killed, perhaps for want of memory; run the same command with fewer --workers: what "
                     "is drawn is kept"
                 ) from error
+        self._waiting = 0
 
     def _batches(self, waiting: Path, bar: Any) -> Iterator[list[tuple[str, str]]]:
         """File and scenes of those to draw."""
@@ -132,29 +120,6 @@ class Pictures:
                         batch.append((name, text))
                 if batch:
                     yield batch
-
-
-@cache
-def _painter(style: Style) -> tuple[GridPainter, Sprites | None]:
-    sprites = None if style.sprites is None else Sprites(style.sprites)
-    return GridPainter(style.size, style.theme, sprites), sprites
-
-
-def _draw_batch(root: Path, style: Style, batch: list[tuple[str, str]]) -> tuple[int, set[str]]:
-    """Writes the pictures. Returns how many, and the Pokémon that the sprites' folder does not have."""
-    painter, sprites = _painter(style)
-    without: set[str] = set()
-    for name, text in batch:
-        picture = read_picture(json.loads(text))
-        drawn = painter.blank() if picture is None else painter.draw(picture)
-        if picture is not None and sprites is not None:
-            shown = {side.active.species for scene in picture.scenes for side in (scene.own, scene.foe)}
-            without |= {species for species in shown if species not in sprites}
-        content = io.BytesIO()
-        drawn.save(content, "PNG", compress_level=_PNG_LEVEL)
-        with written_whole(root / name, durable=False) as staged:
-            staged.write_bytes(content.getvalue())
-    return len(batch), without
 
 
 class _PictureLines(RowWriter):

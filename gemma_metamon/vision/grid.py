@@ -11,10 +11,10 @@ from typing import Final, Literal, get_args
 
 from PIL import Image
 
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import DataError
 from gemma_metamon.language.prompts import Decision
 from gemma_metamon.language.rows import number_of
-from gemma_metamon.vision.drawing import GEMMA_SIZE, Painter
+from gemma_metamon.vision.drawing import GEMMA_SIZE, Painter, require_size
 from gemma_metamon.vision.palette import Theme
 from gemma_metamon.vision.scene import Scene, scene_of
 from gemma_metamon.vision.sprites import Sprites
@@ -92,8 +92,7 @@ class GridPainter:
 
     @cached_property
     def _frame(self) -> Painter:
-        if self._size % 2:
-            raise ConfigError(f"--size {self._size} is odd; a grid has two frames on a side: give an even number")
+        require_size(self._size, grid=True)
         return Painter(self._size // 2, self._theme, self._sprites)
 
     def draw(self, picture: Picture) -> Image.Image:

@@ -8,8 +8,7 @@ from gemma_metamon.language.choosing import Candidate, Chooser, Chosen
 from gemma_metamon.language.json_answers import answer_object, write_json_answer
 from gemma_metamon.language.prompts import user_text
 from gemma_metamon.language.rows import number_of
-from gemma_metamon.strict_json import read_dataclass
-from gemma_metamon.vision.grid import Layout, Picture, pictures_of
+from gemma_metamon.vision.grid import Layout, pictures_of
 
 Context = Literal["none", "words"]
 CONTEXTS: tuple[Context, ...] = get_args(Context)
@@ -81,8 +80,3 @@ def question_of(layout: Layout, *, reasoning: bool) -> str:
         reasoning: whether the answer is to say why.
     """
     return f"{_SHOWS[layout]} {_ASKS}{', reasoning' if reasoning else ''}."
-
-
-def read_picture(data: dict[str, Any]) -> Picture | None:
-    """A picture of a row of `PictureChooser`; None for a blank one."""
-    return read_dataclass(Picture, data) if data else None
