@@ -137,7 +137,7 @@ class Painter:
         canvas.fill(type_colour(first), left, top + 2, 6, 12)
         canvas.fill(type_colour(second[0] if second else first), left + 6, top + 2, 6, 12)
         fainted = pokemon.status == "fainted"
-        ink = paints.small if pokemon.legal and not fainted else paints.empty
+        ink = paints.small if pokemon.legal and not fainted else paints.faint
         canvas.write(pokemon.name, left + 15, top, 13, 76, ink)
         told = "?" if pokemon.hp is None else f"{pokemon.hp}%"
         canvas.write(told, left + 92, top, 13, 32, ink)

@@ -35,13 +35,24 @@ TYPES: Final[dict[str, Colour]] = {
 
 @dataclass(frozen=True)
 class Paints:
-    """A theme's colours: of the ground, of a side's panel, of what is written, and of what is written small."""
+    """A theme's colours.
+
+    Attributes:
+        ground: of the picture.
+        own: of the own side's panel.
+        foe: of the opponent's.
+        text: what is written.
+        small: what is written beside it.
+        faint: a benched Pokémon that cannot come.
+        empty: of a bar, where HP are gone.
+    """
 
     ground: Colour
     own: Colour
     foe: Colour
     text: Colour
     small: Colour
+    faint: Colour
     empty: Colour
 
 
@@ -52,6 +63,7 @@ PAINTS: Final[dict[Theme, Paints]] = {
         foe=(250, 228, 224),
         text=(16, 16, 20),
         small=(64, 66, 76),
+        faint=(140, 142, 152),
         empty=(196, 198, 206),
     ),
     "dark": Paints(
@@ -60,6 +72,7 @@ PAINTS: Final[dict[Theme, Paints]] = {
         foe=(70, 40, 40),
         text=(245, 245, 250),
         small=(196, 200, 212),
+        faint=(148, 150, 162),
         empty=(88, 92, 104),
     ),
 }
