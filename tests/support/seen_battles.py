@@ -1,10 +1,11 @@
-"""Decisions of bundled battles, to be drawn."""
+"""Decisions of bundled battles, to be drawn, and sprites to draw them with."""
 
 import shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.language.prompts import Decision
@@ -31,3 +32,11 @@ def battles(tmp_path: Path) -> Path:
         for path in bundled(battle_format, most):
             shutil.copy(path, tmp_path / "battles" / battle_format)
     return tmp_path / "battles"
+
+
+def sprite(folder: Path, name: str, size: tuple[int, int] = (40, 30)) -> Path:
+    """A picture of one colour, (255, 0, 255)."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    Image.new("RGBA", size, (255, 0, 255, 255)).save(path)
+    return path

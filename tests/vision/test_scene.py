@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
-from support.seen_battles import bundled, decisions_of
+from support.seen_battles import bundled, decisions_of, sprite
 
 from gemma_metamon.battle.actions import FIRST_SWITCH
 from gemma_metamon.battle.replays import load_battle
@@ -166,13 +166,6 @@ def test_names_and_hp_can_be_read_back(battle_format: str, theme: Theme, tmp_pat
 
 
 # Sprites
-
-
-def sprite(folder: Path, name: str, size: tuple[int, int] = (40, 30)) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    Image.new("RGBA", size, (255, 0, 255, 255)).save(path)
-    return path
 
 
 def test_a_sprite_stands_in_the_figures_place_and_others_are_drawn(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.seen_battles import battles, bundled
-from test_scene import sprite
+from support.seen_battles import battles, bundled, sprite
 
 from gemma_metamon.commands import main
 from gemma_metamon.language import export as exporting
