@@ -13,8 +13,14 @@ EXTRAS = {
 }
 
 
-def require_extra(extra: str, what: str) -> None:
-    """Raises MissingDependencyError, saying that `what` needs it, where a package of this extra is not installed."""
-    for package in EXTRAS[extra]:
+def require_extra(extra: str, what: str, *only: str) -> None:
+    """Raises MissingDependencyError where a package of an extra is not installed.
+
+    Args:
+        extra: its name.
+        what: needs it, for the message.
+        only: those of its packages that are needed; none stand for all.
+    """
+    for package in only or EXTRAS[extra]:
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(f"{what} needs {package}; pip install 'gemma-metamon[{extra}]'")

@@ -59,40 +59,14 @@ def target(*overrides: str) -> Contender:
     return Contender(overrides=(*fixed, *overrides))
 
 
-def above_state(low: float, full: float) -> Contender:
-    """The critics know the battle so far, and with it who plays; critics of the state alone say what others get there.
-
-    Battles are weighed by the rank of their mean advantage, their decisions by the advantage itself.
-    """
-    fixed = (
-        *RATE, DECAY, ONE_DISCOUNT, WARMUP, "MultiTaskAgent.lambda_return = 1.0", "MultiTaskAgent.baseline = 'state'",
-        # encoders learn from imitation alone, and critics need no more weight than they have
-        "MultiTaskAgent.critics_train_trunk = False", "critic_loss_weight = 1.0",
-        "MultiTaskAgent.fbc_filter_func = @ISAdvantageFilter()", "ISAdvantageFilter.beta = 0.5",
-        "ISAdvantageFilter.clip_weights_high = 10.0", "ISAdvantageFilter.seq_floor = 0.02",
-        "ISAdvantageFilter.seq_floor_warmup_steps = {warmup}", "ISAdvantageFilter.seq_buffer_size = 2000",
-    )  # fmt: skip
-    return Contender(
-        overrides=(*fixed, f"ISAdvantageFilter.seq_p_low = {low}", f"ISAdvantageFilter.seq_p_full = {full}")
-    )
-
-
 CONTENDERS = {
     "imitation": Contender("quick.gin", (DECAY,)),
     "imitation_won": Contender("quick.gin", (DECAY,), battles="won"),
     "binary_rl": Contender(overrides=(*RATE, DECAY)),
     "critic": Contender(overrides=CRITIC),
-    "critic_soft": Contender(overrides=(*CRITIC, "MultiTaskAgent.policy_actions = 'soft'")),
     "target": target("MultiTaskAgent.lambda_return = 0.95"),
     "target_monte_carlo": target("MultiTaskAgent.lambda_return = 1.0"),
     "target_apart": target("MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.critics_train_trunk = False"),
-    "target_quantile": target(
-        "MultiTaskAgent.lambda_return = 0.95", "MultiTaskAgent.fbc_filter_func = @QuantileFilter()",
-        "QuantileFilter.share = 0.5",
-    ),
-    "above_state": above_state(0.6, 0.9),
-    "above_state_mild": above_state(0.4, 0.8),
-    "above_state_strict": above_state(0.7, 0.95),
     "best_half": best(0.5),
     "best_quarter": best(0.25),
     "best_tenth": best(0.1),

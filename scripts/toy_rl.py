@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.nets.heads.actors import Actor
-from gemma_metamon.nets.heads.batch_filters import BatchNormalizedExpFilter, ISAdvantageFilter, QuantileFilter
+from gemma_metamon.nets.heads.batch_filters import BatchNormalizedExpFilter, ISAdvantageFilter
 from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 
 DECISIONS, CONTEXTS, ACTIONS = 10, 5, 5
@@ -181,14 +181,11 @@ RECIPES: dict[str, Recipe] = {
     "binary_rl, seven discounts, Monte Carlo, warm-up": Recipe({"n_step": DECISIONS, **WARM}),
     "binary_rl, Monte Carlo": MONTE_CARLO,
     "binary_rl, Monte Carlo, warm-up": MONTE_CARLO.but(**WARM),
-    "the same, soft policy actions": MONTE_CARLO.but(**WARM, policy_actions="soft"),
-    "the same, exact values, soft": MONTE_CARLO.but(**WARM, policy_actions="soft", value_estimate="exact"),
     "the same, critics read alone": MONTE_CARLO.but(**WARM, critics_train_trunk=False),
     "the same, actor waits": MONTE_CARLO.but(**WARM, critic_warmup="wait"),
     "three steps, warm-up": ONE.but(**WARM, n_step=3),
     "lambda 0.9, warm-up": ONE.but(**WARM, lambda_return=0.9),
     "lambda 0.5, warm-up": ONE.but(**WARM, lambda_return=0.5),
-    "Monte Carlo, warm-up, quantile": Recipe(MONTE_CARLO.options | WARM, functools.partial(QuantileFilter, share=0.4)),
     "Monte Carlo, warm-up, exp of z": Recipe(
         MONTE_CARLO.options | WARM, functools.partial(BatchNormalizedExpFilter, 3.0)
     ),

@@ -1,7 +1,11 @@
-"""Steps of a long script, each made once: what is there whole is not made again when the script is run again."""
+"""Steps of a long script, each made once: what is there whole is not made again when the script is run again.
+
+What was interrupted is thrown away and begins again.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,14 +29,16 @@ def collected(out: Path, battle_format: str, battles: int, *flags: str) -> Path:
     """A folder of recorded battles."""
     if not out.is_dir():
         part = out.with_name(f"{out.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
         command("collect", "--format", battle_format, "--battles", str(battles), "--out", str(part), *flags)
         part.rename(out)
     return out
 
 
 def trained(run_dir: Path, epochs: int, *flags: str) -> Path:
-    """A run; one that was interrupted begins again."""
+    """A run."""
     if not (run_dir / "ckpts" / f"epoch_{epochs}").is_dir():
+        shutil.rmtree(run_dir, ignore_errors=True)
         names = ["--run_name", run_dir.name, "--save_dir", str(run_dir.parent)]
         command("train", *names, "--epochs", str(epochs), *flags)
     return run_dir
@@ -43,6 +49,7 @@ def evaluated(
 ) -> dict[str, Any]:
     """results.json of an evaluation; `battles` of each pair."""
     if not (out / "results.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)
         flags = ["--format", battle_format, "--battles", str(battles), "--seed", str(seed), "--timeout_s", "600"]
         command("evaluate", "--players", *players, "--opponents", *opponents, *flags, "--out", str(out))
     results: dict[str, Any] = json.loads((out / "results.json").read_text(encoding="utf-8"))

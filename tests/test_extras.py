@@ -8,6 +8,7 @@ import pytest
 from support.paths import ROOT
 
 from gemma_metamon.commands import main
+from gemma_metamon.commands._players import find_players
 from gemma_metamon.extras import EXTRAS
 
 PYPROJECT = ROOT / "pyproject.toml"
@@ -32,8 +33,11 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("jinja2", "report", ["report", "nowhere"]),
         ("PIL", "vision", ["scenes", "nowhere", "--out", "x"]),
         ("PIL", "vision", ["vlm", "export", "--parsed_replay_dir", "nowhere", "--out", "x"]),
+        ("poke_env", "battle", ["chat", "export", "--parsed_replay_dir", "nowhere", "--out", "x.jsonl"]),
         ("poke_env", "battle", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
         ("jinja2", "report", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
+        ("openai", "language", ["evaluate", "--players", "chat:m@http://127.0.0.1:9/v1"]),
+        ("trl", "language", ["sft", "--data", "x", "--out", "y"]),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(
@@ -44,6 +48,13 @@ def test_a_missing_package_is_named_with_its_extra(
     said = capsys.readouterr().err.strip()
     assert said.endswith(f" needs {package}; pip install 'gemma-metamon[{extra}]'")
     assert "\n" not in said
+
+
+def test_a_chat_player_needs_nothing_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    (found,) = find_players(["chat:m@http://127.0.0.1:9/v1"])
+    assert found.chat is not None
 
 
 @pytest.mark.parametrize(("package", "extra"), [("gymnasium", "envs"), ("pettingzoo", "envs"), ("poke_env", "battle")])

@@ -22,6 +22,7 @@ COMMANDS = (
     "prepare",
     "chat",
     "sft",
+    "grpo",
     "scenes",
     "vlm",
     "train",
@@ -40,6 +41,7 @@ COMMANDS = (
     "metamon-evaluate",
     "metamon-finetune",
     "upstream",
+    "doctor",
 )
 # where the command's name cannot name a module
 _MODULES = {

@@ -10,8 +10,8 @@ of a command: each model has its own price.
 import re
 from typing import TYPE_CHECKING, Any
 
+from gemma_metamon.commands._player_options import read_options, yes_no
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
     from gemma_metamon.language.players.settings import ChatSettings
@@ -20,17 +20,9 @@ if TYPE_CHECKING:
 CHAT = "chat:"
 EXAMPLE = "chat:gemma-3-4b-it@http://127.0.0.1:8080/v1 or chat:MODEL@URL(reasoning=no, max_calls=2000)"
 _CHAT = re.compile(r"\s*chat:(?P<model>.*)@(?P<url>[a-z]+://[^()]*)(?:\((?P<body>[^()]*)\))?\s*", re.DOTALL)
-_YES_NO = {"yes": True, "no": False}
-
-
-def _yes_no(text: str) -> bool:
-    if text not in _YES_NO:
-        raise ValueError
-    return _YES_NO[text]
-
 
 _KINDS: dict[str, Any] = {
-    "reasoning": _yes_no,
+    "reasoning": yes_no,
     "history": int,
     "temperature": float,
     "answer_tokens": int,
@@ -56,20 +48,7 @@ def read_chat(text: str) -> "ChatSettings | None":
     written = _CHAT.fullmatch(text)
     if written is None:
         raise ConfigError(f"a chat model is written as in {EXAMPLE}")
-    options: dict[str, Any] = {}
-    for part in (written["body"] or "").split(","):
-        name, equals, value = (side.strip() for side in part.partition("="))
-        if not name and not equals:
-            continue
-        if name not in _KINDS:
-            raise ConfigError(f"a chat model has no option {shown(name)}; there are {', '.join(_KINDS)}")
-        if name in options:
-            raise ConfigError(f"a chat model has more than one {name}; leave one")
-        try:
-            options[name] = _KINDS[name](value)
-        except ValueError:
-            wanted = "yes or no" if name == "reasoning" else "a number"
-            raise ConfigError(f"{name}={shown(value)}: give {wanted}, as in {EXAMPLE}") from None
+    options = read_options(written["body"] or "", _KINDS, "a chat model", EXAMPLE)
     return ChatSettings(model=written["model"].strip(), url=written["url"].strip().rstrip("/"), **options)
 
 

@@ -65,15 +65,18 @@ def add_filter_arguments(parser: "argparse._ActionsContainer") -> None:
         metavar="X",
         help="only what --critics give X rewards above the policy's mean",
     )
-    filters.add_argument("--critics", metavar="RUN", help="whose critics judge for --min_advantage: RUN or RUN@EPOCH")
+    filters.add_argument(
+        "--critics",
+        metavar="RUN",
+        help="RUN or RUN@EPOCH, whose critics judge for --min_advantage; rows tell their `advantages` of the choices",
+    )
 
 
-def check_arguments(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace, command: str) -> None:
     """Raises ConfigError for flags that go without one another, MissingDependencyError for what is not installed."""
-    if (args.min_advantage is None) != (args.critics is None):
+    if args.min_advantage is not None and args.critics is None:
         raise ConfigError("--min_advantage X and --critics RUN go together: how much, and who judges it")
-    if args.reasoning == "facts":
-        require_extra("battle", "--reasoning facts")
+    require_extra("battle", command)
 
 
 def load_sources(args: argparse.Namespace) -> "dict[str, BattleSource]":

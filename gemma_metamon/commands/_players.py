@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
+from gemma_metamon.commands._words_players import WORDS, read_words
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
+    from gemma_metamon.commands._words_players import WordsText
+    from gemma_metamon.language.answering import Thinking
     from gemma_metamon.language.players.settings import ChatSettings
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.showdown.players.contestants import Contestant
@@ -24,9 +27,6 @@ if TYPE_CHECKING:
     from gemma_metamon.showdown.search.settings import SearchSettings
 
 logger = logging.getLogger(__name__)
-
-WORDS = "text:"
-"""Before the folder of a chat model that plays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class FoundPlayer:
         chat: how a chat model is asked; None of all others.
         words: the folder of a chat model, which answers in words; None of others.
         temperature: of that model, as it was written, None for the command's.
+        thinking: of that model, before it chooses; None of others.
     """
 
     text: str = field(compare=False)
@@ -63,6 +64,7 @@ class FoundPlayer:
     chat: "ChatSettings | None" = None
     words: Path | None = None
     temperature: float | None = None
+    thinking: "Thinking | None" = None
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -108,11 +110,12 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
         return FoundPlayer(text=text, scripted=text)
     chat = read_chat(text)
     if chat is not None:
-        require_extra("language", chat.name)
+        require_extra("language", chat.name, "openai")
         chat.read_key()
         return FoundPlayer(text=text, chat=chat)
-    if text.startswith(WORDS):
-        return _find_words(text, epoch)
+    words = read_words(text)
+    if words is not None:
+        return _find_words(text, words, epoch)
     searching = read_search(text)
     if searching is not None:
         inner = FoundPlayer(text=text) if searching.run is None else _find_player(searching.run, epoch)
@@ -126,15 +129,12 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
     return FoundPlayer(text=text, members=(_find_member(read, epoch, None),))
 
 
-def _find_words(text: str, epoch: int | None) -> FoundPlayer:
-    require_extra("language", text)
-    from gemma_metamon.language.sft import find_model
+def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer:
+    from gemma_metamon.language.fine_tuning import find_model
 
-    read = read_text(text.removeprefix(WORDS))
-    if isinstance(read, EnsembleText):
-        raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
-    folder = find_model(read.run_dir, epoch if read.epoch is None else read.epoch)
-    return FoundPlayer(text=text, words=folder, temperature=read.temperature)
+    run = words.run
+    folder = find_model(run.run_dir, epoch if run.epoch is None else run.epoch)
+    return FoundPlayer(text=text, words=folder, temperature=run.temperature, thinking=words.thinking)
 
 
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
@@ -253,27 +253,36 @@ def contestants(
 
 def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperature: float, seed: int) -> "Contestant":
     """A chat model; `temperature` is of one that is written without. Raises as `language.models.load`."""
+    from gemma_metamon.language.fine_tuning import read_form, run_of
     from gemma_metamon.language.models import load
     from gemma_metamon.language.players.text import TextPolicy, text_contestant
     from gemma_metamon.language.scoring import ChoiceScorer
-    from gemma_metamon.language.sft import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
-    folder = player.words
-    if folder is None:
+    folder, own = player.words, player.temperature
+    if folder is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")
-    run_dir, label = run_of(folder)
-    own = player.temperature
-    name = f"{WORDS}{label}" + ("" if own is None else f"@T{own:g}")
+    run_dir, _ = run_of(folder)
     policy = TextPolicy(
         ChoiceScorer(load(folder, usable_device(device))),
         read_form(run_dir),
-        name=name,
+        name=words_label(player),
         sample=sample,
         temperature=temperature if own is None else own,
         seed=seed,
+        thinking=player.thinking,
     )
-    return text_contestant(name, policy)
+    return text_contestant(policy.name, policy)
+
+
+def words_label(player: FoundPlayer) -> str:
+    """The label of a chat model that answers in words, with what is not as usual: text:words@2@T0.5(reasoning=yes)."""
+    from gemma_metamon.language.fine_tuning import run_of
+
+    if player.words is None or player.thinking is None:
+        raise ValueError(f"{player.text} answers in no words")
+    temperature = "" if player.temperature is None else f"@T{player.temperature:g}"
+    return f"{WORDS}{run_of(player.words)[1]}{temperature}{player.thinking}"
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":

@@ -81,7 +81,7 @@ def _add_export(actions: "Subparsers") -> None:
     add_shared_argument(parser, "seed", help="of what --subset and --turns sampled draw (default: %(default)s)")
     wording = parser.add_argument_group("how a decision is told")
     wording.add_argument(
-        "--history", type=not_negative, default=2, help="decisions before it that are told (default: %(default)s)"
+        "--history", type=not_negative, default=0, help="decisions before it that are told (default: %(default)s)"
     )
     add_reasoning_argument(wording)
     wording.add_argument("--blank", action="store_true", help="tell nothing of the battle: a control")
@@ -114,7 +114,7 @@ def _add_validate(actions: "Subparsers") -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Writes the rows and prints what became of the decisions. Returns the exit status."""
-    check_arguments(args)
+    check_arguments(args, "chat export")
 
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.language.choosing import Chooser, Wording

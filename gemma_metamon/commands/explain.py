@@ -3,18 +3,25 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place
+from gemma_metamon.commands._words_players import WORDS
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
+    from gemma_metamon.battle.replays import RecordedBattle
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.explain.follow import Setting, Shown
     from gemma_metamon.explain.page import Explanation
 
-EXAMPLE = "example: gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first --out battle.html"
+EXAMPLE = """examples:
+  gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first --out battle.html
+  gemma-metamon explain BATTLE.json.lz4 --run_dir "text:runs/words(reasoning=yes)"
+"""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -23,11 +30,17 @@ def add_parser(subparsers: "Subparsers") -> None:
         "explain",
         help="show a recorded battle through an agent's eyes, as a web page",
         description="Write a web page that stands alone: of each decision the words as Gemma sees them, which of them "
-        "the readout attended to, the probability of each action, and what each critic expects.",
+        "the readout attended to, the probability of each action, and what each critic expects; of a model that "
+        "answers in words the chat, what it thought, and how probable it finds each choice.",
         epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("battle", type=Path, metavar="BATTLE", help="a battle file, .json.lz4 or .json")
-    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name")
+    parser.add_argument(
+        "--run_dir",
+        required=True,
+        help="a run of `train`, save_dir/run_name, or a chat model of `sft`, written as it plays: text:RUN",
+    )
     add_shared_argument(parser, "ckpt")
     parser.add_argument("--out", type=Path, help="the page (default: named after the battle, in this folder)")
     add_shared_argument(parser, "temperature")
@@ -45,11 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.atomic_files import written_whole
     from gemma_metamon.battle.replays import BattleFileName, battle_stem, load_battle
     from gemma_metamon.errors import DataError
-    from gemma_metamon.explain.follow import Follower, follow_recorded
     from gemma_metamon.explain.page import Explanation, render_page, result_of
     from gemma_metamon.progress import progress_bar
-    from gemma_metamon.runs.checkpoints import Checkpoint
-    from gemma_metamon.runs.loading import load_for_play
 
     battle = load_battle(args.battle)
     name, player, opponent = battle_stem(args.battle.name), "recorded player", "opponent"
@@ -60,19 +70,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
-    checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
-    require_place(page, "out")
-    playable = load_for_play(checkpoint, args.device)
-    follower = Follower(playable.agent, playable.view, temperature=args.temperature)
-    decisions = follow_recorded(follower, battle)
+    follow = _follow_words if args.run_dir.startswith(WORDS) else _follow_agent
+    agent, setting, decisions = follow(args, battle, page)
     explanation = Explanation(
         battle=name,
         battle_format=battle.states[0].format,
         player=player,
         opponent=opponent,
-        agent=checkpoint.label,
+        agent=agent,
         result=result_of(battle.states[-1]),
-        setting=follower.setting(),
+        setting=setting,
         decisions=list(progress_bar(decisions, desc="reading", unit="decision", total=len(battle.states) - 1)),
     )
     with written_whole(page) as staged:
@@ -81,6 +88,44 @@ def run(args: argparse.Namespace) -> int:
         json.dumps({"page": str(page), **dataclasses.asdict(explanation)}) if args.json else summary(explanation, page)
     )
     return 0
+
+
+Followed: TypeAlias = "tuple[str, Setting | None, Iterator[Shown]]"
+"""Its label, what is the same at every decision, and the decisions."""
+
+
+def _follow_agent(args: argparse.Namespace, battle: "RecordedBattle", page: Path) -> Followed:
+    from gemma_metamon.explain.follow import Follower, follow_recorded
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.loading import load_for_play
+
+    checkpoint = Checkpoint.find(Path(args.run_dir), args.ckpt)
+    require_place(page, "out")
+    playable = load_for_play(checkpoint, args.device)
+    follower = Follower(playable.agent, playable.view, temperature=args.temperature)
+    return checkpoint.label, follower.setting(), follow_recorded(follower, battle)
+
+
+def _follow_words(args: argparse.Namespace, battle: "RecordedBattle", page: Path) -> Followed:
+    from gemma_metamon.commands._players import find_players, words_label
+
+    (found,) = find_players([args.run_dir], args.ckpt)
+    if found.temperature is not None or args.temperature != 1:
+        raise ConfigError(f"{args.run_dir} is shown as sure as it is; leave out --temperature and @T")
+    require_place(page, "out")
+    from gemma_metamon.language.answering import Answerer
+    from gemma_metamon.language.fine_tuning import read_form, run_of
+    from gemma_metamon.language.followed import follow_in_words
+    from gemma_metamon.language.models import load
+    from gemma_metamon.language.scoring import ChoiceScorer
+    from gemma_metamon.runs.loading import usable_device
+
+    folder = found.words
+    if folder is None:
+        raise ConfigError(f"{args.run_dir} is no chat model; write it as in text:RUN")
+    form = read_form(run_of(folder)[0])
+    answerer = Answerer(ChoiceScorer(load(folder, usable_device(args.device))), found.thinking)
+    return words_label(found), None, follow_in_words(answerer, form, battle)
 
 
 def summary(explanation: "Explanation", page: Path) -> str:

@@ -64,8 +64,8 @@ def _export_words(args: argparse.Namespace) -> int:
     """The chat model of a run of `sft`."""
     if args.to != "merged":
         raise ConfigError(f"--to {args.to} is of agents, and {args.run_dir} holds a chat model; give --to merged")
+    from gemma_metamon.language.fine_tuning import find_model
     from gemma_metamon.language.models import export_whole, load
-    from gemma_metamon.language.sft import find_model
 
     folder = find_model(args.run_dir, args.ckpt)
     _require_new(args.out)

@@ -266,6 +266,10 @@ async def _play(
     print(json.dumps(_report(summary, results)) if args.json else _table(summary, results))
     if contestant.chat is not None:
         print(usage_line(contestant.name, contestant.chat.row()), file=sys.stderr if args.json else sys.stdout)
+    if contestant.ended is not None and results.finished < args.battles:
+        played = f"{results.finished} of {args.battles} battles were played"
+        print(f"gemma-metamon ladder: {played}; {contestant.ended}", file=sys.stderr)
+        return status() or 1
     return status()
 
 

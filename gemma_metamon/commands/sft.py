@@ -51,10 +51,15 @@ def add_parser(subparsers: "Subparsers") -> None:
     model.add_argument("--lora_r", type=at_least_one, default=16, help="rank of the adapters (default: %(default)s)")
     model.add_argument("--lora_alpha", type=above_zero, default=32, help="their scale (default: %(default)s)")
     model.add_argument("--lora_dropout", type=share, default=0.05, help="default: %(default)s")
+    model.add_argument(
+        "--init_from",
+        metavar="RUN_DIR[@EPOCH]",
+        help="begin with the adapter of this agent, a run of `train` over the same --model",
+    )
     how = parser.add_argument_group("how it learns")
     how.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
     how.add_argument("--max_updates", type=at_least_one, help="end after so many updates (default: after the epochs)")
-    how.add_argument("--batch_size", type=at_least_one, default=16, help="chats at a time (default: %(default)s)")
+    how.add_argument("--batch_size", type=at_least_one, default=8, help="chats at a time (default: %(default)s)")
     how.add_argument("--grad_accum", type=at_least_one, default=1, help="batches to an update (default: %(default)s)")
     how.add_argument(
         "--learning_rate",
@@ -89,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         from gemma_metamon.training.tracking import require_wandb
 
         require_wandb()
+    from gemma_metamon.language.agent_adapters import find_agents_adapter
     from gemma_metamon.language.chats import read_chats
     from gemma_metamon.language.models import ModelPlan
     from gemma_metamon.language.sft import SFTSettings, train
@@ -115,8 +121,11 @@ def run(args: argparse.Namespace) -> int:
         held_out=args.held_out,
         generated=args.generated,
         seed=args.seed,
+        init_from=args.init_from,
     )
     device = usable_device(args.device)
+    begins_anew = args.init_from is not None and not args.resume
+    adapter = find_agents_adapter(args.init_from, plan) if begins_anew else None
     make_folder(args.out, "out")
     trained = train(
         plan,
@@ -127,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
         device=device,
         resume=args.resume,
         wandb=args.log,
+        adapter=adapter,
     )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, args.out))
     return 0

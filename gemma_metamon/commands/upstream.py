@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.checklist import Row, as_text
 from gemma_metamon.commands._arguments import add_shared_argument
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.upstream.checks import Row
 
 EXAMPLE = """example, in the environment that metamon trains in, from the folder that you will train from:
   gemma-metamon upstream check
@@ -44,10 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     rows: list[Row] = []
 
-    def add(row: "Row") -> None:
+    def add(row: Row) -> None:
         rows.append(row)
         if not args.json:
-            print(_as_text(row), flush=True)
+            print(as_text(row), flush=True)
 
     for row in checks.look(Path.cwd()):
         add(row)
@@ -69,11 +69,6 @@ def run(args: argparse.Namespace) -> int:
         print("\nthe flagship on this metamon:" if fits else "\nthe flagship, once that is mended:")
         print("\n".join(f"  {command}" for command in ["gemma-metamon configs install", *commands]))
     return 0 if fits else 1
-
-
-def _as_text(row: "Row") -> str:
-    text = f"{row.state:8} {row.name:18} {row.found}"
-    return f"{text}\n{'':8} {'':18} -> {row.mend}" if row.mend else text
 
 
 def _remove(folder: Path) -> None:

@@ -89,7 +89,7 @@ def _add_export(actions: "Subparsers") -> None:
 def run_export(args: argparse.Namespace) -> int:
     """Writes rows and pictures, and prints what became of the decisions. Returns the exit status."""
     require_extra("vision", "vlm export")
-    check_arguments(args)
+    check_arguments(args, "vlm export")
 
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.language.choosing import Wording

@@ -76,25 +76,19 @@ class Advice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
-    """One decision, looked at.
+class Shown:
+    """What a page shows of a decision, whoever makes it.
 
     Attributes:
         timestep: from 0.
-        player: the agent's active Pokémon.
+        player: the own active Pokémon.
         opponent: the other side's.
-        bench: how many Pokémon the agent could send in.
+        bench: how many Pokémon could be sent in.
         opponents_remaining: of the other side's team.
-        forced_switch: whether the agent has to replace a Pokémon.
-        reward: for the decision before.
-        entities: all parts of the turn, in the order of its text.
-        start_attention: the share of the mark that a text begins with, where turns are read whole.
-        subwords: how many of them Gemma reads.
+        forced_switch: whether a Pokémon has to be replaced.
         options: the legal actions and the one taken, in order; their probabilities sum to 1.
         chosen: the action taken; None where it was not recorded.
         preferred: the most probable action.
-        judged: the action of `distributions`: the one taken, or else the preferred one.
-        distributions: of each critic, the probabilities of the bins of returns; none of critics that give a number.
         advice: what somebody else would have done; None where nobody was asked.
     """
 
@@ -104,16 +98,31 @@ class Decision:
     bench: int
     opponents_remaining: int
     forced_switch: bool
+    options: tuple[Option, ...]
+    chosen: int | None
+    preferred: int
+    advice: Advice | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Shown):
+    """One decision of an agent, looked at.
+
+    Attributes:
+        reward: for the decision before.
+        entities: all parts of the turn, in the order of its text.
+        start_attention: the share of the mark that a text begins with, where turns are read whole.
+        subwords: how many of them Gemma reads.
+        judged: the action of `distributions`: the one taken, or else the preferred one.
+        distributions: of each critic, the probabilities of the bins of returns; none of critics that give a number.
+    """
+
     reward: float
     entities: tuple[Entity, ...]
     start_attention: float
     subwords: int
-    options: tuple[Option, ...]
-    chosen: int | None
-    preferred: int
     judged: int
     distributions: tuple[tuple[float, ...], ...]
-    advice: Advice | None = None
 
     @property
     def judged_option(self) -> Option:
@@ -192,11 +201,7 @@ class Follower:
         shown_words = self.view.vocabulary.decode(word_ids).tolist()  # "unknown" where the agent does not know a word
         decision = Decision(
             timestep=self._timestep,
-            player=_active(state.player_active_pokemon),
-            opponent=_active(state.opponent_active_pokemon),
-            bench=len(state.switches),
-            opponents_remaining=state.opponents_remaining,
-            forced_switch=state.forced_switch,
+            **on_field(state),
             reward=float(rl2[0]),
             entities=self._entities(shown_words, attention),
             start_attention=float(attention[0]),
@@ -316,6 +321,17 @@ def action_name(action: int, state: BattleState) -> str:
     moves, place = [move.name for move in state.player_active_pokemon.known_moves], action % FIRST_TERA
     name = _display(moves[place]) if place < len(moves) else f"move {place + 1}"
     return f"{name}, terastallised" if action >= FIRST_TERA else name
+
+
+def on_field(state: BattleState) -> dict[str, Any]:
+    """What `Shown` has of the two sides in this state, by its names."""
+    return {
+        "player": _active(state.player_active_pokemon),
+        "opponent": _active(state.opponent_active_pokemon),
+        "bench": len(state.switches),
+        "opponents_remaining": state.opponents_remaining,
+        "forced_switch": state.forced_switch,
+    }
 
 
 def _active(pokemon: PokemonState) -> Active:

@@ -8,7 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.explain.follow import Decision, Entity, Setting
+from gemma_metamon.explain.follow import Decision, Entity, Setting, Shown
+from gemma_metamon.explain.words import WordsDecision
 from gemma_metamon.pages import load_templates
 
 PLOT_HEIGHT = 40.0
@@ -27,8 +28,8 @@ class Explanation:
         opponent: the other side.
         agent: which one it is.
         result: "won", "lost" or "no winner"; None while it is played.
-        setting: what is the same at every decision.
-        decisions: in order; at least one.
+        setting: what is the same at every decision of an agent; None of a model that answers in words.
+        decisions: in order, all of one kind; at least one.
     """
 
     battle: str
@@ -37,8 +38,8 @@ class Explanation:
     opponent: str
     agent: str
     result: str | None
-    setting: Setting
-    decisions: Sequence[Decision]
+    setting: Setting | None
+    decisions: Sequence[Shown]
 
     @property
     def recorded(self) -> int:
@@ -79,13 +80,14 @@ def render_page(
         explanation=explanation,
         sections=sections,
         refresh_s=refresh_s,
-        timeline=_timeline(explanation.decisions) if explanation.setting.critics else None,
+        timeline=_timeline(explanation.decisions) if explanation.setting and explanation.setting.critics else None,
     )
 
 
-def render_section(decision: Decision, setting: Setting) -> Markup:
+def render_section(decision: Shown, setting: Setting | None) -> Markup:
     """The part of the page that is about one decision."""
-    section = _TEMPLATES.get_template("decision.html.j2").render(decision=decision, setting=setting)
+    name = "words.html.j2" if isinstance(decision, WordsDecision) else "decision.html.j2"
+    section = _TEMPLATES.get_template(name).render(decision=decision, setting=setting)
     return Markup(section)  # it escapes all that it shows
 
 
@@ -109,8 +111,8 @@ class Timeline:
     limit: float
 
 
-def _timeline(decisions: Sequence[Decision]) -> Timeline:
-    judged = [decision.judged_option.values for decision in decisions]
+def _timeline(decisions: Sequence[Shown]) -> Timeline:
+    judged = [decision.judged_option.values for decision in decisions if isinstance(decision, Decision)]
     limit = max(1.0, *(abs(value) for values in judged for value in values))
 
     def points(returns: Sequence[float]) -> list[str]:

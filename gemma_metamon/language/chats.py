@@ -16,14 +16,21 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A decision: the chat with its answer at the end, the names of the legal choices, and the one that was made.
+    """A decision.
 
-    A row in Gemini's shape tells neither of the last two: `legal` is then empty, `choice` "".
+    Attributes:
+        messages: the chat, with its answer at the end.
+        legal: the names of the legal choices; empty for a row in Gemini's shape, which does not tell them.
+        choice: the one that was made; "" where the row does not tell.
+        advantages: of each legal choice, as critics see it; empty where the row does not tell.
+        earned: what the battle gave after the answer that a model drew; None of recorded decisions.
     """
 
     messages: Messages
     legal: tuple[str, ...] = ()
     choice: str = ""
+    advantages: tuple[float, ...] = ()
+    earned: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,8 @@ def read_chats(path: Path) -> list[Chat]:
             raise DataError(
                 f"{shown_path(path)} {place} has pictures; give rows of gemma-metamon chat export, in words"
             )
-        chats.append(Chat(messages, tuple(row.get("legal", ())), str(row.get("choice", ""))))
+        told = tuple(row.get("legal", ())), str(row.get("choice", "")), tuple(row.get("advantages") or ())
+        chats.append(Chat(messages, *told))
     if not chats:
         raise DataError(f"{shown_path(path)} holds no chat; make one with gemma-metamon chat export")
     return chats

@@ -1,7 +1,7 @@
 """From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -55,6 +55,7 @@ class Chosen:
         t: which of them it is.
         answer: the action that it is answered with.
         labelled: whether that is an expert's label.
+        advantages: of each choice, as critics see it; None where none are asked.
     """
 
     battle: RecordedBattle
@@ -64,6 +65,7 @@ class Chosen:
     t: int
     answer: int
     labelled: bool
+    advantages: list[float] | None = None
 
     @property
     def decision(self) -> Decision:
@@ -90,6 +92,7 @@ class Chosen:
             "opponent": "" if name is None else name.opponent,
             "rating": None if name is None else name.rating,
             "labelled": self.labelled,
+            "advantages": self.advantages,
         }
 
 
@@ -101,7 +104,7 @@ class Chooser:
         wording: how it is told.
         seed: of what is drawn.
         agree_with: whose preferred action the choice must be; None asks nobody.
-        critics: who judge the choice where `filters.min_advantage` is given.
+        critics: who judge each legal choice, and the one made where `filters.min_advantage` is given.
     """
 
     def __init__(
@@ -158,6 +161,7 @@ class Chooser:
                 t=t,
                 answer=answer,
                 labelled=labelled,
+                advantages=opinion.advantages(t, decision.choices),
             )
             chosen.append(self.candidate(passed))
         if self.filters.turns == "sampled" and chosen:
@@ -236,9 +240,16 @@ class _Opinion:
         agree, judge = self._spaces
         if agree is not None and self._preferred[t] != agree.from_recorded(answer):
             return "disagreement"
-        if judge is not None and self._advantages[t, judge.from_recorded(answer)] < self._least:
-            return "advantage"
+        if judge is not None and self._least is not None:
+            return "advantage" if self._advantages[t, judge.from_recorded(answer)] < self._least else None
         return None
+
+    def advantages(self, t: int, actions: Iterable[int]) -> list[float] | None:
+        """Of these actions of a decision, as the critics see them; None where none are asked."""
+        judge = self._spaces[1]
+        if judge is None:
+            return None
+        return [round(float(self._advantages[t, judge.from_recorded(action)]), 4) for action in actions]
 
 
 def _nothing(decision: Decision, action: int) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.errors import MissingFileError
 from gemma_metamon.language.tokenizers import chat_template
-from gemma_metamon.strict_json import on_one_line, shown_path
+from gemma_metamon.strict_json import shown_path
 
 _BATCH = 256
 _BINS: Final = 12
@@ -18,18 +18,13 @@ def load_tokenizer(folder: Path) -> Any:
     """A tokenizer of a local folder, with Gemma's chat template where it has none of its own.
 
     Raises:
-        MissingFileError: there is no such folder.
-        DataError: it holds no tokenizer that transformers reads.
+        MissingFileError: there is no such folder, or no tokenizer in it that transformers reads.
     """
     if not folder.is_dir():
         raise MissingFileError(f"no folder {shown_path(folder)}; give the folder of a downloaded model or tokenizer")
-    from transformers import AutoTokenizer
+    from gemma_metamon.nets.reader import weights  # with torch, which takes a second
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        reason = on_one_line(error)
-        raise DataError(f"{shown_path(folder)} holds no tokenizer that transformers reads ({reason})") from error
+    tokenizer = weights.load_tokenizer(str(folder))
     if not tokenizer.chat_template:
         tokenizer.chat_template = chat_template()
     return tokenizer

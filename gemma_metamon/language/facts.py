@@ -5,19 +5,17 @@ either says what it leaves out ("by base speed", "by type") or is not made at al
 where everybody's Pokémon are trained alike, and only where neither side has stages, screens or an effect on it.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from poke_env.battle import PokemonType
-
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.state import BattleState, MoveState, PokemonState
+from gemma_metamon.language.matchups import fighter_of, generation, type_of
 from gemma_metamon.language.prompts import Decision, percent, types_text
 from gemma_metamon.showdown.scripted.attacks import attack_of
 from gemma_metamon.showdown.scripted.damage import effectiveness, mean_damage
-from gemma_metamon.showdown.scripted.fighters import Fighter, boost_factor
+from gemma_metamon.showdown.scripted.fighters import boost_factor
 from gemma_metamon.text.vocabulary import load_display_names
 
 MOST_SENTENCES: Final = 2
@@ -39,8 +37,6 @@ _OTHER_TYPES: Final = {
 """Moves whose effect does not follow from the type that a state has for them."""
 _TYPE_ABILITIES: Final = {"aerilate", "galvanize", "liquidvoice", "normalize", "pixilate", "refrigerate"}
 _PARALYSED: Final = {**dict.fromkeys(range(1, 7), 0.25), **dict.fromkeys(range(7, 10), 0.5)}
-_FULL_TRAINING: Final = 93
-"""What generation 1 adds to twice a base stat where nothing is held back: 2 x 15, and 63 of experience."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +96,8 @@ def _resists(state: BattleState, bench: PokemonState) -> Iterator[Fact]:
 def _share(move: MoveState, attacker: PokemonState, defender: PokemonState, gen: int) -> float | None:
     """What the types multiply an attack's damage by; None where that does not follow from what a state has."""
     attack = attack_of(move.name, gen)
-    types = [_type_of(word) for word in defender.types.split() if word != "notype"]
-    type_ = _type_of(move.move_type)
+    types = [type_of(word) for word in defender.types.split() if word != "notype"]
+    type_ = type_of(move.move_type)
     plain = move.name not in _OTHER_TYPES and attacker.ability not in _TYPE_ABILITIES and move.base_power > 1
     if attack is None or attack.ignores_types or not plain or type_ is None or None in types or not types:
         return None
@@ -140,7 +136,7 @@ def _damage(state: BattleState, move: MoveState) -> Iterator[Fact]:
     plain = move.base_power > 1 and not (attack.fixed_damage or attack.hp_share or attack.charges or attack.needs_sleep)
     if not plain or attack.level_share or attack.hits != 1:
         return
-    attacker, defender = _fighter(mine), _fighter(foe)
+    attacker, defender = fighter_of(mine, 1), fighter_of(foe, 1)
     if attacker is None or defender is None:
         return
     taken = mean_damage(attack, attacker, defender, critical=False) / defender.max_hp
@@ -157,34 +153,6 @@ def _is_untouched(pokemon: PokemonState) -> bool:
     return not any(stages) and pokemon.effect == "noeffect" and pokemon.status != "brn"
 
 
-def _fighter(pokemon: PokemonState) -> Fighter | None:
-    """Of generation 1, fully trained; None where it has a type that there was not."""
-    types = [_type_of(word) for word in pokemon.types.split() if word != "notype"]
-    known = tuple(type_ for type_ in types if type_ is not None)
-    if len(known) != len(types) or not known:
-        return None
-    level = pokemon.lvl
-    bases = {"atk": pokemon.base_atk, "def": pokemon.base_def, "spa": pokemon.base_spa, "spd": pokemon.base_spd}
-    return Fighter(
-        gen=1,
-        level=level,
-        types=known,
-        stab_types=known,
-        max_hp=_trained(pokemon.base_hp, level) + level + 10,
-        stats={name: _trained(base, level) + 5 for name, base in (bases | {"spe": pokemon.base_spe}).items()},
-        base_speed=pokemon.base_spe,
-        hp=pokemon.hp_pct,
-        boosts={},
-        status=None,
-        ability=None,
-        screens=frozenset(),
-    )
-
-
-def _trained(base: int, level: int) -> int:
-    return (2 * base + _FULL_TRAINING) * level // 100
-
-
 def _shown(state: BattleState) -> Iterator[Fact]:
     """Which moves the opponent's Pokémon has shown."""
     foe = state.opponent_active_pokemon
@@ -197,16 +165,6 @@ def _shown(state: BattleState) -> Iterator[Fact]:
 def _seen(decision: Decision) -> Iterator[Fact]:
     """How many of the opponent's Pokémon were on the field so far."""
     yield Fact("seen", f"The foe's Pokémon seen so far: {len(decision.seen) + 1}.")
-
-
-def generation(state: BattleState) -> int:
-    """Of a battle, by its format's name; 9 where that does not tell."""
-    found = re.match(r"gen([1-9])", state.format)
-    return int(found[1]) if found else 9
-
-
-def _type_of(word: str) -> PokemonType | None:
-    return PokemonType.__members__.get(word.upper())
 
 
 def _name(word: str) -> str:

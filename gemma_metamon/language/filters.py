@@ -45,7 +45,7 @@ class Filters:
         players: patterns as of file names ("DuelTrai*"), of which the player's name must fit one; none takes all.
         keep_forced: keep decisions with one legal choice.
         keep_duplicates: keep chats that are equal to another one.
-        min_advantage: in rewards, of the choice above the policy's mean, as the critics see it; None asks no critics.
+        min_advantage: in rewards, of the choice above the policy's mean, as the critics see it; None takes all.
         turns: "sampled" keeps one decision of each view of a battle, drawn among those that pass all else.
     """
 

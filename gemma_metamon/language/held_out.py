@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from gemma_metamon.language.scoring import ChoiceScorer
 BATCH = 32
 ANSWER_SUBWORDS, REASONED_SUBWORDS = 32, 256
 """So long may a free answer be at most, without and with reasoning."""
+
+_LOOKED_AT = 16
+"""Of an answer that is being written, so many of its last subwords may hold what ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,14 @@ class Measured:
     generated: int
 
 
-def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, reasoning: bool = False) -> Measured:
+def measure(
+    chat: ChatModel,
+    examples: Sequence[Example],
+    *,
+    generated: int,
+    reasoning: bool = False,
+    on_answer: Callable[[Example, str], Any] | None = None,
+) -> Measured:
     """Measures a model, which is left in the mode it was in.
 
     Args:
@@ -51,6 +61,7 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         examples: the decisions, at least one.
         generated: how many of them are answered freely, too.
         reasoning: whether its answers say why.
+        on_answer: is told of each free answer.
     """
     was_training = chat.model.training
     chat.model.eval()
@@ -58,7 +69,7 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         known = [example for example in examples if len(example.chat.legal) > 1 and example.chat.choice]
         asked = [example for example in examples if example.chat.legal][:generated]
         agreed = _count_agreed(chat, known)
-        legal = _count_legal(chat, asked, REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS)
+        legal = _count_legal(chat, asked, REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS, on_answer)
         return Measured(
             agreement=agreed / len(known) if known else None,
             majority=max(Counter(each.chat.choice for each in known).values()) / len(known) if known else None,
@@ -71,8 +82,15 @@ def measure(chat: ChatModel, examples: Sequence[Example], *, generated: int, rea
         chat.model.train(was_training)
 
 
-def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int) -> list[str]:
-    """The most probable answers, subword by subword, without marks."""
+def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int, *, until: Sequence[str] = ()) -> list[str]:
+    """The most probable answers, subword by subword, without marks.
+
+    Args:
+        chat: in eval mode.
+        prompts: up to where it answers.
+        most: subwords of an answer.
+        until: texts of a few characters; an answer that holds one of them goes on no further.
+    """
     width = max(map(len, prompts))
     ids = [[chat.tokenizer.pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
@@ -82,8 +100,19 @@ def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int) -> list[s
             attention_mask=torch.tensor(mask, device=chat.device),
             max_new_tokens=most,
             do_sample=False,
+            stopping_criteria=[_stop(chat.tokenizer, width, until)] if until else None,
         )
     return [str(text) for text in chat.tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)]
+
+
+def _stop(tokenizer: Any, width: int, until: Sequence[str]) -> Any:
+    """Tells transformers which answers, (B, width + T) with their prompts, are whole."""
+
+    def whole(ids: Tensor, _: Any, **__: Any) -> Tensor:
+        ends = tokenizer.batch_decode(ids[:, max(width, ids.shape[1] - _LOOKED_AT) :])
+        return torch.tensor([any(text in end for text in until) for end in ends], device=ids.device)
+
+    return whole
 
 
 def answer_loss(gemma: Any, inputs: dict[str, Tensor], labels: Tensor) -> tuple[Tensor, int]:
@@ -132,11 +161,15 @@ def _count_agreed(chat: ChatModel, examples: Sequence[Example]) -> int:
     return agreed
 
 
-def _count_legal(chat: ChatModel, examples: Sequence[Example], most: int) -> int:
+def _count_legal(
+    chat: ChatModel, examples: Sequence[Example], most: int, on_answer: Callable[[Example, str], Any] | None
+) -> int:
     legal = 0
     for first in range(0, len(examples), BATCH):
         batch = examples[first : first + BATCH]
         for each, text in zip(batch, generate(chat, [each.prompt for each in batch], most), strict=True):
+            if on_answer is not None:
+                on_answer(each, text)
             try:
                 parse_answer(text, dict(enumerate(each.chat.legal)))
             except DataError:

@@ -35,6 +35,8 @@ TINY_CONFIG: Final[dict[str, Any]] = {
     "query_pre_attn_scalar": 32,
     "sliding_window": 512,
     "max_position_embeddings": 4096,
+    # about 1 / sqrt(hidden_size): with Gemma's own 0.02 a word is lost among what narrow layers add to it
+    "initializer_range": 0.09,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 """The architecture of Gemma 3, small enough for minutes on a CPU."""
@@ -133,7 +135,8 @@ class ChatModel:
     def _save_adapters(self, folder: Path) -> None:
         config = self.model.peft_config["default"]
         config.base_model_name_or_path = self.plan.model
-        self.model.save_pretrained(folder, save_embedding_layers=False)
+        # GRPO may hold a second one, of the model that it began with
+        self.model.save_pretrained(folder, save_embedding_layers=False, selected_adapters=["default"])
         config.base_model_name_or_path = ""  # with a name, peft looks there whenever TRL saves
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from gemma_metamon.battle.actions import get_action_space
+from gemma_metamon.battle.actions import FIRST_SWITCH, get_action_space
 from gemma_metamon.battle.replays import RecordedBattle
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.language.answers import choice_names
@@ -32,7 +32,11 @@ def recorded_decisions(battle: RecordedBattle, history: int = HISTORY) -> Iterat
     space = get_action_space("DefaultActionSpace")
     so_far = BattleSoFar(history)
     for t, (state, action) in enumerate(zip(battle.states[:-1], battle.actions[:-1], strict=True)):
-        choices = choice_names(state, np.flatnonzero(space.legal(state)).tolist())
+        legal = np.flatnonzero(space.legal(state)).tolist()
+        if _only_fights(battle, t):
+            choices = choice_names(state, [0, *(a for a in legal if a >= FIRST_SWITCH)], {0: "fight"})
+        else:
+            choices = choice_names(state, legal)
         yield so_far.decide(state, choices)
         so_far.chose("" if is_stand_in(battle, t) else choices.get(action, ""))
 
@@ -50,12 +54,23 @@ def is_stand_in(battle: RecordedBattle, t: int) -> bool:
     """
     state, then = battle.states[t], battle.states[t + 1]
     mine = state.player_active_pokemon
-    if battle.actions[t] != 0 or state.forced_switch or not mine.moves:
+    if battle.actions[t] != 0 or state.forced_switch or not mine.moves or _only_fights(battle, t):
         return False
     if all(move.current_pp <= 0 for move in mine.moves):
         return True
     held = state.format.startswith("gen1") and state.opponent_prev_move.name in _BINDING
     return (held or _recharges(battle, t)) and not _used_first_move(state, then)
+
+
+def _only_fights(battle: RecordedBattle, t: int) -> bool:
+    """Whether the moves were offered as one, "Fight", as generation 1 does to a Pokémon that sleeps or is frozen.
+
+    Showdown does so since 2026; in battles of before one of the moves was chosen, and those stay as they are.
+    """
+    state, action = battle.states[t], battle.actions[t]
+    unable = state.player_active_pokemon.status in ("slp", "frz") and not state.forced_switch
+    chosen = action == 0 or action >= FIRST_SWITCH
+    return state.format.startswith("gen1") and unable and chosen and not _used_first_move(state, battle.states[t + 1])
 
 
 def _recharges(battle: RecordedBattle, t: int) -> bool:

@@ -29,6 +29,7 @@ SCHEMA: Final = pa.schema(
         ("opponent", pa.string()),
         ("rating", pa.int32()),
         ("labelled", pa.bool_()),
+        ("advantages", pa.list_(pa.float32())),
     ]
 )
 """Of `ChatRow`, in Arrow's types."""

@@ -33,6 +33,8 @@ class ChatRow:
         opponent: the other player; "" where the file's name does not tell.
         rating: of the battle; None where it was not rated.
         labelled: whether `choice` is what an expert would have chosen, and not what was done.
+        advantages: of each legal choice, in rewards: what a trained agent's critics give it, less the mean over the
+            agent's policy; None where no critics were asked.
     """
 
     messages: list[dict[str, str]]
@@ -47,6 +49,7 @@ class ChatRow:
     opponent: str = ""
     rating: int | None = None
     labelled: bool = False
+    advantages: list[float] | None = None
 
 
 def result_of(end: BattleState) -> Result:

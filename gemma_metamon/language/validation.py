@@ -4,6 +4,7 @@ A file is read once, a row at a time; of each row two 64-bit numbers are kept. W
 with its place and the reason; the others are counted.
 """
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -300,6 +301,9 @@ def _check_facts(row: Mapping[str, Any], messages: Messages) -> None:
         raise RowError("a field is wrong", f"result is {shown(row['result'])}; expected one of {', '.join(RESULTS)}")
     if not legal or not all(isinstance(choice, str) for choice in legal) or len(set(legal)) < len(legal):
         raise RowError("a field is wrong", f"legal is {shown(legal)}; expected different choices, at least one")
+    advantages = row.get("advantages")
+    if advantages is not None and not _are_numbers(advantages, len(legal)):
+        raise RowError("a field is wrong", f"advantages is {shown(advantages)}; expected a number of each legal choice")
     try:
         parse = parse_json_answer if "images" in row else parse_answer
         action = parse(messages[-1]["content"], dict(enumerate(legal)))
@@ -307,3 +311,11 @@ def _check_facts(row: Mapping[str, Any], messages: Messages) -> None:
         raise RowError("the answer is not legal", str(error)) from error
     if row.get("choice", legal[action]) != legal[action]:
         raise RowError("the answer is not legal", f"choice is {shown(row['choice'])}, the answer {legal[action]}")
+
+
+def _are_numbers(value: object, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(each) in (int, float) and math.isfinite(each) for each in value)
+    )

@@ -73,7 +73,22 @@ MEASURED = (
         says="The policy's entropy and its divergence from the policy of the start, over updates",
         lines={"held_out/policy_entropy": "entropy", "held_out/policy_kl": "KL to the start"},
     ),
+    Measured(
+        title="Groups of answers that all earn the same",
+        y_label="groups (%)",
+        says="Share of the groups of answers from which nothing is learned, over updates",
+        lines={"grpo/equal_groups": "equal rewards"},
+        percent=True,
+    ),
+    Measured(
+        title="The answers' entropy",
+        y_label="nats per subword",
+        says="Entropy of the model's draw of answers, and its divergence from the model of the start, over updates",
+        lines={"grpo/entropy": "entropy", "grpo/kl": "KL to the start"},
+    ),
 )
+REWARD = "reward/"
+"""What the names of rewards begin with; a user may have added some."""
 
 
 def run_charts(run_dir: Path) -> list[tuple[Figure, str]]:
@@ -83,7 +98,7 @@ def run_charts(run_dir: Path) -> list[tuple[Figure, str]]:
     """
     metrics = read_metrics(run_dir / "metrics.jsonl")
     figures = []
-    for each in MEASURED:
+    for each in (*MEASURED, *_rewards(metrics)):
         lines = [line for name, label in each.lines.items() if (line := over_updates(metrics, name, label)).x]
         if lines:
             panel = Panel(title=each.title, x_label="update", y_label=each.y_label, lines=lines, percent=each.percent)
@@ -102,7 +117,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     metrics = read_json_lines(path)
     drawn = [name for each in MEASURED for name in each.lines]
     for number, line in enumerate(metrics, start=1):
-        for name in ("update", *drawn):
+        for name in ("update", *drawn, *filter(_is_reward, line)):
             value = line.get(name, None if name == "update" else 0.0)
             if type(value) not in ((int,) if name == "update" else (int, float)):
                 raise DataError(f"line {number} of {shown_path(path)}: {name} is {shown(value)}; expected a number")
@@ -114,6 +129,24 @@ def over_updates(metrics: Sequence[Mapping[str, Any]], name: str, label: str) ->
     # a run that was resumed has written some updates twice: the later line holds
     points = {line["update"]: line[name] for line in metrics if name in line}
     return Curve(label, sorted(points), [points[update] for update in sorted(points)], dashed=name == "loss/total")
+
+
+def _rewards(metrics: Sequence[Mapping[str, Any]]) -> list[Measured]:
+    """A chart for each reward, in the order in which they are logged: they differ in size."""
+    names = dict.fromkeys(name for line in metrics for name in line if _is_reward(name))
+    return [
+        Measured(
+            title=f"Reward of answers: {name.removeprefix(REWARD)}",
+            y_label="mean",
+            says=f"The mean {name.removeprefix(REWARD)} reward of drawn answers, over updates",
+            lines={name: name.removeprefix(REWARD)},
+        )
+        for name in names
+    ]
+
+
+def _is_reward(name: str) -> bool:
+    return name.startswith(REWARD) and not name.endswith("_std")
 
 
 def _win_rates(evaluations: Sequence[TrainingEvaluation]) -> dict[str, list[Curve]]:

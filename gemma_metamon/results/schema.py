@@ -143,11 +143,13 @@ class PolicyRow:
         sampled: whether its actions were drawn, and not the most probable ones.
         combined: how its members decide together; None of one checkpoint.
         members: one or more.
+        too_long: decisions that were longer than a model's context, and made for it.
     """
 
     sampled: bool
     combined: Literal["mean", "vote"] | None
     members: list[MemberRow]
+    too_long: Count = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,6 @@ _CONFIGURABLES = (
     ("WordTstepEncoder", "gemma_metamon.nets.word_encoder", word_encoder.build_word_encoder),
     ("LMTrajEncoder", "gemma_metamon.nets.lm_actor", lm_actor.LMTrajEncoder),
     ("LMActor", "gemma_metamon.nets.lm_actor", lm_actor.LMActor),
-    ("QuantileFilter", "gemma_metamon.nets.batch_filters", batch_filters.QuantileFilter),
     ("best_attention", "gemma_metamon.configs", best_attention),
 )
 

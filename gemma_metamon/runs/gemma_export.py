@@ -119,7 +119,7 @@ def _written(out: Path) -> Iterator[Path]:
 def _whole_base(encoder: GemmaTstepEncoder) -> Any:
     """The base in float32 on the CPU, without adapters, with an embedding row for each of Gemma's subwords."""
     options, lookup = encoder.options, encoder.subwords
-    plain = replace(options, dtype="float32", use_lora=False, use_4bit=False)
+    plain = replace(options, dtype="float32", use_lora=False, use_4bit=False, init_adapter=None)
     if not options.pretrained:
         fields = GEMMA_3_270M_CONFIG if options.backbone_config is None else options.backbone_config
         vocab_size = len(cast("Any", encoder.backbone).embed_tokens.weight)

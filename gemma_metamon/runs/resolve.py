@@ -4,14 +4,17 @@ import pprint
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gemma_metamon.configs.files import find_config, include_folders
-from gemma_metamon.configs.names import EXPERIMENT, bases_of, followed, registered
+from gemma_metamon.configs.names import EXPERIMENT, bases_of, bindings_of, followed, registered
 from gemma_metamon.configs.statements import Reader, Source
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.runs.embedded import AGENTS, register
 from gemma_metamon.runs.experiment import MADE_BY_NAME
 from gemma_metamon.strict_json import shown
+
+ENCODER: Final = "GemmaTstepEncoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +58,24 @@ def load(model_gin_config: str, train_gin_config: str | None = None, overrides: 
 def load_text(text: str, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """The same for a resolved configuration that a run saved; nothing that it imports but the plugin is run.
 
+    The run's weights hold the adapter that it began with, whose folder may be gone.
+
     Raises ConfigError as `load` does.
     """
     reader = _begin()
     reader.read_text(text, Source("saved", "the configuration that was saved with the run"))
+    forget_init_adapter()
     return _finish(reader, overrides)
+
+
+def forget_init_adapter() -> bool:
+    """For an agent that gets saved weights: unbinds GemmaTstepEncoder.init_adapter, and says whether it was bound."""
+    import gin
+
+    if bindings_of(ENCODER).get("init_adapter") is None:
+        return False
+    gin.bind_parameter(f"{registered[ENCODER][0]}.init_adapter", None)
+    return True
 
 
 def _begin() -> Reader:

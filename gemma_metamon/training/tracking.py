@@ -128,7 +128,7 @@ def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any
         if not wandb.api.api_key:
             return begin("offline")
         if settings.mode in (None, "online"):
-            _require_answer(settings.base_url)
+            require_answer(settings.base_url)
         return begin(None)  # what WANDB_MODE says, else online
     except (wandb.errors.Error, OSError) as error:
         logger.warning(
@@ -144,7 +144,7 @@ def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any
         return None
 
 
-def _require_answer(url: str) -> None:
+def require_answer(url: str) -> None:
     """Raises OSError where nobody answers: wandb itself would wait for minutes, and again when the program ends."""
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_S):

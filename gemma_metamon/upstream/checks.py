@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import gemma_metamon
+from gemma_metamon.checklist import Row, State
 from gemma_metamon.errors import MissingDependencyError, ServerError
 from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import versions
@@ -21,23 +21,6 @@ from gemma_metamon.upstream import versions
 SHOWDOWN_PORT: Final = 8000
 """metamon plays on this one and no other."""
 _PACKAGES: Final = (("metamon", "metamon"), ("amago", "amago"), ("poke_env", "poke-env"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One thing that was looked at.
-
-    Attributes:
-        name: of the thing.
-        state: `untried` is what nothing speaks against; only `wrong` keeps metamon from running.
-        found: what is there.
-        mend: what to do, where there is something.
-    """
-
-    name: str
-    state: Literal["ok", "untried", "wrong"]
-    found: str
-    mend: str = ""
 
 
 def look(folder: Path) -> list[Row]:
@@ -76,7 +59,7 @@ def _package_row(package: versions.Installed) -> Row:
 
 
 def _verdict_row(name: str, verdict: versions.Verdict) -> Row:
-    state: Literal["ok", "untried", "wrong"] = "ok" if verdict.fits == "yes" else "untried"
+    state: State = "ok" if verdict.fits == "yes" else "untried"
     return Row(name=name, state="wrong" if verdict.fits == "no" else state, found=verdict.reason, mend=verdict.mend)
 
 

@@ -30,12 +30,13 @@ OURS: Final = ("--agent", "--checkpoints")
 # of torch's error for weights that do not fit, and of metamon 1.6.0's
 _DO_NOT_FIT: Final = ("loading state_dict", "Checkpoint is missing", "Checkpoint has", "Shape mismatch for")
 PLUGIN: Final = "import gemma_metamon.upstream.plugin\n"
-# parameters that not all of upstream's versions have, or not in this place; they concern learning alone (gin may put a
-# value on a new line)
+# parameters that not all of upstream's versions have, or not in this place; they concern learning alone, as
+# the adapter that it began with does (gin may put a value on a new line)
 _NOT_UPSTREAM: Final = re.compile(
-    r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter|QuantileFilter)\.\w+ = (?:\\\n)?"
-    r"|\.(?:value_estimate|policy_actions|baseline|lambda_return|advantage|critics_train_trunk"
-    r"|critic_warmup(?:_updates)?|lr_decay_updates|best_share|best_after_epoch|amago_version|critic_loss_weight|label_type|sigma|init_value)"
+    r"^\S*(?:(?:BatchNormalizedExpFilter|ISAdvantageFilter)\.\w+ = (?:\\\n)?"
+    r"|\.(?:value_estimate|baseline|lambda_return|advantage|critics_train_trunk"
+    r"|critic_warmup(?:_updates)?|lr_decay_updates|best_share|best_after_epoch|amago_version|critic_loss_weight|label_type|sigma|init_value"
+    r"|init_adapter)"
     r" = (?:\\\n)?"
     r"|\.fbc_filter_func = (?:\\\n)?\s*@\S+\(\)).*\n?",
     re.MULTILINE,

@@ -231,6 +231,20 @@ def test_a_bound_ends_the_calls_and_the_battle_goes_on_without_them(bound: dict[
         assert most <= taken.prompt_tokens + taken.completion_tokens <= most + last
 
 
+@pytest.mark.server
+def test_a_ladder_that_a_bound_ends_says_so_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("gemma_metamon.showdown.simulator.server.background_servers", list)
+    command = ["ladder", "--server", "local", "--username", "Anna", "--sparring", "NoSwitchRandomPlayer", "--json"]
+    with endpoint() as here:
+        player = f"chat:tiny@{here.url}(max_calls=4)"
+        assert main([*command, "--player", player, "--battles", "3", "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert f"gemma-metamon ladder: 1 of 3 battles were played; {player} has taken its max_calls=4" in said.err
+    assert json.loads(said.out)["this_run"]["battles"] == 1
+
+
 def test_tokens_that_nobody_counts_cannot_be_bounded() -> None:
     def uncounted(told: Told) -> Reply:
         return {**completion("ready", told), "usage": None}

@@ -17,7 +17,7 @@ from gemma_metamon.language import export as exporting
 from gemma_metamon.language.answers import parse_answer
 from gemma_metamon.language.choosing import Chooser, answer_of
 from gemma_metamon.language.prompts import BLANK
-from gemma_metamon.language.recorded import is_stand_in
+from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
 from gemma_metamon.language.row_files import read_table
 from gemma_metamon.sample_battles import extract
 
@@ -209,6 +209,21 @@ def test_a_turn_of_recharging_teaches_no_move() -> None:
     assert found > 20
 
 
+def test_a_pokemon_of_generation_1_that_sleeps_is_offered_fight_alone() -> None:
+    """Its moves are offered as one since 2026, and files have action 0: the first move is not what was chosen."""
+    found = 0
+    for path in sorted((extract("gen1ou") / "gen1ou").iterdir())[:40]:
+        battle = load_battle(path)
+        for decision, action in zip(recorded_decisions(battle), battle.actions, strict=False):
+            mine, moves = decision.state.player_active_pokemon, [c for c in decision.choices.values() if "move" in c]
+            if mine.status in ("slp", "frz") and action == 0 and not decision.state.forced_switch:
+                assert moves == ["move Fight"]
+                found += 1
+            elif mine.status not in ("slp", "frz"):
+                assert "move Fight" not in moves
+    assert found > 20
+
+
 def test_what_cannot_be_is_said_in_one_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["export", "--parsed_replay_dir", str(folder), "--out"]
     (tmp_path / "there.jsonl").touch()
@@ -243,5 +258,9 @@ def test_an_agent_and_its_critics_leave_out_what_they_would_not_do(
     for printed, reason in ((agreed, "disagreement"), (judged, "advantage")):
         assert printed["left_out"][reason] > 0
         assert printed["decisions"] == everything["decisions"] == printed["train"] + sum(printed["left_out"].values())
+    for row in rows_of(tmp_path / "c.jsonl"):
+        assert len(row["advantages"]) == len(row["legal"])
+        assert row["advantages"][row["legal"].index(row["choice"])] >= 0
+    assert all(row["advantages"] is None for row in rows_of(tmp_path / "a.jsonl"))
     kept = {(row["battle_id"], row["player"], row["decision"]) for row in rows_of(tmp_path / "x.jsonl")}
     assert {(row["battle_id"], row["player"], row["decision"]) for row in rows_of(tmp_path / "c.jsonl")} <= kept

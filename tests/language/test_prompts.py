@@ -20,7 +20,7 @@ NAMES = load_display_names()
 @pytest.mark.parametrize("path", BATTLE_FILES, ids=lambda path: path.name[:24])
 def test_a_text_has_the_choices_both_actives_and_the_past(path: Path) -> None:
     battle = load_battle(path)
-    for decision, again in zip(recorded_decisions(battle), recorded_decisions(battle), strict=True):
+    for decision, again in zip(recorded_decisions(battle, 2), recorded_decisions(battle, 2), strict=True):
         text, state = user_text(decision), decision.state
         assert text == user_text(again)
         for action, choice in decision.choices.items():
@@ -67,8 +67,8 @@ def test_a_forced_switch_is_of_the_same_turn() -> None:
 def test_a_live_battles_decision_is_told_as_the_recorded_one() -> None:
     """What a player does request by request gives the chats of the recording."""
     battle = load_battle(BATTLE_FILES[-1])
-    so_far = BattleSoFar()
-    for decision, action in zip(recorded_decisions(battle), battle.actions, strict=False):
+    so_far = BattleSoFar(2)
+    for decision, action in zip(recorded_decisions(battle, 2), battle.actions, strict=False):
         choices = choice_names(decision.state, decision.choices)
         assert messages_of(so_far.decide(decision.state, choices)) == messages_of(decision)
         so_far.chose(choices.get(action, ""))

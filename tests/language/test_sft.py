@@ -12,9 +12,10 @@ from support.small_agent import BACKBONE
 from gemma_metamon.commands import main
 from gemma_metamon.language import models
 from gemma_metamon.language.chats import encode, form_of, read_chats
+from gemma_metamon.language.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.held_out import answer_loss, measure
 from gemma_metamon.language.models import ModelPlan, load
-from gemma_metamon.language.sft import SFTSettings, find_model, train
+from gemma_metamon.language.sft import SFTSettings, train
 
 CHATS = chats_of(most=24)
 CPU = torch.device("cpu")
@@ -86,7 +87,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(tmp_path: Path, monkey
 
     train(ModelPlan(), settings, CHATS, [], tmp_path / "whole", device=CPU)
     with monkeypatch.context() as patch:
-        patch.setattr("gemma_metamon.language.sft._Run.end_epoch", stopping_at(2, stop))
+        patch.setattr(FineTuning, "keep", stopping_at(2, stop))
         with pytest.raises(KeyboardInterrupt):
             train(ModelPlan(), settings, CHATS, [], tmp_path / "stopped", device=CPU)
     assert train(ModelPlan(), settings, CHATS, [], tmp_path / "stopped", device=CPU, resume=True).updates == 6
@@ -96,12 +97,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(tmp_path: Path, monkey
 
 
 def stopping_at(epoch: int, stop: Any) -> Any:
-    from gemma_metamon.language.sft import _Run
-
-    end_epoch = _Run.end_epoch
+    keep = FineTuning.keep
 
     def wrapped(self: Any, at: int, updates: int) -> None:
-        stop() if at == epoch else end_epoch(self, at, updates)
+        stop() if at == epoch else keep(self, at, updates)
 
     return wrapped
 
@@ -137,7 +136,8 @@ def test_a_chat_longer_than_the_context_is_counted_and_set_aside(
 
 
 def test_how_chats_are_told_is_read_from_them() -> None:
-    assert form_of(CHATS).history == 2
+    assert form_of(CHATS).history == 0
+    assert form_of(chats_of(most=24, history=2)).history == 2
     assert not form_of(CHATS).reasoning
 
 

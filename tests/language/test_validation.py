@@ -70,6 +70,7 @@ def test_data_without_a_fault_fits(tmp_path: Path, capsys: pytest.CaptureFixture
         (chat(battle_id=None), "battle_id is null"),
         (chat(result="drawn"), "result is 'drawn'; expected one of won, lost, tied"),
         (chat(legal=[]), "legal is []"),
+        (chat(advantages=[0.5]), "advantages is [0.5]; expected a number of each legal choice"),
         (chat(legal=["move Rest", "move Rest"]), "expected different choices"),
         ({"contents": [{"role": "user", "parts": []}]}, "expected a role and parts"),
     ],
@@ -96,7 +97,9 @@ JSON = st.recursive(
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from([*chat(), "contents", "choice", "player", "systemInstruction"]), JSON))
+@given(
+    st.dictionaries(st.sampled_from([*chat(), "contents", "choice", "player", "systemInstruction", "advantages"]), JSON)
+)
 def test_any_object_is_a_chat_or_is_told_why_not(changes: dict[str, Any]) -> None:
     last, kind = "assistant", "no chat"
     try:

@@ -87,7 +87,7 @@ TABLES: list[tuple[Callable[..., Any], dict[str, Rule]]] = [
 # checked elsewhere: by whoever reads them, or together with others
 BESIDES = {
     "attention_type", "continuous_dist_type", "discrete_dist_type", "mask_illegal_actions", "output_bins", "init_value",
-    "amago_version", "value_estimate", "policy_actions", "popart_type", "multigammas_type", "vocabulary",
+    "amago_version", "value_estimate", "popart_type", "multigammas_type", "vocabulary",
     *backbone._RULES,
 }  # fmt: skip
 

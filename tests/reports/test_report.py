@@ -95,6 +95,25 @@ def write_run(folder: Path) -> None:
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in evaluations))
 
 
+def test_what_a_chat_model_took_and_what_was_made_for_it_is_shown(tmp_path: Path) -> None:
+    results = write_evaluation(tmp_path)
+    usage = {"decisions": 40, "calls": 43, "retries": 2, "prompt_tokens": 9000, "completion_tokens": 700, "repairs": 3}
+    usage |= {"fallbacks": {"no answer": 2, "no legal answer": 1}, "ended": "<b>m</b> has taken its max_calls=43"}
+    policy = {"sampled": False, "combined": None, "members": [], "too_long": 7}
+    results["contestants"][0] |= {"kind": "chat", "chat": usage}
+    results["contestants"][1] |= {"policy": policy}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    html = write_report(tmp_path).read_text(encoding="utf-8")
+    name = results["contestants"][0]["name"]
+    shown = shown_numbers(Page(html))
+    for field, value in usage.items():
+        if field != "ended":
+            assert shown[name, f"chat.{field}"][0][0] == value
+    assert shown[name, "chat.fallbacks"][0][1] == "3"
+    assert "2 no answer, 1 no legal answer; stopped: &lt;b&gt;m&lt;/b&gt; has taken its max_calls=43" in html
+    assert "7 decisions were made for it" in html
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
@@ -191,6 +210,23 @@ def test_a_run_that_was_resumed_shows_the_later_numbers(tmp_path: Path) -> None:
     }
     assert agreement.lines[0].get_xydata().tolist() == [[20, 75]]
     assert battles.lines[0].get_xydata().tolist() == [[1, 25], [2, 40]]
+
+
+def test_each_reward_has_a_chart_of_its_own(tmp_path: Path) -> None:
+    lines = [
+        {"update": n, "loss/total": 0.1, "reward/total": n, "reward/total_std": 1, "reward/mine:brave": -n}
+        for n in (1, 2)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+    shown = {
+        figure.axes[0].get_title(loc="left"): figure.axes[0].lines for figure, _ in run_curves.run_charts(tmp_path)
+    }
+    assert list(shown) == ["Losses", "Reward of answers: total", "Reward of answers: mine:brave"]
+    assert shown["Reward of answers: mine:brave"][0].get_xydata().tolist() == [[1, -1], [2, -2]]
+    (tmp_path / "metrics.jsonl").write_text('{"update": 1, "reward/total": "much"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="reward/total is"):
+        run_curves.run_charts(tmp_path)
 
 
 def test_the_command_makes_a_runs_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

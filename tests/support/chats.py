@@ -18,12 +18,12 @@ from gemma_metamon.language.prompts import messages_of
 from gemma_metamon.language.recorded import recorded_decisions
 
 
-def chats_of(battle_format: str = "gen1ou", most: int = 60) -> list[Chat]:
+def chats_of(battle_format: str = "gen1ou", most: int = 60, history: int = 0) -> list[Chat]:
     """Decisions with a recorded choice, from the goldens' battles."""
     found = []
     for path in find_battles(GOLDENS / "battles", [battle_format]):
         battle = load_battle(path)
-        for decision, action in zip(recorded_decisions(battle), battle.actions, strict=False):
+        for decision, action in zip(recorded_decisions(battle, history), battle.actions, strict=False):
             if action in decision.choices and len(decision.choices) > 1:
                 choice = decision.choices[action]
                 answer = {"role": "assistant", "content": write_answer(choice)}

@@ -13,14 +13,12 @@ from gemma_metamon.view import BattleView
 NOT_UPSTREAMS = [
     "MultiTaskAgent.value_estimate = 'exact'",
     "MultiTaskAgent.amago_version = '3.1'",
-    "MultiTaskAgent.policy_actions = 'hard'",
     "MultiTaskAgent.advantage = 'target'",
     "MultiTaskAgent.lambda_return = None",
     "MultiTaskAgent.baseline = 'state'",
     "MultiTaskAgent.critics_train_trunk = False",
     "MultiTaskAgent.critic_warmup = 'wait'",
     "MultiTaskAgent.critic_warmup_updates = 250",
-    "QuantileFilter.share = 0.4",
 ]
 
 

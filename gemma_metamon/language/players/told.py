@@ -1,11 +1,13 @@
 """What a language model is told of the battles that it plays: each request as a decision in words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from poke_env.battle import Move
 from poke_env.player import SingleBattleOrder
 
 from gemma_metamon.battle.actions import FIRST_SWITCH
+from gemma_metamon.battle.state import BattleState
 from gemma_metamon.battle.words import move_word
 from gemma_metamon.language.answers import choice_names
 from gemma_metamon.language.prompts import HISTORY, BattleSoFar, Decision
@@ -13,10 +15,31 @@ from gemma_metamon.showdown.live.battle import LiveBattle
 
 
 @dataclass
-class _Telling:
+class Telling:
+    """A battle, as far as its decisions were told.
+
+    Attributes:
+        so_far: tells each decision with those before.
+        decision: the last one.
+        at: where the battle stood then.
+    """
+
     so_far: BattleSoFar
-    at: tuple[LiveBattle, int] | None = None  # the battle, and how many messages it had read, at the last decision
     decision: Decision | None = None
+    at: object = None
+
+    def decide(self, state: BattleState, choices: Mapping[int, str], at: object) -> Decision:
+        """The decision in this state; asked again at the same place, as after a refusal, with the choices left."""
+        if self.decision is None or self.at != at:
+            self.at, self.decision = at, self.so_far.decide(state, choices)
+        else:
+            self.decision = replace(self.decision, choices=choices)
+        return self.decision
+
+    def chose(self, action: int) -> None:
+        """This action, one of the choices, is taken at the decision that was told last."""
+        if self.decision is not None:
+            self.so_far.chose(self.decision.choices[action])
 
 
 class ToldBattles:
@@ -28,26 +51,16 @@ class ToldBattles:
 
     def __init__(self, history: int = HISTORY) -> None:
         self._history = history
-        self._battles: dict[str, _Telling] = {}
+        self._battles: dict[str, Telling] = {}
 
     def decide(self, live: LiveBattle) -> Decision:
-        """The decision at the battle's request, with the choices that the simulator accepts.
-
-        After a choice that was refused it is the same decision, with the choices that are left.
-        """
-        telling = self._battles.setdefault(live.battle.battle_tag, _Telling(BattleSoFar(self._history)))
-        choices, at = live_choices(live), (live, live.n_messages)
-        if telling.decision is None or telling.at != at:
-            telling.at, telling.decision = at, telling.so_far.decide(live.state, choices)
-        else:
-            telling.decision = replace(telling.decision, choices=choices)
-        return telling.decision
+        """The decision at the battle's request, with the choices that the simulator accepts."""
+        telling = self._battles.setdefault(live.battle.battle_tag, Telling(BattleSoFar(self._history)))
+        return telling.decide(live.state, live_choices(live), (live, live.n_messages))
 
     def chose(self, live: LiveBattle, action: int) -> None:
-        """This action, one of the choices, is taken at the decision that was told last."""
-        telling = self._battles[live.battle.battle_tag]
-        if telling.decision is not None:
-            telling.so_far.chose(telling.decision.choices[action])
+        """As `Telling.chose`, in this battle."""
+        self._battles[live.battle.battle_tag].chose(action)
 
     def knows(self, battle_tag: str) -> bool:
         """Whether anything of this battle was told."""

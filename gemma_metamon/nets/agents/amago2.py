@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.agents.interface import AdvantageFrom, Baseline, CriticView, Multigammas, WarmupOf
@@ -25,11 +24,9 @@ from gemma_metamon.nets.heads.popart import PopArtLayer
 from gemma_metamon.nets.spaces import HasN, HasShape
 
 ValueEstimate = Literal["sampled", "exact"]
-PolicyActions = Literal["hard", "soft"]
 GUMBEL_TEMPERATURE = 0.5
 _RULES: Final = {
     "value_estimate": one_of(*get_args(ValueEstimate)),
-    "policy_actions": one_of(*get_args(PolicyActions)),
 }
 
 
@@ -46,10 +43,6 @@ class MultiTaskAgent(ActorCriticAgent):
             term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
             both num_actions_for_value_... are without effect, and the online term's gradient goes through the
             probabilities instead of through Gumbel noise.
-        policy_actions: how critics are shown the policy's actions. "hard": as one-hots, as AMAGO does. Recorded ones
-            are softened, to 0.988 and 0.001 of 13, so that the same action, recorded and the policy's own, is two
-            things to a critic: where the policy is sure of a good action, its advantage can be below 0. "soft": like
-            recorded ones; then that advantage is 0.
     """
 
     critics_class = NCriticsTwoHot
@@ -93,19 +86,12 @@ class MultiTaskAgent(ActorCriticAgent):
         critic_warmup: WarmupOf = "imitate",
         amago_version: AmagoVersion = "3.3",
         value_estimate: ValueEstimate = "sampled",
-        policy_actions: PolicyActions = "hard",
         popart_type: Callable[..., PopArtLayer] = PopArtLayer,
         multigammas_type: Callable[[], Multigammas] = Multigammas,
     ) -> None:
         check("MultiTaskAgent", locals(), _RULES)
-        if policy_actions == "soft" and amago_version == "3.1":
-            raise ConfigError(
-                'MultiTaskAgent.policy_actions is "soft", but amago_version "3.1" shows critics recorded actions as '
-                'one-hots; set policy_actions = "hard", with which all are shown alike there'
-            )
         super().__init__(obs_space, rl2_space, action_space, AgentOptions.of("MultiTaskAgent", locals()))
         self.value_estimate = value_estimate
-        self.policy_actions = policy_actions
 
     def _build_critics(self, head: dict[str, Any]) -> Any:
         return self.options.critic_type(**head, amago_version=self.options.amago_version)
@@ -144,8 +130,9 @@ class MultiTaskAgent(ActorCriticAgent):
     ) -> Tensor:
         shares = self._action_shares(policy, self.options.num_actions_for_value_in_actor_loss, draws)  # (B, T, G, A)
         advantage = critic.value - self._mean_value(self.critics, state, shares).mean(2)  # (B, T, G, 1)
-        shown_alike = self.options.amago_version == "3.1" or self.policy_actions == "soft"
-        if shown_alike and self.value_estimate == "sampled":
+        # since 3.3 recorded actions come softened (0.988, and 0.001 of 13 each) and the policy's as one-hots, so that
+        # where the policy is sure of a good action, the same action as it was recorded can seem worse than its own
+        if self.options.amago_version == "3.1" and self.value_estimate == "sampled":
             # where every sample is the recorded action the two values are one: rounding must not choose the sign
             repeated = (shares == _and_again(actions)[:, :, None]).all(-1, keepdim=True)  # (B, T, G, 1)
             advantage = advantage.masked_fill(repeated, 0.0)
@@ -164,12 +151,7 @@ class MultiTaskAgent(ActorCriticAgent):
     def _every_action(self, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Of each action its share (B, T, G, A) -> the actions (A, B, T, G, A) and the shares (A, B, T, G)."""
         each = torch.eye(self.action_dim, device=shares.device)
-        each = self._shown(each)[:, None, None, None]  # (A, 1, 1, 1, A)
-        return each.expand(-1, *shares.shape), shares.movedim(-1, 0)
-
-    def _shown(self, actions: Tensor) -> Tensor:
-        """One-hot actions (..., A) of the policy, as the critics are shown them."""
-        return self._recorded_actions(actions) if self.policy_actions == "soft" else actions
+        return each[:, None, None, None].expand(-1, *shares.shape), shares.movedim(-1, 0)
 
     def _online_value(self, state: Tensor, policy: ActionDistribution, draws: Draws) -> Tensor:
         if self.value_estimate == "exact":
@@ -192,7 +174,7 @@ class MultiTaskAgent(ActorCriticAgent):
         samples = []
         for _ in range(self.options.num_actions_for_value_in_actor_loss):
             soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)
-            hard = self._shown(F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype))
+            hard = F.one_hot(soft.argmax(-1), self.action_dim).to(soft.dtype)
             samples.append(hard + soft - soft.detach())  # the value of hard, the gradient of soft
         actions = torch.stack(samples)
         return actions, policy.probs.new_full(actions.shape[:-1], 1.0 / len(actions))

@@ -2,8 +2,7 @@
 
 Those of `filters` look at one advantage at a time. These z-score or rank all of a batch first, so that their options
 mean the same whatever the size of the rewards, and `ISAdvantageFilter` can weigh whole battles besides. Names, defaults
-and numbers are those of metamon 1.6.0, but for `QuantileFilter`, which is ours; a .gin file writes them with ():
-`@custom_agent.ISAdvantageFilter()`.
+and numbers are those of metamon 1.6.0; a .gin file writes them with (): `@custom_agent.ISAdvantageFilter()`.
 """
 
 import math
@@ -73,33 +72,6 @@ class BatchFilter(nn.Module):
     def forward(self, adv: Tensor, about: AboutBatch) -> Weighed:
         """Advantages (B, T, G, 1) -> weights of the same shape."""
         raise NotImplementedError
-
-
-class QuantileFilter(BatchFilter):
-    """1 for the best share of the batch's recorded actions, 0 for the others: f(A) = 1 where A >= q.
-
-    Of n recorded positions q is the advantage that stands at place share * n (rounded, at least 1) from the best, under
-    each discount by itself, in each process by itself. So as much is imitated however large or one-sided the advantages
-    are. All that are equal to q are imitated.
-
-    Args:
-        share: of the recorded actions, above 0; 1 is imitation.
-    """
-
-    def __init__(self, share: float = 0.5) -> None:
-        super().__init__()
-        check("QuantileFilter", locals(), {"share": number(0, 1, above=True)})
-        self.share = share
-
-    def forward(self, adv: Tensor, about: AboutBatch) -> Weighed:
-        """Advantages (B, T, G, 1) -> weights of the same shape; the limit under the last discount is logged."""
-        recorded = _like(adv, about.recorded)
-        # what is not recorded comes last
-        ranked = adv.masked_fill(~recorded, torch.inf).movedim(2, 0).flatten(1).sort().values  # (G, B * T)
-        n = recorded[:, :, 0].sum()
-        passed = (n * self.share).round().clamp(min=1).long()
-        limit = ranked.index_select(1, (n - passed).clamp(min=0)[None])  # (G, 1)
-        return Weighed((adv >= limit).to(adv.dtype), {"quantile_limit": limit[-1, 0]})
 
 
 class BatchNormalizedExpFilter(BatchFilter):

@@ -26,9 +26,17 @@ from gemma_metamon.nets.checks import (
     one_of,
     whole,
 )
+from gemma_metamon.nets.reader.adapters import AdapterForm
 from gemma_metamon.nets.reader.dropout import AdapterDropout
 from gemma_metamon.nets.reader.four_bit import quantise_linears, require_bitsandbytes
-from gemma_metamon.nets.reader.weights import GEMMA_3_270M, check_config, load_config, load_pretrained
+from gemma_metamon.nets.reader.weights import (
+    GEMMA_3_270M,
+    check_config,
+    find_adapter,
+    load_config,
+    load_pretrained,
+    place_of,
+)
 from gemma_metamon.strict_json import shown
 
 GEMMA_3_270M_CONFIG: Final[dict[str, Any]] = {
@@ -60,6 +68,7 @@ _RULES: Final = {
     "dtype": one_of("auto", *DTYPES).saying("in float16 Gemma 3 overflows"),
     "freeze_base_model": FLAG,
     "use_4bit": FLAG,
+    "init_adapter": TEXT.or_none(),
 }
 _BACKBONE_RULES: Final = {
     "vocab_size": whole(1, 10_000_000),
@@ -101,6 +110,7 @@ class BackboneOptions:
     dtype: str = "auto"
     freeze_base_model: bool = False
     use_4bit: bool = False
+    init_adapter: str | None = None
 
     def __post_init__(self) -> None:
         check("GemmaTstepEncoder", vars(self), _RULES)
@@ -111,6 +121,8 @@ class BackboneOptions:
             )
         if self.use_4bit:
             self._check_4bit()
+        if self.init_adapter is not None:
+            self._check_init_adapter()
 
     def _check_4bit(self) -> None:
         if self.dtype == "float32":
@@ -123,6 +135,28 @@ class BackboneOptions:
                 "set GemmaTstepEncoder.use_lora = True or freeze_base_model = True"
             )
         require_bitsandbytes()
+
+    def _check_init_adapter(self) -> None:
+        begins = f"GemmaTstepEncoder.init_adapter = {shown(self.init_adapter)}"
+        if not self.use_lora:
+            raise ConfigError(f"{begins}, but use_lora is False; set GemmaTstepEncoder.use_lora = True")
+        if not self.pretrained:
+            raise ConfigError(
+                f"{begins}, but pretrained is False: an adapter means something over its own base alone, and these "
+                "random weights have an embedding of the packaged words, which no chat model shares; set "
+                "GemmaTstepEncoder.pretrained = True and model_name to the --model of that sft, and leave "
+                "backbone_config out"
+            )
+
+    @property
+    def adapter_form(self) -> AdapterForm:
+        """Of the adapters that it gets."""
+        return AdapterForm(
+            base=place_of(self.model_name),
+            lora_r=self.lora_r,
+            lora_alpha=self.lora_alpha,
+            target_modules=frozenset(LORA_TARGETS),
+        )
 
     @property
     def trains_base(self) -> bool:
@@ -154,9 +188,14 @@ def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: b
         trim: keep the embedding rows of these ids alone; subwords are then positions in `used_ids`.
 
     Raises:
-        MissingFileError: weights that cannot be reached.
-        ConfigError: a model or an architecture that cannot be used.
+        MissingFileError: weights or an adapter that cannot be reached.
+        ConfigError: a model, an architecture or an adapter that cannot be used.
+        CheckpointMismatchError: an adapter of other shapes.
+        DataError: a damaged adapter.
     """
+    adapter = None if options.init_adapter is None else find_adapter(options.init_adapter)
+    if adapter is not None:
+        adapter.require_form(options.adapter_form, _mend_form)
     on_meta = torch.get_default_device().type == "meta"
     if options.pretrained and not on_meta:
         backbone = load_pretrained(options.model_name, options.torch_dtype)
@@ -170,7 +209,15 @@ def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: b
         quantise_linears(backbone)
     if options.use_lora:
         _add_lora(backbone, options)
+    if adapter is not None:
+        adapter.require_shapes(backbone) if on_meta else adapter.put_into(backbone)
     return backbone
+
+
+def _mend_form(field: str, value: object) -> str:
+    if field == "target_modules":
+        return "train one with gemma-metamon sft, whose adapters have these"
+    return f"set GemmaTstepEncoder.{'model_name' if field == 'base' else field} = {value!r}, or name another adapter"
 
 
 def _build_random(options: BackboneOptions, used_ids: Sequence[int], *, trim: bool) -> nn.Module:

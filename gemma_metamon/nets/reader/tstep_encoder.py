@@ -113,12 +113,16 @@ class GemmaTstepEncoder(nn.Module):
         action_scores: append to each timestep how probable Gemma finds each action's words after the turn's, (B, L, 13)
             logarithms, for LMTrajEncoder and LMActor. For granularity "turn": entities are read apart, and Gemma never
             sees the turn that it would have to go on with.
+        init_adapter: the folder of a run of `gemma-metamon sft` over the same `model_name` (its last epoch), or of one
+            adapter in peft's form: training begins with that adapter in place of one that adds nothing. Its rank and
+            scale must be lora_r and lora_alpha. A checkpoint holds its own adapter and needs the folder no more.
 
     Raises:
         ConfigError: values that cannot work, before anything is loaded.
         DataError: words that the packaged subword table lacks.
         MissingDependencyError: use_4bit without bitsandbytes.
-        MissingFileError: weights that cannot be reached.
+        MissingFileError: weights or an adapter that cannot be reached.
+        CheckpointMismatchError: an adapter that does not fit.
     """
 
     def __init__(
@@ -155,6 +159,7 @@ class GemmaTstepEncoder(nn.Module):
         fusion_heads: int = 8,
         text_cache_mb: int = 1024,
         action_scores: bool = False,
+        init_adapter: str | None = None,
     ) -> None:
         super().__init__()
         check("GemmaTstepEncoder", locals(), _RULES)
@@ -176,6 +181,7 @@ class GemmaTstepEncoder(nn.Module):
             dtype=dtype,
             freeze_base_model=freeze_base_model,
             use_4bit=use_4bit,
+            init_adapter=init_adapter,
         )
         if action_scores:
             _check_scored(granularity, token_mask_aug=token_mask_aug)

@@ -1,12 +1,21 @@
-"""Where Gemma's pretrained weights come from: a local folder, the hub's cache, or the hub. All through transformers."""
+"""Where Gemma's pretrained weights come from: a local folder, the hub's cache, or the hub. All through transformers.
 
+And adapters over them, from a local folder.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.nets.reader.adapters import Adapter, AdapterForm, adapter_name
+from gemma_metamon.strict_json import on_one_line, read_json_object, shown, shown_path
 
 GEMMA_3_270M: Final = "google/gemma-3-270m"
 CONFIG_WITHOUT_WEIGHTS: Final = "gemma_tiny_multitaskagent.gin"
@@ -15,6 +24,20 @@ PROBE_TIMEOUT_S: Final = 10
 WITHOUT_HEAD: Final = {r"^model\.": ""}
 # as older and newer versions of transformers write it
 TEXT_OF_A_SEEING_MODEL: Final = {r"^(model\.language_model|language_model\.model)\.": "model."}
+
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_EPOCH: Final = re.compile(r"epoch_([0-9]{1,9})")
+_PLAIN: Final[dict[str, Any]] = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "use_dora": False,
+    "use_rslora": False,
+    "lora_bias": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "init_lora_weights": True,
+}
+"""peft's settings of an adapter that adds lora_alpha / r * B @ A to its layers' weights and changes nothing else."""
 
 
 def check_weights(model_name: str = GEMMA_3_270M, pretrained: bool = True) -> None:
@@ -116,8 +139,46 @@ def load_tokenizer(model_name: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(local_folder(model_name) or model_name, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MissingFileError(f"{model_name!r} has no tokenizer that can be read ({_first_line(error)})") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise MissingFileError(f"{model_name!r} holds no tokenizer that can be read ({_first_line(error)})") from error
+
+
+def find_adapter(named: str) -> Adapter:
+    """The adapter in a folder of peft's, or of the last epoch in a run's folder of `sft`; its numbers are not read.
+
+    Raises:
+        MissingFileError: no such folder, or none with an adapter.
+        ConfigError: an adapter of another kind than is trained here.
+        DataError: damaged files.
+    """
+    folder = _adapter_folder(named)
+    config, path = read_json_object(folder / ADAPTER_CONFIG), folder / ADAPTER
+    source = f"the adapter in {shown_path(folder)}"
+    for field, usual in _PLAIN.items():
+        if config.get(field, usual) not in (usual, None):
+            raise ConfigError(
+                f"{source} has {field} {shown(config[field])}, not {shown(usual)}; train one with gemma-metamon sft"
+            )
+    base, rank, alpha, targets = (
+        config.get(field) for field in ("base_model_name_or_path", "r", "lora_alpha", "target_modules")
+    )
+    if not (base and isinstance(base, str) and isinstance(rank, int) and isinstance(alpha, int | float)):
+        raise DataError(
+            f"{shown_path(folder / ADAPTER_CONFIG)} lacks base_model_name_or_path, r or lora_alpha; use one that sft "
+            "has saved"
+        )
+    if not isinstance(targets, list):
+        raise DataError(f"{shown_path(folder / ADAPTER_CONFIG)} lists no target_modules; use what sft has saved")
+    form = AdapterForm(base=place_of(base), lora_r=rank, lora_alpha=alpha, target_modules=frozenset(map(str, targets)))
+    with _opened_adapter(path) as file:
+        keys = {adapter_name(key) or key: key for key in file.keys()}  # noqa: SIM118 no mapping
+        shapes = {name: file.get_slice(key).get_shape() for name, key in keys.items()}
+
+    def read() -> dict[str, Tensor]:
+        with _opened_adapter(path) as file:
+            return {name: file.get_tensor(key) for name, key in keys.items()}
+
+    return Adapter(source=source, form=form, shapes=shapes, read=read)
 
 
 def _require_all(report: dict[str, Any], model_name: str) -> None:
@@ -148,6 +209,12 @@ def local_folder(model_name: str) -> Path | None:
     return None
 
 
+def place_of(model_name: str) -> str:
+    """A hub name as it is; the same path for the same local folder, however it is written."""
+    folder = Path(model_name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model_name
+
+
 def _probe_hub(model_name: str) -> None:
     """One short request, unless the cache answers; transformers would retry for half a minute without a network."""
     from huggingface_hub import HfApi, try_to_load_from_cache
@@ -176,3 +243,29 @@ def _how_to_get_weights(model_name: str) -> str:
         f"of a downloaded copy (GemmaTstepEncoder.model_name = '/path'), or use {CONFIG_WITHOUT_WEIGHTS}, "
         "which needs none"
     )
+
+
+@contextmanager
+def _opened_adapter(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{shown_path(path)} is damaged ({on_one_line(error)}); use another adapter") from error
+
+
+def _adapter_folder(named: str) -> Path:
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise MissingFileError(f"no folder {shown_path(folder)}; name the --out of gemma-metamon sft, or leave it out")
+    epochs = {int(match[1]): path for path in folder.glob("ckpts/*") if (match := _EPOCH.fullmatch(path.name))}
+    folder = epochs[max(epochs)] if epochs else folder
+    if (folder / ADAPTER_CONFIG).is_file():
+        return folder
+    if (folder / "chat_model.json").is_file():
+        raise MissingFileError(
+            f"{shown_path(folder)} has no adapter: all weights of that model were trained, so that it shares no base "
+            "with another one (sft's tiny model has subwords of its own, too); run gemma-metamon sft with --model "
+            "FOLDER or a hub name, and without --full"
+        )
+    raise MissingFileError(f"{shown_path(folder)} holds no {ADAPTER_CONFIG}; name the --out of gemma-metamon sft")

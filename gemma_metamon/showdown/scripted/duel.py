@@ -105,7 +105,7 @@ def damage_rate(weapons: Sequence[Weapon], attacker: Fighter, defender: Fighter)
 def _outlook(duel: Duel, my_hp: float, their_idle: float) -> float:
     """The outlook from where mine has so many HP left, in 0..1, and theirs cannot act for so many turns."""
     mine, theirs = duel.mine, duel.theirs
-    my_hp_left, their_hp_left = _fight_out(duel, my_hp, their_idle)
+    my_hp_left, their_hp_left = fight_out(duel, my_hp, their_idle)
     return (
         worth(theirs.status, theirs.hp)
         - worth(theirs.status, their_hp_left)
@@ -114,7 +114,7 @@ def _outlook(duel: Duel, my_hp: float, their_idle: float) -> float:
     )
 
 
-def _fight_out(duel: Duel, my_hp: float, their_idle: float) -> tuple[float, float]:
+def fight_out(duel: Duel, my_hp: float, their_idle: float) -> tuple[float, float]:
     """The HP that mine and theirs have left, in 0..1; the parameters are those of `_outlook`."""
     mine, theirs = duel.mine, duel.theirs
     my_rate, their_rate = duel.my_rate + _chip(theirs), duel.their_rate + _chip(mine)

@@ -59,10 +59,18 @@ def ensure_installed() -> Path:
     Raises MissingDependencyError without Node.js or npm, ServerError where npm fails, with npm's own words.
     """
     find_node()
+    make_once(_place(), _install, timeout_s=INSTALL_TIMEOUT_S)
+    return package_folder()
+
+
+def package_folder() -> Path:
+    """Where the package is, or will be once it is installed."""
+    return _place() / "node_modules" / "pokemon-showdown"
+
+
+def _place() -> Path:
     content = b"".join((ASSETS / name).read_bytes() for name in (*_PINS, *_OURS))
-    folder = cache_folder() / f"showdown-{pinned_version()}-{hashlib.sha256(content).hexdigest()[:8]}"
-    make_once(folder, _install, timeout_s=INSTALL_TIMEOUT_S)
-    return folder / "node_modules" / "pokemon-showdown"
+    return cache_folder() / f"showdown-{pinned_version()}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def _install(folder: Path) -> None:

@@ -8,12 +8,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_agents import ACTIONS, KINDS, best_actions, build, random_batch
+from support.small_agents import ACTIONS, KINDS, build, random_batch
 from torch import Tensor
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.agents.amago2 import Agent, MultiTaskAgent
-from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.nets.heads.returns import lambda_return, nstep_return
 
@@ -109,41 +108,6 @@ def learnt(agent: Any, updates: int = 80, battles: Callable[[int], Batch] = rand
         agent.update_targets()
         optimizer.step()
     return agent
-
-
-class SureDraws(Draws):
-    """A policy that is sure of these actions (B, T)."""
-
-    def __init__(self, actions: Tensor) -> None:
-        super().__init__()
-        self.actions = actions
-
-    def action_samples(self, probs: Tensor, num_samples: int) -> Tensor:
-        return self.actions[..., None].expand(probs.shape[:-1]).expand(num_samples, *probs.shape[:-1])
-
-
-def test_a_sure_policys_good_action_has_a_negative_advantage_unless_it_is_shown_as_recorded_ones_are() -> None:
-    """The artefact of AMAGO 3.3: what is recorded comes softened to the critics, and so it looks a little less good."""
-    agent = learnt(build(MultiTaskAgent, use_multigamma=False, gamma=0.1, tau=0.02, critics_train_trunk=True)).eval()
-    batch = random_batch(-1, battles=32)
-    best = best_actions(batch.obs["numbers"])
-    batch = batch._replace(actions=F.one_hot(best[:, :-1], ACTIONS).float())
-
-    def advantages(policy_actions: str, sure_of: Tensor) -> Tensor:
-        noted: list[Tensor] = []
-
-        def note(adv: Tensor) -> Tensor:
-            noted.append(adv[:, :-1])
-            return torch.ones_like(adv)
-
-        agent.policy_actions, agent.fbc_filter_func = policy_actions, note
-        agent(batch, SureDraws(sure_of))
-        return noted[0]
-
-    assert (advantages("hard", best) < 0).float().mean() > 0.9
-    assert (advantages("soft", best) == 0).all()
-    other = (best + 1) % ACTIONS
-    assert (advantages("soft", other) > 0).float().mean() > 0.9
 
 
 @BOTH
@@ -259,8 +223,6 @@ def test_the_filter_comes_after_the_critics_warm_up(kind: str) -> None:
         ({"lambda_return": 1.5}, r"lambda_return = 1\.5; it must be a number of at least 0 and at most 1, or None"),
         ({"lambda_return": 0.9, "n_step": 5}, "n_step is 5 and lambda_return is 0.9, which exclude each other"),
         ({"lambda_return": 0.9, "amago_version": "3.1"}, "lambda_return .0.9. must be None with amago_version"),
-        ({"policy_actions": "soft", "amago_version": "3.1"}, 'policy_actions is "soft", but amago_version "3.1"'),
-        ({"policy_actions": "vague"}, "policy_actions = 'vague'"),
         ({"baseline": "mean"}, r"MultiTaskAgent\.baseline = 'mean'; it must be one of 'policy', 'state'"),
         ({"critics_train_trunk": 1}, "critics_train_trunk = 1; it must be True or False"),
         ({"critic_warmup_updates": -1}, "critic_warmup_updates = -1"),

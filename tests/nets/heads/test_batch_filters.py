@@ -19,7 +19,6 @@ from gemma_metamon.nets.heads.batch_filters import (
     BatchFilter,
     BatchNormalizedExpFilter,
     ISAdvantageFilter,
-    QuantileFilter,
     z_scores,
 )
 from gemma_metamon.runs.tensor_files import unfit_memory
@@ -48,7 +47,6 @@ def all_real(adv: Tensor) -> AboutBatch:
 
 def filters() -> list[BatchFilter]:
     return [
-        QuantileFilter(),
         BatchNormalizedExpFilter(beta=3.0),
         ISAdvantageFilter(beta=3.0),
         ISAdvantageFilter(beta=3.0, **BATTLES, seq_warmup=0, seq_floor_warmup_steps=0),
@@ -88,29 +86,6 @@ def test_neither_the_size_nor_the_level_of_rewards_matters(seed: int, size: floa
     there = about.recorded.expand_as(adv)
     scaled = filter_(adv * size + level, about).weights[there]
     torch.testing.assert_close(scaled, filter_(adv, about).weights[there], rtol=0.02, atol=1e-4)
-
-
-def test_a_quantile_filter_keeps_the_best_of_each_discount() -> None:
-    """Of five, two fifths are two, under each discount by itself."""
-    adv = torch.tensor([[3.0, -1.0, 2.0, -5.0, 0.0], [10.0, 30.0, 20.0, 50.0, 40.0]]).T[
-        None, :, :, None
-    ]  # (1, 5, 2, 1)
-    weights, stats = QuantileFilter(share=0.4)(adv, all_real(adv))
-    assert weights[0, :, :, 0].T.tolist() == [[1, 0, 1, 0, 0], [0, 0, 0, 1, 1]]
-    assert stats["quantile_limit"] == 40.0
-
-
-@in_examples
-@given(SEEDS, st.floats(0.001, 1.0))
-def test_a_quantile_filter_keeps_its_share_of_what_was_recorded(seed: int, share: float) -> None:
-    adv, about = draw(seed)
-    weights = QuantileFilter(share=share)(adv, about).weights
-    n = int(about.recorded.sum())
-    for discount in range(adv.shape[2]):
-        kept = weights[:, :, discount][about.recorded[:, :, 0]]
-        assert kept.sum() == max(1, round(float(torch.tensor(n) * share)))
-    same = torch.full_like(adv, -3.0)
-    assert (QuantileFilter(share=share)(same, about).weights == 1).all()
 
 
 @in_examples
@@ -242,12 +217,6 @@ def test_a_batch_says_itself_what_is_real_and_recorded() -> None:
 def test_values_that_cannot_work_are_refused_by_name(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         ISAdvantageFilter(**options)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.5, "half"])
-def test_a_quantile_filter_of_no_share_is_refused(share: Any) -> None:
-    with pytest.raises(ConfigError, match=r"QuantileFilter\.share = .*; it must be a number above 0 and at most 1"):
-        QuantileFilter(share=share)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,57 @@
+"""How models that answer in words are written on the command line.
+
+text:runs/words@2@T0.5
+text:runs/words(reasoning=yes, reasoning_tokens=64)
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gemma_metamon.commands._player_options import read_options, yes_no
+from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
+
+if TYPE_CHECKING:
+    from gemma_metamon.language.answering import Thinking
+
+WORDS = "text:"
+"""Before the folder of a chat model that plays."""
+EXAMPLE = f"{WORDS}RUN(reasoning=yes, reasoning_tokens=64)"
+_OPTIONS = re.compile(r"(?P<run>(?!\s*ensemble\s*\().+?)\s*\((?P<body>[^()]*)\)\s*", re.DOTALL)
+_KINDS: dict[str, Any] = {"reasoning": yes_no, "reasoning_tokens": int}
+
+
+@dataclass(frozen=True)
+class WordsText:
+    """A model that answers in words, as it is written."""
+
+    run: RunText
+    thinking: "Thinking"
+
+
+def read_words(text: str) -> WordsText | None:
+    """What the text of such a player says; None for the text of another player.
+
+    Raises:
+        ConfigError: a text that is not written as above, or an option or value that there is not.
+        MissingDependencyError: without the extra `language`.
+    """
+    if not text.startswith(WORDS):
+        return None
+    require_extra("language", text)
+    from gemma_metamon.language.answering import Thinking
+
+    run, options = text.removeprefix(WORDS), dict[str, Any]()
+    written = None if Path(run).is_dir() else _OPTIONS.fullmatch(run)
+    if written is not None:
+        run = written["run"]
+        options = read_options(written["body"], _KINDS, "a text player", EXAMPLE)
+    if "reasoning_tokens" in options and not options.get("reasoning"):
+        raise ConfigError(f"{text}: without reasoning there are no reasoning_tokens; write it as in {EXAMPLE}")
+    read = read_text(run)
+    if isinstance(read, EnsembleText):
+        raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
+    return WordsText(read, Thinking(**options))

@@ -1,0 +1,261 @@
+"""What all trainings of a chat model have in common: the run's folder, and a trainer of TRL's that is told of it.
+
+    OUT/
+        ckpts/epoch_<N>/    see `models`; epoch 0 is before training
+        run.json            how it was trained
+        metrics.jsonl       as of every run; see training/tracking.py
+        trainer/            what TRL goes on from
+
+TRL takes seconds to import: whoever trains imports it there.
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.language.chats import Example, PromptForm
+from gemma_metamon.language.held_out import Measured, measure
+from gemma_metamon.language.models import ChatModel
+from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
+from gemma_metamon.training.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+RUN: Final = "run.json"
+TRAINER: Final = "trainer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How any chat model is trained.
+
+    Attributes:
+        epochs: passes over the chats.
+        max_updates: end after so many updates, whatever `epochs` is; None does not.
+        batch_size: texts in a batch, per process.
+        grad_accum: batches to an update.
+        learning_rate: at its highest; None is what suits the model.
+        warmup_updates: until the learning rate is at its highest; from there it falls to 0 at the end, evenly.
+        context: subwords of the longest chat that is trained on; None is the model's own, at most 4,096.
+        held_out: held-out decisions that are looked at each time, at most.
+        generated: so many of them are answered freely, too.
+        log_every: updates between lines of metrics.jsonl.
+        seed: of all that is drawn.
+    """
+
+    epochs: int = 1
+    max_updates: int | None = None
+    batch_size: int = 16
+    grad_accum: int = 1
+    learning_rate: float | None = None
+    warmup_updates: int = 50
+    context: int | None = None
+    held_out: int = 1000
+    generated: int = 100
+    log_every: int = 20
+    seed: int = 0
+
+
+def read_form(run_dir: Path) -> PromptForm:
+    """How the prompts of a run are told. A plain folder of transformers' has no run.json: then as they usually are."""
+    path = run_dir / RUN
+    if not path.is_file():
+        return PromptForm()
+    try:
+        return PromptForm(**json.loads(path.read_text(encoding="utf-8"))["form"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); train the model again") from error
+
+
+def find_model(run_dir: Path, epoch: int | None = None) -> Path:
+    """The folder of a run's model after an epoch, by default the last; or the folder itself where it is a model's.
+
+    Raises MissingFileError where there is none.
+    """
+    if (run_dir / "config.json").is_file() and epoch is None:
+        return run_dir
+    if not list_checkpoints(run_dir):
+        raise MissingFileError(
+            f"{run_dir} holds no chat model; name the --out of gemma-metamon sft, or the folder of a downloaded Gemma 3"
+        )
+    return Checkpoint.find(run_dir, epoch).folder
+
+
+def run_of(folder: Path) -> tuple[Path, str]:
+    """The run that a model's folder belongs to and its label there, words@2; a plain folder is its own run."""
+    if folder.parent.name == CHECKPOINTS:
+        run_dir = folder.parent.parent
+        return run_dir, f"{run_dir.resolve().name}@{folder.name.removeprefix('epoch_')}"
+    return folder, folder.resolve().name
+
+
+def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, resume: bool) -> None:
+    """Raises ConfigError for a run that is there already, or is to go on and was made otherwise."""
+    there = (run_dir / RUN).is_file()
+    if not resume:
+        if there or list_checkpoints(run_dir):
+            raise ConfigError(f"{run_dir} already holds a run; go on with --resume, or choose another --out")
+        return
+    if not there:
+        raise ConfigError(f"{run_dir} holds no run to go on with; leave out --resume")
+    before = json.loads((run_dir / RUN).read_text(encoding="utf-8"))
+    for part, now in described.items():
+        for name, value in now.items():
+            found = before.get(part, {}).get(name)
+            if name != "epochs" and found != value:
+                raise ConfigError(
+                    f"{run_dir} was begun with {name} = {found!r}, not {value!r}; give the same flags "
+                    "and data, or choose another --out without --resume"
+                )
+    if not list((run_dir / TRAINER).glob("checkpoint-*")):
+        raise ConfigError(f"{run_dir} has no whole epoch to go on after; delete it, and leave out --resume")
+
+
+def write_description(run_dir: Path, described: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes run.json, whole or not at all."""
+    with written_whole(run_dir / RUN) as staged:
+        staged.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+
+
+class FineTuning:
+    """One training: what it saves, measures and logs.
+
+    Args:
+        chat: the model.
+        settings: how it is trained.
+        held_out: the decisions to measure by; may be empty.
+        run_dir: OUT, as above.
+        tracker: where numbers go.
+        reasoning: whether answers say why.
+
+    Attributes:
+        measured: what was found the last time; None where nothing is held out.
+        metrics: what TRL calls a number -> what metrics.jsonl calls it.
+    """
+
+    def __init__(
+        self,
+        chat: ChatModel,
+        settings: Settings,
+        held_out: Sequence[Example],
+        run_dir: Path,
+        tracker: Tracker,
+        *,
+        reasoning: bool,
+    ) -> None:
+        self.chat, self.settings, self.held_out = chat, settings, held_out[: settings.held_out]
+        self.run_dir, self.tracker, self.reasoning = run_dir, tracker, reasoning
+        self.measured: Measured | None = None
+        self.metrics = {"loss": "loss/total", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
+
+    def arguments(self, learning_rate: float, device: torch.device) -> dict[str, Any]:
+        """What the configurations of TRL's trainers have in common."""
+        settings, on_gpu = self.settings, device.type == "cuda"
+        return {
+            "output_dir": str(self.run_dir / TRAINER),
+            "num_train_epochs": settings.epochs,
+            "max_steps": settings.max_updates or -1,
+            "per_device_train_batch_size": settings.batch_size,
+            "gradient_accumulation_steps": settings.grad_accum,
+            "learning_rate": learning_rate,
+            "lr_scheduler_type": "linear",
+            "warmup_steps": settings.warmup_updates,
+            "weight_decay": 0.0,
+            "logging_steps": settings.log_every,
+            "save_total_limit": 1,
+            "report_to": "none",
+            "seed": settings.seed,
+            "use_cpu": not on_gpu,
+            "bf16": on_gpu,
+            "activation_checkpointing": on_gpu,
+            "dataloader_pin_memory": on_gpu,
+        }
+
+    def go(self, trainer: Any, *, resume: bool) -> int:
+        """Trains, and returns how many updates the run has."""
+        from transformers import ProgressCallback
+
+        trainer.remove_callback(ProgressCallback)  # it writes to stdout, where results go
+        for parameter in self.chat.model.parameters():
+            if parameter.requires_grad:  # TRL rounds adapters over 4 bits to bfloat16, which feels no small update
+                parameter.data = parameter.data.float()
+        trainer.train(resume_from_checkpoint=resume)
+        return int(trainer.state.global_step)
+
+    def log(self, updates: int, logs: Mapping[str, Any]) -> None:
+        """A line of metrics."""
+        if "loss" in logs:
+            found = {name: float(logs[theirs]) for theirs, name in self.metrics.items() if logs.get(theirs) is not None}
+            self.tracker.log(updates, found)
+
+    def on_answer(self, example: Example, answer: str) -> None:
+        """Is told of each free answer to a held-out decision."""
+
+    def more(self) -> dict[str, float]:
+        """What else was found of the held-out decisions, since the last time."""
+        return {}
+
+    def keep(self, number: int, updates: int) -> None:
+        """Saves the model as epoch `number`, and measures it."""
+        folder = Checkpoint(self.run_dir, number).folder
+        if folder.exists():  # killed before TRL had saved what it goes on from
+            shutil.rmtree(folder)
+        self.chat.save(folder)
+        if not self.held_out:
+            return
+        found = measure(
+            self.chat,
+            self.held_out,
+            generated=self.settings.generated,
+            reasoning=self.reasoning,
+            on_answer=self.on_answer,
+        )
+        self.measured = found
+        numbers = {name: float(value) for name, value in vars(found).items() if value is not None}
+        self.tracker.log(updates, {f"held_out/{name}": value for name, value in (numbers | self.more()).items()})
+        said = [f"perplexity {found.perplexity:.3f} of held-out answers"]
+        if found.agreement is not None:
+            said.append(f"agrees with {found.agreement:.1%} of {found.decisions} choices")
+        if found.legal_share is not None:
+            said.append(f"{found.legal_share:.1%} of {found.generated} free answers are legal")
+        logger.info("epoch %d: %s", number, ", ".join(said))
+
+
+def told(run: FineTuning, bar: Any, *, keep_every: int | None = None) -> Any:
+    """A callback of a trainer's that tells the run of what is done.
+
+    Args:
+        run: is told.
+        bar: of progress.
+        keep_every: updates after which the model is kept, and at the end; None keeps it after each epoch.
+    """
+    from transformers import TrainerCallback
+
+    class Told(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            bar.reset(total=state.max_steps)
+            bar.update(state.global_step)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            bar.update()
+            updates = state.global_step
+            if keep_every is not None and (updates % keep_every == 0 or updates == state.max_steps):
+                run.keep(math.ceil(updates / keep_every), updates)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            run.log(state.global_step, logs or {})
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if keep_every is None:
+                run.keep(math.ceil(state.epoch - 1e-6), state.global_step)
+
+    return Told()

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Gemma as a policy in words, in gen1ou on two CPU cores: a tiny one learns to answer as DuelTrainer chose, and plays.
+#
+#     bash scripts/words_gen1ou.sh [FOLDER] [SEED] [TEACHER]     # default runs/words_gen1ou 0, and battles of its own
+#
+# TEACHER is a folder of DuelTrainer's battles, as runs/win_gen1ou/teacher of win.sh. Each player of the table that is
+# printed at the end plays 500 battles against each opponent. Beside the model that was trained stand the same one
+# before training, one that was trained on texts in which the battle is blanked, and random moves without switching;
+# then a model that was stopped after EARLY updates and what GRPO makes of it. Run again, it goes on after the last step
+# that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language report
+
+out="${1:-runs/words_gen1ou}"
+seed="${2:-0}"
+teacher="${3:-$out/teacher}"
+updates="${UPDATES:-6000}"
+early="${EARLY:-1000}"
+began=$SECONDS
+mkdir -p "$out"
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
+
+# done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there
+done_in() {
+    if [ ! -e "$out/$1" ]; then
+        rm -rf "${out:?}/$1.part"
+        "${@:2}" --out "$out/$1.part"
+        mv "$out/$1.part" "$out/$1"
+    fi
+}
+# export_chats NAME FLAGS...: chats in the folder NAME, those of every 20th battle held out
+export_chats() {
+    mkdir -p "$out/$1"
+    if [ ! -f "$out/$1/chats.jsonl" ]; then
+        gemma-metamon chat export --parsed_replay_dir "$teacher" --formats gen1ou --players 'DuelTrainer*' \
+            --val_share 0.05 --seed "$seed" --out "$out/$1/chats.jsonl" "${@:2}"
+    fi
+}
+# learn RUN CHATS UPDATES FLAGS...: one thread each, as two of them run at a time
+learn() {
+    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon sft --data "$out/$2/chats.jsonl" \
+        --val "$out/$2/chats.validation.jsonl" --max_updates "$3" --held_out 1500 --generated 500 \
+        --seed "$seed" "${@:4}"
+}
+# play FOLDER PLAYER
+play() {
+    done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles 500 --seed "$seed" --concurrency 32 \
+        --opponents RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer
+}
+
+if [ "$#" -lt 3 ]; then
+    done_in teacher gemma-metamon collect --format gen1ou --battles 2000 --seed "$seed" --players DuelTrainer \
+        --opponents DuelTrainer SimpleHeuristicsPlayer MaxBasePowerPlayer
+fi
+export_chats told &
+export_chats blanked --blank
+wait $!
+gemma-metamon chat validate "$out/told/chats.jsonl" "$out/told/chats.validation.jsonl"
+learn words told "$updates" &
+learn blank blanked "$updates"
+wait $!
+echo "models after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
+
+play words_table "text:$out/words"
+play untrained_table "text:$out/words@0"
+play blank_table "text:$out/blank"
+play no_switch_table NoSwitchRandomPlayer
+if gemma-metamon grpo --help >/dev/null 2>&1; then # not in every version
+    learn early told "$early"
+    play early_table "text:$out/early"
+    done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" --model "$out/early" --seed "$seed"
+    play grpo_table "text:$out/grpo"
+fi
+python scripts/words_table.py "$out"

@@ -1,0 +1,67 @@
+"""One table of what scripts/words_gen1ou.sh has left: agreement with the teacher, legal answers, battles won.
+
+    python scripts/words_table.py runs/words_gen1ou
+
+Shares stand with their 95 % intervals; what is not there yet is a dash.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from gemma_metamon.intervals import wilson_interval
+
+OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
+PLAYERS = {  # name in the table -> its run, and the folder of its battles
+    "SFT": ("words", "words_table"),
+    "SFT, battle blanked": ("blank", "blank_table"),
+    "untrained": (None, "untrained_table"),
+    "random, no switching": (None, "no_switch_table"),
+    "SFT, stopped early": ("early", "early_table"),
+    "GRPO from there": ("grpo", "grpo_table"),
+}
+COLUMNS = ("agrees", "legal answers", *OPPONENTS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of words_gen1ou.sh")
+    folder = parser.parse_args().folder
+    print(f"| {'player':22} | {' | '.join(f'{column:22}' for column in COLUMNS)} |")
+    print(f"|{'---|' * (1 + len(COLUMNS))}")
+    for name, (run, battles) in PLAYERS.items():
+        cells = [*measured(folder / run if run else None), *won(folder / battles / "results.json")]
+        print(f"| {name:22} | {' | '.join(f'{cell:22}' for cell in cells)} |")
+
+
+def measured(run: Path | None) -> list[str]:
+    """Agreement and legal answers, as the run's last look at held-out decisions found them."""
+    path = run / "metrics.jsonl" if run else None
+    lines = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path and path.exists() else []
+    )
+    looked: list[dict[str, Any]] = [line for line in lines if "held_out/agreement" in line]
+    if not looked:
+        return ["-", "-"]
+    last = looked[-1]
+    return [
+        share_text(last["held_out/agreement"], last["held_out/decisions"]),
+        share_text(last["held_out/legal_share"], last["held_out/generated"]),
+    ]
+
+
+def won(path: Path) -> list[str]:
+    """The share of battles won against each of OPPONENTS."""
+    pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"] if path.exists() else []
+    found = {pair["opponent"]: share_text(pair["win_rate"], pair["battles"]) for pair in pairs}
+    return [found.get(opponent, "-") for opponent in OPPONENTS]
+
+
+def share_text(share: float, n: float) -> str:
+    low, high = wilson_interval(round(share * n), int(n))
+    return f"{share:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+if __name__ == "__main__":
+    main()
