@@ -1,4 +1,4 @@
-"""`gemma-metamon vlm`: recorded battles as pictures and answers, for models that see."""
+"""`gemma-metamon vlm`: recorded battles as pictures and answers, and models that see them."""
 
 import argparse
 import json
@@ -19,6 +19,7 @@ from gemma_metamon.commands._exports import (
     settings_of,
 )
 from gemma_metamon.commands._pictures import add_style_arguments
+from gemma_metamon.commands._vlm_training import add_merge, add_train
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -39,10 +40,13 @@ def add_parser(subparsers: "Subparsers") -> None:
     """Adds the command and its action, with its flags."""
     parser = subparsers.add_parser(
         "vlm",
-        help="battles as pictures, for models that see",
+        help="battles as pictures, and models that see",
         epilog="example: gemma-metamon vlm export --parsed_replay_dir replays --out seen",
     )
-    _add_export(parser.add_subparsers(dest="action", required=True, metavar="export"))
+    actions = parser.add_subparsers(dest="action", required=True, metavar="export|train|merge")
+    _add_export(actions)
+    add_train(actions)
+    add_merge(actions)
 
 
 def _add_export(actions: "Subparsers") -> None:
@@ -95,9 +99,10 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.language.choosing import Wording
     from gemma_metamon.language.export import export
     from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures
+    from gemma_metamon.vision.forms import Form, write_form
     from gemma_metamon.vision.picture_files import Style
     from gemma_metamon.vision.processors import require_fit
-    from gemma_metamon.vision.rows import PictureChooser, Showing
+    from gemma_metamon.vision.rows import PictureChooser
     from gemma_metamon.vision.sprites import Sprites
 
     style = Style(size=args.size, theme=args.theme, sprites=args.sprites)
@@ -112,13 +117,23 @@ def run_export(args: argparse.Namespace) -> int:
     pictures.require_new(output.work)
     sources = load_sources(args)
     wording = Wording(reasoning=args.reasoning, blank=args.blank)
-    chooser = PictureChooser(Showing(layout=args.frames, context=args.context), **chooser_arguments(args, wording))
+    form = Form(
+        layout=args.frames,
+        context=args.context,
+        reasoning=args.reasoning != "none",
+        blank=args.blank,
+        size=args.size,
+        theme=args.theme,
+        sprites=None if args.sprites is None else str(args.sprites.resolve()),
+    )
+    chooser = PictureChooser(form.showing, **chooser_arguments(args, wording))
     settings = {
         **settings_of(args, chooser),
         **{"showing": asdict(chooser.showing), "size": args.size, "theme": args.theme},
         "sprites": None if sprites is None else sprites.mark,
     }
     exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside))
+    write_form(args.out, form)
     if args.json:
         print(json.dumps(as_json(exported, output) | _pictures_as_json(pictures)))
     else:

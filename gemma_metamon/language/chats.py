@@ -50,11 +50,12 @@ class PromptForm:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A chat in subwords: up to the answer, and the answer with the mark that ends it."""
+    """A chat in subwords: up to the answer, and the answer with the mark that ends it; and the pictures in it."""
 
     chat: Chat
     prompt: list[int]
     answer: list[int]
+    pictures: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)

@@ -242,8 +242,11 @@ def require_size(size: int, *, grid: bool = False) -> None:
     """Raises ConfigError for a size that no picture can have, or no grid of four."""
     if grid and size % 2:
         raise ConfigError(f"--size {size} is odd; a grid has two frames on a side: give an even number")
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ConfigError(f"--size {size} is no size of a picture; give {MIN_SIZE} to {MAX_SIZE} pixels")
+    least = MIN_SIZE * (2 if grid else 1)
+    if not least <= size <= MAX_SIZE:
+        raise ConfigError(
+            f"--size {size} is no size of a {'grid' if grid else 'picture'}; give {least} to {MAX_SIZE} pixels"
+        )
 
 
 def _font(height: int) -> ImageFont.FreeTypeFont:

@@ -1,14 +1,15 @@
 """From a recorded battle to rows with pictures: the filters and draws of `chat export`, another thing shown."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, get_args
 
 from gemma_metamon.language.choosing import Candidate, Chooser, Chosen
 from gemma_metamon.language.json_answers import answer_object, write_json_answer
-from gemma_metamon.language.prompts import user_text
+from gemma_metamon.language.prompts import Decision, user_text
 from gemma_metamon.language.rows import number_of
-from gemma_metamon.vision.grid import Layout, pictures_of
+from gemma_metamon.vision.grid import Layout, Picture, pictures_of
 
 Context = Literal["none", "words"]
 CONTEXTS: tuple[Context, ...] = get_args(Context)
@@ -28,17 +29,47 @@ class Showing:
     Attributes:
         layout: how many turns, in how many pictures.
         context: "words" adds the text of the chat prompt; "none" leaves all to the pictures.
+        reasoning: whether the answer is to say why.
+        blank: show and tell nothing of the battle: the control.
     """
 
     layout: Layout = "grid"
     context: Context = "none"
+    reasoning: bool = False
+    blank: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A decision as it is put to a model: pictures, a text that may be empty, and the question."""
+
+    pictures: list[Picture]
+    context: str
+    question: str
+
+    def message(self) -> dict[str, Any]:
+        """Of the user, with places for the pictures."""
+        return user_message(len(self.pictures), "\n".join(text for text in (self.context, self.question) if text))
+
+
+def user_message(pictures: int, text: str) -> dict[str, Any]:
+    """The user's message: places for so many pictures, and the text behind them."""
+    return {"role": "user", "content": [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": text}]}
+
+
+def asked_of(decisions: Sequence[Decision], showing: Showing) -> Asked:
+    """How the last of these decisions of one battle is put; raises DataError as `pictures_of`."""
+    context = "" if showing.context == "none" or showing.blank else user_text(decisions[-1])
+    return Asked(
+        pictures_of(decisions, showing.layout), context, question_of(showing.layout, reasoning=showing.reasoning)
+    )
 
 
 class PictureChooser(Chooser):
     """Makes rows whose pictures are still to be drawn: in place of files they name what the pictures show.
 
     Args:
-        showing: what is shown.
+        showing: what is shown; what the wording says of reasoning and blanks is to say the same.
         *args: as of `Chooser`.
         **named: as of `Chooser`.
     """
@@ -49,22 +80,18 @@ class PictureChooser(Chooser):
 
     def candidate(self, chosen: Chosen) -> Candidate:
         """The row of a decision."""
-        showing, blank = self.showing, self.wording.blank
-        pictures = pictures_of(chosen.decisions[: chosen.t + 1], showing.layout)
-        context = "" if showing.context == "none" or blank else user_text(chosen.decision)
+        asked = asked_of(chosen.decisions[: chosen.t + 1], self.showing)
         reasoning = self.reasoning_of(chosen)
         answer = write_json_answer(chosen.choice, reasoning)
-        question = question_of(showing.layout, reasoning=self.wording.reasoning != "none")
-        mark = number_of(repr([picture.mark for picture in pictures]) + context + answer)  # blank ones are all equal
-        parts = [{"type": "image"} for _ in pictures]
-        asked = "\n".join(text for text in (context, question) if text)
+        marks = [picture.mark for picture in asked.pictures]
+        mark = number_of(repr(marks) + asked.context + answer)  # blank ones are all equal
         row = {
-            "pictures": [{} if blank else asdict(picture) for picture in pictures],
-            "context": context,
-            "question": question,
+            "pictures": [{} if self.showing.blank else asdict(picture) for picture in asked.pictures],
+            "context": asked.context,
+            "question": asked.question,
             "output": answer_object(chosen.choice, reasoning),
             "messages": [
-                {"role": "user", "content": [*parts, {"type": "text", "text": asked}]},
+                asked.message(),
                 {"role": "assistant", "content": [{"type": "text", "text": answer}]},
             ],
             **chosen.facts(),
