@@ -43,6 +43,8 @@ TINY_CONFIG: Final[dict[str, Any]] = {
 }
 """The architecture of Gemma 3, small enough for minutes on a CPU."""
 DESCRIPTION: Final = "chat_model.json"
+SEEING_DESCRIPTION: Final = "seeing_model.json"
+"""In its place, of a model that sees; see vision/models.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,8 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         DataError: a damaged description.
         ConfigError: what is no Gemma 3.
     """
+    if (folder / SEEING_DESCRIPTION).is_file():
+        raise ConfigError(f"the model in {folder} was trained to answer pictures; play it as vlm:RUN")
     if not (folder / DESCRIPTION).is_file():
         plain = ChatModel(load_with_head(str(folder), _dtype(device)), _tokenizer_of(str(folder)), ModelPlan(full=True))
         return _placed(plain, device, trainable)

@@ -25,7 +25,7 @@ from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.json_answers import parse_json_answer, write_json_answer
-from gemma_metamon.language.models import ChatModel, ModelPlan
+from gemma_metamon.language.models import DESCRIPTION, SEEING_DESCRIPTION, ChatModel, ModelPlan
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.four_bit import quantise_linears
 from gemma_metamon.nets.reader.weights import load_processor, load_that_sees
@@ -34,7 +34,6 @@ from gemma_metamon.vision.forms import FORM, Form, read_form, write_form
 from gemma_metamon.vision.processors import picture_size
 from gemma_metamon.vision.tiny import build_model, build_processor
 
-DESCRIPTION: Final = "seeing_model.json"
 CLOSE: Final = 1e-4
 """So far may logits of a merged model lie from those of the adapters over their base."""
 _TOWER_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -96,7 +95,7 @@ class SeeingModel(ChatModel):
 
     def _save_description(self, folder: Path) -> None:
         self.processor.save_pretrained(folder)
-        (folder / DESCRIPTION).write_text(json.dumps(asdict(self.plan)) + "\n", encoding="utf-8")
+        (folder / SEEING_DESCRIPTION).write_text(json.dumps(asdict(self.plan)) + "\n", encoding="utf-8")
         write_form(folder, self.form)
 
 
@@ -152,7 +151,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         base = _base(plan, processor)
         model: Any = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
     else:
-        plain_on_gpu = not (folder / DESCRIPTION).is_file() and torch.device(device).type == "cuda"
+        plain_on_gpu = not (folder / SEEING_DESCRIPTION).is_file() and torch.device(device).type == "cuda"
         model = load_that_sees(str(folder), torch.bfloat16 if plain_on_gpu else torch.float32)
         require_matching(processor, model, str(folder))
     model.to(device)
@@ -239,7 +238,9 @@ def require_matching(processor: Any, gemma: Any, name: str) -> None:
 
 
 def _plan_of(folder: Path) -> SeeingPlan:
-    path = folder / DESCRIPTION
+    if (folder / DESCRIPTION).is_file():
+        raise ConfigError(f"the model in {shown_path(folder)} reads words alone; play it as text:RUN")
+    path = folder / SEEING_DESCRIPTION
     if not path.is_file():
         return SeeingPlan(model=str(folder), full=True)
     try:
