@@ -49,6 +49,14 @@ class SeeingPlan(ModelPlan):
 
     vision_layers: bool = False
 
+    def __post_init__(self) -> None:
+        ModelPlan.__post_init__(self)
+        if self.vision_layers and self.is_random:
+            raise ConfigError(
+                "--vision_layers puts adapters on a pretrained tower, and all layers of the tiny model learn anyway; "
+                "leave it out"
+            )
+
 
 @dataclass
 class SeeingModel(ChatModel):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,20 @@ import pytest
 import torch
 from support.seen_battles import bundled
 
+from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
+from gemma_metamon.language.choosing import Wording
+from gemma_metamon.language.filters import Counts, Filters
+from gemma_metamon.language.held_out import answer_loss
+from gemma_metamon.language.recorded import recorded_decisions
+from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.vision import tiny
+from gemma_metamon.vision.chats import encode, read_seen
+from gemma_metamon.vision.forms import Form, read_form
+from gemma_metamon.vision.grid import Layout
+from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, open_picture
+from gemma_metamon.vision.players.seeing import SeeingPolicy
+from gemma_metamon.vision.rows import PictureChooser, user_message
 
 SMALL = ("--size", "112", "--workers", "1")
 
@@ -28,12 +42,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_are_those_of_each_answer_alone(data: Path) -> None:
-    from gemma_metamon.language.held_out import answer_loss
-    from gemma_metamon.language.scoring import ChoiceScorer
-    from gemma_metamon.vision.chats import encode, read_seen
-    from gemma_metamon.vision.forms import read_form
-    from gemma_metamon.vision.models import SeeingPlan, build
-
     seen, form = read_seen(data / "dataset.jsonl"), read_form(data)
     model = build(SeeingPlan(), form, [text for each in seen for text in each.texts])
     model.model.eval()
@@ -56,21 +64,44 @@ def test_scores_are_those_of_each_answer_alone(data: Path) -> None:
 
 
 def test_a_prompt_is_what_the_processor_makes_of_it(data: Path) -> None:
-    from gemma_metamon.vision.chats import read_seen
-    from gemma_metamon.vision.forms import read_form
-    from gemma_metamon.vision.models import SeeingPlan, build, open_picture
-    from gemma_metamon.vision.rows import user_message
-    from gemma_metamon.vision.tiny import encode
-
     seen, form = read_seen(data / "dataset.jsonl"), read_form(data)
     model = build(SeeingPlan(), form, [text for each in seen for text in each.texts])
     message = user_message(1, seen[0].texts[0])
     picture = open_picture(seen[0].pictures[0])
-    theirs = encode(model.processor, [message], [picture], prompt=True)
+    theirs = tiny.encode(model.processor, [message], [picture], prompt=True)
     ids = torch.tensor([model.prompt_ids([message])])
     ours = model.inputs_of(ids, [model.look([picture])])
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layout", ["grid", "four"])
+def test_a_player_is_shown_what_training_showed(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bundled("gen1ou", 1)[0]
+    battle, form = load_battle(path), Form(layout=layout, size=112)
+    chooser = PictureChooser(form.showing, Filters(keep_forced=True), Wording(), 0)
+    rows = {
+        row["decision"]: row for row in (json.loads(each.text) for each in chooser.rows(battle, path.name, Counts()))
+    }
+    model = build(SeeingPlan(), form, [rows[0]["question"]])
+    model.model.eval()
+    policy = SeeingPolicy(model, name="vlm:small")
+    session = policy.open_session()
+    for t, decision in enumerate(list(recorded_decisions(battle))[:9]):
+        legal = np.isin(np.arange(13), list(decision.choices))
+        session.decision(decision.state, legal)
+        again = session.decision(decision.state, legal)  # asked a second time, as after a refusal
+        asked = policy.ask(again, session)
+        if t in rows:
+            assert asked.messages == [rows[t]["messages"][0]]
+            assert [json.loads(json.dumps(asdict(picture))) for picture in asked.pictures] == rows[t]["pictures"]
+            assert list(asked.choices.values()) == rows[t]["legal"]
+        session.note(decision.state, next(iter(decision.choices)))
+    (found,) = policy.answer([asked])
+    assert found is not None
+    assert np.exp(found.scores).sum() == pytest.approx(1, abs=1e-4)
+    monkeypatch.setattr(SeeingModel, "context", 30)
+    assert policy.answer([asked]) == [None]
 
 
 @pytest.mark.server
