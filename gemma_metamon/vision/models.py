@@ -13,7 +13,7 @@ The vocabulary stays whole: a plain folder is then the base with the adapters ad
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -134,7 +134,7 @@ def build(plan: SeeingPlan, form: Form, texts: Sequence[str]) -> SeeingModel:
         return SeeingModel(build_model(processor, plan.seed), processor.tokenizer, plan, None, processor, form)
     processor = _processor_of(plan.model)
     require_size(processor, form, plan.model)
-    gemma = _base(plan, processor)
+    gemma = _base(plan, processor, _base_dtype(plan))
     return SeeingModel(_with_adapters(gemma, plan), processor.tokenizer, plan, None, processor, form)
 
 
@@ -151,16 +151,24 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         DataError: a damaged description.
         ConfigError: what is no Gemma 3 that sees, or a processor that does not fit it.
     """
-    plan, form = _plan_of(folder), _form_of(folder)
+    plan = _plan_of(folder)
+    is_plain = not (folder / SEEING_DESCRIPTION).is_file()
+    on_gpu = is_plain and torch.device(device).type == "cuda"
+    dtype = _base_dtype(plan) if plan.uses_adapters else torch.bfloat16 if on_gpu else torch.float32
+    return _load(folder, plan, dtype, device, trainable=trainable)
+
+
+def _load(
+    folder: Path, plan: SeeingPlan, dtype: torch.dtype, device: torch.device | str = "cpu", *, trainable: bool = False
+) -> SeeingModel:
+    form = read_form(folder) if (folder / FORM).is_file() else Form(size=picture_size(folder))
     processor = _processor_of(str(folder))
     if plan.uses_adapters:
         from peft import PeftModel
 
-        base = _base(plan, processor)
-        model: Any = PeftModel.from_pretrained(base, folder, is_trainable=trainable)
+        model: Any = PeftModel.from_pretrained(_base(plan, processor, dtype), folder, is_trainable=trainable)
     else:
-        plain_on_gpu = not (folder / SEEING_DESCRIPTION).is_file() and torch.device(device).type == "cuda"
-        model = load_that_sees(str(folder), torch.bfloat16 if plain_on_gpu else torch.float32)
+        model = load_that_sees(str(folder), dtype)
         require_matching(processor, model, str(folder))
     model.to(device)
     model.train(trainable)
@@ -181,20 +189,14 @@ def merge(folder: Path, out: Path) -> float:
         MissingFileError: the base cannot be reached any more.
         DataError: they lie further than CLOSE; then nothing is written.
     """
-    plan = _plan_of(folder)
-    chat = load(folder)
-    if plan.use_4bit:
-        from peft import PeftModel
-
-        whole = load_that_sees(plan.model, torch.float32)
-        chat.model = PeftModel.from_pretrained(whole, folder).eval()
+    chat = _load(folder, replace(_plan_of(folder), use_4bit=False), torch.float32)
     before = _logits(chat)
-    plain = chat.model.merge_and_unload() if plan.uses_adapters else chat.model
     with written_whole(out) as staged:
         staged.mkdir(parents=True)
-        plain.save_pretrained(staged)
+        (chat.model.merge_and_unload() if chat.plan.uses_adapters else chat.model).save_pretrained(staged)
         chat.processor.save_pretrained(staged)
         write_form(staged, chat.form)
+        chat.model = None  # memory for one of them is enough
         difference = float((_logits(load(staged)) - before).abs().max())
         if not difference <= CLOSE:
             raise DataError(
@@ -257,10 +259,6 @@ def _plan_of(folder: Path) -> SeeingPlan:
         raise DataError(f"{shown_path(path)} cannot be read ({error}); train the model again") from error
 
 
-def _form_of(folder: Path) -> Form:
-    return read_form(folder) if (folder / FORM).is_file() else Form(size=picture_size(folder))
-
-
 def _processor_of(name: str) -> Any:
     processor = load_processor(name)
     if not hasattr(processor, "full_image_sequence") or not processor.chat_template:
@@ -270,9 +268,12 @@ def _processor_of(name: str) -> Any:
     return processor
 
 
-def _base(plan: SeeingPlan, processor: Any) -> Any:
-    on_gpu = torch.cuda.is_available()
-    gemma = load_that_sees(plan.model, torch.bfloat16 if plan.use_4bit or on_gpu else torch.float32)
+def _base_dtype(plan: SeeingPlan) -> torch.dtype:
+    return torch.bfloat16 if plan.use_4bit or torch.cuda.is_available() else torch.float32
+
+
+def _base(plan: SeeingPlan, processor: Any, dtype: torch.dtype) -> Any:
+    gemma = load_that_sees(plan.model, dtype)
     require_matching(processor, gemma, plan.model)
     if plan.use_4bit:
         quantise_linears(gemma.model.language_model)

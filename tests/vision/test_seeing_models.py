@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from support.seen_battles import bundled
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.commands import main
+from gemma_metamon.errors import MissingFileError
 from gemma_metamon.language.choosing import Wording
 from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.language.held_out import answer_loss
@@ -102,6 +103,9 @@ def test_a_player_is_shown_what_training_showed(layout: Layout, monkeypatch: pyt
     assert np.exp(found.scores).sum() == pytest.approx(1, abs=1e-4)
     monkeypatch.setattr(SeeingModel, "context", 30)
     assert policy.answer([asked]) == [None]
+    model.form = replace(form, sprites="nowhere")
+    with pytest.raises(MissingFileError, match="vlm:small was trained on the sprites of nowhere, which are not there"):
+        SeeingPolicy(model, name="vlm:small")
 
 
 @pytest.mark.server
@@ -114,7 +118,7 @@ def test_it_is_trained_merged_and_plays(data: Path, tmp_path: Path, capsys: pyte
     assert trained["measured"]["decisions"] > 0
     assert main(["vlm", "merge", "--run", str(tmp_path / "eyes"), "--out", str(tmp_path / "plain"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["largest_difference"] <= 1e-4
-    command = ["evaluate", "--format", "gen1ou", "--battles", "1", "--opponents", "RandomPlayer", "--json"]
+    command = ["evaluate", "--format", "gen1ou", "--battles", "1", "--opponents", "MaxBasePowerPlayer", "--json"]
     assert main([*command, "--players", f"vlm:{tmp_path / 'eyes'}", f"vlm:{tmp_path / 'plain'}"]) == 0
     report = json.loads(capsys.readouterr().out)
     names = [row["name"] for row in report["contestants"] if row["kind"] == "text"]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gemma_metamon.battle.state import BattleState
+from gemma_metamon.errors import MissingFileError
 from gemma_metamon.language.answering import Chosen
 from gemma_metamon.language.chats import PromptForm
 from gemma_metamon.language.players.text import TextInput, TextPlayer, TextPolicy, TextSession
@@ -22,6 +23,7 @@ from gemma_metamon.language.players.told import Telling
 from gemma_metamon.language.prompts import BattleSoFar, Decision
 from gemma_metamon.language.scoring import ChoiceScorer
 from gemma_metamon.showdown.players.contestants import Contestant
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.vision.grid import FRAMES, GridPainter, Picture
 from gemma_metamon.vision.models import SeeingModel
 from gemma_metamon.vision.rows import asked_of
@@ -78,6 +80,11 @@ class SeeingPolicy(TextPolicy):
             self._scorer, PromptForm(history=0), name=name, sample=sample, temperature=temperature, seed=seed
         )
         form = model.form
+        if form.sprites is not None and not Path(form.sprites).is_dir():
+            raise MissingFileError(
+                f"{name} was trained on the sprites of {shown_path(Path(form.sprites))}, which are not there; put them "
+                "there, or name another folder in its form.json"
+            )
         sprites = None if form.sprites is None else Sprites(Path(form.sprites))
         self._model, self._painter = model, GridPainter(form.size, form.theme, sprites)
 
