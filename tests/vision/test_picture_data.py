@@ -134,7 +134,7 @@ def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
             patched.setattr(picturing, "in_workers", two_batches)
         assert main(command) == 130
     assert not (tmp_path / "x" / "dataset.jsonl").exists()
-    assert "begun with other flags or battles (size differ)" in sentence(capsys, *command, "--size", "56")
+    assert "begun with other flags or battles (size differ)" in sentence(capsys, *command, "--size", "168")
     printed = export(capsys, battles, tmp_path / "x", *flags)
     assert files_of(tmp_path / "x") == files_of(tmp_path / "whole")
     assert (printed["pictures_drawn"] < printed["pictures"]) == (stopped_in == "pictures")
@@ -201,6 +201,7 @@ def test_what_cannot_be_is_said_in_one_sentence(battles: Path, tmp_path: Path, c
     assert "mew.png is 900 x 20 pixels" in sentence(capsys, *command, "--sprites", str(large.parent))
     assert "--size 113 is odd" in sentence(capsys, *command, "--size", "113")
     assert "--size 9000 is no size" in sentence(capsys, *command, "--size", "9000")
+    assert "--size 56 is no size of a grid; give 112 to 4096" in sentence(capsys, *command, "--size", "56")
     assert not out.exists()
     export(capsys, battles, out, "--subset", "3")
     assert "holds dataset.jsonl already" in sentence(capsys, *command)
