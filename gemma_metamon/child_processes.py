@@ -4,12 +4,50 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.connection import wait
 from types import FrameType
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def in_workers(work: Callable[[Task], Done], tasks: Iterator[Task], workers: int) -> Iterator[Done]:
+    """What comes of each task, as they are done; no more tasks are taken at a time than keep the workers busy.
+
+    Args:
+        work: a function that a new process can import.
+        tasks: taken from as workers come free.
+        workers: how many processes; with 1 this one does it.
+
+    Raises:
+        concurrent.futures.process.BrokenProcessPool: a worker was killed.
+    """
+    if workers == 1:
+        yield from map(work, tasks)
+        return
+    executor = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_be_a_worker)
+    try:
+        waiting = {executor.submit(work, task) for task in islice(tasks, workers + 1)}
+        while waiting:
+            finished, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+            waiting |= {executor.submit(work, task) for task in islice(tasks, len(finished))}
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _be_a_worker() -> None:
+    """In a worker: ignores Ctrl-C, which the parent handles, and ends when the parent does, even if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def end_with_parent() -> None:

@@ -12,6 +12,7 @@ from gemma_metamon.commands._players import find_players
 from gemma_metamon.extras import EXTRAS
 
 PYPROJECT = ROOT / "pyproject.toml"
+PUBLISHED_AS = {"PIL": "pillow"}
 IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_round", "1", "--steps_per_round", "1"]
 
 
@@ -30,6 +31,12 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("matplotlib", "report", ["evaluate", "--players", "RandomPlayer", "--out", "x"]),
         ("jinja2", "report", ["explain", "nowhere", "--run_dir", "nowhere"]),
         ("jinja2", "report", ["report", "nowhere"]),
+        ("PIL", "vision", ["scenes", "nowhere", "--out", "x"]),
+        ("PIL", "vision", ["vlm", "train", "--data", "x", "--out", "y"]),
+        ("trl", "language", ["vlm", "train", "--data", "x", "--out", "y"]),
+        ("PIL", "vision", ["vlm", "merge", "--run", "x", "--out", "y"]),
+        ("PIL", "vision", ["evaluate", "--players", "vlm:x"]),
+        ("PIL", "vision", ["vlm", "export", "--parsed_replay_dir", "nowhere", "--out", "x"]),
         ("poke_env", "battle", ["chat", "export", "--parsed_replay_dir", "nowhere", "--out", "x.jsonl"]),
         ("poke_env", "battle", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
         ("jinja2", "report", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
@@ -70,4 +77,4 @@ def test_extras_are_those_of_the_package() -> None:
     text = PYPROJECT.read_text(encoding="utf-8")
     for extra, packages in EXTRAS.items():
         (declared,) = re.findall(rf"^{extra} = \[(.*)\]", text, re.MULTILINE)
-        assert all(f'"{package.replace("_", "-")}>=' in declared for package in packages)
+        assert all(f'"{PUBLISHED_AS.get(package, package.replace("_", "-"))}>=' in declared for package in packages)

@@ -57,6 +57,8 @@ ROOMS: dict[str, set[str]] = {
     "reports": {"results"},
     "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
     "language.players": WORDS | MATCHES | {"language", "results"},
+    "vision": WORDS | AGENTS | RUNS | {"language", "training"},
+    "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},

@@ -23,6 +23,8 @@ COMMANDS = (
     "chat",
     "sft",
     "grpo",
+    "scenes",
+    "vlm",
     "train",
     "evaluate",
     "report",

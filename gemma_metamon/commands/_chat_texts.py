@@ -51,6 +51,7 @@ def _of_file(check: FileCheck) -> dict[str, Any]:
         "file": str(check.path),
         "rows": check.rows,
         "battles": check.n_battles,
+        "pictures": len(check.pictures),
         "wrong": dict(check.wrong),
         "examples": check.examples,
         "labelled": check.labelled,
@@ -88,6 +89,8 @@ def as_text(report: dict[str, Any], counters: Sequence[TokenCounter], epochs: in
 
 def _file_lines(file: dict[str, Any], max_tokens: int | None) -> list[str]:
     told = [f"{count:,} {name}" for kind in ("formats", "results") for name, count in file[kind].items()]
+    if file["pictures"]:
+        told.append(f"{file['pictures']:,} pictures")
     if file["labelled"]:
         told.append(f"{file['labelled']:,} labelled")
     lines = [f"{file['file']}: {file['rows']:,} rows of {file['battles']:,} battles" + "".join(f", {t}" for t in told)]

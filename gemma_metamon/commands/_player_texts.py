@@ -10,6 +10,7 @@
     text:runs/words                 a chat model of `sft` or `grpo`, or a folder of one; @ and @T as above
     text:runs/words@2(reasoning=yes, reasoning_tokens=64)
                                     that thinks before each choice, in so many subwords at most
+    vlm:runs/eyes                   a model of `vlm train` or `vlm merge`, or a folder of one; @ and @T as above
 
 Whatever is the name of a folder is that folder, with all that may be in it. In an ensemble, a folder whose name holds a
 comma or begins with a quote is written between quotes: 'runs/a, b'@7. A quote inside them is written twice.

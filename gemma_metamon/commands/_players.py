@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
-from gemma_metamon.commands._words_players import WORDS, read_words
+from gemma_metamon.commands._words_players import SEES, WORDS, read_words
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
 
@@ -53,6 +53,7 @@ class FoundPlayer:
         words: the folder of a chat model, which answers in words; None of others.
         temperature: of that model, as it was written, None for the command's.
         thinking: of that model, before it chooses; None of others.
+        sees: whether that model is told by pictures.
     """
 
     text: str = field(compare=False)
@@ -65,6 +66,7 @@ class FoundPlayer:
     words: Path | None = None
     temperature: float | None = None
     thinking: "Thinking | None" = None
+    sees: bool = False
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -134,7 +136,7 @@ def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer
 
     run = words.run
     folder = find_model(run.run_dir, epoch if run.epoch is None else run.epoch)
-    return FoundPlayer(text=text, words=folder, temperature=run.temperature, thinking=words.thinking)
+    return FoundPlayer(text=text, words=folder, temperature=run.temperature, thinking=words.thinking, sees=words.sees)
 
 
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
@@ -262,6 +264,18 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
     folder, own = player.words, player.temperature
     if folder is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")
+    if player.sees:
+        from gemma_metamon.vision import models as seeing
+        from gemma_metamon.vision.players.seeing import SeeingPolicy, seeing_contestant
+
+        sees = SeeingPolicy(
+            seeing.load(folder, usable_device(device)),
+            name=words_label(player),
+            sample=sample,
+            temperature=temperature if own is None else own,
+            seed=seed,
+        )
+        return seeing_contestant(sees.name, sees)
     run_dir, _ = run_of(folder)
     policy = TextPolicy(
         ChoiceScorer(load(folder, usable_device(device))),
@@ -282,7 +296,7 @@ def words_label(player: FoundPlayer) -> str:
     if player.words is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")
     temperature = "" if player.temperature is None else f"@T{player.temperature:g}"
-    return f"{WORDS}{run_of(player.words)[1]}{temperature}{player.thinking}"
+    return f"{SEES if player.sees else WORDS}{run_of(player.words)[1]}{temperature}{player.thinking}"
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":

@@ -2,6 +2,7 @@
 
 text:runs/words@2@T0.5
 text:runs/words(reasoning=yes, reasoning_tokens=64)
+vlm:runs/eyes@2@T0.5                                    one that sees
 """
 
 import re
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 WORDS = "text:"
 """Before the folder of a chat model that plays."""
+SEES = "vlm:"
+"""Before the folder of one that sees."""
 EXAMPLE = f"{WORDS}RUN(reasoning=yes, reasoning_tokens=64)"
 _OPTIONS = re.compile(r"(?P<run>(?!\s*ensemble\s*\().+?)\s*\((?P<body>[^()]*)\)\s*", re.DOTALL)
 _KINDS: dict[str, Any] = {"reasoning": yes_no, "reasoning_tokens": int}
@@ -26,10 +29,11 @@ _KINDS: dict[str, Any] = {"reasoning": yes_no, "reasoning_tokens": int}
 
 @dataclass(frozen=True)
 class WordsText:
-    """A model that answers in words, as it is written."""
+    """A model that answers in words, as it is written; `sees` where it is told by pictures."""
 
     run: RunText
     thinking: "Thinking"
+    sees: bool = False
 
 
 def read_words(text: str) -> WordsText | None:
@@ -37,8 +41,10 @@ def read_words(text: str) -> WordsText | None:
 
     Raises:
         ConfigError: a text that is not written as above, or an option or value that there is not.
-        MissingDependencyError: without the extra `language`.
+        MissingDependencyError: without the extra `language`; of one that sees, `vision`.
     """
+    if text.startswith(SEES):
+        return _read_seeing(text)
     if not text.startswith(WORDS):
         return None
     require_extra("language", text)
@@ -55,3 +61,14 @@ def read_words(text: str) -> WordsText | None:
     if isinstance(read, EnsembleText):
         raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
     return WordsText(read, Thinking(**options))
+
+
+def _read_seeing(text: str) -> WordsText:
+    require_extra("language", text)
+    require_extra("vision", text)
+    from gemma_metamon.language.answering import Thinking
+
+    read = read_text(text.removeprefix(SEES))
+    if isinstance(read, EnsembleText):
+        raise ConfigError(f"{text}: a model that sees plays alone; name one, as in {SEES}RUN@2")
+    return WordsText(read, Thinking(), sees=True)

@@ -3,7 +3,6 @@
 import argparse
 import json
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +11,28 @@ from gemma_metamon.commands._arguments import (
     above_zero,
     add_shared_argument,
     at_least_one,
-    finite_number,
-    folder_name,
     not_negative,
     require_place,
     share,
-    whole_number,
     zero_or_above,
 )
 from gemma_metamon.commands._chat_submit import add_submit
-from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.extras import require_extra
+from gemma_metamon.commands._exports import (
+    add_battles_arguments,
+    add_filter_arguments,
+    add_reasoning_argument,
+    as_json,
+    as_table,
+    check_arguments,
+    chooser_arguments,
+    load_sources,
+    settings_of,
+)
+from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.language.choosing import Chooser
     from gemma_metamon.language.costs import TokenCounter
-    from gemma_metamon.language.export import Exported, Output
     from gemma_metamon.language.validation import Messages
 
 VALIDATE_EXAMPLE = """example:
@@ -65,15 +69,7 @@ def _add_export(actions: "Subparsers") -> None:
         epilog=EXPORT_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--parsed_replay_dir",
-        type=Path,
-        required=True,
-        help="recorded battles: DIR/<format>/*.json.lz4, DIR/<format>.tar.gz or .tar.lz4, or one such archive",
-    )
-    parser.add_argument(
-        "--formats", nargs="+", type=folder_name, help="battle formats (default: all in parsed_replay_dir)"
-    )
+    add_battles_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="NAME.jsonl, NAME.arrow or NAME.parquet")
     parser.add_argument(
         "--to",
@@ -87,38 +83,9 @@ def _add_export(actions: "Subparsers") -> None:
     wording.add_argument(
         "--history", type=not_negative, default=0, help="decisions before it that are told (default: %(default)s)"
     )
-    wording.add_argument(
-        "--reasoning",
-        choices=("none", "facts", "recorded"),
-        default="none",
-        help="facts: answers begin with one or two true sentences about the choice; recorded: with what a chat model "
-        "said to it (default: %(default)s)",
-    )
+    add_reasoning_argument(wording)
     wording.add_argument("--blank", action="store_true", help="tell nothing of the battle: a control")
-    filters = parser.add_argument_group("what is left out, each counted in the table at the end")
-    filters.add_argument("--results", nargs="+", choices=("won", "lost", "tied"), help="of the battle (default: all)")
-    filters.add_argument("--min_rating", type=whole_number, help="of the battle; unrated ones are left out then")
-    filters.add_argument("--min_length", type=at_least_one, default=1, help="fewest decisions of a battle")
-    filters.add_argument("--max_length", type=at_least_one, help="most decisions of a battle")
-    filters.add_argument("--players", nargs="+", default=[], metavar="NAME", help="whose views; * stands for anything")
-    filters.add_argument(
-        "--turns", choices=("all", "sampled"), default="all", help="sampled: one of a view of a battle"
-    )
-    filters.add_argument("--subset", type=at_least_one, metavar="N", help="at most N rows, drawn from all")
-    filters.add_argument("--keep_forced", action="store_true", help="keep decisions with one legal choice")
-    filters.add_argument("--keep_duplicates", action="store_true", help="keep chats that are equal to another")
-    filters.add_argument("--agree_with", metavar="RUN", help="only what this trained agent prefers: RUN or RUN@EPOCH")
-    filters.add_argument(
-        "--min_advantage",
-        type=finite_number,
-        metavar="X",
-        help="only what --critics give X rewards above the policy's mean",
-    )
-    filters.add_argument(
-        "--critics",
-        metavar="RUN",
-        help="RUN or RUN@EPOCH, whose critics judge for --min_advantage; rows tell their `advantages` of the choices",
-    )
+    add_filter_arguments(parser)
     add_shared_argument(parser, "device")
     add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
@@ -147,97 +114,24 @@ def _add_validate(actions: "Subparsers") -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     """Writes the rows and prints what became of the decisions. Returns the exit status."""
-    if args.min_advantage is not None and args.critics is None:
-        raise ConfigError("--min_advantage X and --critics RUN go together: how much, and who judges it")
-    require_extra("battle", "chat export")
+    check_arguments(args, "chat export")
 
-    from gemma_metamon.data.battle_sources import find_sources, list_sources
     from gemma_metamon.data.encoding import SetAside
+    from gemma_metamon.language.choosing import Chooser, Wording
     from gemma_metamon.language.export import Output, export
 
     output = Output(path=args.out, shape=args.to, val_share=args.val_share, subset=args.subset)
     if output.path.exists():  # said before an agent is loaded
         raise ConfigError(f"--out {output.path} is there already; remove it, or name another file")
     require_place(output.path, "out")
-    formats = args.formats or list_sources(args.parsed_replay_dir)
-    if not formats:
-        raise MissingFileError(
-            f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"
-        )
-    sources = find_sources(args.parsed_replay_dir, formats, progress=True)
-    chooser = _load_chooser(args)
-    settings = {
-        **{"filters": asdict(chooser.filters), "wording": asdict(chooser.wording), "seed": args.seed},
-        **{name: getattr(args, name) for name in ("agree_with", "critics", "to", "val_share", "subset")},
-    }
-    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside))
-    print(json.dumps(_as_json(exported, output)) if args.json else _as_table(exported, output))
-    return 0
-
-
-def _load_chooser(args: argparse.Namespace) -> "Chooser":
-    from gemma_metamon.language.choosing import Chooser, Wording
-    from gemma_metamon.language.filters import Filters
-    from gemma_metamon.language.rows import RESULTS
-
-    filters = Filters(
-        results=tuple(args.results or RESULTS),
-        min_rating=args.min_rating,
-        min_length=args.min_length,
-        max_length=args.max_length,
-        players=tuple(args.players),
-        keep_forced=args.keep_forced,
-        keep_duplicates=args.keep_duplicates,
-        min_advantage=args.min_advantage,
-        turns=args.turns,
+    sources = load_sources(args)
+    chooser = Chooser(
+        **chooser_arguments(args, Wording(history=args.history, reasoning=args.reasoning, blank=args.blank))
     )
-    advisers = {}
-    if args.agree_with is not None or args.critics is not None:
-        from gemma_metamon.language.advice import Adviser
-        from gemma_metamon.runs.checkpoints import Checkpoint
-
-        for flag in ("agree_with", "critics"):
-            if (run := getattr(args, flag)) is not None:
-                checkpoint = Checkpoint.find_named(run)
-                advisers[flag] = Adviser(checkpoint, args.device, critics=flag == "critics")
-    wording = Wording(history=args.history, reasoning=args.reasoning, blank=args.blank)
-    return Chooser(filters, wording, args.seed, **advisers)
-
-
-def _as_json(exported: "Exported", output: "Output") -> dict[str, Any]:
-    counts = exported.counts
-    return {
-        "out": str(output.path),
-        "validation_out": str(output.validation_path) if output.val_share else None,
-        "battles": counts.battles,
-        "decisions": counts.decisions,
-        "labelled": counts.labelled,
-        "left_out": dict(counts.left_out),
-        "train": exported.train,
-        "validation": exported.validation,
-        "done_before": exported.done_before,
-        "set_aside": exported.set_aside,
-    }
-
-
-def _as_table(exported: "Exported", output: "Output") -> str:
-    from gemma_metamon.language.filters import REASONS
-
-    counts = exported.counts
-    lines = [f"{counts.decisions:>10,} decisions of {counts.battles:,} views of battles"]
-    lines += [
-        f"{-counts.left_out[reason]:>10,} {reason}: {meaning}"
-        for reason, meaning in REASONS.items()
-        if counts.left_out[reason]
-    ]
-    lines.append(f"{exported.train:>10,} rows in {output.path}")
-    if output.val_share:
-        lines.append(f"{exported.validation:>10,} rows in {output.validation_path}")
-    if counts.labelled:
-        lines.append(f"{counts.labelled:,} answers are an expert's labels")
-    if exported.set_aside:
-        lines.append(f"{exported.set_aside:,} battle files were set aside")
-    return "\n".join(lines)
+    settings = settings_of(args, chooser) | {"to": args.to}
+    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside))
+    print(json.dumps(as_json(exported, output)) if args.json else as_table(exported, output))
+    return 0
 
 
 def run_validate(args: argparse.Namespace) -> int:
@@ -261,6 +155,10 @@ def run_validate(args: argparse.Namespace) -> int:
                     counter.add(messages)
 
             checks.append(check_file(path, count, faults.add))
+            if counter is not None and checks[-1].pictures:
+                raise ConfigError(
+                    f"{path} has pictures, whose tokens a tokenizer does not count; leave out --tokenizer"
+                )
             if counter is not None:
                 counter.flush()
                 counters.append(counter)

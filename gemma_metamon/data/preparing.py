@@ -5,21 +5,17 @@ leaves alone what is recorded and still there, and makes the rest.
 """
 
 import json
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent import futures
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from gemma_metamon.battle.replays import read_battle
-from gemma_metamon.child_processes import end_with_parent
+from gemma_metamon.child_processes import in_workers
 from gemma_metamon.data.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
@@ -176,7 +172,9 @@ def _make_shards(
             disable=not progress,
         ) as bar,
     ):
-        for record, damage in _encode(tasks(), view, workers):
+        for record, damage in in_workers(
+            partial(make_shard, view=view), tasks(), workers
+        ):  # an archive's tasks hold its battles
             records.write(json.dumps(asdict(record)) + "\n")
             records.flush()
             count(record, damage)
@@ -219,32 +217,6 @@ def _damage_of(root: Path, where: Path, record: ShardRecord, view: BattleView) -
     shard = Shard(root / record.shard, ShardForm.of(view), record.battles)
     rows = zip(shard.names.to_pylist(), shard.damage.to_pylist(), strict=True)
     return {where / name: reason for name, reason in rows if reason is not None}
-
-
-def _encode(
-    tasks: Iterator[ShardTask], view: BattleView, workers: int
-) -> Iterator[tuple[ShardRecord, dict[Path, str]]]:
-    if workers == 1:
-        for task in tasks:
-            yield make_shard(task, view)
-        return
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_be_a_worker)
-    try:
-        # no more at a time than keep the workers busy: the tasks of an archive hold its battles
-        waiting = {executor.submit(make_shard, task, view) for task in islice(tasks, workers + 1)}
-        while waiting:
-            finished, waiting = futures.wait(waiting, return_when=futures.FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-            waiting |= {executor.submit(make_shard, task, view) for task in islice(tasks, len(finished))}
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _be_a_worker() -> None:
-    """In a worker: ignores Ctrl-C, which the parent handles, and ends when the parent does, even if that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 def _encode_member(name: str, content: bytes, battle_format: str, view: BattleView) -> EncodedBattle:

@@ -97,12 +97,16 @@ def parse_answer(text: str, choices: Mapping[int, str]) -> int:
     Raises:
         AnswerError: it is not of the form, or names none of the choices.
     """
-    _, solution = split_answer(text)
-    wanted = _plain(solution)
+    return find_choice(split_answer(text)[1], choices)
+
+
+def find_choice(named: str, choices: Mapping[int, str]) -> int:
+    """The action of a choice's name, read as `parse_answer` reads it. Raises AnswerError for any other text."""
+    wanted = _plain(named)
     for action, choice in choices.items():
         if _plain(choice) == wanted:
             return action
-    raise AnswerError(f"{solution[:60]!r} is no choice here; choose one of {', '.join(choices.values())}")
+    raise AnswerError(f"{named[:60]!r} is no choice here; choose one of {', '.join(choices.values())}")
 
 
 def _name(word: str) -> str:

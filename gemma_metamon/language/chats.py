@@ -50,11 +50,12 @@ class PromptForm:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A chat in subwords: up to the answer, and the answer with the mark that ends it."""
+    """A chat in subwords: up to the answer, and the answer with the mark that ends it; and the pictures in it."""
 
     chat: Chat
     prompt: list[int]
     answer: list[int]
+    pictures: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -74,6 +75,10 @@ def read_chats(path: Path) -> list[Chat]:
             raise DataError(
                 f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
             ) from messages
+        if "images" in row:
+            raise DataError(
+                f"{shown_path(path)} {place} has pictures; give rows of gemma-metamon chat export, in words"
+            )
         told = tuple(row.get("legal", ())), str(row.get("choice", "")), tuple(row.get("advantages") or ())
         chats.append(Chat(messages, *told))
     if not chats:

@@ -1,7 +1,7 @@
 """From one recorded battle to its rows: each decision as a chat, but for those that a filter leaves out."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -36,12 +36,64 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row, its text as JSON, and two 64-bit numbers: one that equal chats have in common, and one to draw by."""
+    """A row's text as JSON, and two 64-bit numbers: one that equal chats have in common, and one to draw by."""
 
-    row: ChatRow
     text: str
     mark: int
     rank: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A decision that passes the filters.
+
+    Attributes:
+        battle: which it is of.
+        file_name: of that battle.
+        name: the same read; None where it tells nothing.
+        decisions: of the battle, in order.
+        t: which of them it is.
+        answer: the action that it is answered with.
+        labelled: whether that is an expert's label.
+        advantages: of each choice, as critics see it; None where none are asked.
+    """
+
+    battle: RecordedBattle
+    file_name: str
+    name: BattleFileName | None
+    decisions: Sequence[Decision]
+    t: int
+    answer: int
+    labelled: bool
+    advantages: list[float] | None = None
+
+    @property
+    def decision(self) -> Decision:
+        """With its state and choices."""
+        return self.decisions[self.t]
+
+    @property
+    def choice(self) -> str:
+        """The answer's name."""
+        return self.decision.choices[self.answer]
+
+    def facts(self) -> dict[str, Any]:
+        """What every row tells of its decision and battle: the fields of `ChatRow`, but for the messages."""
+        name = self.name
+        return {
+            "battle_id": battle_stem(self.file_name) if name is None else name.battle_id,
+            "turn": self.decision.turn,
+            "decision": self.t,
+            "legal": list(self.decision.choices.values()),
+            "choice": self.choice,
+            "result": result_of(self.battle.states[-1]),
+            "format": self.decision.state.format,
+            "player": "" if name is None else name.player,
+            "opponent": "" if name is None else name.opponent,
+            "rating": None if name is None else name.rating,
+            "labelled": self.labelled,
+            "advantages": self.advantages,
+        }
 
 
 class Chooser:
@@ -92,7 +144,8 @@ class Chooser:
             return []
         opinion = _Opinion(battle, self._agree_with, self._critics, self.filters.min_advantage)
         chosen = []
-        for t, decision in enumerate(recorded_decisions(battle, self.wording.history)):
+        decisions = list(recorded_decisions(battle, self.wording.history))
+        for t, decision in enumerate(decisions):
             answer, labelled = answer_of(battle, t)
             reason = self._refuses(battle, t, answer, decision) or self._lacks(battle, t, answer, labelled=labelled)
             reason = reason or opinion.refuses(t, answer)
@@ -100,10 +153,17 @@ class Chooser:
                 counts.left_out[reason] += 1
                 continue
             counts.labelled += labelled
-            advantages = opinion.advantages(t, decision.choices)
-            chosen.append(
-                self._candidate(battle, file_name, name, t, decision, answer, labelled=labelled, advantages=advantages)
+            passed = Chosen(
+                battle=battle,
+                file_name=file_name,
+                name=name,
+                decisions=decisions,
+                t=t,
+                answer=answer,
+                labelled=labelled,
+                advantages=opinion.advantages(t, decision.choices),
             )
+            chosen.append(self.candidate(passed))
         if self.filters.turns == "sampled" and chosen:
             counts.left_out["not sampled"] += len(chosen) - 1
             chosen = [min(chosen, key=lambda candidate: candidate.rank)]
@@ -130,42 +190,25 @@ class Chooser:
             return "silent"
         return None
 
-    def _candidate(
-        self,
-        battle: RecordedBattle,
-        file_name: str,
-        name: BattleFileName | None,
-        t: int,
-        decision: Decision,
-        answer: int,
-        *,
-        labelled: bool,
-        advantages: list[float] | None,
-    ) -> Candidate:
-        wording, choice = self.wording, decision.choices[answer]
-        reasoned = wording.reasoning != "none"
-        messages = messages_of(decision, reasoning=reasoned, blank=wording.blank)
-        reasoning = _said(battle, t, answer) if wording.reasoning == "recorded" else self._reasoning(decision, answer)
-        messages.append({"role": "assistant", "content": write_answer(choice, reasoning)})
-        row = ChatRow(
-            messages=messages,
-            battle_id=battle_stem(file_name) if name is None else name.battle_id,
-            turn=decision.turn,
-            decision=t,
-            legal=list(decision.choices.values()),
-            choice=choice,
-            result=result_of(battle.states[-1]),
-            format=decision.state.format,
-            player="" if name is None else name.player,
-            opponent="" if name is None else name.opponent,
-            rating=None if name is None else name.rating,
-            labelled=labelled,
-            advantages=advantages,
-        )
+    def candidate(self, chosen: Chosen) -> Candidate:
+        """The row of a decision."""
+        wording, decision = self.wording, chosen.decision
+        messages = messages_of(decision, reasoning=wording.reasoning != "none", blank=wording.blank)
+        messages.append({"role": "assistant", "content": write_answer(chosen.choice, self.reasoning_of(chosen))})
+        row = ChatRow(messages=messages, **chosen.facts())
         told = user_text(decision) if wording.blank else messages[1]["content"]  # blank texts are all equal
         mark = number_of(told + messages[-1]["content"])
-        rank = number_of(f"{self.seed} {file_name} {t}")
-        return Candidate(row, json.dumps(vars(row), ensure_ascii=False), mark, rank)
+        return Candidate(json.dumps(vars(row), ensure_ascii=False), mark, self.rank_of(chosen))
+
+    def reasoning_of(self, chosen: Chosen) -> str:
+        """What the answer says to the choice; "" where it says nothing."""
+        if self.wording.reasoning == "recorded":
+            return _said(chosen.battle, chosen.t, chosen.answer)
+        return self._reasoning(chosen.decision, chosen.answer)
+
+    def rank_of(self, chosen: Chosen) -> int:
+        """The number that a decision is drawn by."""
+        return number_of(f"{self.seed} {chosen.file_name} {chosen.t}")
 
 
 def answer_of(battle: RecordedBattle, t: int) -> tuple[int, bool]:

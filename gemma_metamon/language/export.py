@@ -9,7 +9,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ from gemma_metamon.data.encoding import SetAside, hold_out_rank, require_format
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.language.choosing import Chooser
 from gemma_metamon.language.filters import Counts
-from gemma_metamon.language.row_files import JSON_LINES, row_writer
+from gemma_metamon.language.row_files import JSON_LINES, RowWriter, row_writer
 from gemma_metamon.language.rows import Shape
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.strict_json import Count, parse_json_object, read_dataclass, read_json_object
@@ -66,6 +66,10 @@ class Output:
     def work(self) -> Path:
         """The folder of what is not finished."""
         return self.path.with_name(f"{self.path.name}.parts")
+
+    def writer(self, path: Path) -> AbstractContextManager[RowWriter]:
+        """Takes the rows of one of the two files, which is there when the block is done."""
+        return row_writer(path, self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,10 +275,8 @@ def _join(records: list[PartRecord], output: Output, *, keep_duplicates: bool) -
             "loosen the filters"
         )
     with ExitStack() as files:  # the last one opened is there first: where `path` is there, all is done
-        train = files.enter_context(row_writer(output.path, output.shape))
-        validation = (
-            files.enter_context(row_writer(output.validation_path, output.shape)) if output.val_share else train
-        )
+        train = files.enter_context(output.writer(output.path))
+        validation = files.enter_context(output.writer(output.validation_path)) if output.val_share else train
         for kept, (split, _, _, text) in zip(keep, _lines(records, output.work), strict=True):
             if kept:
                 (validation if float(split) < output.val_share else train).write(text)

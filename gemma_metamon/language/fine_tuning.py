@@ -85,7 +85,8 @@ def find_model(run_dir: Path, epoch: int | None = None) -> Path:
         return run_dir
     if not list_checkpoints(run_dir):
         raise MissingFileError(
-            f"{run_dir} holds no chat model; name the --out of gemma-metamon sft, or the folder of a downloaded Gemma 3"
+            f"{run_dir} holds no chat model; name the --out of gemma-metamon sft or vlm train, or the folder of a "
+            "downloaded Gemma 3"
         )
     return Checkpoint.find(run_dir, epoch).folder
 

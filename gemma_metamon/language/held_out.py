@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gemma_metamon.errors import DataError
-from gemma_metamon.language.answers import parse_answer
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.models import ChatModel
 from gemma_metamon.language.scoring import ChoiceScorer
@@ -82,7 +81,14 @@ def measure(
         chat.model.train(was_training)
 
 
-def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int, *, until: Sequence[str] = ()) -> list[str]:
+def generate(
+    chat: ChatModel,
+    prompts: Sequence[list[int]],
+    most: int,
+    *,
+    until: Sequence[str] = (),
+    pixels: Sequence[Tensor] | None = None,
+) -> list[str]:
     """The most probable answers, subword by subword, without marks.
 
     Args:
@@ -90,13 +96,14 @@ def generate(chat: ChatModel, prompts: Sequence[list[int]], most: int, *, until:
         prompts: up to where it answers.
         most: subwords of an answer.
         until: texts of a few characters; an answer that holds one of them goes on no further.
+        pixels: what is seen at each prompt; None for a model without sight.
     """
     width = max(map(len, prompts))
     ids = [[chat.tokenizer.pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     with torch.inference_mode():
         written: Tensor = chat.model.generate(
-            input_ids=torch.tensor(ids, device=chat.device),
+            **chat.inputs_of(torch.tensor(ids, device=chat.device), pixels),
             attention_mask=torch.tensor(mask, device=chat.device),
             max_new_tokens=most,
             do_sample=False,
@@ -121,7 +128,7 @@ def answer_loss(gemma: Any, inputs: dict[str, Tensor], labels: Tensor) -> tuple[
     The head looks at these alone, which for long prompts are one in thirty.
 
     Args:
-        gemma: a Gemma3ForCausalLM.
+        gemma: a Gemma3ForCausalLM, or a Gemma3ForConditionalGeneration.
         inputs: of its layers, (B, T) ids and the like.
         labels: (B, T), -100 where there is no answer.
     """
@@ -143,7 +150,8 @@ def _mean_loss(chat: ChatModel, examples: Sequence[Example]) -> float:
                 ids[row, :stop] = torch.tensor(each.prompt + each.answer)
                 labels[row, start:stop] = torch.tensor(each.answer)
             # padding on the right is behind all that is looked at
-            loss, n = answer_loss(chat.gemma, {"input_ids": ids.to(chat.device)}, labels.to(chat.device))
+            inputs = chat.inputs_of(ids.to(chat.device), chat.pixels_of(batch))
+            loss, n = answer_loss(chat.gemma, inputs, labels.to(chat.device))
             total, subwords = total + float(loss), subwords + n
     return total / subwords
 
@@ -153,7 +161,9 @@ def _count_agreed(chat: ChatModel, examples: Sequence[Example]) -> int:
     for first in range(0, len(examples), BATCH):
         batch = examples[first : first + BATCH]
         scores = scorer.score_ids(
-            [each.prompt for each in batch], [scorer.answer_ids(each.chat.legal) for each in batch]
+            [each.prompt for each in batch],
+            [scorer.answer_ids(each.chat.legal) for each in batch],
+            chat.pixels_of(batch),
         )
         agreed += sum(
             each.chat.legal[int(own.argmax())] == each.chat.choice for each, own in zip(batch, scores, strict=True)
@@ -167,11 +177,12 @@ def _count_legal(
     legal = 0
     for first in range(0, len(examples), BATCH):
         batch = examples[first : first + BATCH]
-        for each, text in zip(batch, generate(chat, [each.prompt for each in batch], most), strict=True):
+        written = generate(chat, [each.prompt for each in batch], most, pixels=chat.pixels_of(batch))
+        for each, text in zip(batch, written, strict=True):
             if on_answer is not None:
                 on_answer(each, text)
             try:
-                parse_answer(text, dict(enumerate(each.chat.legal)))
+                chat.parse_answer(text, dict(enumerate(each.chat.legal)))
             except DataError:
                 continue
             legal += 1

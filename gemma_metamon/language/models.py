@@ -9,16 +9,18 @@ A saved model is a folder:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError, DataError, MissingDependencyError
+from gemma_metamon.language.answers import parse_answer, write_answer
+from gemma_metamon.language.chats import Example
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, learn_tokenizer, trim_tokenizer
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS, trim_embedding
 from gemma_metamon.nets.reader.four_bit import quantise_linears
@@ -41,6 +43,8 @@ TINY_CONFIG: Final[dict[str, Any]] = {
 }
 """The architecture of Gemma 3, small enough for minutes on a CPU."""
 DESCRIPTION: Final = "chat_model.json"
+SEEING_DESCRIPTION: Final = "seeing_model.json"
+"""In its place, of a model that sees; see vision/models.py."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +116,29 @@ class ChatModel:
     @property
     def context(self) -> int:
         """Subwords that a chat may have at most, the answer included."""
-        return int(self.gemma.config.max_position_embeddings)
+        return int(self.gemma.config.get_text_config().max_position_embeddings)
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def write_answer(self, choice: str) -> str:
+        """The answer that names a choice, as this model gives it, without reasoning."""
+        return write_answer(choice)
+
+    def parse_answer(self, text: str, choices: Mapping[int, str]) -> int:
+        """The action that an answer names; raises AnswerError where it names none of the choices."""
+        return parse_answer(text, choices)
+
+    def pixels_of(self, examples: Sequence[Example]) -> list[Tensor] | None:
+        """What is seen at each example, (its pictures, 3, height, width); None of a model that reads words alone."""
+        return None
+
+    def inputs_of(self, ids: Tensor, pixels: Sequence[Tensor] | None) -> dict[str, Tensor]:
+        """What the layers take of subwords (B, T), and of what is seen in each row."""
+        return {"input_ids": ids}
 
     def save(self, folder: Path) -> None:
         """Writes the folder, whole or not at all. Raises OSError where it cannot be written."""
@@ -128,9 +148,12 @@ class ChatModel:
                 self._save_adapters(staged)
             else:
                 self.model.save_pretrained(staged)
-            self.tokenizer.save_pretrained(staged)
-            description = {"plan": asdict(self.plan), "kept_ids": self.kept_ids}
-            (staged / DESCRIPTION).write_text(json.dumps(description) + "\n", encoding="utf-8")
+            self._save_description(staged)
+
+    def _save_description(self, folder: Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+        description = {"plan": asdict(self.plan), "kept_ids": self.kept_ids}
+        (folder / DESCRIPTION).write_text(json.dumps(description) + "\n", encoding="utf-8")
 
     def _save_adapters(self, folder: Path) -> None:
         config = self.model.peft_config["default"]
@@ -169,6 +192,8 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         DataError: a damaged description.
         ConfigError: what is no Gemma 3.
     """
+    if (folder / SEEING_DESCRIPTION).is_file():
+        raise ConfigError(f"the model in {folder} was trained to answer pictures; play it as vlm:RUN")
     if not (folder / DESCRIPTION).is_file():
         plain = ChatModel(load_with_head(str(folder), _dtype(device)), _tokenizer_of(str(folder)), ModelPlan(full=True))
         return _placed(plain, device, trainable)

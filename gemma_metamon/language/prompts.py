@@ -33,15 +33,17 @@ SYSTEM_REASONING: Final = (
 )
 BLANK: Final = "Choose."
 """The user's text of the control that sees nothing of a battle."""
-_BOOSTS: Final = {
+BOOSTS: Final = {
     "atk": "Atk", "def": "Def", "spa": "SpA", "spd": "SpD", "spe": "Spe", "accuracy": "accuracy", "evasion": "evasion",
 }  # fmt: skip
+"""A stat -> what it is called where its stages are told."""
 _AFFLICTS: Final = {
     "SLP": "puts to sleep", "PAR": "paralyzes", "BRN": "burns",
     "PSN": "poisons", "TOX": "poisons badly", "FRZ": "freezes",
 }  # fmt: skip
 _FEW_PP: Final = 2
-_NOTHING: Final = {"noitem", "unknownitem", "noability", "unknownability", "notype", "nostatus", "noeffect", "fnt"}
+NOTHING: Final = {"noitem", "unknownitem", "noability", "unknownability", "notype", "nostatus", "noeffect", "fnt"}
+"""Words of what is not there, or not known, or said otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +160,9 @@ def _active(pokemon: PokemonState) -> list[str]:
     """A Pokémon on the field: what it is, and how it is."""
     if pokemon.hp_pct <= 0:
         return [_standing(pokemon)]
-    boosts = [f"{stat}{stage:+d}" for name, stat in _BOOSTS.items() if (stage := getattr(pokemon, f"{name}_boost"))]
+    boosts = [f"{stat}{stage:+d}" for name, stat in BOOSTS.items() if (stage := getattr(pokemon, f"{name}_boost"))]
     tera = [f"Tera {_name(pokemon.tera_type)}"] if pokemon.tera_type != "notype" else []
-    effect = [_name(pokemon.effect)] if pokemon.effect not in _NOTHING else []
+    effect = [_name(pokemon.effect)] if pokemon.effect not in NOTHING else []
     return [_standing(pokemon), *_carried(pokemon), *tera, *boosts, *effect]
 
 
@@ -190,7 +192,7 @@ def _standing(pokemon: PokemonState) -> str:
     level = f" L{pokemon.lvl}" if pokemon.lvl != 100 else ""
     if pokemon.hp_pct <= 0:
         return f"{_name(pokemon.name)}{level} fainted"
-    status = f" {_name(pokemon.status)}" if pokemon.status not in _NOTHING else ""
+    status = f" {_name(pokemon.status)}" if pokemon.status not in NOTHING else ""
     return f"{_name(pokemon.name)}{level} {_hp_text(pokemon.hp_pct)}{status}"
 
 
@@ -209,7 +211,7 @@ def types_text(pokemon: PokemonState) -> str:
 
 
 def _carried(pokemon: PokemonState) -> list[str]:
-    return [_name(word) for word in (pokemon.item, pokemon.ability) if word not in _NOTHING]
+    return [_name(word) for word in (pokemon.item, pokemon.ability) if word not in NOTHING]
 
 
 def _known_moves(pokemon: PokemonState) -> str:
@@ -217,12 +219,16 @@ def _known_moves(pokemon: PokemonState) -> str:
     return f"; knows {', '.join(moves)}" if moves else ""
 
 
+def unseen_of(decision: Decision) -> list[str]:
+    """Of the opponent's previewed Pokémon those that were not on the field yet, by species word."""
+    met = {decision.state.opponent_active_pokemon.base_species, *(pokemon.base_species for pokemon in decision.seen)}
+    return [word for word in decision.state.opponent_teampreview if word not in met]
+
+
 def _rest_of_foe(decision: Decision) -> list[str]:
     """The opponent's other Pokémon: those seen as they were last, unless they fainted; the previewed by name."""
-    there = decision.state.opponent_active_pokemon.base_species
-    seen = {pokemon.base_species: pokemon for pokemon in decision.seen}
-    unseen = [_name(word) for word in decision.state.opponent_teampreview if word not in seen and word != there]
-    team = [_standing(pokemon) for pokemon in seen.values() if pokemon.hp_pct > 0] + unseen
+    left = [_standing(pokemon) for pokemon in decision.seen if pokemon.hp_pct > 0]
+    team = [*left, *map(_name, unseen_of(decision))]
     return [f"Foe's bench: {', '.join(team)}"] if team else []
 
 
@@ -306,7 +312,7 @@ def _bench_facts(pokemon: PokemonState, matchups: "Matchups", *, best: bool) -> 
     """How a Pokémon is, where it is not as when it began, and how it would fare."""
     told = ["best"] if best else []
     hp = [_hp_text(pokemon.hp_pct)] if pokemon.hp_pct < 1 else []
-    status = [_name(pokemon.status)] if pokemon.status not in _NOTHING else []
+    status = [_name(pokemon.status)] if pokemon.status not in NOTHING else []
     ending = matchups.entry(pokemon)
     return [*told, *hp, *status, *_carried(pokemon), *([] if ending is None else [_ending_text(ending)])]
 

@@ -9,7 +9,8 @@ alone: the numbers are those of one pass per answer, for the price of a prompt t
 cost is that of the vocabulary, looks at the places where answers part and at those behind them. An answer counts up to
 the first subword behind its choice; what follows is the same for all.
 
-What all prompts begin with (the system's text) is read once, and its keys and values are kept.
+What all prompts begin with (the system's text) is read once, and its keys and values are kept. Of a model that sees,
+the pictures are looked at once for each battle, whatever the number of its choices; nothing is kept.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gemma_metamon.language.answers import write_answer
 from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.seeing import embed, picture_blocks
 from gemma_metamon.language.tokenizers import encode_answers, encode_prompts
 
 LEAST_SHARED: Final = 8
@@ -100,31 +101,48 @@ class ChoiceScorer:
     def answer_ids(self, choices: Sequence[str]) -> list[list[int]]:
         """The subwords of the answers that name these choices, without reasoning."""
         new = [choice for choice in choices if choice not in self._answers]
-        encoded = encode_answers(self.chat.tokenizer, [write_answer(choice) for choice in new])
+        encoded = encode_answers(self.chat.tokenizer, [self.chat.write_answer(choice) for choice in new])
         self._answers.update(zip(new, encoded, strict=True))
         return [self._answers[choice] for choice in choices]
 
     @torch.inference_mode()
-    def score_ids(self, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]]) -> list[npt.NDArray[np.float32]]:
-        """`score` of subwords: prompts, and of each its answers, none of which begins with another whole one."""
+    def score_ids(
+        self, prompts: Sequence[Ids], answers: Sequence[Sequence[Ids]], pixels: Sequence[Tensor] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """`score` of subwords.
+
+        Args:
+            prompts: with the places of pictures.
+            answers: of each prompt, none of which begins with another whole one.
+            pixels: what is seen at each prompt, (its pictures, 3, height, width); None for a model without sight.
+        """
         asked = [i for i, each in enumerate(answers) if len(each) > 1]
         scores = [np.zeros(len(each), dtype=np.float32) for each in answers]
         if asked:
-            found = self._forward([prompts[i] for i in asked], [_grow(answers[i]) for i in asked])
+            seen = None if pixels is None else torch.cat([pixels[i] for i in asked])
+            found = self._forward([prompts[i] for i in asked], [_grow(answers[i]) for i in asked], seen)
             for i, values in zip(asked, found, strict=True):
                 scores[i] = values
         return scores
 
-    def _forward(self, prompts: Sequence[Ids], trees: Sequence[_Tree]) -> list[npt.NDArray[np.float32]]:
+    def _forward(
+        self, prompts: Sequence[Ids], trees: Sequence[_Tree], pixels: Tensor | None
+    ) -> list[npt.NDArray[np.float32]]:
         gemma, device = self.chat.gemma, self.chat.device
-        n_kept = self._keep_shared(prompts)
+        n_kept = self._keep_shared(prompts) if pixels is None else 0
         ids, positions, sees = _lay_out([prompt[n_kept:] for prompt in prompts], trees, n_kept)
         places = torch.from_numpy(positions).to(device)
         keys = torch.cat([torch.arange(n_kept, device=device).expand(len(prompts), -1), places], dim=1)
         allowed = torch.from_numpy(sees).to(device)
-        near = keys[:, None, :] > places[:, :, None] - gemma.config.sliding_window
-        states = gemma.model(
-            input_ids=torch.from_numpy(ids).to(device),
+        near = keys[:, None, :] > places[:, :, None] - gemma.config.get_text_config().sliding_window
+        subwords = torch.from_numpy(ids).to(device)
+        layers, inputs = gemma.model, {"input_ids": subwords}
+        if pixels is not None:
+            layers, inputs = layers.language_model, {"inputs_embeds": embed(gemma, subwords, pixels)}
+            together = picture_blocks(subwords, gemma.config.image_token_id)
+            allowed, near = allowed | together, near | together
+        states = layers(
+            **inputs,
             position_ids=places,
             attention_mask={
                 "full_attention": allowed[:, None],

@@ -133,9 +133,32 @@ def train(
 def _trainer(
     run: FineTuning, settings: SFTSettings, examples: Sequence[Example], context: int, device: torch.device, bar: Any
 ) -> Any:
-    """TRL's trainer, with our loss on a CPU."""
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    rows = {
+        "input_ids": [each.prompt + each.answer for each in examples],
+        "labels": [[-100] * len(each.prompt) + each.answer for each in examples],
+    }
+    config = SFTConfig(
+        **run.arguments(settings.rate_for(run.chat.plan), device),
+        packing=settings.packing,
+        max_length=context if settings.packing else None,
+        save_strategy="epoch",
+        adam_beta2=0.98 if run.chat.plan.is_random else 0.999,
+    )
+    return answer_trainer(run)(
+        model=run.chat.model,
+        args=config,
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=run.chat.tokenizer,
+        callbacks=[told(run, bar)],
+    )
+
+
+def answer_trainer(run: FineTuning) -> Any:
+    """The class of a run's trainer: TRL's, with our loss on a CPU."""
+    from trl import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # it has no types
         """On one CPU TRL's loss asks the head about the prompt, too, though nothing is learned there."""
@@ -149,21 +172,4 @@ def _trainer(
             total, n = answer_loss(run.chat.gemma, inputs, labels)
             return total / (n if num_items_in_batch is None else num_items_in_batch)
 
-    rows = {
-        "input_ids": [each.prompt + each.answer for each in examples],
-        "labels": [[-100] * len(each.prompt) + each.answer for each in examples],
-    }
-    config = SFTConfig(
-        **run.arguments(settings.rate_for(run.chat.plan), device),
-        packing=settings.packing,
-        max_length=context if settings.packing else None,
-        save_strategy="epoch",
-        adam_beta2=0.98 if run.chat.plan.is_random else 0.999,
-    )
-    return AnswerTrainer(
-        model=run.chat.model,
-        args=config,
-        train_dataset=Dataset.from_dict(rows),
-        processing_class=run.chat.tokenizer,
-        callbacks=[told(run, bar)],
-    )
+    return AnswerTrainer

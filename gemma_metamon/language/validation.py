@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.language.answers import AnswerError, parse_answer
+from gemma_metamon.language.json_answers import parse_json_answer
 from gemma_metamon.language.prompts import BLANK
 from gemma_metamon.language.row_files import ARROW, JSON_LINES, PARQUET, read_table
 from gemma_metamon.language.rows import RESULTS, number_of
@@ -56,8 +59,9 @@ class FileCheck:
         without_battle: rows that name no battle, as Gemini's shape does not: their answers' legality is not known.
         results: rows by result.
         formats: rows by format.
-        marks: of each row, equal where the chats are.
+        marks: of each row, equal where the chats are, pictures included.
         battles: of each row that names one, equal where the battles are.
+        pictures: that rows name, each looked at once: name -> its bytes' number, 0 for one that shows nothing.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class FileCheck:
     formats: Counter[str] = field(default_factory=Counter)
     marks: "array[int]" = field(default_factory=lambda: array("Q"))
     battles: "array[int]" = field(default_factory=lambda: array("Q"))
+    pictures: dict[str, int] = field(default_factory=dict)
 
     @property
     def n_battles(self) -> int:
@@ -148,9 +153,40 @@ def check_row(row: Mapping[str, Any], check: FileCheck) -> Messages:
         check.labelled += row.get("labelled") is True
         check.results[row["result"]] += 1
         check.formats[str(row.get("format") or "?")] += 1
-    if messages[-2]["content"] != BLANK:  # blank texts are equal on purpose
-        check.marks.append(number_of("\n".join(f"{m['role']}\n{m['content']}" for m in messages)))
+    seen = _check_pictures(row, check) if "images" in row else []
+    if messages[-2]["content"] != BLANK and 0 not in seen:  # blank ones are equal on purpose
+        said = "\n".join(f"{m['role']}\n{m['content']}" for m in messages)
+        check.marks.append(number_of(f"{said}{seen or ''}"))
     return messages
+
+
+def _check_pictures(row: Mapping[str, Any], check: FileCheck) -> list[int]:
+    """The numbers of a row's pictures, of which there are as many as places for them in its chat."""
+    names = row["images"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise RowError("a picture is wrong", f"images is {shown(names)}; expected the names of files")
+    contents = [message["content"] for message in row["messages"] if isinstance(message["content"], list)]
+    places = sum(part.get("type") == "image" for content in contents for part in content)
+    if places != len(names):
+        raise RowError("a picture is wrong", f"{len(names)} images, and {places} places for one in the messages")
+    for name in names:
+        if name not in check.pictures:
+            check.pictures[name] = _number_of_picture(check.path.parent / name)
+    return [check.pictures[name] for name in names]
+
+
+def _number_of_picture(path: Path) -> int:
+    require_extra("vision", "a file of rows with pictures")
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            colours = image.convert("RGB").getextrema()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise RowError("a picture is wrong", f"{shown_path(path)} cannot be read: {on_one_line(error)}") from error
+    blank = all(least == most for least, most in colours)
+    return 0 if blank else number_of(content.hex())
 
 
 def find_duplicates(checks: list[FileCheck]) -> int:
@@ -215,7 +251,7 @@ def _messages(value: object) -> Messages:
     messages = []
     for i, message in enumerate(value):
         role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
+        content = _text_of(message.get("content")) if isinstance(message, dict) else None
         if role not in ("system", "user", "assistant"):
             raise RowError("no chat", f"message {i + 1} is of {shown(role)}; expected system, user or assistant")
         if not isinstance(content, str) or not content.strip():
@@ -226,6 +262,15 @@ def _messages(value: object) -> Messages:
     if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
         raise RowError("no chat", f"the roles are {', '.join(said)[:80]}; expected user and assistant in turns")
     return messages
+
+
+def _text_of(content: object) -> object:
+    """The words of a message, which may stand in parts between pictures; what is no such list as it is."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    texts = [part.get("text") for part in content if part.get("type") == "text"]
+    known = all(part.get("type") in ("text", "image") for part in content)
+    return "\n".join(map(str, texts)) if known and all(isinstance(text, str) for text in texts) else content
 
 
 def _gemini_messages(row: Mapping[str, Any]) -> Messages:
@@ -260,7 +305,8 @@ def _check_facts(row: Mapping[str, Any], messages: Messages) -> None:
     if advantages is not None and not _are_numbers(advantages, len(legal)):
         raise RowError("a field is wrong", f"advantages is {shown(advantages)}; expected a number of each legal choice")
     try:
-        action = parse_answer(messages[-1]["content"], dict(enumerate(legal)))
+        parse = parse_json_answer if "images" in row else parse_answer
+        action = parse(messages[-1]["content"], dict(enumerate(legal)))
     except AnswerError as error:
         raise RowError("the answer is not legal", str(error)) from error
     if row.get("choice", legal[action]) != legal[action]:

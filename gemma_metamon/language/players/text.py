@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,6 @@ from gemma_metamon.language.chats import PromptForm
 from gemma_metamon.language.players.told import Telling, offered_moves
 from gemma_metamon.language.prompts import BattleSoFar, Decision, messages_of
 from gemma_metamon.language.scoring import ChoiceScorer
-from gemma_metamon.language.validation import Messages
 from gemma_metamon.results.schema import MemberRow, PolicyRow
 from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.live.deciding import fallback_order
@@ -67,13 +67,15 @@ class TextSession:
 
 
 @dataclass(slots=True)
-class _Input:
-    messages: Messages
+class TextInput:
+    """What a battle puts into a step: the chat up to where the model answers, and what may be chosen."""
+
+    messages: list[dict[str, Any]]
     choices: dict[int, str]
     session: TextSession
 
 
-class TextPolicy(Policy[TextSession, _Input]):
+class TextPolicy(Policy[TextSession, TextInput]):
     """A chat model deciding for many battles at once.
 
     Args:
@@ -127,22 +129,28 @@ class TextPolicy(Policy[TextSession, _Input]):
     async def consider(self, session: TextSession, state: BattleState, legal: npt.NDArray[np.bool_]) -> Considered:
         """The action and the probabilities (13,); where one action alone is legal, the model is not asked."""
         decision = session.decision(state, legal)
-        choices = dict(decision.choices)
         session.thought, session.too_long = "", False
-        if len(choices) == 1:
-            (only,) = choices
+        if len(decision.choices) == 1:
+            (only,) = decision.choices
             return only, np.eye(1, N_RECORDED_ACTIONS, only, dtype=np.float32)[0]
-        messages = messages_of(decision, reasoning=self._form.reasoning or self.thinks, blank=self._form.blank)
-        return await self.in_next_step(_Input(messages, choices, session))
+        return await self.in_next_step(self.ask(decision, session))
 
-    def step(self, inputs: Sequence[_Input]) -> list[Considered]:
-        """Decides for these battles in one batch. Of what is too long, all choices are equally probable."""
-        found = self._answerer.choose(
+    def ask(self, decision: Decision, session: TextSession) -> TextInput:
+        """What the battle puts into a step."""
+        messages = messages_of(decision, reasoning=self._form.reasoning or self.thinks, blank=self._form.blank)
+        return TextInput(messages, dict(decision.choices), session)
+
+    def answer(self, inputs: Sequence[TextInput]) -> list[Chosen | None]:
+        """What the model makes of each; None of what is longer than its context."""
+        return self._answerer.choose(
             [each.messages for each in inputs], [list(each.choices.values()) for each in inputs]
         )
-        return [self._take(each, own) for each, own in zip(inputs, found, strict=True)]
 
-    def _take(self, each: _Input, chosen: Chosen | None) -> Considered:
+    def step(self, inputs: Sequence[TextInput]) -> list[Considered]:
+        """Decides for these battles in one batch. Of what is too long, all choices are equally probable."""
+        return [self._take(each, own) for each, own in zip(inputs, self.answer(inputs), strict=True)]
+
+    def _take(self, each: TextInput, chosen: Chosen | None) -> Considered:
         actions = list(each.choices)
         if chosen is None:
             self._note_too_long(each.session)

@@ -133,6 +133,48 @@ def load_with_head(model_name: str, dtype: torch.dtype) -> Any:
     return model
 
 
+def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
+    """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `check_weights` does."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    seeing: Any = AutoModelForImageTextToText
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
+    try:
+        config: Any = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
+        if config.model_type != "gemma3":
+            raise ConfigError(
+                f"{model_name!r} is a {config.model_type} model, which sees nothing; name one that does, as "
+                "google/gemma-3-4b-it"
+            )
+        model, report = seeing.from_pretrained(
+            folder or model_name,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise _unreachable(model_name, error) from error
+    _require_all(report, model_name)
+    return model
+
+
+def load_processor(model_name: str) -> Any:
+    """The processor of a hub name or a local folder. Raises MissingFileError where there is none."""
+    from transformers import AutoProcessor
+
+    processor: Any = AutoProcessor
+    try:
+        return processor.from_pretrained(local_folder(model_name) or model_name, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise MissingFileError(f"{model_name!r} holds no processor that can be read ({_first_line(error)})") from error
+
+
 def load_tokenizer(model_name: str) -> Any:
     """The tokenizer of a hub name or a local folder. Raises MissingFileError where there is none."""
     from transformers import AutoTokenizer

@@ -1,0 +1,84 @@
+"""What trainings of chat models on answers have in common, whether these see or not: flags, settings, the table."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from gemma_metamon.commands._arguments import above_zero, add_shared_argument, at_least_one, not_negative, share
+
+if TYPE_CHECKING:
+    from gemma_metamon.language.sft import Trained
+
+_ADAPTERS = ("use_4bit", "lora_r", "lora_alpha", "lora_dropout")
+_LEARNING = (
+    "epochs",
+    "max_updates",
+    "batch_size",
+    "grad_accum",
+    "learning_rate",
+    "warmup_updates",
+    "context",
+    "held_out",
+    "generated",
+    "seed",
+)
+
+
+def add_adapter_arguments(model: "argparse._ActionsContainer") -> None:
+    """How a pretrained base is held and adapted; see `plan_arguments`."""
+    model.add_argument("--use_4bit", action="store_true", help="hold the base in 4 bits (NF4); needs bitsandbytes")
+    model.add_argument("--lora_r", type=at_least_one, default=16, help="rank of the adapters (default: %(default)s)")
+    model.add_argument("--lora_alpha", type=above_zero, default=32, help="their scale (default: %(default)s)")
+    model.add_argument("--lora_dropout", type=share, default=0.05, help="default: %(default)s")
+
+
+def add_learning_arguments(how: "argparse._ActionsContainer") -> None:
+    """How a model learns; see `learning_arguments`."""
+    how.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
+    how.add_argument("--max_updates", type=at_least_one, help="end after so many updates (default: after the epochs)")
+    how.add_argument("--batch_size", type=at_least_one, default=8, help="chats at a time (default: %(default)s)")
+    how.add_argument("--grad_accum", type=at_least_one, default=1, help="batches to an update (default: %(default)s)")
+    how.add_argument(
+        "--learning_rate",
+        type=above_zero,
+        help="at its highest (default: 2e-3 of random weights, 2e-4 of adapters, 2e-5 of a pretrained base's own)",
+    )
+    how.add_argument("--warmup_updates", type=not_negative, default=50, help="default: %(default)s")
+    how.add_argument(
+        "--context", type=at_least_one, help="subwords of the longest chat (default: the model's, to 4096)"
+    )
+    how.add_argument(
+        "--held_out", type=at_least_one, default=1000, help="chats of --val looked at (default: %(default)s)"
+    )
+    how.add_argument(
+        "--generated",
+        type=not_negative,
+        default=100,
+        help="of these so many are answered freely (default: %(default)s)",
+    )
+    add_shared_argument(how, "seed", help="of random weights, dropout and the chats' order (default: %(default)s)")
+
+
+def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What a `ModelPlan` takes of the flags."""
+    return {"model": args.model, "seed": args.seed, **{name: getattr(args, name) for name in _ADAPTERS}}
+
+
+def learning_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What `Settings` take of the flags."""
+    return {name: getattr(args, name) for name in _LEARNING}
+
+
+def as_table(trained: "Trained", player: str) -> str:
+    """What came of it, for people; `player` is how it is written where players are named."""
+    lines = [
+        f"{trained.updates} updates; set aside as too long: {trained.too_long[0]} chats, {trained.too_long[1]} held out"
+    ]
+    found = trained.measured
+    if found is not None:
+        lines.append(f"{'perplexity of held-out answers':40}{found.perplexity:8.3f}")
+        if found.agreement is not None and found.majority is not None:
+            lines.append(f"{'agrees with held-out choices':40}{found.agreement:8.1%}   of {found.decisions}")
+            lines.append(f"{'always the most frequent answer':40}{found.majority:8.1%}")
+        if found.legal_share is not None:
+            lines.append(f"{'free answers that are legal':40}{found.legal_share:8.1%}   of {found.generated}")
+    return "\n".join([*lines, f"play it as {player}"])

@@ -1,0 +1,68 @@
+"""`gemma-metamon scenes`: a recorded battle as pictures, to look at."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gemma_metamon.commands._arguments import make_folder
+from gemma_metamon.commands._pictures import add_style_arguments
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
+
+if TYPE_CHECKING:
+    from gemma_metamon.commands._arguments import Subparsers
+
+EXAMPLE = """example:
+  gemma-metamon scenes replays/gen1ou/BATTLE.json.lz4 --out pictures --theme dark
+  gemma-metamon scenes replays/gen1ou/BATTLE.json.lz4 --out pictures --frames grid --sheet
+One picture for each decision: what the player knew when it chose, and no more."""
+
+
+def add_parser(subparsers: "Subparsers") -> None:
+    """Adds the command with its flags."""
+    parser = subparsers.add_parser(
+        "scenes",
+        help="draw the decisions of a recorded battle",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("battle", type=Path, metavar="BATTLE", help="a recorded battle, NAME.json.lz4 or NAME.json")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for the pictures")
+    parser.add_argument(
+        "--frames",
+        choices=("grid", "single"),
+        default="single",
+        help="single: a picture for each turn; grid: the last four turns in each (default: %(default)s)",
+    )
+    add_style_arguments(parser)
+    parser.add_argument("--sheet", action="store_true", help="all of them small on one sheet, sheet.png, as well")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws the pictures. Returns the exit status."""
+    require_extra("vision", "scenes")
+
+    from gemma_metamon.battle.replays import load_battle
+    from gemma_metamon.language.recorded import recorded_decisions
+    from gemma_metamon.vision.drawing import require_size
+    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of
+    from gemma_metamon.vision.sheets import contact_sheet
+    from gemma_metamon.vision.sprites import Sprites
+
+    require_size(args.size, grid=args.frames == "grid")
+    painter = GridPainter(args.size, args.theme, None if args.sprites is None else Sprites(args.sprites))
+    decisions = list(recorded_decisions(load_battle(args.battle)))
+    if not decisions:
+        raise ConfigError(f"{args.battle} holds no decision; give a battle that was played")
+    make_folder(args.out, "out")
+    kind = "grid" if args.frames == "grid" else "scene"
+    images = []
+    for number in range(len(decisions)):
+        (picture,) = pictures_of(decisions[max(0, number + 1 - FRAMES) : number + 1], args.frames)
+        images.append(painter.draw(picture))
+        images[-1].save(args.out / f"{kind}_{number + 1:04d}.png")
+    if args.sheet:
+        contact_sheet(images).save(args.out / "sheet.png")
+    print(f"{len(images)} pictures in {args.out}")
+    return 0

@@ -1,0 +1,66 @@
+"""Data of `vlm export` as a trainer needs it: read whole, checked row by row, in subwords and files of pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemma_metamon.errors import DataError
+from gemma_metamon.language.chats import Chat, Example
+from gemma_metamon.language.tokenizers import encode_answers
+from gemma_metamon.language.validation import FileCheck, RowError, checked_rows
+from gemma_metamon.strict_json import shown_path
+from gemma_metamon.vision.models import SeeingModel
+from gemma_metamon.vision.rows import user_message
+
+
+@dataclass(frozen=True, slots=True)
+class SeenChat:
+    """A decision with the files of its pictures, the oldest first."""
+
+    chat: Chat
+    pictures: tuple[Path, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """All that is said in it."""
+        return [message["content"] for message in self.chat.messages]
+
+
+def read_seen(path: Path) -> list[SeenChat]:
+    """The decisions of a file of `vlm export`; each picture is opened once.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: another suffix than chat data has.
+        DataError: a row that is wrong, a picture that is missing or damaged, rows without pictures, or no row at all.
+    """
+    found = []
+    for place, row, messages in checked_rows(FileCheck(path)):
+        if isinstance(messages, RowError):
+            raise DataError(
+                f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
+            ) from messages
+        if "images" not in row:
+            raise DataError(f"{shown_path(path)} {place} has no pictures; give rows of gemma-metamon vlm export")
+        chat = Chat(messages, tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ()))
+        found.append(SeenChat(chat, tuple(path.parent / name for name in row["images"])))
+    if not found:
+        raise DataError(f"{shown_path(path)} holds no row; make one with gemma-metamon vlm export")
+    return found
+
+
+def encode(model: SeeingModel, seen: Sequence[SeenChat], context: int) -> tuple[list[Example], int]:
+    """The decisions in subwords, and how many were set aside because they are longer than the context.
+
+    A picture counts as the tokens that the model spends on it; none is opened.
+    """
+    answers = encode_answers(model.tokenizer, [each.chat.messages[-1]["content"] for each in seen])
+    fitting, prompts = [], dict[tuple[int, str], list[int]]()  # without words to the pictures all ask the same
+    for each, answer in zip(seen, answers, strict=True):
+        asked = len(each.pictures), each.chat.messages[-2]["content"]
+        if asked not in prompts:
+            prompts[asked] = model.prompt_ids([user_message(*asked)])
+        example = Example(each.chat, prompts[asked], answer, each.pictures)
+        if len(example) <= context:
+            fitting.append(example)
+    return fitting, len(seen) - len(fitting)

@@ -1,0 +1,298 @@
+"""Gemma 3 that sees, as it is trained and as it plays: built, saved, loaded, and merged into a plain folder.
+
+A saved model is a folder:
+
+    form.json                                       how decisions are shown to it, see `Form`
+    seeing_model.json                               see `SeeingPlan`; none of a plain folder
+    processor_config.json, tokenizer.json, ...      of its processor
+    model.safetensors, config.json, ...             of a model whose own weights were trained, or of a plain folder
+    adapter_model.safetensors, ...                  instead, of one that was trained by adapters over its base
+
+The vocabulary stays whole: a plain folder is then the base with the adapters added, and nothing to be restored.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.language.chats import Example
+from gemma_metamon.language.json_answers import parse_json_answer, write_json_answer
+from gemma_metamon.language.models import DESCRIPTION, SEEING_DESCRIPTION, ChatModel, ModelPlan
+from gemma_metamon.nets.reader.backbone import LORA_TARGETS
+from gemma_metamon.nets.reader.four_bit import quantise_linears
+from gemma_metamon.nets.reader.weights import load_processor, load_that_sees
+from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object, shown_path
+from gemma_metamon.vision.forms import FORM, Form, read_form, write_form
+from gemma_metamon.vision.processors import picture_size
+from gemma_metamon.vision.tiny import build_model, build_processor
+
+CLOSE: Final = 1e-4
+"""So far may logits of a merged model lie from those of the adapters over their base."""
+_TOWER_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeeingPlan(ModelPlan):
+    """Which Gemma is trained, and how.
+
+    Attributes:
+        vision_layers: adapters on the vision tower, too, and not on the language layers alone.
+    """
+
+    vision_layers: bool = False
+
+    def __post_init__(self) -> None:
+        ModelPlan.__post_init__(self)
+        if self.vision_layers and self.is_random:
+            raise ConfigError(
+                "--vision_layers puts adapters on a pretrained tower, and all layers of the tiny model learn anyway; "
+                "leave it out"
+            )
+
+
+@dataclass
+class SeeingModel(ChatModel):
+    """A model with its processor.
+
+    Attributes:
+        processor: transformers'; its tokenizer is `tokenizer`.
+        form: how decisions are shown to it.
+    """
+
+    processor: Any = None
+    form: Form = field(default_factory=Form)
+
+    def write_answer(self, choice: str) -> str:
+        """The JSON answer that names a choice."""
+        return write_json_answer(choice)
+
+    def parse_answer(self, text: str, choices: Mapping[int, str]) -> int:
+        """The action that a JSON answer names."""
+        return parse_json_answer(text, choices)
+
+    def look(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Pictures (n, 3, height, width) as the vision tower takes them."""
+        pixels: Tensor = self.processor.image_processor(list(pictures), return_tensors="pt")["pixel_values"]
+        return pixels
+
+    def pixels_of(self, examples: Sequence[Example]) -> list[Tensor]:
+        """What is seen at each example. Raises DataError for a picture that cannot be read any more."""
+        return [self.look([open_picture(path) for path in example.pictures]) for example in examples]
+
+    def inputs_of(self, ids: Tensor, pixels: Sequence[Tensor] | None) -> dict[str, Tensor]:
+        """With what is seen, and which places are of it: without these, places of a picture saw only those before."""
+        if pixels is None:
+            raise ValueError("a model that sees is to be shown something")
+        types = (ids == self.processor.tokenizer.image_token_id).long()
+        return {"input_ids": ids, "pixel_values": torch.cat(list(pixels)).to(ids.device), "token_type_ids": types}
+
+    def prompt_ids(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The subwords of a chat up to where the model answers, with the places of its pictures."""
+        text: str = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        text = text.replace(self.processor.tokenizer.boi_token, self.processor.full_image_sequence)
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _save_description(self, folder: Path) -> None:
+        self.processor.save_pretrained(folder)
+        (folder / SEEING_DESCRIPTION).write_text(json.dumps(asdict(self.plan)) + "\n", encoding="utf-8")
+        write_form(folder, self.form)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A picture, RGB. Raises DataError where there is none, or a damaged one."""
+    try:
+        with Image.open(path) as image:
+            picture: Image.Image = image.convert("RGB")
+            return picture
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{shown_path(path)} cannot be read as a picture: {on_one_line(error)}") from error
+
+
+def build(plan: SeeingPlan, form: Form, texts: Sequence[str]) -> SeeingModel:
+    """A model to be trained.
+
+    Args:
+        plan: which.
+        form: how decisions are shown to it.
+        texts: whose words a tiny model's tokenizer learns.
+
+    Raises:
+        MissingFileError: weights or a processor that cannot be reached.
+        ConfigError: what is no Gemma 3 that sees, a processor that does not fit it, pictures of another size.
+    """
+    if plan.is_random:
+        processor = build_processor(texts, form.size)
+        return SeeingModel(build_model(processor, plan.seed), processor.tokenizer, plan, None, processor, form)
+    processor = _processor_of(plan.model)
+    require_size(processor, form, plan.model)
+    gemma = _base(plan, processor, _base_dtype(plan))
+    return SeeingModel(_with_adapters(gemma, plan), processor.tokenizer, plan, None, processor, form)
+
+
+def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = False) -> SeeingModel:
+    """A saved model, or a plain folder of transformers' with a Gemma 3 that sees.
+
+    Args:
+        folder: as `SeeingModel.save` writes it, or plain.
+        device: where it is to compute.
+        trainable: whether its weights or adapters are to be trained further.
+
+    Raises:
+        MissingFileError: no such folder, or one without a model.
+        DataError: a damaged description.
+        ConfigError: what is no Gemma 3 that sees, or a processor that does not fit it.
+    """
+    plan = _plan_of(folder)
+    is_plain = not (folder / SEEING_DESCRIPTION).is_file()
+    on_gpu = is_plain and torch.device(device).type == "cuda"
+    dtype = _base_dtype(plan) if plan.uses_adapters else torch.bfloat16 if on_gpu else torch.float32
+    return _load(folder, plan, dtype, device, trainable=trainable)
+
+
+def _load(
+    folder: Path, plan: SeeingPlan, dtype: torch.dtype, device: torch.device | str = "cpu", *, trainable: bool = False
+) -> SeeingModel:
+    form = read_form(folder) if (folder / FORM).is_file() else Form(size=picture_size(folder))
+    processor = _processor_of(str(folder))
+    if plan.uses_adapters:
+        from peft import PeftModel
+
+        model: Any = PeftModel.from_pretrained(_base(plan, processor, dtype), folder, is_trainable=trainable)
+    else:
+        model = load_that_sees(str(folder), dtype)
+        require_matching(processor, model, str(folder))
+    model.to(device)
+    model.train(trainable)
+    if not trainable:
+        model.requires_grad_(False)
+    return SeeingModel(model, processor.tokenizer, plan, None, processor, form)
+
+
+def merge(folder: Path, out: Path) -> float:
+    """Writes a plain float32 folder with the adapters added to their base: AutoModelForImageTextToText's.
+
+    A base in 4 bits is not what is written: the adapters are added to the whole one.
+
+    Returns:
+        How far its logits, read back, lie at most from those of the model that was trained.
+
+    Raises:
+        MissingFileError: the base cannot be reached any more.
+        DataError: they lie further than CLOSE; then nothing is written.
+    """
+    chat = _load(folder, replace(_plan_of(folder), use_4bit=False), torch.float32)
+    before = _logits(chat)
+    with written_whole(out) as staged:
+        staged.mkdir(parents=True)
+        (chat.model.merge_and_unload() if chat.plan.uses_adapters else chat.model).save_pretrained(staged)
+        chat.processor.save_pretrained(staged)
+        write_form(staged, chat.form)
+        chat.model = None  # memory for one of them is enough
+        difference = float((_logits(load(staged)) - before).abs().max())
+        if not difference <= CLOSE:
+            raise DataError(
+                f"the merged model of {shown_path(folder)} differs by {difference:.2g} in its logits, more than "
+                f"{CLOSE:g}; nothing is written"
+            )
+    return difference
+
+
+@torch.inference_mode()
+def _logits(chat: SeeingModel) -> Tensor:
+    """Of a picture of all grey levels and a few words."""
+    size = chat.form.size
+    picture = Image.linear_gradient("L").resize((size, size)).convert("RGB")
+    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What wins?"}]}
+    ids = torch.tensor([chat.prompt_ids([message])], device=chat.device)
+    logits: Tensor = chat.gemma(**chat.inputs_of(ids, [chat.look([picture])])).logits
+    return logits.float()
+
+
+def require_size(processor: Any, form: Form, name: str) -> None:
+    """Raises ConfigError for pictures that a processor would scale."""
+    size = processor.image_processor.size
+    if (size.get("height"), size.get("width")) != (form.size, form.size):
+        raise ConfigError(
+            f"the data's pictures have {form.size} pixels on a side, and {name!r} looks at {size.get('height')}; "
+            f"export them with --size {size.get('height')}"
+        )
+
+
+def require_matching(processor: Any, gemma: Any, name: str) -> None:
+    """Raises ConfigError for a processor that is not this model's."""
+    config, tokenizer = gemma.config, processor.tokenizer
+    for what, found, wanted in (
+        ("gives pictures of size", processor.image_processor.size.get("height"), config.vision_config.image_size),
+        ("gives a picture so many tokens:", processor.image_seq_length, config.mm_tokens_per_image),
+        ("marks them by the token", tokenizer.image_token_id, config.image_token_id),
+    ):
+        if found != wanted:
+            raise ConfigError(
+                f"the processor of {name!r} {what} {found}, and the model wants {wanted}; give the processor that "
+                "the model came with"
+            )
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise ConfigError(
+            f"the processor of {name!r} has {len(tokenizer)} subwords, and the model {config.text_config.vocab_size}; "
+            "give the processor that the model came with"
+        )
+
+
+def _plan_of(folder: Path) -> SeeingPlan:
+    if (folder / DESCRIPTION).is_file():
+        raise ConfigError(f"the model in {shown_path(folder)} reads words alone; play it as text:RUN")
+    path = folder / SEEING_DESCRIPTION
+    if not path.is_file():
+        return SeeingPlan(model=str(folder), full=True)
+    try:
+        return read_dataclass(SeeingPlan, read_json_object(path))
+    except DataError as error:
+        raise DataError(f"{shown_path(path)} cannot be read ({error}); train the model again") from error
+
+
+def _processor_of(name: str) -> Any:
+    processor = load_processor(name)
+    if not hasattr(processor, "full_image_sequence") or not processor.chat_template:
+        raise ConfigError(
+            f"the processor of {name!r} is no Gemma 3's for chats with pictures; name a model as google/gemma-3-4b-it"
+        )
+    return processor
+
+
+def _base_dtype(plan: SeeingPlan) -> torch.dtype:
+    return torch.bfloat16 if plan.use_4bit or torch.cuda.is_available() else torch.float32
+
+
+def _base(plan: SeeingPlan, processor: Any, dtype: torch.dtype) -> Any:
+    gemma = load_that_sees(plan.model, dtype)
+    require_matching(processor, gemma, plan.model)
+    if plan.use_4bit:
+        quantise_linears(gemma.model.language_model)
+        gemma.is_loaded_in_4bit = True
+    gemma.name_or_path = ""  # see ChatModel.save
+    return gemma
+
+
+def _with_adapters(gemma: Any, plan: SeeingPlan) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    targets = rf"language_model\..*\.({'|'.join(LORA_TARGETS)})"
+    if plan.vision_layers:
+        targets = rf"{targets}|.*vision_tower\..*\.({'|'.join(_TOWER_TARGETS)})"
+    lora = LoraConfig(
+        r=plan.lora_r,
+        lora_alpha=cast("int", plan.lora_alpha),
+        lora_dropout=plan.lora_dropout,
+        target_modules=rf".*{targets}",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(gemma, lora)

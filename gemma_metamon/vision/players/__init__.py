@@ -1,0 +1,1 @@
+"""Models that see, as players of battles."""

@@ -1,0 +1,105 @@
+"""A Gemma 3 that sees, of random weights: its architecture and its processor, small enough for minutes on a CPU.
+
+Nothing is downloaded. Both are transformers' own classes, so that what trains and plays with them does so with
+google/gemma-3-4b-it as well.
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import torch
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.language.models import TINY_CONFIG
+from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, START_OF_TURN, learn_tokenizer
+
+START_OF_IMAGE, END_OF_IMAGE, IMAGE = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
+PATCH: Final = 14
+"""Pixels on a side, as SigLIP has them."""
+POOLED: Final = 2
+"""So many patches on a side become one token; Gemma 3 pools four, of a picture of 896."""
+TINY_TOWER: Final[dict[str, Any]] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "patch_size": PATCH,
+}
+
+
+def picture_tokens(size: int) -> int:
+    """Tokens that the tiny model spends on a picture; (16 for 112 pixels, 64 for 224).
+
+    Raises:
+        ConfigError: a size that its patches do not divide.
+    """
+    side, left = divmod(size, PATCH * POOLED)
+    if left or not side:
+        raise ConfigError(f"--size {size} is not made of patches; give a multiple of {PATCH * POOLED}, like 224")
+    return side * side
+
+
+def build_processor(texts: Iterable[str], size: int) -> Any:
+    """A processor for square pictures of `size` pixels, whose words are those of the texts and all display names.
+
+    Raises ConfigError as `picture_tokens` does.
+    """
+    from transformers import Gemma3Processor, PreTrainedTokenizerFast
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    n_tokens = picture_tokens(size)
+    learned = learn_tokenizer([{"role": "user", "content": text}] for text in texts)
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(
+        tokenizer_object=learned.backend_tokenizer,
+        **{f"{name}_token": getattr(learned, f"{name}_token") for name in ("bos", "eos", "pad", "unk")},
+        additional_special_tokens=[START_OF_TURN, END_OF_TURN],
+        extra_special_tokens={"boi_token": START_OF_IMAGE, "eoi_token": END_OF_IMAGE, "image_token": IMAGE},
+        clean_up_tokenization_spaces=False,
+    )
+    template = (files("gemma_metamon.vision") / "assets" / "gemma_chat.jinja").read_text(encoding="utf-8")
+    pictures: Any = Gemma3ImageProcessorPil(size={"height": size, "width": size}, do_pan_and_scan=False)
+    made: Any = Gemma3Processor
+    return made(pictures, tokenizer, chat_template=template, image_seq_length=n_tokens)
+
+
+def build_model(processor: Any, seed: int = 0) -> Any:
+    """A Gemma3ForConditionalGeneration of random weights for a processor of `build_processor`."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig
+
+    tokenizer = processor.tokenizer
+    end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    text_config: Any = Gemma3TextConfig
+    tower: Any = SiglipVisionConfig
+    whole: Any = Gemma3Config
+    config = whole(
+        text_config=text_config(vocab_size=len(tokenizer), **TINY_CONFIG, **ids),
+        vision_config=tower(image_size=processor.image_processor.size["height"], **TINY_TOWER),
+        mm_tokens_per_image=processor.image_seq_length,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+        eos_token_id=[tokenizer.convert_tokens_to_ids(EOS), end],
+        **ids,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Any = Gemma3ForConditionalGeneration(config)
+        projection = model.model.multi_modal_projector.mm_input_projection_weight  # transformers begins with zeros:
+        torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)  # nothing seen would reach an answer
+    return model
+
+
+def encode(processor: Any, messages: Sequence[dict[str, Any]], images: Sequence[Any], *, prompt: bool) -> Any:
+    """A chat and its pictures as the model reads them: all that the processor gives, token types included.
+
+    Args:
+        processor: of the model.
+        messages: as a row of `vlm export` has them.
+        images: in the order of their places.
+        prompt: the model is to answer; else the answer is in the messages.
+    """
+    text = processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
+    return processor(text=[text], images=[list(images)], return_tensors="pt", add_special_tokens=False)

@@ -1,0 +1,144 @@
+"""Supervised fine-tuning of a model that sees, with TRL's SFTTrainer; what the run's folder holds is told there.
+
+See `language.fine_tuning`. A batch's pictures are opened when it is made, so that memory holds no more of them.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from gemma_metamon.errors import DataError
+from gemma_metamon.language.chats import Example
+from gemma_metamon.language.fine_tuning import FineTuning, find_model, require_place, told, write_description
+from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
+from gemma_metamon.progress import progress_bar
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.training.tracking import Tracker
+from gemma_metamon.vision.chats import SeenChat, encode
+from gemma_metamon.vision.forms import Form
+from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load, open_picture
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    plan: SeeingPlan,
+    form: Form,
+    settings: SFTSettings,
+    seen: Sequence[SeenChat],
+    held_out: Sequence[SeenChat],
+    run_dir: Path,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    wandb: bool = False,
+) -> Trained:
+    """Trains a model and writes its run.
+
+    Args:
+        plan: which model.
+        form: how the decisions are shown.
+        settings: how it is trained.
+        seen: to learn from.
+        held_out: to measure by; may be empty.
+        run_dir: OUT, see `language.fine_tuning`.
+        device: where.
+        resume: go on after the last whole epoch of the run that is there.
+        wandb: tell wandb as well.
+
+    Raises:
+        ConfigError: a run that is there already, or is to go on and was made otherwise, or is done; and as `build`.
+        MissingFileError: as `build`.
+        DataError: no decision fits into the context, or pictures of another size than the form says.
+    """
+    described = {"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form)}
+    require_place(run_dir, described, resume=resume)
+    _require_sizes(seen[0], form)
+    if resume:
+        chat = load(find_model(run_dir), device, trainable=True)
+    else:
+        chat = build(plan, form, [text for each in seen[:CHATS_FOR_WORDS] for text in each.texts])
+        chat.model.to(device)
+    context = min(chat.context, settings.context or 4096)
+    spent = chat.processor.image_seq_length * len(seen[0].pictures)
+    logger.info("of a context of %d tokens pictures take %d", context, spent)
+    examples, too_long = encode(chat, seen, context)
+    tested, tested_too_long = encode(chat, held_out, context)
+    for n, what in ((too_long, "to train on"), (tested_too_long, "held out")):
+        if n:
+            logger.warning("%d decisions %s are set aside: longer than the context of %d tokens", n, what, context)
+    if not examples:
+        raise DataError(
+            f"no decision fits into {context} tokens, of which its {len(seen[0].pictures)} pictures take {spent}; give "
+            "a larger --context, or export with --frames grid"
+        )
+    if not resume:
+        write_description(run_dir, described)
+        chat.save(Checkpoint(run_dir, 0).folder)
+    with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker:
+        run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=form.reasoning)
+        with progress_bar(unit="update") as bar:
+            trainer = _trainer(run, chat, settings, examples, device, bar)
+            return Trained(
+                updates=run.go(trainer, resume=resume), too_long=(too_long, tested_too_long), measured=run.measured
+            )
+
+
+def _require_sizes(first: SeenChat, form: Form) -> None:
+    for path in first.pictures:
+        size = open_picture(path).size
+        if size != (form.size, form.size):
+            raise DataError(
+                f"{path.name} has {size[0]} x {size[1]} pixels, and form.json beside the data says {form.size}; export "
+                "the data again"
+            )
+
+
+def _trainer(
+    run: FineTuning,
+    chat: SeeingModel,
+    settings: SFTSettings,
+    examples: Sequence[Example],
+    device: torch.device,
+    bar: Any,
+) -> Any:
+    from datasets import Dataset
+    from trl import SFTConfig
+
+    rows = {
+        "input_ids": [each.prompt + each.answer for each in examples],
+        "labels": [[-100] * len(each.prompt) + each.answer for each in examples],
+        "images": [list(map(str, each.pictures)) for each in examples],
+    }
+
+    def batch_of(rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [torch.tensor(row["input_ids"]) for row in rows]
+        labels = [torch.tensor(row["labels"]) for row in rows]
+        pixels = [chat.look([open_picture(Path(name)) for name in row["images"]]) for row in rows]
+        padded = pad_sequence(ids, batch_first=True, padding_value=chat.tokenizer.pad_token_id)
+        return {
+            **chat.inputs_of(padded, pixels),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
+        }
+
+    config = SFTConfig(
+        **run.arguments(settings.rate_for(chat.plan), device),
+        max_length=None,
+        save_strategy="epoch",
+        remove_unused_columns=False,
+        adam_beta2=0.98 if chat.plan.is_random else 0.999,
+    )
+    return answer_trainer(run)(
+        model=chat.model,
+        args=config,
+        train_dataset=Dataset.from_dict(rows),
+        data_collator=batch_of,
+        processing_class=chat.processor,
+        callbacks=[told(run, bar)],
+    )

@@ -1,0 +1,188 @@
+"""Adapters over a base that sees: what they touch, in 4 bits, resumed, merged; and what is refused in one sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.seen_battles import bundled
+
+from gemma_metamon.commands import main
+from gemma_metamon.errors import DataError
+from gemma_metamon.language.fine_tuning import find_model
+from gemma_metamon.language.sft import SFTSettings
+from gemma_metamon.vision.chats import encode, read_seen
+from gemma_metamon.vision.forms import Form, read_form, write_form
+from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load, merge
+from gemma_metamon.vision.training import train
+
+CPU = torch.device("cpu")
+FEW = {"batch_size": 2, "warmup_updates": 0, "learning_rate": 1e-2, "generated": 1, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four pictures to a row."""
+    root = tmp_path_factory.mktemp("four")
+    (root / "battles/gen1ou").mkdir(parents=True)
+    shutil.copy(bundled("gen1ou", 1)[0], root / "battles/gen1ou")
+    export = ["vlm", "export", "--parsed_replay_dir", str(root / "battles"), "--out", str(root / "seen")]
+    assert main([*export, "--size", "112", "--workers", "1", "--frames", "four", "--subset", "6"]) == 0
+    return root / "seen"
+
+
+@pytest.fixture(scope="module")
+def base(data: Path) -> Path:
+    """A folder as a downloaded Gemma 3's that sees."""
+    texts = [text for each in read_seen(data / "dataset.jsonl") for text in each.texts]
+    model = build(SeeingPlan(), read_form(data), texts)
+    model.model.save_pretrained(data.parent / "base")
+    model.processor.save_pretrained(data.parent / "base")
+    return data.parent / "base"
+
+
+def trained(data: Path, base: Path, out: Path, *, resume: bool = False, epochs: int = 1, **plan: Any) -> SeeingModel:
+    out.mkdir(exist_ok=True)
+    seen = read_seen(data / "dataset.jsonl")
+    whole = SeeingPlan(model=str(base), lora_r=2, lora_dropout=0.0, **plan)
+    settings = SFTSettings(epochs=epochs, **FEW)
+    done = train(whole, read_form(data), settings, seen, seen[:2], out, device=CPU, resume=resume)
+    assert done.updates == 3 * epochs
+    assert done.measured is not None
+    return load(find_model(out))
+
+
+def adapted(model: SeeingModel) -> set[str]:
+    """The parts whose adapters have learned something; those begin with zeros."""
+    learned = {name for name, value in model.model.named_parameters() if "lora_B" in name and value.abs().max() > 0}
+    return {part for part in ("language_model", "vision_tower") if any(part in name for name in learned)}
+
+
+def test_adapters_learn_on_the_language_layers_and_resume_and_merge(data: Path, base: Path, tmp_path: Path) -> None:
+    model = trained(data, base, tmp_path / "run")
+    assert adapted(model) == {"language_model"}
+    assert not any("vision_tower" in name for name, _ in model.model.named_parameters() if "lora" in name)
+    trained(data, base, tmp_path / "run", resume=True, epochs=2)
+    lines = (tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    measured = [json.loads(line)["update"] for line in lines if "held_out/agreement" in line]
+    assert measured == [3, 6]
+    assert merge(find_model(tmp_path / "run"), tmp_path / "plain") <= 1e-4
+    merged = load(tmp_path / "plain")
+    assert merged.form == read_form(data)
+    assert {path.suffix for path in (tmp_path / "plain").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert not any("lora" in name for name, _ in merged.model.named_parameters())
+
+
+def test_the_vision_layers_learn_where_that_is_asked_for(data: Path, base: Path, tmp_path: Path) -> None:
+    model = trained(data, base, tmp_path / "run", vision_layers=True)
+    assert adapted(model) == {"language_model", "vision_tower"}
+
+
+def test_a_base_in_4_bits_is_trained_and_merged_whole(data: Path, base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = trained(data, base, tmp_path / "run", use_4bit=True)
+    assert adapted(model) == {"language_model"}
+    assert merge(find_model(tmp_path / "run"), tmp_path / "plain") <= 1e-4
+
+
+def test_what_does_not_fit_the_context_is_set_aside_before_the_run(data: Path, base: Path, tmp_path: Path) -> None:
+    seen = read_seen(data / "dataset.jsonl")
+    model = load(base)
+    spent = 4 * model.processor.image_seq_length
+    lengths = [len(example) for example in encode(model, seen, 4096)[0]]
+    assert min(lengths) > spent
+    assert encode(model, seen, min(lengths))[1] == sum(length > min(lengths) for length in lengths)
+    with pytest.raises(DataError, match=f"no decision fits into {spent} tokens, of which its 4 pictures take {spent}"):
+        train(SeeingPlan(model=str(base)), read_form(data), SFTSettings(context=spent), seen, [], tmp_path, device=CPU)
+    assert not (tmp_path / "run.json").exists()
+
+
+def spoil_picture(data: Path, base: Path) -> None:
+    path = data / json.loads((data / "dataset.jsonl").read_text(encoding="utf-8").splitlines()[0])["image"]
+    path.write_bytes(path.read_bytes()[:50])
+
+
+def lose_picture(data: Path, base: Path) -> None:
+    (data / json.loads((data / "dataset.jsonl").read_text(encoding="utf-8").splitlines()[0])["image"]).unlink()
+
+
+def lose_form(data: Path, base: Path) -> None:
+    (data / "form.json").unlink()
+
+
+def change_size(data: Path, base: Path) -> None:
+    write_form(data, Form(layout="four", size=140))
+
+
+def change_processor(data: Path, base: Path) -> None:
+    path = base / "processor_config.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(read | {"image_seq_length": 4}), encoding="utf-8")
+
+
+def change_processor_and_size(data: Path, base: Path) -> None:
+    path = base / "processor_config.json"
+    read = json.loads(path.read_text(encoding="utf-8"))
+    read["image_processor"]["size"] = {"height": 224, "width": 224}
+    path.write_text(json.dumps(read), encoding="utf-8")
+
+
+def lose_pictures_of_rows(data: Path, base: Path) -> None:
+    rows = [json.loads(line) for line in (data / "dataset.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        del row["images"]
+        row["messages"][-1]["content"] = f"<SOLUTION>{row['choice']}</SOLUTION>"
+    (data / "dataset.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_picture, "cannot be read"),
+        (lose_picture, "cannot be read"),
+        (lose_form, "holds no form.json, which says how its decisions are shown"),
+        (change_size, "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"),
+        (change_processor, "gives a picture so many tokens: 4, and the model wants 16"),
+        (change_processor_and_size, "pictures have 112 pixels on a side, and"),
+        (lose_pictures_of_rows, "has no pictures; give rows of gemma-metamon vlm export"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence_before_anything_is_trained(
+    data: Path,
+    base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    spoil: Callable[[Path, Path], None],
+    said: str,
+) -> None:
+    shutil.copytree(data, tmp_path / "seen")
+    shutil.copytree(base, tmp_path / "base")
+    spoil(tmp_path / "seen", tmp_path / "base")
+    command = ["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--model", str(tmp_path / "base")]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run/run.json").exists()
+
+
+def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name, description in (("words", "chat_model.json"), ("eyes", "seeing_model.json")):
+        (tmp_path / name / "ckpts/epoch_1").mkdir(parents=True)
+        (tmp_path / name / "ckpts/epoch_1" / description).write_text("{}", encoding="utf-8")
+    evaluate = ["evaluate", "--format", "gen1ou", "--opponents", "RandomPlayer", "--players"]
+    for command, said in (
+        (["vlm", "train", "--data", "x", "--out", "y", "--vision_layers"], "all layers of the tiny model learn anyway"),
+        ([*evaluate, f"vlm:{tmp_path / 'words'}"], "reads words alone; play it as text:RUN"),
+        ([*evaluate, f"text:{tmp_path / 'eyes'}"], "was trained to answer pictures; play it as vlm:RUN"),
+        (["vlm", "merge", "--run", str(tmp_path / "words"), "--out", str(tmp_path / "x")], "reads words alone"),
+        ([*evaluate, f"vlm:{tmp_path}"], "holds no chat model; name the --out of gemma-metamon sft or vlm train"),
+        ([*evaluate, f"vlm:ensemble({base}, {base})"], "a model that sees plays alone"),
+        (["vlm", "merge", "--run", str(tmp_path), "--out", str(tmp_path / "x")], "holds no chat model"),
+        (["vlm", "merge", "--run", str(base), "--out", str(tmp_path)], "is there already; remove it"),
+    ):
+        assert main(command) == 1
+        assert said in capsys.readouterr().err.splitlines()[-1]
