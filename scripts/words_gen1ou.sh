@@ -6,8 +6,8 @@
 # TEACHER is a folder of DuelTrainer's battles, as runs/win_gen1ou/teacher of win.sh. Each player of the table that is
 # printed at the end plays 500 battles against each opponent. Beside the model that was trained stand the same one
 # before training, one that was trained on texts in which the battle is blanked, and random moves without switching;
-# then a model that was stopped after EARLY (300) updates and what GRPO makes of it in GRPO (400) of its own. Run again, it
-# goes on after the last step that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
+# then a model that was stopped after EARLY (300) updates and what GRPO makes of it in GRPO (240) of its own. Run again,
+# it goes on after the last step that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language report
 
 out="${1:-runs/words_gen1ou}"
@@ -15,7 +15,7 @@ seed="${2:-0}"
 teacher="${3:-$out/teacher}"
 updates="${UPDATES:-6000}"
 early="${EARLY:-300}"
-grpo="${GRPO:-400}"
+grpo="${GRPO:-240}"
 began=$SECONDS
 mkdir -p "$out"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
@@ -71,9 +71,12 @@ echo "models after $(((SECONDS - began) / 60)) minutes of this run of the script
 tables=$!
 learn early told "$early"
 play early_table "text:$out/early"
+# held near where it began (--beta), for else it merely becomes surer of what it would say anyway
 OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" \
     --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
-    --num_generations 8 --batch_size 512 --learning_rate 5e-4 --answer_subwords 12 --max_updates "$grpo" --keep_every 100
+    --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 2.5 --learning_rate 7e-4 \
+    --max_updates "$grpo" --keep_every 40
 play grpo_table "text:$out/grpo"
 wait "$tables"
 python scripts/words_table.py "$out"
+python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl"
