@@ -205,12 +205,14 @@ def test_members_are_named_in_order_with_what_was_written(runs: Path) -> None:
             {"name": "other@1", "temperature": 1.0, "weight": 1.0},
             {"name": "run@1", "temperature": 1.0, "weight": 1.0},
         ],
+        "too_long": 0,
     }
     assert three.policy is not None
     assert dataclasses.asdict(three.policy.row()) == {
         "sampled": False,
         "combined": None,
         "members": [{"name": "run@1", "temperature": 1.0, "weight": 1.0}],
+        "too_long": 0,
     }
 
 
