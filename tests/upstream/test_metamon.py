@@ -264,7 +264,7 @@ def test_every_model_config_builds_the_same_agent_there_and_learns(
     for name in names:
         resolve.load(name, "binary_rl.gin")
         ours = describe_architecture(view)["parameters"]
-        assert found[name]["parameters"] == {part: ours[part]["total"] for part in (*PARTS, "whole")}
+        assert found[name]["parameters"] == {part: ours[part]["total"] for part in (*PARTS, "whole") if part in ours}
         assert found[name]["steps"] == [0, 1]
         assert all(math.isfinite(loss) for pair in found[name]["losses"] for loss in pair)
 
@@ -399,7 +399,7 @@ def test_both_runtimes_compute_the_same_losses(amago: str, env: dict[str, str], 
     )
     arrays = {**{f"obs/{name}": value for name, value in batch.obs.items()}, **batch._asdict()}
     arrays["rews"] = arrays.pop("rewards")
-    del arrays["obs"]
+    del arrays["obs"], arrays["labels"]  # metamon knows none
     save_file({name: value.contiguous() for name, value in arrays.items()}, tmp_path / "batch.safetensors")
 
     cases = {f"{agent} {name}": (agent, name) for agent in ("MultiTaskAgent", "Agent") for name in TRAINING}
