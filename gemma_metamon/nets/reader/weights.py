@@ -56,18 +56,10 @@ def check_weights(model_name: str = GEMMA_3_270M, pretrained: bool = True) -> No
 
 def load_config(model_name: str) -> Any:
     """The `Gemma3TextConfig` of a hub name or a local folder; raises as `check_weights` does."""
-    from transformers import AutoConfig
-
     folder = local_folder(model_name)
     if folder is not None and not any(folder.glob("*.safetensors")):
         raise MissingFileError(f"{folder} holds no *.safetensors; give the folder of a downloaded Gemma 3")
-    if folder is None:
-        _probe_hub(model_name)
-    try:
-        # a stranger's repository may bring code of its own; it is never run
-        config = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _unreachable(model_name, error) from error
+    config = _read_config(model_name)
     if config.model_type != "gemma3_text":
         raise ConfigError(
             f"model_name {model_name!r} is a {config.model_type} model, wanted a Gemma 3 text model (gemma3_text); "
@@ -82,20 +74,7 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
     from transformers import AutoModel
 
     config = load_config(model_name)
-    try:
-        model, report = AutoModel.from_pretrained(
-            local_folder(model_name) or model_name,
-            config=config,
-            dtype=dtype,
-            key_mapping=WITHOUT_HEAD,
-            use_safetensors=True,  # the other form is a pickle
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise _unreachable(model_name, error) from error
-    _require_all(report, model_name)
-    backbone: nn.Module = model
+    backbone: nn.Module = _load(AutoModel, model_name, config, dtype, key_mapping=WITHOUT_HEAD, trust_remote_code=False)
     return backbone
 
 
@@ -104,61 +83,56 @@ def load_with_head(model_name: str, dtype: torch.dtype) -> Any:
 
     Raises as `check_weights` does.
     """
-    from transformers import AutoConfig, Gemma3ForCausalLM
+    from transformers import Gemma3ForCausalLM
 
-    causal: Any = Gemma3ForCausalLM
-    folder = local_folder(model_name)
-    if folder is None:
-        _probe_hub(model_name)
-    try:
-        config: Any = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
-        sees = config.model_type == "gemma3"
-        config = config.text_config if sees else config
-        if config.model_type != "gemma3_text":
-            raise ConfigError(f"{model_name!r} is a {config.model_type} model; name a Gemma 3, as {GEMMA_3_270M}-it")
-        model, report = causal.from_pretrained(
-            folder or model_name,
-            config=config,
-            dtype=dtype,
-            key_mapping=TEXT_OF_A_SEEING_MODEL if sees else None,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise _unreachable(model_name, error) from error
-    _require_all(report, model_name)
-    return model
+    config = _read_config(model_name)
+    sees = config.model_type == "gemma3"
+    config = config.text_config if sees else config
+    if config.model_type != "gemma3_text":
+        raise ConfigError(f"{model_name!r} is a {config.model_type} model; name a Gemma 3, as {GEMMA_3_270M}-it")
+    names = TEXT_OF_A_SEEING_MODEL if sees else None
+    return _load(Gemma3ForCausalLM, model_name, config, dtype, key_mapping=names, attn_implementation="sdpa")
 
 
 def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
     """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `check_weights` does."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
-    seeing: Any = AutoModelForImageTextToText
+    config = _read_config(model_name)
+    if config.model_type != "gemma3":
+        raise ConfigError(
+            f"{model_name!r} is a {config.model_type} model, which sees nothing; name one that does, as "
+            "google/gemma-3-4b-it"
+        )
+    return _load(AutoModelForImageTextToText, model_name, config, dtype, trust_remote_code=False)
+
+
+def _read_config(model_name: str) -> Any:
+    """The configuration of whatever model it is; raises MissingFileError where it cannot be reached."""
+    from transformers import AutoConfig
+
     folder = local_folder(model_name)
     if folder is None:
         _probe_hub(model_name)
     try:
-        config: Any = AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
-        if config.model_type != "gemma3":
-            raise ConfigError(
-                f"{model_name!r} is a {config.model_type} model, which sees nothing; name one that does, as "
-                "google/gemma-3-4b-it"
-            )
-        model, report = seeing.from_pretrained(
-            folder or model_name,
+        # a stranger's repository may bring code of its own; it is never run
+        return AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unreachable(model_name, error) from error
+
+
+def _load(loader: Any, model_name: str, config: Any, dtype: torch.dtype, **options: Any) -> Any:
+    """The model of this configuration by a class of transformers', with each of its tensors."""
+    try:
+        model, report = loader.from_pretrained(
+            local_folder(model_name) or model_name,
             config=config,
             dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
+            use_safetensors=True,  # the other form is a pickle
             output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise _unreachable(model_name, error) from error
     _require_all(report, model_name)
     return model
