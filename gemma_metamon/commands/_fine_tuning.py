@@ -1,4 +1,4 @@
-"""What trainings of chat models on answers have in common, whether these see or not: flags, settings, the table."""
+"""What trainings of chat models have in common, whatever they learn from: flags, settings, the table."""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -31,18 +31,31 @@ def add_adapter_arguments(model: "argparse._ActionsContainer") -> None:
     model.add_argument("--lora_dropout", type=share, default=0.05, help="default: %(default)s")
 
 
-def add_learning_arguments(how: "argparse._ActionsContainer") -> None:
-    """How a model learns; see `learning_arguments`."""
+def add_learning_arguments(
+    how: "argparse._ActionsContainer",
+    *,
+    batch_size: int = 8,
+    batches_of: str = "chats at a time",
+    rates: str = "2e-3 of random weights, 2e-4 of adapters, 2e-5 of a pretrained base's own",
+    warmup_updates: int = 50,
+    seeds: str = "of random weights, dropout and the chats' order",
+) -> None:
+    """How a model learns; see `learning_arguments`.
+
+    Args:
+        how: the group of flags.
+        batch_size: the default.
+        batches_of: what a batch is made of, for the help text.
+        rates: the learning rates that are taken by default, for the help text.
+        warmup_updates: the default.
+        seeds: what the seed is of, for the help text.
+    """
     how.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
     how.add_argument("--max_updates", type=at_least_one, help="end after so many updates (default: after the epochs)")
-    how.add_argument("--batch_size", type=at_least_one, default=8, help="chats at a time (default: %(default)s)")
+    how.add_argument("--batch_size", type=at_least_one, default=batch_size, help=f"{batches_of} (default: %(default)s)")
     how.add_argument("--grad_accum", type=at_least_one, default=1, help="batches to an update (default: %(default)s)")
-    how.add_argument(
-        "--learning_rate",
-        type=above_zero,
-        help="at its highest (default: 2e-3 of random weights, 2e-4 of adapters, 2e-5 of a pretrained base's own)",
-    )
-    how.add_argument("--warmup_updates", type=not_negative, default=50, help="default: %(default)s")
+    how.add_argument("--learning_rate", type=above_zero, help=f"at its highest (default: {rates})")
+    how.add_argument("--warmup_updates", type=not_negative, default=warmup_updates, help="default: %(default)s")
     how.add_argument(
         "--context", type=at_least_one, help="subwords of the longest chat (default: the model's, to 4096)"
     )
@@ -55,7 +68,22 @@ def add_learning_arguments(how: "argparse._ActionsContainer") -> None:
         default=100,
         help="of these so many are answered freely (default: %(default)s)",
     )
-    add_shared_argument(how, "seed", help="of random weights, dropout and the chats' order (default: %(default)s)")
+    add_shared_argument(how, "seed", help=f"{seeds} (default: %(default)s)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where it runs, and who is told of it; see `check_log`."""
+    add_shared_argument(parser, "device")
+    parser.add_argument("--log", action="store_true", help="tell wandb as well")
+    add_shared_argument(parser, "json")
+
+
+def check_log(args: argparse.Namespace) -> None:
+    """Raises MissingDependencyError for --log where wandb is not installed."""
+    if args.log:
+        from gemma_metamon.training.tracking import require_wandb
+
+        require_wandb()
 
 
 def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from gemma_metamon.commands._arguments import add_shared_argument, make_folder, 
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
+    add_run_arguments,
     as_table,
+    check_log,
     learning_arguments,
     plan_arguments,
 )
@@ -52,9 +54,7 @@ def add_train(actions: "Subparsers") -> None:
     model.add_argument("--vision_layers", action="store_true", help="adapters on the vision tower as well")
     add_adapter_arguments(model)
     add_learning_arguments(parser.add_argument_group("how it learns"))
-    add_shared_argument(parser, "device")
-    parser.add_argument("--log", action="store_true", help="tell wandb as well")
-    add_shared_argument(parser, "json")
+    add_run_arguments(parser)
     parser.set_defaults(run=run_train)
 
 
@@ -77,10 +77,7 @@ def run_train(args: argparse.Namespace) -> int:
     """Trains, and prints what was measured. Returns the exit status."""
     require_extra("vision", "vlm train")
     require_extra("language", "vlm train")
-    if args.log:
-        from gemma_metamon.training.tracking import require_wandb
-
-        require_wandb()
+    check_log(args)
     from gemma_metamon.language.sft import SFTSettings
     from gemma_metamon.runs.loading import usable_device
     from gemma_metamon.vision.chats import read_seen

@@ -13,9 +13,14 @@ from gemma_metamon.commands._arguments import (
     add_shared_argument,
     at_least_one,
     make_folder,
-    not_negative,
     share,
     zero_or_above,
+)
+from gemma_metamon.commands._fine_tuning import (
+    add_learning_arguments,
+    add_run_arguments,
+    check_log,
+    learning_arguments,
 )
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -104,47 +109,25 @@ def add_parser(subparsers: "Subparsers") -> None:
     how.add_argument(
         "--beta", type=zero_or_above, default=0.0, help="price of the distance (KL) to --model (default: none)"
     )
-    how.add_argument("--epochs", type=at_least_one, default=1, help="default: %(default)s")
-    how.add_argument("--max_updates", type=at_least_one, help="end after so many updates (default: after the epochs)")
-    how.add_argument(
-        "--batch_size", type=at_least_one, default=16, help="answers at a time, whole groups (default: %(default)s)"
-    )
-    how.add_argument("--grad_accum", type=at_least_one, default=1, help="batches to an update (default: %(default)s)")
-    how.add_argument(
-        "--learning_rate",
-        type=above_zero,
-        help="at its highest (default: 2e-4 of a tiny model, 2e-5 of adapters, 1e-6 of a whole pretrained one)",
-    )
-    how.add_argument("--warmup_updates", type=not_negative, default=10, help="default: %(default)s")
-    how.add_argument(
-        "--context", type=at_least_one, help="subwords of the longest chat (default: the model's, to 4096)"
+    add_learning_arguments(
+        how,
+        batch_size=16,
+        batches_of="answers at a time, whole groups",
+        rates="2e-4 of a tiny model, 2e-5 of adapters, 1e-6 of a whole pretrained one",
+        warmup_updates=10,
+        seeds="of the draws and the chats' order",
     )
     how.add_argument(
         "--keep_every", type=at_least_one, default=100, help="updates to an epoch: kept, measured (default: 100)"
     )
-    how.add_argument(
-        "--held_out", type=at_least_one, default=1000, help="chats of --val looked at (default: %(default)s)"
-    )
-    how.add_argument(
-        "--generated",
-        type=not_negative,
-        default=100,
-        help="of these so many are answered freely (default: %(default)s)",
-    )
-    add_shared_argument(how, "seed", help="of the draws and the chats' order (default: %(default)s)")
-    add_shared_argument(parser, "device")
-    parser.add_argument("--log", action="store_true", help="tell wandb as well")
-    add_shared_argument(parser, "json")
+    add_run_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints what was measured. Returns the exit status."""
     require_extra("language", "grpo")
-    if args.log:
-        from gemma_metamon.training.tracking import require_wandb
-
-        require_wandb()
+    check_log(args)
     if (args.data is None) != args.environment:
         raise ConfigError("give --data, whose prompts are answered, or --environment, to play battles; not both")
     if args.environment:
@@ -164,16 +147,7 @@ def run(args: argparse.Namespace) -> int:
         beta=args.beta,
         keep_every=args.keep_every,
         vllm=args.vllm,
-        epochs=args.epochs,
-        max_updates=args.max_updates,
-        batch_size=args.batch_size,
-        grad_accum=args.grad_accum,
-        learning_rate=args.learning_rate,
-        warmup_updates=args.warmup_updates,
-        context=args.context,
-        held_out=args.held_out,
-        generated=args.generated,
-        seed=args.seed,
+        **learning_arguments(args),
     )
     weights = read_weights(args.reward or (BATTLE_DEFAULTS if args.environment else DEFAULTS))
     device = usable_device(args.device)

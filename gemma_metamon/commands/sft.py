@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_shared_argument, make_folder
+from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
+    add_run_arguments,
     as_table,
+    check_log,
     learning_arguments,
     plan_arguments,
 )
@@ -55,19 +57,14 @@ def add_parser(subparsers: "Subparsers") -> None:
     how = parser.add_argument_group("how it learns")
     how.add_argument("--packing", action="store_true", help="several chats in a row of --context subwords")
     add_learning_arguments(how)
-    add_shared_argument(parser, "device")
-    parser.add_argument("--log", action="store_true", help="tell wandb as well")
-    add_shared_argument(parser, "json")
+    add_run_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints what was measured. Returns the exit status."""
     require_extra("language", "sft")
-    if args.log:
-        from gemma_metamon.training.tracking import require_wandb
-
-        require_wandb()
+    check_log(args)
     from gemma_metamon.language.agent_adapters import find_agents_adapter
     from gemma_metamon.language.chats import read_chats
     from gemma_metamon.language.models import ModelPlan
