@@ -399,8 +399,15 @@ def test_play_pair_leaves_the_results_with_the_players(server: Server) -> None:
     assert player.n_finished_battles == 1
 
 
+TRAPPED = "[Unavailable choice] Can't switch: The active Pokémon is trapped"
+
+
 class AnyLegal(Player):
-    """Every legal action is as likely as every other; `refusals` are the server's words against one."""
+    """Every legal action is as likely as every other; `refusals` are the server's words against one.
+
+    One refusal is no fault: that of a switch which the request allowed with the words `maybeTrapped`. An ability of the
+    opponent that is not revealed yet holds the Pokémon, and only the attempt tells.
+    """
 
     refusals: list[str]
 
@@ -408,7 +415,11 @@ class AnyLegal(Player):
         return random.choice(list(live_battle(battle).options.values()))
 
     async def _handle_battle_message(self, split_messages: list[list[str]]) -> None:
-        self.refusals += [message[2] for message in split_messages if message[1:2] == ["error"]]
+        battle = self._battles.get(split_messages[0][0].removeprefix(">"))
+        for message in split_messages:
+            found_out = battle is not None and battle.maybe_trapped and message[2:3] == [TRAPPED]
+            if message[1:2] == ["error"] and not found_out:
+                self.refusals.append(message[2])
         await super()._handle_battle_message(split_messages)
 
 
