@@ -1,6 +1,7 @@
 """Two chat models on the same held-out decisions: how much oftener the second agrees, and what its draws earn more.
 
-    python scripts/compare_words.py OUT/early OUT/grpo OUT/told/chats.validation.jsonl      # OUT of words_gen1ou.sh
+    python scripts/compare_words.py OUT/early OUT/grpo OUT/told/chats.validation.jsonl \\
+        --battles OUT/early_duels OUT/grpo_duels                                           # OUT of words_gen1ou.sh
 
 Each is a run of `sft` or `grpo`, RUN or RUN@EPOCH. Agreement is of the most probable legal choice; a drawn answer
 earns 1 for a legal choice and 2 more for the recorded one (rewards `legality` and `correctness`), and eight are drawn
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("data", type=Path, help="held-out chats of `chat export`")
+    parser.add_argument("--battles", nargs=2, type=Path, metavar=("FIRST", "SECOND"), help="folders of `evaluate`")
     args = parser.parse_args()
     rows = [row for row in read_json_lines(args.data) if len(row["legal"]) > 1]
     battles = [row["battle_id"] for row in rows]
@@ -45,6 +47,22 @@ def main() -> None:
             f"{name}: {sum(before) / len(rows):.3f} and {sum(after) / len(rows):.3f}, {change:+.3f} ± {half:.3f} "
             f"({len(set(battles))} battles, {len(rows)} decisions)"
         )
+    if args.battles:
+        first, second = map(won, args.battles)
+        same = sorted(set(first) & set(second))
+        before, after = ([wins[seating] for seating in same] for wins in (first, second))
+        change, half = difference([draw for _, draw, _ in same], before, after)
+        opponents = sorted({opponent for opponent, _, _ in same})
+        print(
+            f"win rate against {', '.join(opponents)}: {sum(before) / len(same):.3f} and "
+            f"{sum(after) / len(same):.3f}, {change:+.3f} ± {half:.3f} ({len(same)} battles each)"
+        )
+
+
+def won(folder: Path) -> dict[tuple[str, int, str], float]:
+    """1 for a win and 0 for all else, by opponent, drawn teams, and seat."""
+    rows = read_json_lines(folder / "battles.jsonl")
+    return {(row["opponent"], row["draw"], row["p1"]): float(row["result"] == "win") for row in rows}
 
 
 def look(model: str, rows: Sequence[dict]) -> tuple[list[float], list[float]]:
@@ -78,7 +96,7 @@ def reward(answer: str, row: dict) -> float:
     return 1.0 + 2.0 * (row["legal"][place] == row["choice"])
 
 
-def difference(battles: Sequence[str], before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+def difference(battles: Sequence[str | int], before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
     """The mean difference, and half of its 95 % interval (of clusters: Liang and Zeger 1986)."""
     mean = (sum(after) - sum(before)) / len(battles)
     apart = defaultdict(float)

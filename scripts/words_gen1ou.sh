@@ -18,7 +18,8 @@ early="${EARLY:-300}"
 grpo="${GRPO:-240}"
 began=$SECONDS
 mkdir -p "$out"
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
+set -m # what runs in the background is a process group of its own, which can be ended whole
+trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
 
 # done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there
 done_in() {
@@ -42,41 +43,46 @@ learn() {
         --val "$out/$2/chats.validation.jsonl" --max_updates "$3" --held_out 1500 --generated 500 \
         --seed "$seed" "${@:4}"
 }
-# play FOLDER PLAYER
+# play FOLDER PLAYER [BATTLES OPPONENT...]: by default 500 against each of three
 play() {
-    done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles 500 --seed "$seed" --concurrency 32 \
-        --opponents RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer
+    local opponents=("${@:4}")
+    [ "$#" -ge 4 ] || opponents=(RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer)
+    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "${3:-500}" \
+        --seed "$seed" --concurrency 32 --opponents "${opponents[@]}"
 }
 
 if [ "$#" -lt 3 ]; then
     done_in teacher gemma-metamon collect --format gen1ou --battles 2000 --seed "$seed" --players DuelTrainer \
         --opponents DuelTrainer SimpleHeuristicsPlayer MaxBasePowerPlayer
 fi
-export_chats told &
-export_chats blanked --blank
+export_chats told --workers 1 &
+export_chats blanked --workers 1 --blank
 wait $!
 gemma-metamon chat validate "$out/told/chats.jsonl" "$out/told/chats.validation.jsonl"
-learn words told "$updates" &
-learn blank blanked "$updates"
-wait $!
-echo "models after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
 
-# two things at a time: those battles, and the model that GRPO goes on from
+# two things at a time: the long training, and all that does not need it
 {
+    learn words told "$updates"
+    echo "the model after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
     play words_table "text:$out/words"
-    play untrained_table "text:$out/words@0"
-    play blank_table "text:$out/blank"
-    play no_switch_table NoSwitchRandomPlayer
 } &
-tables=$!
+words=$!
 learn early told "$early"
-play early_table "text:$out/early"
-# held near where it began (--beta), for else it merely becomes surer of what it would say anyway
 OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" \
     --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
     --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 2.5 --learning_rate 7e-4 \
     --max_updates "$grpo" --keep_every 40
+learn blank blanked "$updates"
+play early_table "text:$out/early"
 play grpo_table "text:$out/grpo"
-wait "$tables"
+play early_duels "text:$out/early" 2000 MaxBasePowerPlayer
+play grpo_duels "text:$out/grpo" 2000 MaxBasePowerPlayer
+play blank_table "text:$out/blank"
+play no_switch_table NoSwitchRandomPlayer
+play untrained_table "text:$out/words@0"
+wait "$words"
 python scripts/words_table.py "$out"
-python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl"
+python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl" \
+    --battles "$out/early_duels" "$out/grpo_duels"
+python scripts/words_latency.py "$out/words" "$out/told/chats.validation.jsonl"
+echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
+    MOST_WORKERS,
     at_least_one,
     finite_number,
     folder_name,
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from gemma_metamon.data.battle_sources import BattleSource
     from gemma_metamon.language.choosing import Chooser, Wording
     from gemma_metamon.language.export import Exported, Output
+
+EXPORT_WORKERS = (
+    "processes that write, one where agents are asked; what is written is the same for any number (default: one per "
+    f"core, at most {MOST_WORKERS})"
+)
 
 
 def add_battles_arguments(parser: "argparse._ActionsContainer") -> None:

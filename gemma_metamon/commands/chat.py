@@ -18,6 +18,7 @@ from gemma_metamon.commands._arguments import (
 )
 from gemma_metamon.commands._chat_submit import add_submit
 from gemma_metamon.commands._exports import (
+    EXPORT_WORKERS,
     add_battles_arguments,
     add_filter_arguments,
     add_reasoning_argument,
@@ -86,6 +87,7 @@ def _add_export(actions: "Subparsers") -> None:
     add_reasoning_argument(wording)
     wording.add_argument("--blank", action="store_true", help="tell nothing of the battle: a control")
     add_filter_arguments(parser)
+    add_shared_argument(parser, "workers", help=EXPORT_WORKERS)
     add_shared_argument(parser, "device")
     add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
@@ -129,7 +131,7 @@ def run_export(args: argparse.Namespace) -> int:
         **chooser_arguments(args, Wording(history=args.history, reasoning=args.reasoning, blank=args.blank))
     )
     settings = settings_of(args, chooser) | {"to": args.to}
-    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside))
+    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside), workers=args.workers)
     print(json.dumps(as_json(exported, output)) if args.json else as_table(exported, output))
     return 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place, share
 from gemma_metamon.commands._exports import (
+    EXPORT_WORKERS,
     add_battles_arguments,
     add_filter_arguments,
     add_reasoning_argument,
@@ -83,7 +84,7 @@ def _add_export(actions: "Subparsers") -> None:
     add_reasoning_argument(shown)
     shown.add_argument("--blank", action="store_true", help="show and tell nothing of the battle: a control")
     add_filter_arguments(parser)
-    add_shared_argument(parser, "workers", help="processes that draw (default: one per core, at most 8)")
+    add_shared_argument(parser, "workers", help=EXPORT_WORKERS)
     add_shared_argument(parser, "device")
     add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
@@ -132,7 +133,7 @@ def run_export(args: argparse.Namespace) -> int:
         **{"showing": asdict(chooser.showing), "size": args.size, "theme": args.theme},
         "sprites": None if sprites is None else sprites.mark,
     }
-    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside))
+    exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside), workers=args.workers)
     write_form(args.out, form)
     if args.json:
         print(json.dumps(as_json(exported, output) | _pictures_as_json(pictures)))

@@ -70,15 +70,14 @@ def read_chats(path: Path) -> list[Chat]:
         DataError: a row that is no chat, or whose answer is not legal; or no row at all.
     """
     chats = []
-    for place, row, messages in checked_rows(FileCheck(path)):
+    for named, row, messages in checked_rows(FileCheck(path)):
+        place = f"{shown_path(path)}, {named.removeprefix(path.name).strip()}"
         if isinstance(messages, RowError):
             raise DataError(
-                f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
+                f"{place}: {messages}; see all that is wrong with gemma-metamon chat validate"
             ) from messages
         if "images" in row:
-            raise DataError(
-                f"{shown_path(path)} {place} has pictures; give rows of gemma-metamon chat export, in words"
-            )
+            raise DataError(f"{place} has pictures; give rows of gemma-metamon chat export, in words")
         told = tuple(row.get("legal", ())), str(row.get("choice", "")), tuple(row.get("advantages") or ())
         chats.append(Chat(messages, *told))
     if not chats:

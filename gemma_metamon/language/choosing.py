@@ -124,6 +124,11 @@ class Chooser:
 
             self._reasoning = reasoning_of
 
+    @property
+    def asks_agents(self) -> bool:
+        """Whether trained agents are asked; they are not copied to other processes."""
+        return self._agree_with is not None or self._critics is not None
+
     def rows(self, battle: RecordedBattle, file_name: str, counts: Counts) -> list[Candidate]:
         """The rows of one player's view of a battle.
 

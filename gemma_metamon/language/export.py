@@ -1,16 +1,19 @@
 """Chat data of recorded battles, a file of any length in bounded memory, that goes on where it was stopped.
 
-First every battle becomes rows, in parts of some hundred battles beside the file that is to be made; each part is
-written whole and then recorded. When all parts are there, what depends on all rows is settled by three numbers of each:
-which are duplicates, and which are drawn for a subset. Then the parts are joined to the file, and removed.
+First every battle becomes rows, in parts of some dozen battles beside the file that is to be made; each part is
+written whole and then recorded, by several processes at a time. When all parts are there, what depends on all rows is
+settled by three numbers of each: which are duplicates, and which are drawn for a subset. Then the parts are joined to
+the file, and removed.
 """
 
 import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.battle.replays import load_battle, read_battle
+from gemma_metamon.child_processes import in_workers
 from gemma_metamon.data.battle_sources import BattleSource, ShardTask
 from gemma_metamon.data.encoding import SetAside, hold_out_rank, require_format
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
@@ -29,7 +33,7 @@ from gemma_metamon.language.rows import Shape
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.strict_json import Count, parse_json_object, read_dataclass, read_json_object
 
-PART_BATTLES: Final = 256
+PART_BATTLES: Final = 64
 _PLAN, _RECORDS, _LOCK = "plan.json", "parts.jsonl", ".lock"
 
 
@@ -117,6 +121,8 @@ def export(
     output: Output,
     settings: Mapping[str, Any],
     set_aside: SetAside,
+    *,
+    workers: int = 1,
 ) -> Exported:
     """Writes the rows of all battles of the sources.
 
@@ -126,11 +132,13 @@ def export(
         output: where they go.
         settings: all that the rows depend on, as JSON has it; what was begun with others is refused.
         set_aside: collects the battle files that cannot be used, and stops the work when they are too many.
+        workers: processes that make rows; the file is the same for any number. Where the chooser asks agents, this
+            process makes them alone.
 
     Raises:
         ConfigError: the file is there already, or was begun with other settings or battles.
         DataError: too many battle files cannot be used.
-        GemmaMetamonError: another process writes the same file.
+        GemmaMetamonError: another process writes the same file, or a worker was killed.
     """
     if output.path.exists():
         raise ConfigError(f"--out {output.path} is there already; remove it, or name another file")
@@ -141,12 +149,19 @@ def export(
             _keep_plan(
                 output.work / _PLAN, {"settings": dict(settings), "formats": {k: asdict(p) for k, p in plans.items()}}
             )
-            records, done_before = _make_parts(sources, plans, chooser, output.work, set_aside)
+            records, done_before = _make_parts(
+                sources, plans, chooser, output.work, set_aside, 1 if chooser.asks_agents else workers
+            )
             exported = _join(records, output, keep_duplicates=chooser.filters.keep_duplicates)
             exported.done_before, exported.set_aside = done_before, len(set_aside.reasons)
     except Timeout as error:
         raise GemmaMetamonError(
             f"another process is writing {output.path}; wait for it, or name another --out"
+        ) from error
+    except BrokenProcessPool as error:
+        raise GemmaMetamonError(
+            "a worker was killed, perhaps for want of memory; run the same command with fewer --workers: what is done "
+            "is kept"
         ) from error
     shutil.rmtree(output.work)
     return exported
@@ -174,7 +189,12 @@ def _keep_plan(path: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _make_parts(
-    sources: Mapping[str, BattleSource], plans: Mapping[str, Any], chooser: Chooser, work: Path, set_aside: SetAside
+    sources: Mapping[str, BattleSource],
+    plans: Mapping[str, Any],
+    chooser: Chooser,
+    work: Path,
+    set_aside: SetAside,
+    workers: int,
 ) -> tuple[list[PartRecord], int]:
     """The records of all parts in order, and how many battles there were already."""
     done = {record.part: record for record in _read_records(work) if (work / record.part).is_file()}
@@ -186,14 +206,24 @@ def _make_parts(
     for record in done.values():
         _set_aside(record, set_aside, work)
     with progress_bar(
-        desc="exporting", unit="battle", total=sum(plan.battles for plan in plans.values()), initial=done_before
+        desc="exporting",
+        unit="battle",
+        total=sum(plan.battles for plan in plans.values()),
+        initial=done_before,
+        smoothing=0.05,  # it moves by whole parts
     ) as bar:
-        for name, source in sources.items():
-            for task in source.tasks(work, parts[name], PART_BATTLES, done):
-                record = _make_part(task, name, chooser, bar)
-                append_whole(work / _RECORDS, json.dumps(asdict(record)) + "\n")
-                done[record.part] = record
-                _set_aside(record, set_aside, work)
+        before = set(done)
+        tasks = (
+            (name, task)
+            for name, source in sources.items()
+            for task in source.tasks(work, parts[name], PART_BATTLES, before)
+        )
+        missing = sum(part not in before for listed in parts.values() for part in listed)
+        for record in in_workers(partial(_make_part, chooser=chooser), tasks, max(1, min(workers, missing))):
+            append_whole(work / _RECORDS, json.dumps(asdict(record)) + "\n")
+            done[record.part] = record
+            _set_aside(record, set_aside, work)
+            bar.update(record.battles + len(record.set_aside))
     set_aside.check(complete=True)
     return [done[part] for listed in parts.values() for part in listed], done_before
 
@@ -213,8 +243,9 @@ def _read_records(work: Path) -> list[PartRecord]:
     return [read_dataclass(PartRecord, parse_json_object(line)) for line in lines]
 
 
-def _make_part(task: ShardTask, battle_format: str, chooser: Chooser, bar: Any) -> PartRecord:
-    """Writes the rows of a task's battles, each after its split's rank, its mark and its draw."""
+def _make_part(named: tuple[str, ShardTask], chooser: Chooser) -> PartRecord:
+    """Writes the rows of a format's battles of one task, each after its split's rank, its mark and its draw."""
+    battle_format, task = named
     counts, rows, damaged = Counts(), 0, {}
     with written_whole(task.root / task.shard, durable=False) as staged, staged.open("w", encoding="utf-8") as file:
         for i, name in enumerate(task.names):
@@ -228,8 +259,6 @@ def _make_part(task: ShardTask, battle_format: str, chooser: Chooser, bar: Any) 
             except (DataError, OSError) as error:
                 damaged[name] = str(error)
                 continue
-            finally:
-                bar.update(1)
             split = hold_out_rank(name)
             for candidate in candidates:
                 file.write(f"{split!r} {candidate.mark} {candidate.rank} {candidate.text}\n")

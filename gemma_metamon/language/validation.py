@@ -246,6 +246,8 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _messages(value: object) -> Messages:
     """A chat that begins with the system or the user, and ends with the assistant; user and assistant take turns."""
+    if value is None:
+        raise RowError("no chat", "the row has no messages, a list of a user's and an assistant's message")
     if not isinstance(value, list) or len(value) < 2:
         raise RowError("no chat", f"messages is {shown(value)}; expected a list of a user's and an assistant's message")
     messages = []

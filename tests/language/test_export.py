@@ -76,6 +76,23 @@ def test_the_same_command_writes_the_same_file(folder: Path, tmp_path: Path, cap
     assert all("<REASONING>" in row["messages"][-1]["content"] for row in train)
 
 
+@pytest.mark.slow
+def test_any_number_of_workers_writes_the_same_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PART_BATTLES", 2)
+    damaged = sorted((folder / "gen1ou").iterdir())[7]
+    damaged.write_bytes(b"nothing")
+    flags = ["--subset", "40", "--val_share", "0.4", "--reasoning", "facts", "--max_set_aside", "0.5", "--workers"]
+    alone = export(capsys, folder, tmp_path / "x.jsonl", *flags, "1")
+    together = export(capsys, folder, tmp_path / "y.jsonl", *flags, "3")
+    for suffix in (".jsonl", ".validation.jsonl"):
+        assert (tmp_path / f"x{suffix}").read_bytes() == (tmp_path / f"y{suffix}").read_bytes()
+    assert alone["set_aside"] == 1
+    paths = {name: alone[name].replace("x.", "y.") for name in ("out", "validation_out")}
+    assert together == alone | paths
+
+
 def test_both_views_of_a_battle_are_on_one_side_of_the_split(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -101,6 +118,7 @@ def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
         return rows(self, battle, name, counts)
 
     command = ["chat", "export", "--parsed_replay_dir", str(folder), "--out", str(tmp_path / "x.jsonl")]
+    command += ["--workers", "1"]  # others would not know of what is set here
     monkeypatch.setattr(Chooser, "rows", stopped)
     assert main([*command, "--subset", "50"]) == 130
     assert not (tmp_path / "x.jsonl").exists()

@@ -57,7 +57,7 @@ def test_data_without_a_fault_fits(tmp_path: Path, capsys: pytest.CaptureFixture
         ("[1]", "no JSON object"),
         ("", "no JSON object"),
         ('{"messages": NaN}', "no JSON object"),
-        ({"text": "hello"}, "no chat: messages is null"),
+        ({"text": "hello"}, "no chat: the row has no messages"),
         (chat(messages=[]), "no chat"),
         (chat(messages=[{"role": "user", "content": "a"}]), "no chat"),
         (chat(messages=[{"role": "user", "content": "a"}, {"role": "robot", "content": "b"}]), "is of 'robot'"),
