@@ -1,7 +1,7 @@
 """Two chat models on the same held-out decisions: how much oftener the second agrees, and what its draws earn more.
 
     python scripts/compare_words.py OUT/early OUT/grpo OUT/told/chats.validation.jsonl \\
-        --battles OUT/early_duels OUT/grpo_duels                                           # OUT of words_gen1ou.sh
+        --battles OUT/early_paired OUT/grpo_paired                                         # OUT of words_gen1ou.sh
 
 Each is a run of `sft` or `grpo`, RUN or RUN@EPOCH. Agreement is of the most probable legal choice; a drawn answer
 earns 1 for a legal choice and 2 more for the recorded one (rewards `legality` and `correctness`), and eight are drawn

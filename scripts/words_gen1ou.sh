@@ -4,9 +4,9 @@
 #     bash scripts/words_gen1ou.sh [FOLDER] [SEED] [TEACHER]     # default runs/words_gen1ou 0, and battles of its own
 #
 # TEACHER is a folder of DuelTrainer's battles, as runs/win_gen1ou/teacher of win.sh. Each player of the table that is
-# printed at the end plays 500 battles against each opponent. Beside the model that was trained stand the same one
+# printed at the end plays 500 battles or more against each opponent. Beside the model that was trained stand the same one
 # before training, one that was trained on texts in which the battle is blanked, and random moves without switching;
-# then a model that was stopped after EARLY (300) updates and what GRPO makes of it in GRPO (240) of its own. Run again,
+# then a model that was stopped after EARLY (160) updates and what GRPO makes of it in GRPO (240) of its own. Run again,
 # it goes on after the last step that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language report
 
@@ -14,18 +14,24 @@ out="${1:-runs/words_gen1ou}"
 seed="${2:-0}"
 teacher="${3:-$out/teacher}"
 updates="${UPDATES:-6000}"
-early="${EARLY:-300}"
+early="${EARLY:-160}"
 grpo="${GRPO:-240}"
 began=$SECONDS
 mkdir -p "$out"
 set -m # what runs in the background is a process group of its own, which can be ended whole
 trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
 
-# done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there
+# done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there; a training that has kept
+# something goes on there
 done_in() {
+    local resume=()
     if [ ! -e "$out/$1" ]; then
-        rm -rf "${out:?}/$1.part"
-        "${@:2}" --out "$out/$1.part"
+        if compgen -G "$out/$1.part/trainer/checkpoint-*" >/dev/null; then
+            resume=(--resume)
+        else
+            rm -rf "${out:?}/$1.part"
+        fi
+        "${@:2}" --out "$out/$1.part" "${resume[@]}"
         mv "$out/$1.part" "$out/$1"
     fi
 }
@@ -50,6 +56,11 @@ play() {
     OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "${3:-500}" \
         --seed "$seed" --concurrency 32 --opponents "${opponents[@]}"
 }
+# play_paired RUN: more battles against one opponent, over the same teams and seats for every RUN
+play_paired() {
+    play "$1_table" "text:$out/$1" 500 RandomPlayer SimpleHeuristicsPlayer
+    play "$1_paired" "text:$out/$1" 1000 MaxBasePowerPlayer
+}
 
 if [ "$#" -lt 3 ]; then
     done_in teacher gemma-metamon collect --format gen1ou --battles 2000 --seed "$seed" --players DuelTrainer \
@@ -65,24 +76,23 @@ gemma-metamon chat validate "$out/told/chats.jsonl" "$out/told/chats.validation.
     learn words told "$updates"
     echo "the model after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
     play words_table "text:$out/words"
+    play untrained_table "text:$out/words@0"
 } &
 words=$!
 learn early told "$early"
+# held near where it began (--beta), for else it merely becomes surer of what it would say anyway
 OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" \
     --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
-    --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 2.5 --learning_rate 7e-4 \
+    --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 1 --learning_rate 7e-4 \
     --max_updates "$grpo" --keep_every 40
+play_paired early
+play_paired grpo
 learn blank blanked "$updates"
-play early_table "text:$out/early"
-play grpo_table "text:$out/grpo"
-play early_duels "text:$out/early" 2000 MaxBasePowerPlayer
-play grpo_duels "text:$out/grpo" 2000 MaxBasePowerPlayer
 play blank_table "text:$out/blank"
 play no_switch_table NoSwitchRandomPlayer
-play untrained_table "text:$out/words@0"
 wait "$words"
 python scripts/words_table.py "$out"
 python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl" \
-    --battles "$out/early_duels" "$out/grpo_duels"
+    --battles "$out/early_paired" "$out/grpo_paired"
 python scripts/words_latency.py "$out/words" "$out/told/chats.validation.jsonl"
 echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

@@ -13,13 +13,13 @@ from typing import Any
 from gemma_metamon.intervals import wilson_interval
 
 OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
-PLAYERS = {  # name in the table -> its run, and the folder of its battles
-    "SFT": ("words", "words_table"),
-    "SFT, battle blanked": ("blank", "blank_table"),
-    "untrained": (None, "untrained_table"),
-    "random, no switching": (None, "no_switch_table"),
-    "SFT, stopped early": ("early", "early_table"),
-    "GRPO from there": ("grpo", "grpo_table"),
+PLAYERS = {  # name in the table -> its run, and the folders of its battles
+    "SFT": ("words", ["words_table"]),
+    "SFT, battle blanked": ("blank", ["blank_table"]),
+    "untrained": (None, ["untrained_table"]),
+    "random, no switching": (None, ["no_switch_table"]),
+    "SFT, stopped early": ("early", ["early_table", "early_paired"]),
+    "GRPO from there": ("grpo", ["grpo_table", "grpo_paired"]),
 }
 COLUMNS = ("agrees", "legal answers", *OPPONENTS)
 
@@ -31,7 +31,7 @@ def main() -> None:
     print(f"| {'player':22} | {' | '.join(f'{column:22}' for column in COLUMNS)} |")
     print(f"|{'---|' * (1 + len(COLUMNS))}")
     for name, (run, battles) in PLAYERS.items():
-        cells = [*measured(folder / run if run else None), *won(folder / battles / "results.json")]
+        cells = [*measured(folder / run if run else None), *won([folder / each / "results.json" for each in battles])]
         print(f"| {name:22} | {' | '.join(f'{cell:22}' for cell in cells)} |")
 
 
@@ -51,9 +51,9 @@ def measured(run: Path | None) -> list[str]:
     ]
 
 
-def won(path: Path) -> list[str]:
-    """The share of battles won against each of OPPONENTS."""
-    pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"] if path.exists() else []
+def won(paths: list[Path]) -> list[str]:
+    """The share of battles won against each of OPPONENTS; the last file that has one counts."""
+    pairs = [pair for path in paths if path.exists() for pair in json.loads(path.read_text(encoding="utf-8"))["pairs"]]
     found = {pair["opponent"]: share_text(pair["win_rate"], pair["battles"]) for pair in pairs}
     return [found.get(opponent, "-") for opponent in OPPONENTS]
 
