@@ -5,6 +5,7 @@ A link of a page leads where it leads in the repository, so that both the site a
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # mkdocs starts hooks with neither
+import docs_reference  # noqa: E402
+
 OF_THE_TOP_LEVEL = ("GEMMA_TRAINING.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:
-    """Adds the pages of the top level."""
+    """Adds the pages of the top level, and those that are made from the code."""
     for name in OF_THE_TOP_LEVEL:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for name, text in docs_reference.pages():
+        files.append(File.generated(config, name, content=text))
     return files
 
 
