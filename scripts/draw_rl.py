@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--improve", type=Path, nargs="+", default=[], metavar="DIR", help="folders of `improve`")
     parser.add_argument("--search", type=Path, nargs="+", default=[], metavar="DIR", help="folders of search_table.py")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help="of the curves (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="(default: %(default)s)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, figure in charts(args):

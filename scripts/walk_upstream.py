@@ -1,4 +1,4 @@
-"""The whole way inside the metamon that is installed, as one row of the table in GEMMA_TRAINING.md ("Inside metamon").
+"""The whole way inside the metamon that is installed, as one row of the table in docs/tutorials/inside_metamon.md.
 
     python scripts/walk_upstream.py --folder walked          # in an environment with metamon and amago
 

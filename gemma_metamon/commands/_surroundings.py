@@ -239,7 +239,7 @@ def _upstream() -> Row:
 
     found = [versions.find_installed(name, name) for name in ("metamon", "amago")]
     if all(package.folder is None for package in found):
-        mend = "not needed: `gemma-metamon train` does without. To train inside metamon, see GEMMA_TRAINING.md"
+        mend = "not needed: `gemma-metamon train` does without. Inside metamon: docs/tutorials/inside_metamon.md"
         return Row(name="metamon", state="absent", found="neither metamon nor amago is installed", mend=mend)
     words = ", ".join(
         f"{package.name} {'not installed' if package.folder is None else package.version}" for package in found

@@ -45,7 +45,7 @@ most votes win. A member that is written as runs/first*2 counts twice. Alone and
 its most probable action whatever its temperature. What is the name of a folder is that folder; in an ensemble, one with
 a comma in its name stands between quotes.
 A chat model is MODEL@URL of an OpenAI-compatible endpoint, and its key the variable OPENAI_API_KEY; its options, as in
-"chat:MODEL@URL(max_calls=2000, reasoning=no)", stand in GEMMA_TRAINING.md.
+"chat:MODEL@URL(max_calls=2000, reasoning=no)", stand in docs/guides/chat_models.md.
 Each drawn pair of teams is played twice, with sides and teams exchanged. Teams, dice and all draws follow --seed: the
 same command gives the same battles, on any number of --workers. Of a --server, the dice do not follow it."""
 

@@ -20,7 +20,7 @@ def best_attention() -> None:
 AGENTS = (amago2.MultiTaskAgent, amago2.Agent, finetune.MetamonFinetuneAgent)
 """Whose parameters may be bound under the names of what they extend, too: see `inherited_bindings`."""
 
-_CONFIGURABLES = (
+CONFIGURABLES = (
     ("MultiTaskAgent", _AGENT, amago2.MultiTaskAgent),
     ("Agent", _AGENT, amago2.Agent),
     ("MetamonFinetuneAgent", _CUSTOM, finetune.MetamonFinetuneAgent),
@@ -50,5 +50,5 @@ _CONFIGURABLES = (
 
 def register() -> None:
     """Puts the embedded classes under upstream's gin names. Safe to call again."""
-    for name, module, target in _CONFIGURABLES:
+    for name, module, target in CONFIGURABLES:
         names.register(name, module, target)

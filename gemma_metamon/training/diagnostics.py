@@ -130,7 +130,7 @@ class Diagnostics:
         self._start = [judged.probs for judged in judge(agent, self.battles)]
 
     def measure(self, agent: Any, *, is_start: bool = False) -> dict[str, float]:
-        """Numbers to log by their names, those that these battles allow; GEMMA_TRAINING.md says what each means.
+        """Numbers to log by their names, those that these battles allow (docs/reference/metrics.md has them all).
 
         Args:
             agent: as it is now.
@@ -167,7 +167,7 @@ class Diagnostics:
             f"the actor learns by critics that know too little yet ({'; '.join(reasons)}), which can undo what it has "
             "learnt: let critics learn first, with binary_rl_critic_warmup.gin or "
             f'{options.owner}.critic_warmup_updates, and see "Are the critics worth listening to?" in '
-            "GEMMA_TRAINING.md"
+            "docs/guides/rl_recipes.md"
         )
 
 

@@ -145,6 +145,6 @@ def test_a_pac_space_hides_the_players_own_tera_types_and_nothing_else(name: str
 
 
 def test_the_documentation_lists_every_space_with_its_sizes() -> None:
-    text = (GOLDENS.parents[1] / "GEMMA_TRAINING.md").read_text(encoding="utf-8")
+    text = (GOLDENS.parents[1] / "docs" / "reference" / "observation_spaces.md").read_text(encoding="utf-8")
     for space in OBSERVATION_SPACES.values():
         assert f"| {space.name} | {space.n_words} | {space.n_numbers} | {len(split_turn(space))} |" in text

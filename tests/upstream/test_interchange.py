@@ -422,7 +422,7 @@ def test_computed_sizes_are_those_of_real_files(trained_run: Path, tmp_path: Pat
 @pytest.mark.parametrize(("agent", "critic"), [("MultiTaskAgent", "NCriticsTwoHot"), ("Agent", "NCritics")])
 def test_amagos_own_agent_loads_it_strictly_and_plays_the_same(agent: str, critic: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("amago") is None:
-        pytest.skip("amago is not installed: see GEMMA_TRAINING.md")
+        pytest.skip("amago is not installed: see docs/tutorials/inside_metamon.md")
     unmasked = [f"{agent}.actor_type = @actor_critic.Actor", "Actor.d_hidden = 16"]
     unmasked += [f"{agent}.pass_obs_keys_to_actor = []", f"{agent}.num_critics = 4"]
     changes = [line for line in AGENTS[agent] if line not in SMALL]

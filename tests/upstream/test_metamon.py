@@ -111,7 +111,7 @@ def test_metamon_knows_installed_configs_by_name(env: dict[str, str], tmp_path: 
     assert (identity.obs_space, identity.reward_function) == ("OpponentMoveObservationSpace", "BinaryReward")
 
 
-# ---- what GEMMA_TRAINING.md shows
+# ---- what the documentation shows
 
 
 DOCS_RUN = "metamon_checkpoints/gemma_synthetic_gen9ou_v1"
@@ -126,7 +126,7 @@ def printed_object(output: str) -> dict[str, Any]:
 
 def docs_block(after: str) -> list[str]:
     """The commands of the first block after these words, each on one line."""
-    text = (ROOT / "GEMMA_TRAINING.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "tutorials" / "inside_metamon.md").read_text(encoding="utf-8")
     block = text.split(after, 1)[1].split("```bash\n", 1)[1].split("\n```", 1)[0]
     return re.sub(r"\s*\\\n\s*", " ", block).splitlines()
 

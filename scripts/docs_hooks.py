@@ -1,0 +1,46 @@
+"""What mkdocs is told beside mkdocs.yml: pages whose text lies outside docs/, and links that lead there.
+
+A link of a page leads where it leads in the repository, so that both the site and a clone can be read.
+"""
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # mkdocs starts hooks with neither
+import docs_reference  # noqa: E402
+
+OF_THE_TOP_LEVEL = ("GEMMA_TRAINING.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)]*)?\)")
+
+
+def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:
+    """Adds the pages of the top level, and those that are made from the code."""
+    for name in OF_THE_TOP_LEVEL:
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for name, text in docs_reference.pages():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Turns what a link means in the repository into what it means among the pages."""
+    uri = page.file.src_uri
+    in_repository = "" if uri in OF_THE_TOP_LEVEL else posixpath.join("docs", posixpath.dirname(uri))
+
+    def as_among_pages(link: re.Match[str]) -> str:
+        before, target, anchor = link[1], link[2], link[3] or ""
+        if re.match(r"[a-z]+:", target):
+            return link[0]
+        path = posixpath.normpath(posixpath.join(in_repository, target))
+        among_pages = path.removeprefix("docs/")
+        return f"{before}{posixpath.relpath(among_pages, posixpath.dirname(uri) or '.')}{anchor})"
+
+    return LINK.sub(as_among_pages, markdown)

@@ -1,0 +1,85 @@
+"""The pages: what they link to is there, what is drawn is today's code, and a site can be made of them."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import check_site
+import draw_architecture
+import pytest
+from support.modules import PACKAGE
+from support.paths import ROOT
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
+LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]+)?\)")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def headings(page: Path) -> set[str]:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ +(.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere_in_a_clone(page: Path) -> None:
+    wrong = []
+    for target, anchor in LINK.findall(without_code(page.read_text(encoding="utf-8"))):
+        if re.match("[a-z]+:", target):
+            continue
+        path = (page.parent / target).resolve() if target else page
+        if not path.exists() or (anchor and path.suffix == ".md" and anchor[1:] not in headings(path)):
+            wrong.append(target + anchor)
+    assert not wrong
+
+
+def test_every_picture_is_on_a_page() -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    pictures = [path.name for path in (ROOT / "docs" / "images").iterdir()]
+    assert pictures
+    assert not [name for name in pictures if f"images/{name})" not in shown]
+
+
+def test_the_drawings_of_the_architecture_are_of_todays_code() -> None:
+    for name, drawing in draw_architecture.drawings().items():
+        kept = (ROOT / "docs" / "images" / name).read_text(encoding="utf-8")
+        assert kept == drawing, f"{name}: run `python scripts/draw_architecture.py`"
+
+
+def test_every_step_of_the_drawn_ways_is_a_module_or_a_room() -> None:
+    for _, steps in draw_architecture.WAYS:
+        for module, _ in steps:
+            path = PACKAGE.joinpath(*module.split("."))
+            assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+def test_a_link_of_a_built_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here"></h1><a href="b.html#there">1</a><a href="#here">2</a><img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<a href="a.html#here">1</a><a href="https://example.org/#x">2</a>')
+    pages = {path: check_site.read(path) for path in tmp_path.glob("*.html")}
+    found = check_site.nowhere(tmp_path, pages)
+    assert found == [(tmp_path / "a.html", "b.html#there"), (tmp_path / "a.html", "c.png")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="mkdocs is missing: pip install '.[docs]'")
+def test_a_site_is_made_of_the_pages_without_a_warning_or_a_dead_link(tmp_path: Path) -> None:
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    check = [sys.executable, str(ROOT / "scripts" / "check_site.py"), str(tmp_path / "site")]
+    checked = subprocess.run(check, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+    command_line = (tmp_path / "site" / "reference" / "command_line.html").read_text(encoding="utf-8")
+    assert "--parsed_replay_dir" in command_line
+    assert "GemmaTstepEncoder" in (tmp_path / "site" / "reference" / "gin.html").read_text(encoding="utf-8")
+    assert "load_for_play" in (tmp_path / "site" / "reference" / "python" / "runs.html").read_text(encoding="utf-8")
