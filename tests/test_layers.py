@@ -62,8 +62,8 @@ ROOMS: dict[str, set[str]] = {
     "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
-    "release": WORDS | AGENTS | RUNS | {"language", "vision", "training", "results", "reports"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
+    "release": WORDS | AGENTS | RUNS | {"language", "upstream", "results", "reports"},
 }
 
 

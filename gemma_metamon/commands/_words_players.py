@@ -45,7 +45,7 @@ def read_words(text: str) -> WordsText | None:
         ConfigError: a text that is not written as above, or an option or value that there is not.
         MissingDependencyError: without the extra `language`; of one that sees, `vision`.
     """
-    text = _with_kind(text)
+    text = with_kind(text)
     if text.startswith(SEES):
         return _read_seeing(text)
     if not text.startswith(WORDS):
@@ -66,7 +66,7 @@ def read_words(text: str) -> WordsText | None:
     return WordsText(read, Thinking(**options))
 
 
-def _with_kind(text: str) -> str:
+def with_kind(text: str) -> str:
     """A registered model as it plays: "registry:words@3" is "text:registry:words@3" where that is a chat model."""
     registered = leading(text)
     if registered is None:

@@ -82,9 +82,7 @@ def pull(registry: Registry, repo: str, *, revision: str | None = None, name: st
                         "it again"
                     )
         source = f"{repo} on the hub, there {manifest.name}@{manifest.version} from {manifest.source}"
-        return registry.register(
-            name or manifest.name, manifest.kind, files, source=source, epoch=manifest.epoch
-        )
+        return registry.register(name or manifest.name, manifest.kind, files, source=source, epoch=manifest.epoch)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """A registry: versions of models, whose files are kept once each by their hash.
 
-    <place>/
-        files/<2 digits>/<SHA-256>          a file's content
-        models/<name>/versions/<N>.json     see `Manifest`
-        models/<name>/stages.json           see `Stages`
+<place>/
+files/<2 digits>/<SHA-256>          a file's content
+models/<name>/versions/<N>.json     see `Manifest`
+models/<name>/stages.json           see `Stages`
 """
 
 import json
@@ -98,9 +98,7 @@ class Registry:
                 )
             version = stack[-1]
         if version not in there:
-            raise MissingFileError(
-                f"{reference.name} has no version {version}; it has {', '.join(map(str, there))}"
-            )
+            raise MissingFileError(f"{reference.name} has no version {version}; it has {', '.join(map(str, there))}")
         path = f"{_MODELS}/{reference.name}/versions/{version}.json"
         manifest = read_manifest(self.storage.read(path, MAX_BYTES), self.storage.where(path))
         if (manifest.name, manifest.version) != (reference.name, version):
@@ -109,9 +107,7 @@ class Registry:
             )
         return manifest
 
-    def register(
-        self, name: str, kind: Kind, files: Mapping[str, Path], *, source: str, epoch: int | None
-    ) -> Manifest:
+    def register(self, name: str, kind: Kind, files: Mapping[str, Path], *, source: str, epoch: int | None) -> Manifest:
         """Makes the next version of a model. What is there already by its hash is not copied again.
 
         Args:

@@ -110,9 +110,7 @@ def _front_matter(name: str, facts: Facts, results: Sequence[Played]) -> str:
             options["base_model"] = facts.base
     if measured:
         options |= {"eval_results": measured, "model_name": name}
-    data = ModelCardData(
-        library_name="gemma-metamon", pipeline_tag=_PIPELINES[facts.kind], tags=tags, **options
-    )
+    data = ModelCardData(library_name="gemma-metamon", pipeline_tag=_PIPELINES[facts.kind], tags=tags, **options)
     return data.to_yaml().strip()
 
 

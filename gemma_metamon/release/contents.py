@@ -111,7 +111,9 @@ def _chat_model(kind: Kind, run_dir: Path, epoch: int | None) -> Contents:
     folder = find_model(run_dir, epoch)
     sees = (folder / SEEING_DESCRIPTION).is_file() or (folder / "form.json").is_file()
     if sees != (kind == "vision"):
-        raise ConfigError(f"{run_dir} holds a model that {'sees; write vlm:' if sees else 'reads; write text:'}{run_dir}")
+        raise ConfigError(
+            f"{run_dir} holds a model that {'sees; write vlm:' if sees else 'reads; write text:'}{run_dir}"
+        )
     own, label = run_of(folder)
     files = {str(path.relative_to(own)): path for path in _kept(folder)}
     if own != folder and (own / RUN).is_file():
@@ -171,4 +173,3 @@ def _by_last_name(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     return read_json_object(path) if path.is_file() else {}
-
