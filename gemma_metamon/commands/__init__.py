@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for client in ("httpx", "httpx2"):  # they tell every address, and some hold a signature
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         with ended_by_signals():
             _, passed = parser.parse_known_args(with_underscores(given), args)

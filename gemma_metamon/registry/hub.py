@@ -88,17 +88,17 @@ def pull(registry: Registry, repo: str, *, revision: str | None = None, name: st
 @contextmanager
 def _asking(repo: str) -> Iterator[None]:
     """Raises GemmaMetamonError, one sentence, for whatever the hub or the way to it refuses."""
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    client_error: type[Exception] = HfHubHTTPError.__bases__[0]  # of requests, httpx or httpx2, by the library's age
     try:
         yield
-    except (HfHubHTTPError, httpx.HTTPError) as error:
+    except (HFValidationError, FileNotFoundError) as error:  # the second where nothing answers and nothing is cached
+        raise GemmaMetamonError(f"{repo} cannot be reached on the hub ({on_one_line(error)})") from error
+    except (HfHubHTTPError, client_error) as error:
         response = getattr(error, "response", None)
         status = "no answer" if response is None else f"status {response.status_code}"
         raise GemmaMetamonError(
             f"the hub did not serve {repo} ({status}: {on_one_line(error)}); look at the name, and log in with "
             "`hf auth login` or HF_TOKEN where it is private"
         ) from error
-    except (HFValidationError, FileNotFoundError) as error:  # the second where nothing answers and nothing is cached
-        raise GemmaMetamonError(f"{repo} cannot be reached on the hub ({on_one_line(error)})") from error

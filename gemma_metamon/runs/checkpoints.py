@@ -61,7 +61,7 @@ class Checkpoint:
 
     @classmethod
     def find_named(cls, name: str) -> "Checkpoint":
-        """`find` by a text: "runs/first" is its last, "runs/first@3" that of epoch 3; or "registry:best@3", version 3."""
+        """`find` by a text: "runs/first" (its last), "runs/first@3" (of epoch 3), "registry:best@3" (of version 3)."""
         if is_registered(name):
             return cls.find(local_folder(name))
         match = _WITH_EPOCH.fullmatch(name)

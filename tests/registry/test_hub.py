@@ -62,5 +62,9 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         assert missing.returncode == 1
         assert "me/nothing" in missing.stderr
         assert missing.stderr.count("\n") == 1
+    gone = ask(hub, "push", "best@1", "me/best")
+    assert gone.returncode == 1
+    assert "me/best" in gone.stderr.splitlines()[-1]
+    assert "Traceback" not in gone.stderr
     assert there.versions("theirs") == [1]
     assert there.names() == ["theirs"]

@@ -14,7 +14,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.commands._player_texts import read_text
 from gemma_metamon.commands._words_players import with_kind
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingDependencyError, MissingFileError
-from gemma_metamon.registry.manifests import Stages, StageRow, is_plain, read_manifest
+from gemma_metamon.registry.manifests import StageRow, Stages, is_plain, read_manifest
 from gemma_metamon.registry.names import Reference, leading, read_reference
 from gemma_metamon.registry.registry import Registry, local_folder
 from gemma_metamon.registry.storage import Storage

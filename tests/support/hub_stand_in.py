@@ -8,11 +8,11 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 
@@ -45,116 +45,131 @@ class Hub:
         return next(name for name, held in self.repos[repo].items() if held is files and len(name) == 40)
 
 
+Answer = tuple[int, Any, dict[str, str]]
+
+
+def create(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    told = json.loads(body)
+    repo = "/".join(filter(None, (told.get("organization"), told["name"])))
+    hub.repos.setdefault(repo, {})
+    hub.private.setdefault(repo, bool(told.get("private") or told.get("visibility") == "private"))
+    return 200, {"url": f"{hub.url}/{repo}", "id": repo, "name": repo}, {}
+
+
+def preupload(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    files = [
+        {
+            "path": each["path"],
+            "uploadMode": "lfs" if each["path"].endswith(".safetensors") else "regular",
+            "shouldIgnore": False,
+            "oid": None,
+        }
+        for each in json.loads(body)["files"]
+    ]
+    return 200, {"files": files}, {}
+
+
+def batch(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    objects = [
+        each | {"actions": {"upload": {"href": f"{hub.url}/blobs/{each['oid']}"}}}
+        for each in json.loads(body)["objects"]
+    ]
+    return 200, {"transfer": "basic", "objects": objects}, {}
+
+
+def upload(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    assert hashlib.sha256(body).hexdigest() == match[1]
+    hub.blobs[match[1]] = body
+    return 200, {}, {}
+
+
+def commit(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    oid = hub.commit(match[1], [json.loads(line) for line in body.splitlines()])
+    return 200, {"commitUrl": f"{hub.url}/{match[1]}/commit/{oid}", "commitOid": oid}, {}
+
+
+def tag(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    hub.repos[match[1]][json.loads(body)["tag"]] = hub.repos[match[1]][match[2]]
+    return 200, {}, {}
+
+
+def describe(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    repo, what, revision = match.groups()
+    if revision not in hub.repos.get(repo, {}):
+        return 404, {"error": "no"}, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"}
+    files = hub.repos[repo][revision]
+    if what == "tree":
+        return 200, [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()], {}
+    siblings = [{"rfilename": name} for name in files]
+    return 200, {"id": repo, "sha": hub.oid_of(repo, revision), "siblings": siblings, "tags": []}, {}
+
+
+def download(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    repo, revision, name = match.groups()
+    held = hub.repos.get(repo, {}).get(revision, {}).get(name)
+    if held is None:
+        code = "EntryNotFound" if repo in hub.repos else "RepoNotFound"
+        return 404, {"error": "no"}, {"X-Error-Code": code, "X-Error-Message": "no"}
+    etag = hashlib.sha1(held).hexdigest()
+    return 200, held, {"ETag": f'"{etag}"', "X-Repo-Commit": hub.oid_of(repo, revision)}
+
+
+def valid(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    return 200, {"errors": [], "warnings": []}, {}
+
+
+ROUTES: list[tuple[str, Callable[[Hub, re.Match[str], bytes], Answer]]] = [
+    (r"POST /api/repos/create", create),
+    (r"POST /api/validate-yaml", valid),
+    (r"POST /api/models/(.+)/preupload/main", preupload),
+    (r"POST /(.+)\.git/info/lfs/objects/batch", batch),
+    (r"PUT /blobs/(.+)", upload),
+    (r"POST /api/models/(.+)/commit/main", commit),
+    (r"POST /api/models/(.+)/tag/(.+)", tag),
+    (r"GET /api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", describe),
+    (r"(?:GET|HEAD) /([^/]+/[^/]+)/resolve/([^/]+)/(.+)", download),
+]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: ClassVar[Hub]
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = b""
+        while length := int(self.rfile.readline().strip(), 16):
+            content += self.rfile.read(length)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    def handle_request(self) -> None:
+        token = self.headers.get("Authorization", "")
+        self.hub.tokens |= {token} if token else set()
+        body, asked = self.body(), f"{self.command} {unquote(urlsplit(self.path).path)}"
+        found = [(route, match) for pattern, route in ROUTES if (match := re.fullmatch(pattern, asked))]
+        if not found:
+            self.hub.unexpected.append(asked)
+        status, told, headers = found[0][0](self.hub, found[0][1], body) if found else (404, {"error": "no"}, {})
+        content = told if isinstance(told, bytes) else json.dumps(told).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_POST = do_PUT = handle_request  # noqa: N815 the server calls them so
+
+
 @contextmanager
 def hub_stand_in() -> Iterator[Hub]:
     hub = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None: ...
-
-        def answer(self, status: int, body: Any = None, headers: dict[str, str] | None = None) -> None:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def asked(self) -> tuple[str, bytes]:
-            token = self.headers.get("Authorization", "")
-            if token:
-                hub.tokens.add(token)
-            size = int(self.headers.get("Content-Length") or 0)
-            if self.headers.get("Transfer-Encoding") == "chunked":
-                body = b""
-                while length := int(self.rfile.readline().strip(), 16):
-                    body += self.rfile.read(length)
-                    self.rfile.readline()
-                self.rfile.readline()
-                return unquote(urlsplit(self.path).path), body
-            return unquote(urlsplit(self.path).path), self.rfile.read(size)
-
-        def do_POST(self) -> None:
-            path, body = self.asked()
-            if path == "/api/repos/create":
-                told = json.loads(body)
-                repo = "/".join(filter(None, (told.get("organization"), told["name"])))
-                hub.repos.setdefault(repo, {})
-                hub.private.setdefault(repo, bool(told.get("private") or told.get("visibility") == "private"))
-                self.answer(200, {"url": f"{hub.url}/{repo}", "id": repo, "name": repo})
-            elif path == "/api/validate-yaml":
-                self.answer(200, {"errors": [], "warnings": []})
-            elif match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
-                files = [
-                    {
-                        "path": each["path"],
-                        "uploadMode": "lfs" if each["path"].endswith(".safetensors") else "regular",
-                        "shouldIgnore": False,
-                        "oid": None,
-                    }
-                    for each in json.loads(body)["files"]
-                ]
-                self.answer(200, {"files": files})
-            elif match := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
-                objects = [
-                    each | {"actions": {"upload": {"href": f"{hub.url}/blobs/{each['oid']}"}}}
-                    for each in json.loads(body)["objects"]
-                ]
-                self.answer(200, {"transfer": "basic", "objects": objects})
-            elif match := re.fullmatch(r"/api/models/(.+)/commit/main", path):
-                oid = hub.commit(match[1], [json.loads(line) for line in body.splitlines()])
-                self.answer(200, {"commitUrl": f"{hub.url}/{match[1]}/commit/{oid}", "commitOid": oid})
-            elif match := re.fullmatch(r"/api/models/(.+)/tag/(.+)", path):
-                hub.repos[match[1]][json.loads(body)["tag"]] = hub.repos[match[1]][match[2]]
-                self.answer(200, {})
-            else:
-                hub.unexpected.append(f"POST {path}")
-                self.answer(404, {"error": "not here"})
-
-        def do_PUT(self) -> None:
-            path, body = self.asked()
-            digest = path.rpartition("/")[2]
-            assert hashlib.sha256(body).hexdigest() == digest
-            hub.blobs[digest] = body
-            self.answer(200, {})
-
-        def do_GET(self) -> None:
-            path, _ = self.asked()
-            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", path):
-                repo, what, revision = match.groups()
-                if revision not in hub.repos.get(repo, {}):
-                    self.answer(404, {"error": "no"}, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"})
-                    return
-                files, oid = hub.repos[repo][revision], hub.oid_of(repo, revision)
-                if what == "tree":
-                    rows = [
-                        {"type": "file", "path": name, "size": len(held), "oid": hashlib.sha1(held).hexdigest()}
-                        for name, held in files.items()
-                    ]
-                    self.answer(200, rows)
-                    return
-                siblings = [{"rfilename": name} for name in files]
-                self.answer(200, {"id": repo, "modelId": repo, "sha": oid, "siblings": siblings, "tags": []})
-            elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-                repo, revision, name = match.groups()
-                held = hub.repos.get(repo, {}).get(revision, {}).get(name)
-                if held is None:
-                    code = "EntryNotFound" if repo in hub.repos else "RepoNotFound"
-                    self.answer(404, {"error": "no"}, {"X-Error-Code": code, "X-Error-Message": "no"})
-                    return
-                etag = {"ETag": f'"{hashlib.sha1(held).hexdigest()}"', "X-Repo-Commit": hub.oid_of(repo, revision)}
-                self.answer(200, held, etag)
-            else:
-                hub.unexpected.append(f"{self.command} {path}")
-                self.answer(404, {"error": "not here"})
-
-        do_HEAD = do_GET
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
