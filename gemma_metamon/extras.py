@@ -7,7 +7,9 @@ from gemma_metamon.errors import MissingDependencyError
 EXTRAS = {
     "battle": ("poke_env",),
     "envs": ("gymnasium", "pettingzoo"),
+    "gguf": ("gguf",),
     "language": ("trl", "datasets", "openai"),
+    "mlx": ("mlx_lm", "mlx"),
     "report": ("choix", "jinja2", "matplotlib"),
     "vision": ("PIL",),
 }

@@ -25,7 +25,7 @@ AGENTS = HEADS | {"nets.agents"}
 LIVE = {"showdown", "showdown.simulator", "showdown.live"}
 PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
 MATCHES = PLAYERS | {"showdown.arena", "showdown.matches"}
-RUNS = {"configs", "runs"}
+RUNS = {"configs", "registry", "runs"}
 ROOMS: dict[str, set[str]] = {
     **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
     "results": set(),
@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "text": {"battle"},
     "view": {"battle", "text"},
     "configs": set(),
+    "registry": set(),
     "nets": set(),
     "nets.reader": {"nets", "battle", "text"},
     "nets.trajectory": {"nets"},
@@ -51,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "showdown.ladder": MATCHES | {"battle", "results"},
     "replay_logs": {"battle", "showdown.live"},
     "data": WORDS | {"nets"},
-    "runs": WORDS | AGENTS | {"configs"},
+    "runs": WORDS | AGENTS | {"configs", "registry"},
     "training": WORDS | AGENTS | RUNS | {"data", "results"},
     "explain": WORDS | HEADS,
     "reports": {"results"},
@@ -62,6 +63,7 @@ ROOMS: dict[str, set[str]] = {
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
+    "release": WORDS | AGENTS | RUNS | {"language", "upstream", "results", "reports"},
 }
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from gemma_metamon import __version__
-from gemma_metamon.commands._arguments import Parser, check_paths, check_texts
+from gemma_metamon.commands._arguments import Parser, check_paths, check_texts, fetch_registered
 from gemma_metamon.commands._ending import ended_by_signals
 from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
 from gemma_metamon.errors import GemmaMetamonError, TerminatedError
@@ -41,6 +41,8 @@ COMMANDS = (
     "metamon-evaluate",
     "metamon-finetune",
     "upstream",
+    "registry",
+    "release",
     "doctor",
 )
 # where the command's name cannot name a module
@@ -86,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for client in ("httpx", "httpx2"):  # they tell every address, and some hold a signature
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         with ended_by_signals():
             _, passed = parser.parse_known_args(with_underscores(given), args)
@@ -96,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             else:
                 check_texts(given)
                 check_paths(args)
+                fetch_registered(args)
             status = int(args.run(args))
             sys.stdout.flush()  # what cannot be written is told here, not by Python at its exit
             return status

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.registry.names import is_registered
+from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:
@@ -189,6 +191,18 @@ def check_paths(args: argparse.Namespace) -> None:
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, Path) and not str(value).isprintable():
                 raise ConfigError(f"{shown_path(value)}: a file or folder of such a name is neither read nor made")
+
+
+def fetch_registered(args: argparse.Namespace) -> None:
+    """Puts a folder of this machine in the place of each path "registry:NAME@3". Raises as `local_folder`.
+
+    Texts of players, and what takes RUN@EPOCH, are read where they are taken apart.
+    """
+    for name, given in vars(args).items():
+        values = given if isinstance(given, list) else [given]
+        if any(isinstance(value, Path) and is_registered(value) for value in values):
+            found = [local_folder(value) if isinstance(value, Path) else value for value in values]
+            setattr(args, name, found if isinstance(given, list) else found[0])
 
 
 SPACES = {

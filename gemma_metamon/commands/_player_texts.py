@@ -11,6 +11,8 @@
     text:runs/words@2(reasoning=yes, reasoning_tokens=64)
                                     that thinks before each choice, in so many subwords at most
     vlm:runs/eyes                   a model of `vlm train` or `vlm merge`, or a folder of one; @ and @T as above
+    registry:best@3@T0.8            version 3 of a registered model, at temperature 0.8; text:, vlm: as above
+    registry:best@production        the version that is in production
 
 Whatever is the name of a folder is that folder, with all that may be in it. In an ensemble, a folder whose name holds a
 comma or begins with a quote is written between quotes: 'runs/a, b'@7. A quote inside them is written twice.
@@ -24,6 +26,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.registry.names import leading
+from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.strict_json import shown
 
 EXAMPLE = "ensemble(RUN@5, RUN@7@T0.8)"
@@ -177,7 +181,13 @@ def _name_and_marks(text: str, where: str) -> tuple[str, str]:
 
 
 def _existing(text: str) -> tuple[str, str] | None:
-    """The longest beginning of a text that is a folder there, up to a mark, and the rest; None where there is none."""
+    """The longest beginning of a text that is a folder there, up to a mark, and the rest; None where there is none.
+
+    A registered model's is the folder that its files are fetched to.
+    """
+    registered = leading(text.strip())
+    if registered is not None:
+        return str(local_folder(registered[0])), registered[1]
     begin = text.rfind("/") + 1
     ends = [len(text), *sorted((i for i, char in enumerate(text) if char in "@*" and i >= begin), reverse=True)]
     for end in ends:

@@ -14,6 +14,8 @@ from gemma_metamon.commands._player_options import read_options, yes_no
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.registry.names import leading, read_reference
+from gemma_metamon.registry.registry import Registry
 
 if TYPE_CHECKING:
     from gemma_metamon.language.answering import Thinking
@@ -43,6 +45,7 @@ def read_words(text: str) -> WordsText | None:
         ConfigError: a text that is not written as above, or an option or value that there is not.
         MissingDependencyError: without the extra `language`; of one that sees, `vision`.
     """
+    text = with_kind(text)
     if text.startswith(SEES):
         return _read_seeing(text)
     if not text.startswith(WORDS):
@@ -61,6 +64,15 @@ def read_words(text: str) -> WordsText | None:
     if isinstance(read, EnsembleText):
         raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
     return WordsText(read, Thinking(**options))
+
+
+def with_kind(text: str) -> str:
+    """A registered model as it plays: "registry:words@3" is "text:registry:words@3" where that is a chat model."""
+    registered = leading(text)
+    if registered is None:
+        return text
+    kind = Registry().find(read_reference(registered[0])).kind
+    return {"agent": "", "text": WORDS, "vision": SEES}[kind] + text
 
 
 def _read_seeing(text: str) -> WordsText:

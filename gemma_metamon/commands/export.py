@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   gemma-metamon export --run_dir runs/first --ckpt 1 --to amago --out metamon_runs"""
 
+ELSEWHERE = ("gguf", "mlx")
 FORMS = {
     "amago": "OUT/<run>/ckpts/policy_weights/policy_epoch_<N>.pt for metamon, with the configuration beside it",
     "peft": "OUT, a folder with the adapter alone, for peft's PeftModel.from_pretrained",
     "merged": "OUT, a folder with Gemma and the adapter merged into it, for transformers' AutoModel.from_pretrained;\n"
     "          of a run of `sft` with its head and whole vocabulary, for AutoModelForCausalLM",
+    "gguf": "OUT, one file for llama.cpp, of a run of `sft` over a pretrained Gemma",
+    "mlx": "OUT, a folder for mlx-lm, of a run of `sft` with six layers or more",
 }
 
 
@@ -25,7 +29,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     """Adds `gemma-metamon export` with its flags."""
     parser = subparsers.add_parser(
         "export",
-        help="write a checkpoint for metamon, peft or transformers",
+        help="write a checkpoint for metamon, peft, transformers, llama.cpp or MLX",
         epilog="forms:\n" + "\n".join(f"  {form:8}{what}" for form, what in FORMS.items()) + f"\n\n{EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,8 +45,13 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.loading import load_agent
 
-    if (args.run_dir / "run.json").is_file():
+    if (args.run_dir / "run.json").is_file() or (args.run_dir / "config.json").is_file():
         return _export_words(args)
+    if args.to in ELSEWHERE:
+        raise ConfigError(
+            f"--to {args.to} is of chat models, which answer in words; {args.run_dir} holds an agent, whose critics "
+            "and actor no other program computes; give --to merged for the Gemma in it"
+        )
     checkpoint = Checkpoint.find(args.run_dir, args.ckpt)
     if args.to == "amago":
         from gemma_metamon.upstream.interchange import export_policy
@@ -62,14 +71,23 @@ def run(args: argparse.Namespace) -> int:
 
 def _export_words(args: argparse.Namespace) -> int:
     """The chat model of a run of `sft`."""
-    if args.to != "merged":
+    if args.to not in ("merged", *ELSEWHERE):
         raise ConfigError(f"--to {args.to} is of agents, and {args.run_dir} holds a chat model; give --to merged")
+    if args.to in ELSEWHERE:
+        require_extra(args.to, f"--to {args.to}")
+    from gemma_metamon.language.elsewhere import export_gguf, export_mlx
     from gemma_metamon.language.fine_tuning import find_model
-    from gemma_metamon.language.models import export_whole, load
+    from gemma_metamon.language.models import SEEING_DESCRIPTION, export_whole, load
 
     folder = find_model(args.run_dir, args.ckpt)
+    if args.to in ELSEWHERE and (folder / SEEING_DESCRIPTION).is_file():
+        raise ConfigError(
+            f"{args.run_dir} holds a model that sees, and what programs read of --to {args.to} gives other answers to "
+            "pictures; use gemma-metamon vlm merge"
+        )
     _require_new(args.out)
-    print("\n".join([f"wrote {args.out}", *export_whole(load(folder), args.out)]))
+    export = {"merged": export_whole, "gguf": export_gguf, "mlx": export_mlx}[args.to]
+    print("\n".join([f"wrote {args.out}", *export(load(folder), args.out)]))
     return 0
 
 

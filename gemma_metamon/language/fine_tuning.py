@@ -25,6 +25,7 @@ from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.language.chats import Example, PromptForm
 from gemma_metamon.language.held_out import Measured, measure
 from gemma_metamon.language.models import ChatModel
+from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
 from gemma_metamon.training.tracking import Tracker
 
@@ -79,8 +80,9 @@ def read_form(run_dir: Path) -> PromptForm:
 def find_model(run_dir: Path, epoch: int | None = None) -> Path:
     """The folder of a run's model after an epoch, by default the last; or the folder itself where it is a model's.
 
-    Raises MissingFileError where there is none.
+    Raises MissingFileError where there is none; of "registry:NAME@3", as `local_folder` does.
     """
+    run_dir = local_folder(run_dir)
     if (run_dir / "config.json").is_file() and epoch is None:
         return run_dir
     if not list_checkpoints(run_dir):

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from gemma_metamon.atomic_files import as_os_error, written_whole
 from gemma_metamon.errors import MissingFileError
+from gemma_metamon.registry.names import is_registered
+from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.runs.identity import CheckpointMeta
 from gemma_metamon.runs.tensor_files import read_tensors
 
@@ -44,7 +46,11 @@ class Checkpoint:
 
     @classmethod
     def find(cls, run_dir: Path, epoch: int | None = None) -> "Checkpoint":
-        """That of an epoch, or the last, which is there. Raises MissingFileError saying which there are."""
+        """That of an epoch, or the last, which is there. Raises MissingFileError saying which there are.
+
+        Of a path "registry:NAME@3" it is that of the registered version; raises as `local_folder` does.
+        """
+        run_dir = local_folder(run_dir)
         there = list_checkpoints(run_dir)
         if not there:
             hint = "no such folder" if not run_dir.is_dir() else "no checkpoint in it"
@@ -55,7 +61,9 @@ class Checkpoint:
 
     @classmethod
     def find_named(cls, name: str) -> "Checkpoint":
-        """`find` by a text: "runs/first" is its last, "runs/first@3" that of epoch 3."""
+        """`find` by a text: "runs/first" (its last), "runs/first@3" (of epoch 3), "registry:best@3" (of version 3)."""
+        if is_registered(name):
+            return cls.find(local_folder(name))
         match = _WITH_EPOCH.fullmatch(name)
         if match and not Path(name).is_dir():
             return cls.find(Path(match["run_dir"]), int(match["epoch"]))

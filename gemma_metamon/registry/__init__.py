@@ -1,0 +1,1 @@
+"""Models by name and version: kept by the hash of their files, promoted to stages, fetched and checked when named."""

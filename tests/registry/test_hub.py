@@ -1,0 +1,70 @@
+"""gemma_metamon/registry/hub.py, by huggingface_hub's own client, against a stand-in for the hub."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.hub_stand_in import Hub, hub_stand_in
+from support.registries import own_registry, run_files
+
+from gemma_metamon.registry.names import VARIABLE, Reference
+from gemma_metamon.registry.registry import Registry
+
+TOKEN = "hf_" + "a" * 34
+
+
+def ask(hub: Hub, *arguments: str, place: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: the client reads where the hub is when it is imported."""
+    told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    if place is not None:
+        told[VARIABLE] = str(place)
+    command = [sys.executable, "-m", "gemma_metamon", "registry", *arguments]
+    return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = own_registry(tmp_path, monkeypatch)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    registry.register("best", "agent", run_files(tmp_path / "run"), source="first@3", epoch=3)
+    with hub_stand_in() as hub:
+        pushed = ask(hub, "push", "best@1", "me/best", "--json")
+        assert pushed.returncode == 0, pushed.stderr
+        assert hub.private == {"me/best": True}
+        assert hub.tokens == {f"Bearer {TOKEN}"}
+        assert TOKEN not in pushed.stdout + pushed.stderr
+        held = hub.repos["me/best"]["v1"]
+        assert set(held) == {"README.md", "registry.json", "ckpts/epoch_3/weights.safetensors"}
+
+        pulled = ask(hub, "pull", "me/best", "--revision", "v1", "--name", "theirs", place=tmp_path / "elsewhere")
+        assert pulled.returncode == 0, pulled.stderr
+        assert not hub.unexpected
+        there = Registry(str(tmp_path / "elsewhere"))
+        before, after = registry.find(Reference("best", 1)), there.find(Reference("theirs", 1))
+        assert (after.files, after.kind, after.epoch) == (before.files, "agent", 3)
+        assert "me/best on the hub, there best@1 from first@3" in after.source
+
+        held["ckpts/epoch_3/weights.safetensors"] = b"others!"
+        damaged = ask(hub, "pull", "me/best", place=tmp_path / "elsewhere")
+        assert damaged.returncode == 1
+        assert "weights.safetensors of me/best is damaged" in damaged.stderr
+        told = json.loads(held["registry.json"])
+        told["files"]["../../evil.py"] = told["files"].pop("README.md")
+        held["registry.json"] = json.dumps(told).encode()
+        hostile = ask(hub, "pull", "me/best", place=tmp_path / "elsewhere")
+        assert hostile.returncode == 1
+        assert "no name of a file beneath a run's folder" in hostile.stderr
+
+        missing = ask(hub, "pull", "me/nothing")
+        assert missing.returncode == 1
+        assert "me/nothing" in missing.stderr
+        assert missing.stderr.count("\n") == 1
+    gone = ask(hub, "push", "best@1", "me/best")
+    assert gone.returncode == 1
+    assert "me/best" in gone.stderr.splitlines()[-1]
+    assert "Traceback" not in gone.stderr
+    assert there.versions("theirs") == [1]
+    assert there.names() == ["theirs"]

@@ -1,0 +1,73 @@
+"""gemma_metamon/release/secrets.py: what nobody else may see is found, whatever file it stands in."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given as given_by
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from gemma_metamon.release import secrets
+from gemma_metamon.release.secrets import find_secrets, given
+
+# made up here, and put together so that no scanner takes this file for one that holds them
+SECRETS = [
+    "hf_" + "aB3" * 12,
+    "AKIA" + "ABCDEFGHIJKLMNOP",
+    "ghp_" + "x" * 36,
+    "sk-" + "proj-" + "abcdefghij0123456789",
+    "AIza" + "b" * 35,
+    "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "https://alice:" + "hunter22@example.org/store",
+    '{"api_' + 'key": "0123456789abcdef"}',
+    '{"pass' + 'word": "correct horse"}',
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("name", ["checkpoint.json", "README.md", "weights.safetensors"])
+def test_what_looks_like_one_is_found_and_not_repeated(tmp_path: Path, secret: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x00\xff before " + secret.encode() + b" after \xfe")
+    (found,) = find_secrets(path, {})
+    assert secret not in found
+
+
+def test_what_this_process_was_given_is_found_anywhere_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "_BLOCK", 1 << 14)
+    known = given(
+        {"SHOWDOWN_PASSWORD": "hunter2hunter2", "WANDB_API_KEY": "k" * 40, "PATH": "/usr/bin", "A_TOKEN": "x"}
+    )
+    assert known == {"SHOWDOWN_PASSWORD": b"hunter2hunter2", "WANDB_API_KEY": b"k" * 40}
+    path = tmp_path / "weights.safetensors"
+    for place in (0, (1 << 14) - 5, 50_000):  # the second across the end of a block
+        path.write_bytes(bytes(place) + b"hunter2hunter2" + bytes(100))
+        assert find_secrets(path, known) == ["the value of SHOWDOWN_PASSWORD"]
+
+
+def test_a_variable_that_names_a_file_is_no_secret(tmp_path: Path) -> None:
+    assert given({"TOKEN_FILE": str(tmp_path)}) == {}
+
+
+@settings(max_examples=60, deadline=None)
+@given_by(
+    st.text(st.characters(codec="utf-8", exclude_characters='"@'), max_size=300),
+    st.sampled_from(SECRETS),
+    st.text(st.characters(codec="utf-8", exclude_characters='"@'), max_size=300),
+)
+def test_nothing_around_it_hides_one(
+    tmp_path_factory: pytest.TempPathFactory, before: str, secret: str, after: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "file.txt"
+    path.write_text(f"{before} {secret} {after}", encoding="utf-8")
+    assert find_secrets(path, {})
+
+
+def test_what_a_run_usually_holds_is_clean(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(
+        '{"bos_token": "<bos>", "token": "", "sk-": 12, "url": "https://example.org/a@b", "pad_token": "<pad>"}'
+    )
+    assert find_secrets(path, {}) == []
