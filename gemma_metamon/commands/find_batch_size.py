@@ -4,10 +4,10 @@ import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import (
     above_zero,
@@ -20,7 +20,7 @@ from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.training.batch_sizes import SizeRow
+    from gemma_metamon.training.batch_sizes import BatchSizes, SizeRow
     from gemma_metamon.training.trainer import Trainer
 
 EXAMPLE = """example (the command that is to train, with `find-batch-size` in the place of `train`):
@@ -28,8 +28,8 @@ EXAMPLE = """example (the command that is to train, with `find-batch-size` in th
       --train_gin_config quick.gin --save_dir runs --formats gen1ou --global_batch 64 --out sizes.json
   gemma-metamon train --batch_size_from sizes.json ...
 Each size makes an update with the longest battles of many, for the memory, and one with battles as they are drawn, for
-the time. It happens in processes of its own: one that runs out of memory, or is killed for it, is a row. Nothing is saved
-but --out."""
+the time. It happens in processes of its own: one that runs out of memory, or is killed for it, is a row. Nothing is
+saved but --out."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -68,40 +68,54 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         require_place(args.out, "out")
     plan_training(args, args.save_dir / args.run_name)  # what is wrong is said before a process begins
-    import torch
-
     from gemma_metamon.training import batch_sizes
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = batch_sizes.device_type()
     limit = batch_sizes.default_limit(device) if args.memory_gb is None else int(args.memory_gb * 1e9)
     if args.global_batch is not None:
         batch_sizes.divide(args.global_batch, args.processes, 1)
-    rows: list[SizeRow] = []
     if not args.json:
-        print(
-            f"{'batch':>6} {'battles/s':>10} {'timesteps/s':>12} {'memory, GB':>11}   of {limit / 1e9:.2f} GB, {device}"
-        )
+        print(f"{'batch':>6} {'battles/s':>10} {'timesteps/s':>12} {'memory, GB':>11}   of {limit / 1e9:.2f}, {device}")
+    found = _conclude(args, _measure(args, limit), device, limit)
+    if args.out is not None:
+        found.write(args.out)
+    if args.json:
+        print(json.dumps(asdict(found)))
+    else:
+        _print(args, found)
+    return 0
 
-    def measure(sizes: Sequence[int]) -> Any:
+
+def _measure(args: argparse.Namespace, limit: int) -> "list[SizeRow]":
+    from gemma_metamon.training import batch_sizes
+
+    def measure(sizes: Sequence[int]) -> "Iterator[SizeRow]":
         return batch_sizes.measure_in_process(sizes, limit, build_trainer, args)
 
+    rows = []
     for row in batch_sizes.find_largest(measure, args.max_batch_size):
         rows.append(row)
         if not args.json:
             print(_as_text(row), flush=True)
-    fitting = [row for row in rows if row.fits]
-    if not fitting:
+    return rows
+
+
+def _conclude(args: argparse.Namespace, rows: "list[SizeRow]", device: str, limit: int) -> "BatchSizes":
+    """Raises GemmaMetamonError where nothing fits."""
+    from gemma_metamon.training import batch_sizes
+
+    largest = max((row.batch_size for row in rows if row.fits), default=0)
+    if not largest:
         raise GemmaMetamonError(
             f"not even one battle fits in {limit / 1e9:.2f} GB ({rows[0].reason}); give more --memory_gb, a smaller "
             "MetamonAMAGOExperiment.max_seq_len, or the _4bit config of the same name"
         )
-    largest = max(row.batch_size for row in fitting)
     size, grad_accum = largest, args.grad_accum
     if args.global_batch is not None:
         size, grad_accum = batch_sizes.divide(args.global_batch, args.processes, largest)
-    found = batch_sizes.BatchSizes(
+    return batch_sizes.BatchSizes(
         model_gin_config=args.model_gin_config,
-        device=device if device == "cpu" else f"cuda, {torch.cuda.get_device_name()}",
+        device=device,
         limit_bytes=limit,
         batch_size_per_gpu=size,
         grad_accum=grad_accum,
@@ -109,19 +123,15 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         rows=sorted(rows, key=lambda row: row.batch_size),
     )
+
+
+def _print(args: argparse.Namespace, found: "BatchSizes") -> None:
+    largest = max(row.batch_size for row in found.rows if row.fits)
+    beyond = "" if any(not row.fits for row in found.rows) else " (--max_batch_size ended the search)"
+    flags = f"--batch_size_per_gpu {found.batch_size_per_gpu} --grad_accum {found.grad_accum}"
+    print(f"\nthe largest that fits: {largest}{beyond}\ntrain with {flags}: {found.global_batch} battles an update")
     if args.out is not None:
-        found.write(args.out)
-    if args.json:
-        print(json.dumps(asdict(found)))
-    else:
-        beyond = "" if any(not row.fits for row in rows) else " (--max_batch_size ended the search)"
-        print(f"\nthe largest that fits: {largest}{beyond}")
-        print(
-            f"train with --batch_size_per_gpu {size} --grad_accum {grad_accum}: {found.global_batch} battles an update"
-        )
-        if args.out is not None:
-            print(f"or with --batch_size_from {args.out}")
-    return 0
+        print(f"or with --batch_size_from {args.out}")
 
 
 def _as_text(row: "SizeRow") -> str:

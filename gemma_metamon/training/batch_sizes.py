@@ -56,7 +56,7 @@ class BatchSizes:
 
     Attributes:
         model_gin_config: that was measured.
-        device: cpu or cuda, and which.
+        device: cpu or cuda.
         limit_bytes: of memory.
         batch_size_per_gpu: to train with.
         grad_accum: to train with.
@@ -136,6 +136,13 @@ def find_largest(measure: Callable[[Sequence[int]], Iterator[SizeRow]], most: in
             fitting = row.batch_size
         else:
             failing = row.batch_size
+
+
+def device_type() -> str:
+    """Where Accelerate trains: "cuda" where there is one, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_limit(device_type: str) -> int:

@@ -30,7 +30,7 @@ from gemma_metamon.view import BattleView
 
 SAMPLED_BATTLES: Final = 64
 UPDATES: Final = 3
-"""The first has learning rate 0 in a warm-up, and an adapter's first half gets no gradient before the other has moved."""
+"""The first has learning rate 0 in a warm-up, and half of an adapter gets no gradient before the other has moved."""
 ACTED_DECISIONS: Final = 40
 PROBABILITY_TOLERANCE: Final = 0.02
 """How far probabilities of acting may be from those of training, which keep off 0 and 1 by a hundredth or less."""
