@@ -11,6 +11,7 @@ EXTRAS = {
     "language": ("trl", "datasets", "openai"),
     "mlx": ("mlx_lm", "mlx"),
     "report": ("choix", "jinja2", "matplotlib"),
+    "sweep": ("optuna", "matplotlib"),
     "vision": ("PIL",),
 }
 

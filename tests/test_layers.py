@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "vision": WORDS | AGENTS | RUNS | {"language", "training"},
     "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
+    "sweeps": RUNS | {"results", "reports"},
     "envs": WORDS | MATCHES | {"runs"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
     "release": WORDS | AGENTS | RUNS | {"language", "upstream", "results", "reports"},

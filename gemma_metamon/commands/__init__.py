@@ -26,6 +26,9 @@ COMMANDS = (
     "scenes",
     "vlm",
     "train",
+    "validate",
+    "find-batch-size",
+    "sweep",
     "evaluate",
     "report",
     "inspect",
@@ -47,6 +50,7 @@ COMMANDS = (
 )
 # where the command's name cannot name a module
 _MODULES = {
+    "find-batch-size": "find_batch_size",
     "import": "import_checkpoint",
     "import-replays": "import_replays",
     "metamon-evaluate": "metamon_evaluate",

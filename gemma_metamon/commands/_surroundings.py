@@ -27,6 +27,7 @@ WANTED_FOR: Final = {
     "envs": "gymnasium and PettingZoo environments",
     "language": "chat data, sft, players that are chat models",
     "report": "report, charts, ratings",
+    "sweep": "sweeps over values",
     "vision": "scenes, vlm, players that see",
 }
 

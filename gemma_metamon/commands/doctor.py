@@ -1,12 +1,10 @@
 """`gemma-metamon doctor`: what this machine has of what training and playing need, and the mend for what it has not."""
 
 import argparse
-import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from gemma_metamon.checklist import Row, as_text
 from gemma_metamon.commands._arguments import add_shared_argument
+from gemma_metamon.commands._checklists import print_rows
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -35,16 +33,5 @@ def run(args: argparse.Namespace) -> int:
     """Prints each row as soon as it is known; status 1 where one is wrong."""
     from gemma_metamon.commands._surroundings import look
 
-    rows: list[Row] = []
-    for row in look(offline=args.offline):
-        rows.append(row)
-        if not args.json:
-            print(as_text(row), flush=True)
-    wrong = [row.name for row in rows if row.state == "wrong"]
-    if args.json:
-        print(json.dumps({"well": not wrong, "rows": [asdict(row) for row in rows]}))
-    elif wrong:
-        print(f"\nto mend: {', '.join(wrong)}")
-    else:
-        print("\nnothing is wrong; what is absent is needed only for what its row says")
-    return 1 if wrong else 0
+    well = "nothing is wrong; what is absent is needed only for what its row says"
+    return print_rows(look(offline=args.offline), as_json=args.json, well=well)

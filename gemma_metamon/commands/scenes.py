@@ -4,12 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._pictures import add_style_arguments
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from gemma_metamon.commands._arguments import Subparsers
 
 EXAMPLE = """example:
@@ -61,8 +64,13 @@ def run(args: argparse.Namespace) -> int:
     for number in range(len(decisions)):
         (picture,) = pictures_of(decisions[max(0, number + 1 - FRAMES) : number + 1], args.frames)
         images.append(painter.draw(picture))
-        images[-1].save(args.out / f"{kind}_{number + 1:04d}.png")
+        _save(images[-1], args.out / f"{kind}_{number + 1:04d}.png")
     if args.sheet:
-        contact_sheet(images).save(args.out / "sheet.png")
+        _save(contact_sheet(images), args.out / "sheet.png")
     print(f"{len(images)} pictures in {args.out}")
     return 0
+
+
+def _save(image: "Image", path: Path) -> None:
+    with written_whole(path, durable=False) as staged:
+        image.save(staged, "PNG")

@@ -23,6 +23,7 @@ from gemma_metamon.commands._ending import raise_if_ended
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, prepare_run_folder
 from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -53,6 +54,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """All of train's own flags, for the commands that look at a training before it begins, too."""
     parser.add_argument("--run_name", required=True, type=folder_name, help="names the run's folder in save_dir")
     parser.add_argument("--save_dir", required=True, type=Path, help="checkpoints go to save_dir/run_name/ckpts")
     parser.add_argument("--model_gin_config", required=True, help="a packaged model config's name, or a path to one")
@@ -89,8 +96,15 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--dloader_workers", type=not_negative, default=0, help="processes that read battles (default: %(default)s)"
     )
     length = parser.add_argument_group("length")
-    length.add_argument(
+    size = length.add_mutually_exclusive_group()
+    size.add_argument(
         "--batch_size_per_gpu", type=at_least_one, default=12, help="battles in a batch (default: %(default)s)"
+    )
+    size.add_argument(
+        "--batch_size_from",
+        type=Path,
+        metavar="FILE",
+        help="take batch size and --grad_accum that find-batch-size found",
     )
     length.add_argument(
         "--grad_accum", type=at_least_one, default=1, help="batches in an update (default: %(default)s)"
@@ -137,17 +151,17 @@ def add_parser(subparsers: "Subparsers") -> None:
     evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")
     unused = parser.add_argument_group("accepted and unused")
     unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains as the flags say, in this process or as one of several. Returns the exit status."""
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
+    take_batch_size(args)
     run_dir = args.save_dir / args.run_name
     try:
         with writing_in(run_dir):
-            return _train(args, run_dir, _plan(args, run_dir))
+            return _train(args, run_dir, plan_training(args, run_dir))
     except KeyboardInterrupt:
         logger.info("%s", how_to_go_on(run_dir))
         raise
@@ -165,7 +179,23 @@ class Plan:
     warning: str | None
 
 
-def _plan(args: argparse.Namespace, run_dir: Path) -> Plan:
+def take_batch_size(args: argparse.Namespace) -> None:
+    """Puts what --batch_size_from names in the place of the two flags. Raises DataError for a file of another kind."""
+    if args.batch_size_from is None:
+        return
+    from gemma_metamon.training.batch_sizes import BatchSizes
+
+    found = BatchSizes.read(args.batch_size_from)
+    args.batch_size_per_gpu, args.grad_accum = found.batch_size_per_gpu, found.grad_accum
+    logger.info(
+        "--batch_size_per_gpu %d and --grad_accum %d, of %s",
+        *(args.batch_size_per_gpu, args.grad_accum, args.batch_size_from),
+    )
+    if found.model_gin_config != args.model_gin_config:
+        logger.warning("%s was measured with %s", args.batch_size_from, shown_path(found.model_gin_config))
+
+
+def plan_training(args: argparse.Namespace, run_dir: Path) -> Plan:
     """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
     from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
     from gemma_metamon.nets.reader.weights import check_weights

@@ -214,3 +214,71 @@ def _draw_lines(axes: Axes, panel: Panel, labels: Sequence[str]) -> None:
     axes.set_title(panel.title)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """An upright axis of `parallel_coordinates`.
+
+    Attributes:
+        label: beneath it.
+        values: of each line, numbers or texts; texts stand above each other in the order of their first appearance.
+        log: numbers stand by their logarithms.
+    """
+
+    label: str
+    values: Sequence[float] | Sequence[str]
+    log: bool
+
+
+def parallel_coordinates(axes: Sequence[Axis], *, best: int | None, title: str) -> Figure:
+    """A line for each trial through its place on every axis, coloured by the last axis, which has numbers.
+
+    Args:
+        axes: from left to right, each with a value of every line.
+        best: the line that is drawn thick, on top.
+        title: above the chart.
+    """
+    judged = np.array(axes[-1].values, dtype=float)
+    heights = np.array([_places(axis) for axis in axes]).T  # (lines, axes), each from 0 to 1
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(max(6.2, 1.5 * len(axes)), 3.8), layout="constrained")
+        panel = figure.subplots()
+        shades = matplotlib.colormaps["viridis"](heights[:, -1])
+        for line in np.argsort(judged):
+            thick = line == best
+            width, alpha, order = (3.0, 1.0, 3) if thick else (1.2, 0.7, 2)
+            panel.plot(range(len(axes)), heights[line], color=shades[line], lw=width, alpha=alpha, zorder=order)
+        for place, axis in enumerate(axes):
+            panel.axvline(place, color=_TEXT, lw=0.8, zorder=1)
+            for height, text in _marks(axis):
+                panel.annotate(text, (place, height), xytext=(4, 0), textcoords="offset points", va="center", size=8)
+        panel.set_xticks(range(len(axes)), [axis.label for axis in axes], rotation=20, ha="right")
+        panel.set_yticks([])
+        panel.set_xlim(-0.2, len(axes) - 0.5)
+        panel.spines[:].set_visible(False)
+        panel.tick_params(length=0)
+        panel.set_title(title)
+    return figure
+
+
+def _places(axis: Axis) -> list[float]:
+    """Of each value from 0, the lowest, to 1; in the middle where all are the same."""
+    texts = list(dict.fromkeys(axis.values))
+    if any(isinstance(value, str) for value in axis.values):
+        numbers = np.array([texts.index(value) for value in axis.values], dtype=float)  # type: ignore[arg-type]
+    else:
+        numbers = np.array(axis.values, dtype=float)
+        numbers = np.log(numbers) if axis.log else numbers
+    span = float(np.ptp(numbers))
+    return [float(height) for height in (numbers - numbers.min()) / span] if span else [0.5] * len(numbers)
+
+
+def _marks(axis: Axis) -> list[tuple[float, str]]:
+    """Texts, or the lowest and the highest number, where they stand."""
+    places = _places(axis)
+    said = [value if isinstance(value, str) else f"{value:.3g}" for value in axis.values]
+    by_place = dict(zip(places, said, strict=True))
+    if any(isinstance(value, str) for value in axis.values):
+        return sorted(by_place.items())
+    return [(height, by_place[height]) for height in sorted({min(by_place), max(by_place)})]

@@ -1,6 +1,7 @@
 """Whether an agent is of a size that can be, asked of one on torch's meta device, before there are weights."""
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,9 @@ from gemma_metamon.errors import ConfigError
 
 MOST_PARAMETERS: Final = 100_000_000_000
 _CONTAINER_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+_CONTAINER_USE: Final = Path("/sys/fs/cgroup/memory.current")
+_MEMORY_OF_LINUX: Final = Path("/proc/meminfo")
+_AVAILABLE: Final = re.compile(r"^MemAvailable:\s+(\d+) kB$", re.MULTILINE)
 
 
 def require_size(agent: nn.Module) -> None:
@@ -42,6 +46,22 @@ def memory_bytes() -> int | None:
         return min(there, int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return there
+
+
+def available_bytes() -> int | None:
+    """The memory that a new process could take now without pushing others out; None where it cannot be known."""
+    there = memory_bytes()
+    try:
+        found = _AVAILABLE.search(_MEMORY_OF_LINUX.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no Linux
+        return there
+    if found is None or there is None:
+        return there
+    available = min(there, 1024 * int(found[1]))
+    try:
+        return min(available, max(there - int(_CONTAINER_USE.read_text(encoding="ascii")), 0))
+    except (OSError, ValueError):
+        return available
 
 
 def _bytes_of(module: nn.Module) -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.processes import descendants, eventually
+from support.processes import descendants, eventually, is_running
 
 from gemma_metamon.commands import main
 
@@ -97,6 +97,75 @@ def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
         line = text.strip().splitlines()[-1]
         assert line.startswith(f"gemma-metamon {command}: ")
         assert line.endswith(f"{lost[1]}, for the second time; it may be that this machine has too little memory")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@needs_node
+@linux
+@both
+def test_a_worker_that_hangs_is_ended_and_its_battles_begin_again(command: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "80", "--out", str(tmp_path / "out")]
+    with log.open("w") as words:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gemma_metamon", *arguments, "--timeout_s", "15"], stdout=words, stderr=words
+        )
+    helpers: list[int] = []
+    try:
+        hanging = eventually(lambda: worker_in_play(process.pid, []))
+        os.kill(hanging, signal.SIGSTOP)
+        helpers = descendants(process.pid)
+        status = process.wait(300)
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text()
+    assert status == 0, text
+    assert f"is lost: worker {hanging}, which played it, was ended by signal 9; it begins again" in text
+    assert "80/80" in text
+    assert "Traceback" not in text
+    eventually(lambda: not any(map(is_running, helpers)))
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@needs_node
+@linux
+@both
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_server_that_is_killed_or_hangs_is_one_sentence_and_what_was_played_stays(
+    command: str, how: signal.Signals, tmp_path: Path
+) -> None:
+    from gemma_metamon.showdown.simulator.server import running_server
+
+    log, out = tmp_path / "log", tmp_path / "out"
+    arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "400", "--out", str(out), "--timeout_s", "10"]
+    with running_server() as server:
+        with log.open("w") as words:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gemma_metamon", *arguments, "--server", server.websocket_url],
+                stdout=words,
+                stderr=words,
+            )
+        try:
+            found = "*.json.lz4" if command == "collect" else "*.log"
+            eventually(lambda: any(out.rglob(found)))
+            os.kill(server.pid, how)
+            helpers = descendants(process.pid)
+            status = process.wait(180)
+        finally:
+            process.kill()
+            process.wait()
+            if how == signal.SIGSTOP:
+                os.kill(server.pid, signal.SIGCONT)
+    text = log.read_text()
+    assert status == 1, text
+    assert "Traceback" not in text
+    assert text.strip().splitlines()[-1].startswith(f"gemma-metamon {command}: ")
+    assert any(out.rglob(found))
+    assert not any(path.name.endswith(".part") for path in out.rglob("*"))
+    eventually(lambda: not any(map(is_running, helpers)))
 
 
 def worker_in_play(parent: int, known: list[int]) -> int | None:

@@ -24,9 +24,9 @@ def mounted(place: Path, *options: str) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_with_room(place: Path, room_bytes: int) -> Iterator[Path]:
-    """A disk of 4 MiB that has so many bytes left."""
-    with mounted(place, "size=4m") as disk:
+def disk_with_room(place: Path, room_bytes: int, *, size_mib: int = 4) -> Iterator[Path]:
+    """A disk of some MiB that has so many bytes left."""
+    with mounted(place, f"size={size_mib}m") as disk:
         fill(disk, room_bytes)
         yield disk
 

@@ -156,7 +156,8 @@ class LadderBattle:
             rating_after=after,
             turns=outcome.turns,
             began_at=datetime.fromtimestamp(self._began_at, timezone.utc).isoformat(timespec="seconds"),
-            seconds=round(time.time() - self._began_at, 2),
+            # the server's clock, or ours a while ago: either may be ahead of ours now
+            seconds=max(round(time.time() - self._began_at, 2), 0.0),
             decisions=self.decisions.count,
             fallbacks=sum(self.decisions.fallbacks.values()),
             fallback_reasons=dict(self.decisions.fallbacks),

@@ -1,6 +1,7 @@
 """One battle of a ladder player, told what a client was told in recorded battles; no server takes part."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -70,6 +71,20 @@ def test_what_is_recorded_is_what_is_sent_whoever_chose_it(kind: type[Player], b
             verb, place = order.split("|")[0].split(" ")[1:3]
             assert verb == ("switch" if 4 <= action <= 8 else "move")
             assert place.isdigit()
+
+
+def test_a_clock_that_jumps_back_makes_no_battle_shorter_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def row_after(jump_s: float) -> float:
+        battle = begin(RandomPlayer, "battle-gen1ou-1", "Anna", Sent(), Recorder(lambda battle, record: None))
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + jump_s)
+        seconds = battle.row(None, "unfinished", "").seconds
+        monkeypatch.undo()
+        battle.close()
+        return seconds
+
+    assert asyncio.run(row_after(-86_400)) == 0
+    assert asyncio.run(row_after(86_400)) == pytest.approx(86_400, abs=600)
 
 
 def test_the_log_is_read_again_only_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
