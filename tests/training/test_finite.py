@@ -130,7 +130,7 @@ def test_too_many_bad_updates_in_a_row_end_the_run(
     assert main(train_command(tmp_path, "--steps_per_epoch", "9")) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "3 updates in a row had no finite loss or gradient" in said
-    assert said.endswith("the run is saved up to epoch 0: the same command with --ckpt 0 goes on")
+    assert said.endswith("the run is saved up to epoch 0: the same command with --resume auto goes on")
     assert [line["update"] for line in lines(tmp_path / "run" / "not_finite.jsonl")] == [3, 4, 5]
     assert list_checkpoints(tmp_path / "run") == [0]
 
