@@ -46,10 +46,23 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     _remove(replaced)
 
 
-def append_whole(path: Path, text: str) -> None:
+def remove_whole(folder: Path) -> None:
+    """Removes a folder, of which a process that is killed meanwhile leaves nothing under its name."""
+    staged = _beside(folder, _STAGED)
+    _remove(staged)
+    folder.rename(staged)
+    _remove(staged)
+
+
+def append_whole(path: Path, text: str, *, durable: bool = True) -> None:
     """Adds text to a file, which is made if need be, and waits until it is on the disk: all of it, or none.
 
     Raises OSError where there is no room for it; the file is then as it was before.
+
+    Args:
+        path: of the file.
+        text: to be added.
+        durable: as of `written_whole`.
     """
     content = memoryview(text.encode("utf-8"))
     with path.open("ab", buffering=0) as file:
@@ -57,7 +70,8 @@ def append_whole(path: Path, text: str) -> None:
         try:
             while content:
                 content = content[file.write(content) :]
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         except OSError as error:
             _name_file(error, path)
             file.truncate(size)

@@ -5,7 +5,8 @@ one at the end; carriage returns, which would make a log of one endless line, ar
 """
 
 import sys
-from collections.abc import Iterable, Sized
+import time
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -20,10 +21,22 @@ def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm
     Call its `set_postfix` with refresh=False: a refresh is a line of its own in a log.
     """
     if sys.stderr.isatty():
-        return tqdm(iterable, **options)
+        return _Bar(iterable, **options)
     total = options.get("total") or (len(iterable) if isinstance(iterable, Sized) else 0)
     options |= {"mininterval": LINE_EVERY_S, "miniters": total / LINES, "maxinterval": float("inf")}
-    return tqdm(iterable, file=_Lines(sys.stderr), **options)
+    return _Bar(iterable, file=_Lines(sys.stderr), **options)
+
+
+class _Bar(tqdm):  # type: ignore[type-arg] which its stubs alone take
+    """Reads a clock that nobody sets: by tqdm's own, set back, a bar stands still or has a negative rate."""
+
+    @property
+    def _time(self) -> Callable[[], float]:
+        return time.monotonic
+
+    @_time.setter
+    def _time(self, clock: Callable[[], float]) -> None:
+        """Where tqdm puts its own."""
 
 
 class _Lines:

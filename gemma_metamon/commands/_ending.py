@@ -1,19 +1,23 @@
 """A command that is told to end, by SIGTERM or by a terminal that goes away, ends as it does by Ctrl-C.
 
 Left to themselves these signals end Python on the spot: a half-played evaluation would not be written down, and what
-the command has started would have to find out by itself that nobody wants it any more.
+the command has started would have to find out by itself that nobody wants it any more. What first has something to
+finish, an update of a training, notes the signal and is asked later.
 """
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from gemma_metamon.errors import TerminatedError
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _came: list[int] = []  # in the block that is running
+_noting = False
 
 
 @contextmanager
@@ -39,14 +43,33 @@ def ended_by_signals() -> Iterator[None]:
             _came.clear()
 
 
-def raise_if_ended() -> None:
-    """Raises again what a signal raised in the block and was lost: Python ignores what is raised in a destructor."""
-    if _came:
-        raise _error(_came[-1])
+@contextmanager
+def signals_noted() -> Iterator[Callable[[], int]]:
+    """Within a block of `ended_by_signals`: the first signal raises nothing here, and neither do others but Ctrl-C.
+
+    Yields what says the first one's number, 0 where none has come. Whoever is in the block ends it soon, and then calls
+    `raise_ended`. A second Ctrl-C raises KeyboardInterrupt at once.
+    """
+    global _noting
+    _noting = True
+    try:
+        yield lambda: _came[0] if _came else 0
+    finally:
+        _noting = False
+
+
+def raise_ended(number: int) -> NoReturn:
+    """Raises what this signal would have raised, were it not noted, or had it not come to another process."""
+    raise _error(number)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     _came.append(number)
+    if _noting and (len(_came) == 1 or number != signal.SIGINT):
+        if len(_came) == 1:
+            again = "; Ctrl-C again ends it at once, unsaved" if number == signal.SIGINT else ""
+            os.write(2, f"\n{signal.Signals(number).name}: this update is finished and saved{again}\n".encode())
+        return
     if number == signal.SIGINT or len(_came) == 1:
         raise _error(number)
 

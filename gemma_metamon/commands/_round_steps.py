@@ -154,14 +154,18 @@ class Rounds:
         self._run([*command, *self._view_flags()], step)
 
     def _train(self, step: Step) -> None:
-        from gemma_metamon.runs.checkpoints import CHECKPOINTS, list_checkpoints
+        from gemma_metamon.runs.checkpoints import CHECKPOINTS, list_all, list_checkpoints
 
         args, number = self.args, step.round
         put_in_order(self.run_dir / CHECKPOINTS)
         if number in list_checkpoints(self.run_dir):
             return
+        # asked to end in the middle of this round, it was saved there
+        between = [one for one in list_all(self.run_dir) if one.update is not None and one.epoch == number - 1]
         command = ["train", "--run_name", self.run_dir.name, "--save_dir", str(self.out), "--epochs", str(number)]
-        if number > 1:
+        if between:
+            command += ["--resume", "auto"]
+        elif number > 1:
             command += ["--ckpt", str(number - 1), *(["--anew"] if args.anew else [])]
         else:
             if self.run_dir.exists():

@@ -10,6 +10,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity
 
 logger = logging.getLogger(__name__)
@@ -21,66 +22,85 @@ COMPARED = (
 """Settings that decide what is learnt. A run may go on with others; it is then not the run it would have been."""
 
 
+def find_start(args: argparse.Namespace, run_dir: Path) -> "Checkpoint | None":
+    """The checkpoint of this run that training goes on after, as the flags say; None where it begins.
+
+    Raises MissingFileError where it is not there, DataError where the run has checkpoints and none is whole.
+    """
+    from gemma_metamon.runs import resuming
+    from gemma_metamon.runs.checkpoints import Checkpoint
+
+    if args.resume is not None:
+        return resuming.find_newest_whole(run_dir)
+    return None if args.ckpt is None else Checkpoint.find(run_dir, args.ckpt)
+
+
+def is_done(args: argparse.Namespace, start: "Checkpoint | None") -> bool:
+    """Whether --resume auto has nothing left to train: the same command again, after its end, is no mistake."""
+    return args.resume is not None and start is not None and start.epoch >= args.epochs
+
+
 def check_run_folder(
-    args: argparse.Namespace, run_dir: Path, identity: "RunIdentity", processes: int | None = None
+    args: argparse.Namespace, run_dir: Path, identity: "RunIdentity", start: "Checkpoint | None"
 ) -> None:
     """Raises ConfigError, or another with the mend, where the run cannot begin or go on as the flags say.
 
-    `processes` is how many train, once that is known.
+    Args:
+        args: of `train`.
+        run_dir: of the run.
+        identity: what its weights are to mean something for.
+        start: of `find_start`.
     """
-    from gemma_metamon.runs import resuming
-    from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
+    from gemma_metamon.runs import resuming, run_folder
+    from gemma_metamon.runs.checkpoints import Checkpoint, list_all
 
     if args.init_from is not None:
         if args.ckpt is not None:
             raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
-        start = Checkpoint.find_named(args.init_from)
-        meta = start.read_meta()
+        origin = Checkpoint.find_named(args.init_from)
+        meta = origin.read_meta()
         made_with = meta.settings.get("model_gin_config", args.model_gin_config)
         other = "" if made_with == args.model_gin_config else f" (made with --model_gin_config {shown_path(made_with)})"
-        meta.identity.require(identity, f"{start.folder}{other}")
-    there = list_checkpoints(run_dir)
+        meta.identity.require(identity, f"{origin.folder}{other}")
     if args.anew and args.ckpt is None:
         raise ConfigError("--anew is of a run that goes on; give it with --ckpt, or begin with --init_from")
-    if args.ckpt is None:
-        if there:
+    if start is None:
+        if there := list_all(run_dir):
             raise ConfigError(
                 f"{run_dir} already holds checkpoints ({_listed(there)}); "
-                f"go on with --ckpt {there[-1]}, or choose another --run_name"
+                "go on with --resume auto, or choose another --run_name"
             )
         return
-    checkpoint = Checkpoint.find(run_dir, args.ckpt)
-    checkpoint.read_meta().identity.require(identity, str(checkpoint.folder))
-    if args.epochs <= args.ckpt:
-        raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {args.ckpt}; nothing is left to train")
+    meta = start.read_meta()
+    meta.identity.require(identity, str(start.folder))
+    if args.epochs <= start.epoch:
+        raise ConfigError(f"--epochs {args.epochs} is not beyond --ckpt {start.epoch}; nothing is left to train")
     if not args.anew:
-        resuming.require_resumable(checkpoint)
-    if processes is not None and not args.anew:
-        resuming.require_processes(checkpoint, processes)
-    later = [epoch for epoch in there if epoch > args.ckpt]
-    if later and not args.discard_later:
+        resuming.require_resumable(start)
+    later = run_folder.later_checkpoints(run_dir, meta.epoch, meta.updates)
+    if later and not args.discard_later and args.resume is None:
         raise ConfigError(
             f"{run_dir} holds later checkpoints ({_listed(later)}), which going on from {args.ckpt} would overwrite; "
-            f"go on with --ckpt {there[-1]}, move them aside with --discard_later, or choose another --run_name"
+            "go on with --resume auto, move them aside with --discard_later, or choose another --run_name"
         )
 
 
-def prepare_run_folder(args: argparse.Namespace, run_dir: Path, settings: dict[str, Any], config: str) -> None:
+def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict[str, Any], config: str) -> None:
     """Moves aside what is later than the checkpoint that training goes on after, and writes config.gin.
 
     Logs what was moved where, and how the settings differ from those that the checkpoint was trained with.
     """
     from gemma_metamon.runs import run_folder
-    from gemma_metamon.runs.checkpoints import Checkpoint
 
     epoch = updates = -1
-    if args.ckpt is not None:
-        meta = Checkpoint.find(run_dir, args.ckpt).read_meta()
+    if start is not None:
+        meta = start.read_meta()
         epoch, updates = meta.epoch, meta.updates
         _warn_of_other_settings(meta, settings, config)
     moved = run_folder.move_later_aside(run_dir, epoch, updates)
     if moved is not None:
-        logger.info("what came after epoch %d of %s is in %s now", max(epoch, 0), run_dir, moved)
+        after = "its begin" if start is None else start.place
+        logger.info("what came after %s of %s is in %s now", after, run_dir, moved)
     with written_whole(run_dir / "config.gin") as staged:
         staged.write_text(config, encoding="utf-8")
 
@@ -103,5 +123,5 @@ def _warn_of_other_settings(meta: "CheckpointMeta", settings: dict[str, Any], co
         )
 
 
-def _listed(epochs: list[int]) -> str:
-    return ", ".join(map(str, epochs))
+def _listed(checkpoints: "list[Checkpoint]") -> str:
+    return ", ".join(str(one.epoch) if one.update is None else one.folder.name for one in checkpoints)

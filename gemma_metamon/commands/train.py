@@ -19,18 +19,23 @@ from gemma_metamon.commands._arguments import (
     not_negative,
     share,
 )
-from gemma_metamon.commands._ending import raise_if_ended
+from gemma_metamon.commands._ending import raise_ended, signals_noted
 from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
-from gemma_metamon.commands._run_folder import check_run_folder, prepare_run_folder
+from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder
+from gemma_metamon.commands._saving import add_saving_arguments, read_saving
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.data.dataset import BattleDataset, Battles
+    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.experiment import Experiment
     from gemma_metamon.runs.identity import RunIdentity
+    from gemma_metamon.runs.keeping import Keeping
     from gemma_metamon.runs.resolve import ResolvedConfig
+    from gemma_metamon.training.saving import SaveEvery
+    from gemma_metamon.training.trainer import Trainer
     from gemma_metamon.view import BattleView
 
 logger = logging.getLogger(__name__)
@@ -113,24 +118,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--steps_per_epoch", type=at_least_one, default=25_000, help="updates in an epoch (default: %(default)s)"
     )
-    add_shared_argument(length, "ckpt", help="go on after this epoch's checkpoint of the same run")
-    length.add_argument(
-        "--discard_later", action="store_true", help="with --ckpt: move what came after it into RUN/discarded/"
-    )
-    length.add_argument(
-        "--anew",
-        action="store_true",
-        help="with --ckpt: take its weights alone, as --init_from would; optimizer and warm-ups begin anew",
-    )
-    length.add_argument(
-        "--init_from", metavar="RUN_DIR[@EPOCH]", help="begin with the weights of this checkpoint of another run"
-    )
     add_shared_argument(length, "seed", help="of weights, dropout and battles (default: %(default)s)")
     parser.add_argument(
         "--log_interval", type=at_least_one, default=20, help="updates between logged means (default: %(default)s)"
     )
     parser.add_argument("--verbose", action="store_true", help="print the resolved configuration, too")
     parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
+    add_saving_arguments(parser)
     evaluation = parser.add_argument_group(
         "evaluation while training",
         "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
@@ -154,14 +148,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains as the flags say, in this process or as one of several. Returns the exit status."""
+    """Trains as the flags say, in this process or as one of several. Returns the exit status.
+
+    A signal that ends it is raised, and becomes 128 and its number: 130 after Ctrl-C, 143 after SIGTERM.
+    """
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
     take_batch_size(args)
     run_dir = args.save_dir / args.run_name
     try:
         with writing_in(run_dir):
-            return _train(args, run_dir, plan_training(args, run_dir))
+            if is_done(args, start := find_start(args, run_dir)) and start is not None:
+                print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
+                return 0
+            return _train(args, run_dir, plan_training(args, run_dir, start))
     except KeyboardInterrupt:
         logger.info("%s", how_to_go_on(run_dir))
         raise
@@ -176,6 +176,8 @@ class Plan:
     identity: "RunIdentity"
     dataset: "BattleDataset"
     held_out: "Battles"
+    save_every: "SaveEvery"
+    keeping: "Keeping"
     warning: str | None
 
 
@@ -195,7 +197,7 @@ def take_batch_size(args: argparse.Namespace) -> None:
         logger.warning("%s was measured with %s", args.batch_size_from, shown_path(found.model_gin_config))
 
 
-def plan_training(args: argparse.Namespace, run_dir: Path) -> Plan:
+def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | None" = None) -> Plan:
     """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
     from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
     from gemma_metamon.nets.reader.weights import check_weights
@@ -218,15 +220,14 @@ def plan_training(args: argparse.Namespace, run_dir: Path) -> Plan:
     identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:
         tracking.require_wandb()
-    check_run_folder(args, run_dir, identity)
+    save_every, keeping = read_saving(args, experiment, agent)
+    check_run_folder(args, run_dir, identity, start)
     if args.init_from is not None:
         require_fit(agent, Checkpoint.find_named(args.init_from))
-    if args.ckpt is not None:
-        checkpoint = Checkpoint.find(run_dir, args.ckpt)
-        if args.anew:
-            require_fit(agent, checkpoint)
-        else:
-            resuming.require_same_training(checkpoint, agent)
+    if start is not None and args.anew:
+        require_fit(agent, start)
+    elif start is not None:
+        resuming.require_same_training(start, agent)
     check_evaluation(args)
     dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
     check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
@@ -236,15 +237,15 @@ def plan_training(args: argparse.Namespace, run_dir: Path) -> Plan:
         identity=identity,
         dataset=dataset,
         held_out=held_out,
+        save_every=save_every,
+        keeping=keeping,
         warning=returns_beyond_bins(agent, view.reward_function),
     )
 
 
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
     from gemma_metamon.runs import run_folder
-    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.training import processes, tracking
-    from gemma_metamon.training.trainer import Schedule, Trainer
 
     state = processes.join()
     dataset, config = plan.dataset, plan.resolved.text
@@ -261,38 +262,20 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
     settings["processes"] = state.num_processes
     with contextlib.ExitStack() as held:
 
-        def take_folder() -> None:
+        def take_folder() -> "Checkpoint | None":
             with run_folder.writing_in(run_dir):
                 make_folder(run_dir, "save_dir")
                 held.enter_context(run_folder.training_lock(run_dir))
-                # again: another training may have ended just now, and the processes are known
-                check_run_folder(args, run_dir, plan.identity, state.num_processes)
-                prepare_run_folder(args, run_dir, settings, config)
+                # again: another training may have ended just now
+                start = find_start(args, run_dir)
+                check_run_folder(args, run_dir, plan.identity, start)
+                prepare_run_folder(run_dir, start, settings, config)
+            return start
 
-        processes.on_main_process(state, take_folder)
+        start = processes.on_main_process(state, take_folder)
         logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         dataset.preload()
-        trainer = Trainer(
-            run_dir=run_dir,
-            experiment=plan.experiment,
-            dataset=dataset,
-            schedule=Schedule(
-                epochs=args.epochs,
-                steps_per_epoch=args.steps_per_epoch,
-                batch_size=args.batch_size_per_gpu,
-                grad_accum=args.grad_accum,
-                seed=args.seed,
-                log_interval=args.log_interval,
-            ),
-            config=config,
-            settings=settings,
-            held_out=plan.held_out,
-            dloader_workers=args.dloader_workers,
-        )
-        if args.ckpt is not None:
-            trainer.resume(args.ckpt, anew=args.anew)
-        elif args.init_from is not None:
-            trainer.start_from(Checkpoint.find_named(args.init_from))
+        trainer = _open_trainer(args, run_dir, plan, settings, start)
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,
@@ -304,11 +287,51 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
         evaluations = None
         if state.is_main_process:
             evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
-        trainer.train(tracker, None if evaluations is None else evaluations.on_checkpoint, raise_if_ended)
+        with signals_noted() as end_asked:
+            if evaluations is None:
+                trainer.train(tracker, end_asked=end_asked)
+            else:
+                trainer.train(tracker, evaluations.on_checkpoint, end_asked, evaluations.in_use)
+        if number := trainer.ended_by or end_asked():
+            raise_ended(number)
     if state.is_main_process:
         _report_data(dataset)
         print(f"trained to epoch {trainer.epoch} ({trainer.updates} updates); checkpoints in {run_dir / 'ckpts'}")
     return 0
+
+
+def _open_trainer(
+    args: argparse.Namespace, run_dir: Path, plan: Plan, settings: dict[str, Any], start: "Checkpoint | None"
+) -> "Trainer":
+    """Where it begins, or is to go on."""
+    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.training.trainer import Schedule, Trainer
+
+    trainer = Trainer(
+        run_dir=run_dir,
+        experiment=plan.experiment,
+        dataset=plan.dataset,
+        schedule=Schedule(
+            epochs=args.epochs,
+            steps_per_epoch=args.steps_per_epoch,
+            batch_size=args.batch_size_per_gpu,
+            grad_accum=args.grad_accum,
+            seed=args.seed,
+            log_interval=args.log_interval,
+        ),
+        config=plan.resolved.text,
+        settings=settings,
+        held_out=plan.held_out,
+        dloader_workers=args.dloader_workers,
+        save_every=plan.save_every,
+        keeping=plan.keeping,
+    )
+    if start is not None:
+        logger.info("going on after %s", start.place)
+        trainer.resume(start, anew=args.anew)
+    elif args.init_from is not None:
+        trainer.start_from(Checkpoint.find_named(args.init_from))
+    return trainer
 
 
 def _open_battles(

@@ -89,6 +89,11 @@ class Evaluations:
             self._waiting = epoch
             self._changed.notify()
 
+    def in_use(self) -> list[int]:
+        """The epochs whose checkpoints are played now or wait for it."""
+        with self._changed:
+            return [epoch for epoch in (self._playing, self._waiting) if epoch is not None]
+
     def __enter__(self) -> "Evaluations":
         self._thread.start()
         return self

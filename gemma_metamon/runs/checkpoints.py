@@ -4,6 +4,9 @@
         weights.safetensors     all that was trained or cannot be rebuilt; a pretrained frozen base is left out
         training.safetensors    optimizer moments, random states and what a filter remembers, for resuming
         checkpoint.json         observation space, phrasing, config, ... and how far training was
+    <save_dir>/<run_name>/ckpts/epoch_<N>_update_<U>/
+        the same, saved between two epochs: N epochs were done, and U updates of the run. It is there to resume from,
+        and wherever a run is named by an epoch, as in runs/first@3, it is not meant
 
 A folder is written under another name and renamed when whole, so a half-written one is never read. Nothing is pickled.
 """
@@ -28,7 +31,7 @@ from gemma_metamon.runs.tensor_files import read_tensors
 
 CHECKPOINTS: Final = "ckpts"
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.safetensors", "checkpoint.json"
-_FOLDER = re.compile(r"epoch_([0-9]{1,9})")
+_FOLDER = re.compile(r"epoch_(?P<epoch>[0-9]{1,9})(?:_update_(?P<update>[0-9]{1,16}))?")
 _WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>[0-9]{1,9})")
 
 
@@ -39,10 +42,12 @@ class Checkpoint:
     Args:
         run_dir: save_dir/run_name.
         epoch: from 0, the untrained agent.
+        update: of one that was saved between two epochs, after `epoch`: the updates of the run until then.
     """
 
     run_dir: Path
     epoch: int
+    update: int | None = None
 
     @classmethod
     def find(cls, run_dir: Path, epoch: int | None = None) -> "Checkpoint":
@@ -72,7 +77,14 @@ class Checkpoint:
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return self.run_dir / CHECKPOINTS / f"epoch_{self.epoch}"
+        between = "" if self.update is None else f"_update_{self.update}"
+        return self.run_dir / CHECKPOINTS / f"epoch_{self.epoch}{between}"
+
+    @property
+    def place(self) -> str:
+        """How far the run was, for sentences: epoch 3, or update 61234 (in epoch 4)."""
+        between = f"update {self.update} (in epoch {self.epoch + 1})"
+        return f"epoch {self.epoch}" if self.update is None else between
 
     @property
     def run_name(self) -> str:
@@ -98,14 +110,24 @@ class Checkpoint:
 
 def list_checkpoints(run_dir: Path) -> list[int]:
     """The epochs of the whole checkpoints of a run, in order."""
+    return [checkpoint.epoch for checkpoint in list_all(run_dir) if checkpoint.update is None]
+
+
+def list_all(run_dir: Path) -> list[Checkpoint]:
+    """The whole checkpoints of a run, in order, with those that were saved between two epochs."""
     folders = (run_dir / CHECKPOINTS).glob("epoch_*")
-    return sorted(int(match[1]) for folder in folders if (match := _FOLDER.fullmatch(folder.name)))
+    matches = [match for folder in folders if (match := _FOLDER.fullmatch(folder.name))]
+    found = [
+        Checkpoint(run_dir, int(match["epoch"]), None if match["update"] is None else int(match["update"]))
+        for match in matches
+    ]
+    return sorted(found, key=lambda checkpoint: (checkpoint.epoch, checkpoint.update or 0))
 
 
 def write_checkpoint(
     run_dir: Path, meta: CheckpointMeta, weights: Mapping[str, Tensor], training: Mapping[str, Tensor] | None = None
 ) -> Checkpoint:
-    """Writes the checkpoint of `meta.epoch` whole or not at all. Raises OSError where it cannot be written.
+    """Writes the checkpoint that `meta` describes whole or not at all. Raises OSError where it cannot be written.
 
     Args:
         run_dir: of the run.
@@ -113,7 +135,7 @@ def write_checkpoint(
         weights: the agent's state.
         training: of `resuming.training_state`; without it the checkpoint plays but does not resume.
     """
-    checkpoint = Checkpoint(run_dir, meta.epoch)
+    checkpoint = Checkpoint(run_dir, meta.epoch, meta.updates if meta.updates_in_epoch else None)
     with written_whole(checkpoint.folder) as staged:
         staged.mkdir()
         for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
@@ -131,7 +153,7 @@ def copy_as_start(source: Checkpoint, run_dir: Path) -> None:
     with written_whole(Checkpoint(run_dir, 0).folder) as staged:
         staged.mkdir(parents=True)
         shutil.copyfile(source.folder / WEIGHTS, staged / WEIGHTS)
-        replace(source.read_meta(), epoch=0, updates=0, draws=0).write(staged / META)
+        replace(source.read_meta(), epoch=0, updates=0, draws=0, updates_in_epoch=0, measured={}).write(staged / META)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """What the weights of a run mean something for, and the description from which its agent can be built again."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,6 +115,9 @@ class CheckpointMeta(RunDescription):
         draws: windows of battles learnt from until then.
         settings: what else its run recorded of itself.
         anew_at: the update before which optimizer and learning rate began anew; 0 of a run that went on all along.
+        updates_in_epoch: made since that epoch; 0 of an epoch's own checkpoint.
+        left_out_in_a_row: how many of the last updates were left out, for want of a finite loss or gradient.
+        measured: what was measured on held-out battles after the epoch, by its names in metrics.jsonl.
     """
 
     epoch: int
@@ -122,10 +125,12 @@ class CheckpointMeta(RunDescription):
     draws: int
     settings: dict[str, Any]
     anew_at: int = 0
+    updates_in_epoch: int = 0
+    left_out_in_a_row: int = 0
+    measured: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        counts = (("epoch", MAX_EPOCH), ("updates", MAX_COUNT), ("draws", MAX_COUNT), ("anew_at", MAX_COUNT))
-        for name, most in counts:
-            value = getattr(self, name)
+        for name in ("epoch", "updates", "draws", "anew_at", "updates_in_epoch", "left_out_in_a_row"):
+            value, most = getattr(self, name), MAX_EPOCH if name == "epoch" else MAX_COUNT
             if not 0 <= value <= most:
                 raise DataError(f"{name} is {shown(value)}; expected 0 to {most}")

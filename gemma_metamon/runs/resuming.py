@@ -1,34 +1,54 @@
-"""What a checkpoint holds for going on with its training: optimizer moments, random states, what a filter remembers."""
+"""What a checkpoint holds for going on with its training: optimizer moments, random states, what a filter remembers.
+
+One that was saved between two epochs holds what was measured since the last line of metrics, too.
+"""
 
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gemma_metamon.errors import CheckpointMismatchError, MissingFileError
-from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint
+from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_all
 from gemma_metamon.runs.tensor_files import (
     damaged,
     read_headers,
     read_tensors,
     unfit_memory,
+    unfit_meter,
     unfit_moments,
     unfit_random_states,
 )
 
 logger = logging.getLogger(__name__)
 
+METER_COUNTS: Final = "counts"
+"""The name of what a meter counts, beside those of what it measures."""
+_METER = re.compile(r"meter/(?P<process>\d{1,9})/(?P<name>.+)")
 _MOMENT = re.compile(r"optimizer/(?P<index>\d{1,9})/(?P<name>\w+)")
 
 
-def training_state(
-    optimizer: torch.optim.Optimizer, agent: Any, random_states: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """All that `load_training_state` restores, by the names of the file; random states by their own names."""
-    training = {f"random/{name}": state for name, state in random_states.items()}
+class TrainingState(NamedTuple):
+    """What a checkpoint holds beside the optimizer's moments and the filter's memory.
+
+    Attributes:
+        random: random states by `random_state_name`.
+        meters: of each process what it had measured since the last line of metrics, by name, for `Meter.restore`;
+            empty of an epoch's checkpoint.
+    """
+
+    random: dict[str, Tensor]
+    meters: dict[int, dict[str, Tensor]]
+
+
+def training_state(optimizer: torch.optim.Optimizer, agent: Any, own: TrainingState) -> dict[str, Tensor]:
+    """All that `load_training_state` restores, by the names of the file."""
+    training = {f"random/{name}": state for name, state in own.random.items()}
+    for process, meter in own.meters.items():
+        training |= {f"meter/{process}/{name}": values for name, values in meter.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
     return training | {f"filter/{name}": value for name, value in agent.filter_memory().items()}
@@ -43,19 +63,34 @@ def require_resumable(checkpoint: Checkpoint) -> None:
         )
 
 
-def require_processes(checkpoint: Checkpoint, processes: int) -> None:
-    """Raises CheckpointMismatchError where another number of processes saved the checkpoint than would go on with it.
-
-    Each process draws its own random numbers and goes on with the state that it saved; another number of processes
-    would have none, or another share of the battles. Raises DataError where the file is damaged.
-    """
+def processes_of(checkpoint: Checkpoint) -> int:
+    """How many processes saved it. Raises MissingFileError, DataError where it does not hold that."""
     require_resumable(checkpoint)
-    saved_by = sum(key.startswith("random/cpu") for key in read_headers(checkpoint.folder / TRAINING))
-    if saved_by != processes:
-        raise CheckpointMismatchError(
-            f"{checkpoint.folder} was saved by {_counted(saved_by)} and {_counted(processes)} would go on with it; "
-            f"start as many, or {_begin_another(checkpoint)}"
-        )
+    return sum(key.startswith("random/cpu") for key in read_headers(checkpoint.folder / TRAINING))
+
+
+def find_newest_whole(run_dir: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that can be gone on from, None where there is none at all.
+
+    One whose files are cut off or cannot be read is passed over, with a warning: a disk may lose what it has confirmed.
+
+    Raises:
+        MissingFileError: the newest one brings nothing to resume from.
+        DataError: there are some, and none is whole.
+    """
+    there = list_all(run_dir)
+    for checkpoint in reversed(there):
+        try:
+            checkpoint.read_meta()
+            read_headers(checkpoint.folder / WEIGHTS)
+            processes_of(checkpoint)
+        except DataError as error:
+            logger.warning("%s is passed over: %s", checkpoint.folder, error)
+        else:
+            return checkpoint
+    if there:
+        raise DataError(f"none of the checkpoints of {run_dir} is whole; begin another run: --run_name another")
+    return None
 
 
 def require_same_training(checkpoint: Checkpoint, agent: Any) -> None:
@@ -88,7 +123,7 @@ def require_same_training(checkpoint: Checkpoint, agent: Any) -> None:
 
 
 def random_state_name(kind: str, process: int) -> str:
-    """Under which the random state of a process is saved; `kind` is cpu or cuda."""
+    """Under which the random state of a process is saved; `kind` is one of `random_states` of training."""
     return kind if process == 0 else f"{kind}_of_process_{process}"
 
 
@@ -96,12 +131,8 @@ def _begin_another(checkpoint: Checkpoint) -> str:
     return f"begin another run with its weights: --run_name another, and --init_from {checkpoint}"
 
 
-def _counted(processes: int) -> str:
-    return "1 process" if processes == 1 else f"{processes} processes"
-
-
-def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, agent: Any) -> dict[str, Tensor]:
-    """Restores the optimizer's moments and what the filter remembers; returns the random states by name.
+def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, agent: Any) -> TrainingState:
+    """Restores the optimizer's moments and what the filter remembers; returns the rest.
 
     A filter of which the checkpoint knows nothing (the run had another, or of another size) begins without memory.
 
@@ -116,7 +147,13 @@ def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer
             state.setdefault(int(match["index"]), {})[match["name"]] = value
     random_states = {key.removeprefix("random/"): value for key, value in tensors.items() if key.startswith("random/")}
     memory = {name: tensors[key] for name in agent.filter_memory() if (key := f"filter/{name}") in tensors}
+    meters: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if match := _METER.fullmatch(key):
+            meters.setdefault(int(match["process"]), {})[match["name"]] = value
     complaint = unfit_moments(state, optimizer) or unfit_random_states(random_states)
+    for meter in meters.values():
+        complaint = complaint or unfit_meter(meter.get(METER_COUNTS), meter.values())
     if complaint := complaint or unfit_memory(memory, agent.filter_memory()):
         raise damaged(path, complaint)
     if any(name not in memory or memory[name].shape != own.shape for name, own in agent.filter_memory().items()):
@@ -125,4 +162,4 @@ def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer
         for name, own in agent.filter_memory().items():
             own.copy_(memory[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return random_states
+    return TrainingState(random_states, meters)

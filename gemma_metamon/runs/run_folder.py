@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
-from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
+from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_all
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +60,25 @@ def move_later_aside(run_dir: Path, epoch: int, updates: int) -> Path | None:
 
     Returns that folder, None where nothing came later.
     """
-    later = [number for number in list_checkpoints(run_dir) if number > epoch]
     target = _new_folder(run_dir / DISCARDED)
-    for number in reversed(later):  # killed in between, it leaves a run without a gap
-        moved = Checkpoint(target, number).folder
+    for checkpoint in reversed(later_checkpoints(run_dir, epoch, updates)):  # killed meanwhile, it leaves no gap
+        moved = target / CHECKPOINTS / checkpoint.folder.name
         moved.parent.mkdir(parents=True, exist_ok=True)
-        Checkpoint(run_dir, number).folder.rename(moved)
+        checkpoint.folder.rename(moved)
     _move_lines(run_dir / METRICS, target, lambda line: line["update"] <= updates)
     _move_lines(run_dir / NOT_FINITE, target, lambda line: line["update"] <= updates)
     _move_lines(run_dir / EVALUATIONS, target, lambda line: line["epoch"] <= epoch)
     _move_lines(run_dir / SET_ASIDE, target, lambda line: bool(line["file"]))
     return target if target.exists() else None
+
+
+def later_checkpoints(run_dir: Path, epoch: int, updates: int) -> list[Checkpoint]:
+    """Those from after an epoch, and so many updates in all, in order."""
+    return [
+        checkpoint
+        for checkpoint in list_all(run_dir)
+        if checkpoint.epoch > epoch or (checkpoint.update is not None and checkpoint.update > updates)
+    ]
 
 
 def _new_folder(parent: Path) -> Path:
@@ -118,9 +126,9 @@ def writing_in(run_dir: Path) -> Iterator[None]:
 def how_to_go_on(run_dir: Path) -> str:
     """What to do after a training that ended early."""
     try:
-        there = list_checkpoints(run_dir)
+        there = list_all(run_dir)
     except OSError:
         there = []
     if not there:
         return "nothing of the run was saved: the same command begins it"
-    return f"the run is saved up to epoch {there[-1]}: the same command with --ckpt {there[-1]} goes on"
+    return f"the run is saved up to {there[-1].place}: the same command with --resume auto goes on"

@@ -1,6 +1,6 @@
 """Safetensors files of checkpoints: what is read is of a known type and finite, and fits what it is to become."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ TYPES = {
     "BOOL": torch.bool,
 }
 """What a checkpoint can hold, by safetensors' names."""
+_TWISTER_WORDS = 624
 _BACKBONE_TYPES = {torch.float32, torch.bfloat16, torch.float16}  # which of them, depends on the device
 
 
@@ -113,8 +114,31 @@ def unfit_random_states(random_states: Mapping[str, Tensor]) -> str | None:
         try:
             if name.startswith("cpu"):  # of a GPU, only there it shows
                 torch.Generator().set_state(state)
+            elif name.startswith(("python", "numpy")):
+                if complaint := _unfit_twister(state):
+                    return f"the random state {on_one_line(name)} {complaint}"
             elif state.dtype != torch.uint8:
                 return f"the random state {on_one_line(name)} is {state.dtype}"
         except (RuntimeError, TypeError) as error:
             return f"the random state {on_one_line(name)}: {error}"
+    return None
+
+
+def unfit_meter(counts: Tensor | None, values: Collection[Tensor]) -> str | None:
+    """Why no means can be taken of these: bits of float64, the counts being timesteps, updates and seconds."""
+    if any(value.dtype != torch.int64 or value.ndim != 1 for value in (*values, *([] if counts is None else [counts]))):
+        return "what it measured is of another type or shape"
+    if counts is None or len(counts) != 3 or not ((known := counts.view(torch.float64)) >= 0).all():
+        return "it does not say of how many timesteps it measured"
+    return None if known.isfinite().all() else "it measured for ever"
+
+
+def _unfit_twister(state: Tensor) -> str | None:
+    """A Mersenne twister's 624 words of 32 bits, its place among them, whether a number is left over, and which."""
+    if state.dtype != torch.float64 or state.shape != (_TWISTER_WORDS + 3,):
+        return f"is {state.dtype} of shape {[*state.shape]}"
+    words, place = state[:_TWISTER_WORDS], float(state[_TWISTER_WORDS])
+    whole = bool((words == words.floor()).all()) and place == int(place)
+    if not whole or not ((words >= 0) & (words < 2**32)).all() or not 0 <= place <= _TWISTER_WORDS:
+        return "holds no words of 32 bits"
     return None

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from gemma_metamon.atomic_files import append_whole
 from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.experiment import Experiment
@@ -127,5 +128,4 @@ def record_left_out(
             for loss, numbers in guilty
         ],
     }
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_whole(path, json.dumps(line) + "\n")

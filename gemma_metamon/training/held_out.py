@@ -7,7 +7,7 @@ from typing import Any
 
 from gemma_metamon.data.dataset import Battles
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
 from gemma_metamon.runs.loading import load_weights
 from gemma_metamon.training.agreement import measure_agreement
 from gemma_metamon.training.diagnostics import Diagnostics
@@ -40,14 +40,21 @@ class HeldOut:
             return {}
         return self._diagnose(agent, epoch, is_start=True)
 
-    def recall(self, agent: Any, run_dir: Path) -> None:
-        """Of a run that goes on: load the policy that it started from out of its first checkpoint, if it is there.
+    def recall(self, agent: Any, run_dir: Path, anew_at: int) -> None:
+        """Of a run that goes on: load the policy that it started from out of that checkpoint, if it is there.
 
         The agent is left with those weights.
+
+        Args:
+            agent: of the run.
+            run_dir: of the run.
+            anew_at: the update before which it started; 0 of a run that went on all along.
         """
         if self._battles and agent.uses_critics:
-            with suppress(GemmaMetamonError):
-                load_weights(agent, Checkpoint.find(run_dir, 0))
+            with suppress(GemmaMetamonError, StopIteration):
+                epochs = [Checkpoint(run_dir, epoch) for epoch in list_checkpoints(run_dir)]
+                start = next(one for one in epochs if one.read_meta().updates == anew_at)
+                load_weights(agent, start, as_start=anew_at > 0)
                 self._read().remember_start(agent)
 
     def measure(self, agent: Any, epoch: int) -> dict[str, float]:

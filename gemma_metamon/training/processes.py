@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
+
+Result = TypeVar("Result")
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """The environment variables in which launchers say how many processes they started."""
@@ -53,14 +56,15 @@ def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
     )
 
 
-def on_main_process(state: PartialState, work: Callable[[], None]) -> None:
-    """Runs `work` in the main process while the others wait. A GemmaMetamonError of it is raised in every process."""
-    failure: list[GemmaMetamonError | None] = [None]
+def on_main_process(state: PartialState, work: Callable[[], Result]) -> Result:
+    """What `work` returns, which the main process alone runs. A GemmaMetamonError of it is raised in every process."""
+    outcome: list[Any] = [None]
     if state.is_main_process:
         try:
-            work()
+            outcome = [work()]
         except GemmaMetamonError as error:
-            failure = [error]
-    (raised,) = broadcast_object_list(failure)
-    if raised is not None:
-        raise raised
+            outcome = [error]
+    (result,) = broadcast_object_list(outcome)
+    if isinstance(result, GemmaMetamonError):
+        raise result
+    return cast("Result", result)

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from gemma_metamon.atomic_files import append_whole
 from gemma_metamon.errors import MissingDependencyError
 from gemma_metamon.results.schema import TrainingEvaluation
 
@@ -42,7 +43,7 @@ class Tracker:
     def __init__(self, run_dir: Path, run_name: str, config: Mapping[str, Any], *, wandb: bool) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self.path = run_dir / "metrics.jsonl"
-        self._file = self.path.open("a", encoding="utf-8")
+        append_whole(self.path, "", durable=False)
         self._evaluations_path = run_dir / "evaluations.jsonl"
         self._wandb_run = _start_wandb(run_dir, run_name, config) if wandb else None
         self._wandb_lock = threading.Lock()
@@ -50,14 +51,13 @@ class Tracker:
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
         """Writes a line of metrics: the means up to an update."""
-        self._file.write(json.dumps({"update": update, **metrics}) + "\n")
-        self._file.flush()
+        # the trainer waits for the disk where it saves a checkpoint
+        append_whole(self.path, json.dumps({"update": update, **metrics}) + "\n", durable=False)
         self._log_wandb("update", update, metrics)
 
     def log_evaluation(self, evaluation: TrainingEvaluation) -> None:
         """Adds a line to evaluations.jsonl; in wandb, the win rate against each opponent."""
-        with self._evaluations_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(evaluation)) + "\n")
+        append_whole(self._evaluations_path, json.dumps(asdict(evaluation)) + "\n")
         prefix = f"evaluation/{evaluation.format}"
         rates = {f"{prefix}/{pair.opponent}": pair.win_rate for pair in evaluation.pairs if pair.win_rate is not None}
         self._log_wandb("epoch", evaluation.epoch, rates)
@@ -82,7 +82,6 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
         if self._wandb_run is None:
             return
         try:

@@ -6,36 +6,35 @@ AMAGO. Where the loss or the gradient is not finite, the update ends after the c
 """
 
 import logging
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
-from torch import Tensor
-from torch.utils.data import DataLoader
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
-from gemma_metamon.data.dataset import BattleDataset, Battles, Window, WindowNumbers, collate
+from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.nets.agents.finetune import MetamonFinetuneAgent
 from gemma_metamon.nets.batch import Batch, padded_timesteps
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.runs import resuming, run_folder
-from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
+from gemma_metamon.runs import run_folder
+from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
+from gemma_metamon.runs.keeping import Keeping
 from gemma_metamon.runs.loading import load_weights
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.ranking import judge_battles, keep_best
+from gemma_metamon.training.readers import failures_in_a_sentence, open_loader
+from gemma_metamon.training.saving import SaveEvery, Saver, go_on_from
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -74,6 +73,11 @@ class Trainer:
         settings: what else checkpoints are to record of the run, as JSON; the command line puts its flags here.
         held_out: battles that are not trained on; see `HeldOut`, which measures on the first 256 of them.
         dloader_workers: processes that read battles; 0 reads them here.
+        save_every: how often it is saved besides after each epoch.
+        keeping: which checkpoints stay.
+
+    Attributes:
+        ended_by: the number of the signal that ended `train` early, 0 where none did.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Trainer:
         settings: Mapping[str, Any] | None = None,
         held_out: Battles = (),
         dloader_workers: int = 0,
+        save_every: SaveEvery = SaveEvery(),  # noqa: B008 it is frozen
+        keeping: Keeping = Keeping(),  # noqa: B008 as above
     ) -> None:
         self.run_dir = run_dir
         self.experiment = experiment
@@ -96,6 +102,8 @@ class Trainer:
         self.settings = dict(settings or {})
         self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len)
         self.dloader_workers = dloader_workers
+        self.save_every = save_every
+        self.keeping = keeping
         # Accelerate keeps a process's first precision, and refuses another; a process may train twice
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -120,7 +128,11 @@ class Trainer:
         self.updates = 0
         self.windows = 0  # learnt from in all processes together; checkpoints call it draws
         self.anew_at = 0  # the update before which optimizer and learning rate began
-        self._resumed = self._began_with_weights = False
+        self.updates_in_epoch = 0  # of the one that is being made
+        self.ended_by = 0
+        self._meter: Meter | None = None  # of that epoch
+        self._measured: dict[str, float] = {}
+        self._resumed = self._begins_anew = self._began_with_weights = False
 
     @property
     def bare_agent(self) -> Any:
@@ -132,15 +144,14 @@ class Trainer:
         """What the weights mean something for."""
         return RunIdentity.of(self.dataset.view, self.bare_agent.tstep_encoder)
 
-    def resume(self, epoch: int, *, anew: bool = False) -> None:
+    def resume(self, checkpoint: Checkpoint, *, anew: bool = False) -> None:
         """Goes on after a checkpoint: weights, optimizer, schedule, random states and the order of battles.
 
         With `anew` as a new training of the same run: with the weights that `start_from` would take, and the battles
         that come next, but a new optimizer, whose rate warms up, a filter without memory, and a new critics' warm-up.
 
-        Raises CheckpointMismatchError where another number of processes saved it, or another kind of run.
+        Raises CheckpointMismatchError where it is of another kind of run, DataError where it is damaged.
         """
-        checkpoint = Checkpoint.find(self.run_dir, epoch)
         meta = checkpoint.read_meta()
         meta.identity.require(self.identity, str(checkpoint.folder))
         self.epoch, self.updates, self.windows, self.anew_at = meta.epoch, meta.updates, meta.draws, meta.anew_at
@@ -149,18 +160,18 @@ class Trainer:
             self._choose_battles()
         if anew:
             self.anew_at = self.updates
+            self._begins_anew = True
             load_weights(self.bare_agent, checkpoint, as_start=True)
             return
-        resuming.require_processes(checkpoint, self.accelerator.num_processes)
+        self.updates_in_epoch, self.guard.left_out_in_a_row = meta.updates_in_epoch, meta.left_out_in_a_row
         if self.accelerator.is_main_process:
-            self.held_out.recall(self.bare_agent, self.run_dir)
+            self.held_out.recall(self.bare_agent, self.run_dir, self.anew_at)
         load_weights(self.bare_agent, checkpoint)
-        random_states = resuming.load_training_state(checkpoint, self.optimizer.optimizer, self.bare_agent)
-        process = self.accelerator.process_index
-        torch.set_rng_state(random_states[resuming.random_state_name("cpu", process)])
-        cuda = resuming.random_state_name("cuda", process)
-        if self.accelerator.device.type == "cuda" and cuda in random_states:
-            torch.cuda.set_rng_state(random_states[cuda], self.accelerator.device)
+        optimizer, seed = self.optimizer.optimizer, self.schedule.seed
+        measured = go_on_from(checkpoint, meta, self.bare_agent, optimizer, self.accelerator, seed)
+        if measured:
+            self._meter = Meter()
+            self._meter.restore(measured)
 
     def start_from(self, checkpoint: Checkpoint) -> None:
         """Begins with a checkpoint's weights in place of random or pretrained ones; nothing else is taken over."""
@@ -171,33 +182,52 @@ class Trainer:
         self,
         tracker: Tracker,
         on_checkpoint: Callable[[Checkpoint], None] | None = None,
-        on_update: Callable[[], None] | None = None,
+        end_asked: Callable[[], int] = lambda: 0,
+        in_use: Callable[[], Collection[int]] = tuple,
     ) -> None:
         """Runs to schedule.epochs, saving a checkpoint after each epoch (and one of the untrained network, epoch 0).
 
-        The main process calls on_checkpoint with each trained one, and every process on_update after each
-        update; training waits until they return, and ends with what they raise.
+        Where a signal asks for the end, the update that is being made is made to its end and saved, whatever the
+        schedule of saves, and `ended_by` has the signal's number. In several processes one that is asked is enough.
+
+        Args:
+            tracker: is told the numbers.
+            on_checkpoint: called in the main process with each epoch's trained checkpoint; training waits until it
+                returns, and ends with what it raises.
+            end_asked: the number of a signal that asks this process to end, 0 where none has come.
+            in_use: epochs whose checkpoints must not be removed now, for somebody reads them.
 
         Raises GemmaMetamonError where the numbers stop being finite, or a process that reads battles was killed; the
         checkpoints before are whole.
         """
+        saver = Saver(
+            self.run_dir,
+            self.accelerator,
+            self.save_every,
+            keeping=self.keeping,
+            metrics=tracker.path,
+            end_asked=end_asked,
+            in_use=in_use,
+        )
         if not self._resumed:
             self._warn_of_new_weights()
-            self._save()
-        if self.updates == self.anew_at:
+        if not self._resumed or self._begins_anew:
             self._log_held_out(tracker, self.held_out.begin)
-        for _ in range(self.epoch, self.schedule.epochs):
-            with _reader_failures(self.run_dir):
-                self._train_epoch(tracker, on_update)
+        if not self._resumed:
+            self._save(saver)
+        while self.epoch < self.schedule.epochs:
+            with failures_in_a_sentence(self.run_dir):
+                self.ended_by = self._train_epoch(tracker, saver)
+            if self.ended_by:
+                return
             self.epoch += 1
+            self.updates_in_epoch = 0
             if not self.guard.weights_are_sound():
                 raise self._spoiled()
             self._log_held_out(tracker, self.held_out.measure)
-            self._save()
+            self._save(saver, on_checkpoint)
             if self.epoch == self.experiment.best_after_epoch and self._trains_on_best(self.epoch):
                 self._choose_battles()
-            if on_checkpoint is not None and self.accelerator.is_main_process:
-                on_checkpoint(Checkpoint(self.run_dir, self.epoch))
 
     def _trains_on_best(self, epoch: int) -> bool:
         """Whether what comes after an epoch trains on the best battles alone."""
@@ -222,55 +252,58 @@ class Trainer:
         elif self.bare_agent.trains_critics_alone:
             logger.warning("the critics come to judge a policy that has learnt nothing; --init_from RUN gives one")
 
-    def _train_epoch(self, tracker: Tracker, on_update: Callable[[], None] | None) -> None:
-        schedule, world = self.schedule, self.accelerator.num_processes
-        windows_of_update = schedule.grad_accum * schedule.batch_size * world
-        n_windows = schedule.steps_per_epoch * windows_of_update
-        loader: DataLoader[Window] = DataLoader(
-            self.dataset,
-            batch_size=schedule.batch_size,
-            sampler=WindowNumbers(self.windows, self.windows + n_windows),
-            num_workers=self.dloader_workers,
-            collate_fn=collate,
-            worker_init_fn=_be_a_reader,
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
-        meter = Meter()
+    def _train_epoch(self, tracker: Tracker, saver: Saver) -> int:
+        """What is left of an epoch. Returns the number of the signal that ended it early, 0 where none did."""
+        schedule = self.schedule
+        of_update = schedule.grad_accum * schedule.batch_size * self.accelerator.num_processes
+        left = max(0, schedule.steps_per_epoch - self.updates_in_epoch)
+        numbers = WindowNumbers(self.windows, self.windows + left * of_update)
+        on_gpu = self.accelerator.device.type == "cuda"
+        loader = open_loader(self.dataset, numbers, schedule.batch_size, self.dloader_workers, pin_memory=on_gpu)
+        meter, self._meter = self._meter or Meter(), None
         self._forget_texts()
         self.agent.train()
-        first = self.updates
+        ended_by = 0
         with progress_bar(
             total=schedule.steps_per_epoch,
+            initial=self.updates_in_epoch,
             desc=f"epoch {self.epoch + 1}/{schedule.epochs}",
             unit="update",
             disable=not self.accelerator.is_main_process,
         ) as progress:
-            for index, batch in enumerate(self.accelerator.prepare(loader)):
+            for index, batch in enumerate(self.accelerator.prepare(loader) if left else ()):
                 if index % schedule.grad_accum == 0:
                     self.guard.begin()
                 self._learn(batch, meter)
                 if not self.accelerator.sync_gradients:
                     continue
                 self.updates += 1
+                self.updates_in_epoch += 1
+                self.windows += of_update
                 progress.update()
-                done = self.updates - first
                 if self.guard.left_out_in_a_row:
-                    first_window = self.windows + (done - 1) * windows_of_update
-                    self._report_left_out(range(first_window, first_window + windows_of_update))
-                if self.updates % schedule.log_interval == 0 or done == schedule.steps_per_epoch:
+                    self._report_left_out(range(self.windows - of_update, self.windows))
+                is_last = self.updates_in_epoch >= schedule.steps_per_epoch
+                if self.updates % schedule.log_interval == 0 or is_last:
                     metrics = meter.means(self.accelerator)
                     shown = {name: metrics[name] for name in ("loss/total", "grad_norm") if name in metrics}
                     progress.set_postfix({name: f"{value:.3g}" for name, value in shown.items()}, refresh=False)
                     if self.accelerator.is_main_process:
                         tracker.log(self.updates, metrics)
-                if on_update is not None:
-                    on_update()
-        self.windows += n_windows
+                is_due, ended_by = saver.asked(self.updates)
+                if ended_by or (is_due and not is_last):
+                    self._meter = meter
+                    self._save(saver)
+                if ended_by:
+                    break
+        self._meter = None
+        self._forget_texts()
+        return ended_by
 
     def _forget_texts(self) -> None:
         """What frozen encoders keep of texts depends in its last bits on the batch that a text was first read in.
 
-        A run that goes on after an epoch has read none, so one that never stopped begins the epoch as it does.
+        A run that goes on from a checkpoint has read none, so one that never stopped goes on from there as it does.
         """
         for module in self.bare_agent.modules():
             if isinstance(module, GemmaTstepEncoder) and module.reader.cache is not None:
@@ -336,70 +369,29 @@ class Trainer:
         return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates - self.anew_at)
 
     def _log_held_out(self, tracker: Tracker, measure: Callable[[Any, int], dict[str, float]]) -> None:
-        if self.accelerator.is_main_process and (measured := measure(self.bare_agent, self.epoch)):
-            tracker.log(self.updates, measured)
+        if self.accelerator.is_main_process:
+            measured = measure(self.bare_agent, self.epoch)
+            self._measured = {name: value for name, value in measured.items() if math.isfinite(value)}
+            if measured:
+                tracker.log(self.updates, measured)
 
-    def _save(self) -> None:
-        random_states = self._random_states()
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process:
-            return
-        checkpoint = write_checkpoint(
-            self.run_dir,
-            CheckpointMeta(
-                identity=self.identity,
-                config=self.config,
-                epoch=self.epoch,
-                updates=self.updates,
-                draws=self.windows,
-                settings=self.settings,
-                anew_at=self.anew_at,
-                vocabulary=own_words(self.dataset.view.vocabulary),
-            ),
-            self.bare_agent.state_dict(),
-            resuming.training_state(self.optimizer.optimizer, self.bare_agent, random_states),
+    def _save(self, saver: Saver, on_checkpoint: Callable[[Checkpoint], None] | None = None) -> None:
+        """After an epoch, or in the middle of one; there the weights have not been looked at yet."""
+        if self.updates_in_epoch:
+            if not self.guard.weights_are_sound():
+                raise self._spoiled()
+            self._forget_texts()
+        meta = CheckpointMeta(
+            identity=self.identity,
+            config=self.config,
+            epoch=self.epoch,
+            updates=self.updates,
+            draws=self.windows,
+            settings=self.settings,
+            anew_at=self.anew_at,
+            updates_in_epoch=self.updates_in_epoch,
+            left_out_in_a_row=self.guard.left_out_in_a_row,
+            measured={} if self.updates_in_epoch else self._measured,
+            vocabulary=own_words(self.dataset.view.vocabulary),
         )
-        logger.info("saved %s", checkpoint.folder)
-
-    def _random_states(self) -> dict[str, Tensor]:
-        """Of all processes, in every one."""
-        own = {"cpu": torch.get_rng_state()}
-        if self.accelerator.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
-        every = [own] if self.accelerator.num_processes == 1 else gather_object([own])
-        return {
-            resuming.random_state_name(kind, i): state
-            for i, states in enumerate(every)
-            for kind, state in states.items()
-        }
-
-
-def _be_a_reader(_number: int) -> None:
-    """In a process that reads battles: its thread that hands them over says nothing of a training that has ended."""
-    said = sys.excepthook
-
-    def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, (EOFError, ConnectionError)):
-            said(kind, error, trace)
-
-    sys.excepthook = say
-
-
-@contextmanager
-def _reader_failures(run_dir: Path) -> Iterator[None]:
-    """What happens in a process that reads battles, as one sentence."""
-    try:
-        yield
-    except DataError as error:  # torch puts the traceback of its process in front
-        raise DataError(str(error).strip().rpartition("\n")[2].removeprefix(f"{_full_name(DataError)}: ")) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise GemmaMetamonError(
-            f"a process that reads battles was killed, perhaps for want of memory ({str(error).splitlines()[0]}); "
-            f"{run_folder.how_to_go_on(run_dir)}, perhaps with fewer --dloader_workers"
-        ) from error
-
-
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+        saver.save(meta, self.bare_agent, self.optimizer.optimizer, self._meter, on_checkpoint)

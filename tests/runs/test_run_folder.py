@@ -55,7 +55,7 @@ def test_later_checkpoints_are_never_overwritten(run_dir: Path, capsys: pytest.C
     for changed in ([], ["--seed", "5"], ["--batch_size_per_gpu", "1"]):
         assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "1", *changed)) == 1
         said = last_sentence(capsys)
-        assert "holds later checkpoints (2), which going on from 1 would overwrite; go on with --ckpt 2" in said
+        assert "holds later checkpoints (2), which going on from 1 would overwrite; go on with --resume auto" in said
         assert "--discard_later" in said
     assert (run_dir / "ckpts" / "epoch_2" / "weights.safetensors").read_bytes() == before
     assert not (run_dir / "discarded").exists()
@@ -165,7 +165,8 @@ def test_what_a_killed_training_left_is_cleared(run_dir: Path) -> None:
     (run_dir / "ckpts" / ".epoch_3.part" / "weights.safetensors").write_bytes(b"half")
     assert list_checkpoints(run_dir) == [0, 1, 2]
     assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "2")) == 0
-    assert sorted(path.name for path in (run_dir / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2", "epoch_3"]
+    there = sorted(path.name for path in (run_dir / "ckpts").iterdir())
+    assert there == ["epoch_0", "epoch_1", "epoch_2", "epoch_3", "last"]
 
 
 # --- names and paths -----------------------------------------------------------------------------------------------
@@ -280,8 +281,8 @@ def test_a_disk_that_is_full_is_one_sentence_and_leaves_whole_checkpoints(
     said = last_sentence(capsys)
     assert f"{run_dir} cannot be written " in said
     if size_bytes > 4096:  # else it does not even begin
-        assert said.endswith("the run is saved up to epoch 2: the same command with --ckpt 2 goes on")
-    assert sorted(path.name for path in (run_dir / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2"]
+        assert said.endswith("the run is saved up to epoch 2: the same command with --resume auto goes on")
+    assert sorted(path.name for path in (run_dir / "ckpts").iterdir()) == ["epoch_0", "epoch_1", "epoch_2", "last"]
     assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "2")) == 0
 
 

@@ -37,6 +37,19 @@ def read_only_disk(place: Path) -> Iterator[Path]:
         yield disk
 
 
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """A file or folder that is there and, for the block, takes nothing: what root writes no permission would stop."""
+    for options in (["--bind", str(path), str(path)], ["-o", "remount,bind,ro", str(path)]):
+        command = ["mount", *options]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a disk (root on Linux)")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 def fill(disk: Path, room_bytes: int) -> None:
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with (disk / "filler").open("ab") as filler:

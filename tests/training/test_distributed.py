@@ -44,6 +44,21 @@ meter.Meter.add, BattleDataset.__getitem__, Trainer.train = note, poison, keep
 sys.exit(main(sys.argv[1:]))
 """
 
+# the second process is sent SIGTERM in its third update
+ASKED = """
+import os, signal, sys
+from gemma_metamon.commands import main
+from gemma_metamon.training import trainer
+learn, made = trainer.Trainer._learn, []
+def asked(self, batch, meter):
+    made.append(1)
+    if len(made) == 3 and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    learn(self, batch, meter)
+trainer.Trainer._learn = asked
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def launch(*command: str) -> "subprocess.CompletedProcess[str]":
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -97,7 +112,7 @@ def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the
 @pytest.mark.slow
 @pytest.mark.parametrize("training", ["binary_rl.gin", "alakazam3_isfilter.gin"])
 def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
-    tmp_path: Path, training: str, capsys: pytest.CaptureFixture
+    tmp_path: Path, training: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     dropout = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5"]
     if "isfilter" in training:
@@ -113,10 +128,23 @@ def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
         assert done.returncode == 0, done.stderr[-3000:]
     whole, parts = (load_file(Checkpoint(tmp_path / name / "run", 2).folder / WEIGHTS) for name in ("whole", "parts"))
     assert [name for name, value in whole.items() if not torch.equal(parts[name], value)] == []
-    resumed = train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--ckpt", "2", training=training)
-    assert main(resumed) == 1
-    said = capsys.readouterr().err
-    assert "epoch_2 was saved by 2 processes and 1 process would go on with it; start as many, or begin another" in said
+    resumed = train_command(tmp_path / "parts", *dropout, "--epochs", "3", "--resume", "auto", training=training)
+    assert main(resumed) == 0  # one process goes on for two
+    said = caplog.text
+    assert said.count("was saved by 2 processes, and 1 goes on: the battles go on with window 16, random") == 1
+    assert "'seed 0, update 4, process 0 of 1'" in said
+    meta = Checkpoint(tmp_path / "parts" / "run", 3).read_meta()
+    assert (meta.updates, meta.draws) == (6, 20)  # 2 battles an update from there on, which are those that come next
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_asked_to_end_save_together(tmp_path: Path) -> None:
+    script = tmp_path / "asked.py"
+    script.write_text(ASKED)
+    done = launch(str(script), *train_command(tmp_path, "--steps_per_epoch", "9"))
+    assert done.returncode != 0
+    assert done.stderr.count("the run is saved up to update 3 (in epoch 1): the same command with --resume auto") == 1
+    assert Checkpoint(tmp_path / "run", 0, 3).read_meta().draws == 12
 
 
 @pytest.mark.slow

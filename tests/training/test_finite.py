@@ -122,6 +122,27 @@ def test_the_battles_of_a_bad_update_are_named_and_training_goes_on(
     assert checkpoint.read_meta().updates == 3
 
 
+def test_an_endless_gradient_of_a_finite_loss_never_reaches_the_optimizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total_loss, made = Experiment.total_loss, iter(range(100))
+
+    def with_a_root(self: Experiment, agent: Any, *losses: torch.Tensor) -> torch.Tensor:
+        weight = next(parameter for parameter in agent.parameters() if parameter.requires_grad)
+        root = (weight - weight.detach()).abs().sum().sqrt()  # 0, and infinitely steep there
+        total = total_loss(self, agent, *losses)
+        return total + root if next(made) == 1 else total
+
+    monkeypatch.setattr(Experiment, "total_loss", with_a_root)
+    assert main(train_command(tmp_path, "--steps_per_epoch", "3", "--log_interval", "1")) == 0
+    (left_out,) = lines(tmp_path / "run" / "not_finite.jsonl")
+    assert (left_out["update"], left_out["grad_norm"]) == (2, "nan")
+    assert all(batch["loss"] not in ("nan", "inf") for batch in left_out["batches"])
+    moments = load_file(Checkpoint(tmp_path / "run", 1).folder / TRAINING)
+    steps = {int(value) for name, value in moments.items() if name.endswith("/step")}
+    assert steps == {2}  # of three updates
+
+
 def test_too_many_bad_updates_in_a_row_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -130,7 +151,7 @@ def test_too_many_bad_updates_in_a_row_end_the_run(
     assert main(train_command(tmp_path, "--steps_per_epoch", "9")) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "3 updates in a row had no finite loss or gradient" in said
-    assert said.endswith("the run is saved up to epoch 0: the same command with --ckpt 0 goes on")
+    assert said.endswith("the run is saved up to epoch 0: the same command with --resume auto goes on")
     assert [line["update"] for line in lines(tmp_path / "run" / "not_finite.jsonl")] == [3, 4, 5]
     assert list_checkpoints(tmp_path / "run") == [0]
 

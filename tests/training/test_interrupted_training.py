@@ -15,10 +15,11 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.paths import SCRIPTS
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_checkpoints
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_all, list_checkpoints
 from gemma_metamon.training.tracking import Tracker
 
 DROPOUT = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5", "--log_interval", "1"]
@@ -58,9 +59,14 @@ def updates(run_dir: Path) -> list[int]:
     return [line["update"] for line in metrics if "loss/total" in line]
 
 
-def test_an_end_that_was_lost_on_the_way_comes_with_the_next_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_an_end_that_comes_in_a_destructor_is_not_lost(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
+
     class AsksForTheEnd:
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGTERM)  # what is raised in a destructor, Python only prints
@@ -69,13 +75,11 @@ def test_an_end_that_was_lost_on_the_way_comes_with_the_next_update(
         if update == 3:
             AsksForTheEnd()
 
-    lost: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: lost.append(unraisable.exc_type.__name__))
     monkeypatch.setattr(Tracker, "log", log)
     assert main(train_command(tmp_path, "--steps_per_epoch", "9", "--log_interval", "1")) == 128 + signal.SIGTERM
-    assert lost == ["TerminatedError"]
     assert "epoch 1/1:  33%" in capsys.readouterr().err
-    assert list_checkpoints(tmp_path / "run") == [0]
+    assert "the run is saved up to update 3 (in epoch 1): the same command with --resume auto goes on" in caplog.text
+    assert [one.folder.name for one in list_all(tmp_path / "run")] == ["epoch_0", "epoch_0_update_3"]
 
 
 @pytest.mark.slow
@@ -131,14 +135,16 @@ def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_leaves_nobody(
     process.send_signal(number)
     _, complaints = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    last = list_checkpoints(run_dir)[-1]
+    last = list_all(run_dir)[-1]
     *_, how, why = complaints.strip().splitlines()
-    assert how.endswith(f"the run is saved up to epoch {last}: the same command with --ckpt {last} goes on")
+    assert how.endswith(f"the run is saved up to {last.place}: the same command with --resume auto goes on")
+    assert complaints.count(f"{number.name}: this update is finished and saved") == 1
     assert why == f"gemma-metamon train: {said}"
     assert "Traceback" not in complaints
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    assert weights(run_dir, last)
+    assert last.read_weights()
+    assert last.read_meta().updates == updates(run_dir)[-1]  # what was made is saved
     assert not [path for path in (run_dir / "ckpts").iterdir() if path.name.startswith(".")]
 
 
@@ -157,14 +163,20 @@ def test_a_killed_reader_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     killer = threading.Thread(target=kill_a_reader)
     killer.start()
     try:
-        status = main(train_command(tmp_path, "--steps_per_epoch", "2000", "--dloader_workers", "2"))
+        status = main(
+            train_command(tmp_path, "--steps_per_epoch", "2000", "--dloader_workers", "2", "--save_every", "2")
+        )
     finally:
         killed.set()
         killer.join()
     assert status == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("gemma-metamon train: a process that reads battles was killed, perhaps for want of memory")
-    assert said.endswith("the same command with --ckpt 0 goes on, perhaps with fewer --dloader_workers")
+    assert "--resume auto goes on, perhaps with fewer --dloader_workers" in said
+    start = list_all(tmp_path / "run")[-1]
+    assert start.read_weights()
+    length = ["--steps_per_epoch", str(start.read_meta().updates + 2), "--dloader_workers", "2", "--resume", "auto"]
+    assert main(train_command(tmp_path, *length)) == 0
 
 
 def test_what_a_reader_refuses_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -178,3 +190,17 @@ def test_what_a_reader_refuses_is_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert said.startswith(
         "gemma-metamon train: 20 of 20 battle files are damaged: 100%, and --max_set_aside allows 5%"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(("kills", "processes"), [(3, 1), (2, 2)])
+def test_killed_at_random_moments_a_run_ends_bit_for_bit_as_if_it_had_not_been(
+    kills: int, processes: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, str(SCRIPTS / "kill_train.py"), "--kills", str(kills), "--processes", str(processes)]
+    command += ["--epochs", "2", "--steps_per_epoch", "8", "--save_every", "3", "--out", str(tmp_path / "kills")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["kills"], result["differences"]) == (kills, 0)

@@ -292,7 +292,7 @@ def test_several_more_folders_are_drawn_from_as_if_they_were_one(tmp_path: Path)
 def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(train_command(tmp_path)) == 0
     assert main(train_command(tmp_path)) == 1
-    assert "already holds checkpoints (0, 1); go on with --ckpt 1" in capsys.readouterr().err
+    assert "already holds checkpoints (0, 1); go on with --resume auto" in capsys.readouterr().err
 
 
 def test_damaged_files_are_reported_and_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
