@@ -9,6 +9,7 @@ EXTRAS = {
     "envs": ("gymnasium", "pettingzoo"),
     "language": ("trl", "datasets", "openai"),
     "report": ("choix", "jinja2", "matplotlib"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "vision": ("PIL",),
 }
 

@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "envs": WORDS | MATCHES | {"runs"},
+    "serving": WORDS | MATCHES | {"language", "language.players", "vision", "reports", "results"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
 }
 

@@ -35,6 +35,8 @@ COMMANDS = (
     "ladder",
     "improve",
     "showdown",
+    "serve",
+    "monitor",
     "export",
     "import",
     "import-replays",
