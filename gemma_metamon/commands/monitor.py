@@ -82,9 +82,8 @@ def run(args: argparse.Namespace) -> int:
         with written_whole(args.out) as staged:
             staged.write_text(monitor_page(args.server_url, looks, found, wrong), encoding="utf-8")
     if args.json:
-        print(
-            json.dumps({"well": not wrong, "problems": wrong, **asdict(found), "looks": [_row(each) for each in looks]})
-        )
+        told = {"well": not wrong, "problems": wrong, **asdict(found)}
+        print(json.dumps({**told, "looks": [_row(each) for each in looks]}))
     else:
         print("\n".join([_line(found, looks[-1]), *wrong]))
     return 1 if wrong else 0
@@ -96,13 +95,13 @@ def _tell(look: "Look") -> None:
 
 def _line(found: "Figures", last: "Look") -> str:
     latency = ", ".join(f"p{percent} {_number(value, ' ms')}" for percent, value in found.latency_ms.items())
-    failed = "–" if found.error_rate is None else f"{found.error_rate:.2%}"
+    failed = "-" if found.error_rate is None else f"{found.error_rate:.2%}"
     memory = _number(last.memory_mb, " MB")
     return f"{found.requests} requests, {failed} failed; {latency}; {memory}, {_number(last.battles, '')} battles"
 
 
 def _number(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:.4g}{unit}"
+    return "-" if value is None else f"{value:.4g}{unit}"
 
 
 def _row(look: "Look") -> dict[str, object]:

@@ -1,6 +1,7 @@
 """What a monitor saw, as a page that stands alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 
 from gemma_metamon.reports.charts import Curve, Panel, as_svg, curves
 from gemma_metamon.reports.replay_page import TEMPLATES
@@ -26,37 +27,22 @@ def monitor_page(url: str, looks: Sequence[Look], found: Figures, problems: Sequ
 
 
 def _panels(seen: Sequence[Look]) -> list[Panel]:
-    pairs = list(zip(seen, seen[1:], strict=False))
+    pairs = list(pairwise(seen))
     between = [figures(pair) for pair in pairs]
-
-    def line(label: str, value: Callable[[Figures], float | None]) -> Curve:
-        points = [(look.at_s, value(each)) for (_, look), each in zip(pairs, between, strict=True)]
-        known = [(x, y) for x, y in points if y is not None]
-        return Curve(label=label, x=[x for x, _ in known], y=[y for _, y in known])
-
-    rates = [
-        each.requests / max(look.at_s - before.at_s, 1e-9) for (before, look), each in zip(pairs, between, strict=True)
-    ]
     times = [look.at_s for _, look in pairs]
+    rates = [each.requests / max(b.at_s - a.at_s, 1e-9) for (a, b), each in zip(pairs, between, strict=True)]
+    memory = [look.memory_mb or 0.0 for look in seen]
+
+    def latency(percent: int) -> Curve:
+        values = [each.latency_ms[percent] for each in between]
+        known = [(x, y) for x, y in zip(times, values, strict=True) if y is not None]
+        return Curve(f"p{percent}", [x for x, _ in known], [y for _, y in known])
+
+    def panel(title: str, unit: str, *lines: Curve) -> Panel:
+        return Panel(title=title, x_label="seconds", y_label=unit, lines=lines)
+
     return [
-        Panel(
-            title="Latency",
-            x_label="seconds",
-            y_label="ms",
-            lines=[
-                line(f"p{percent}", lambda each, percent=percent: each.latency_ms[percent]) for percent in PERCENTILES
-            ],
-        ),
-        Panel(
-            title="Requests",
-            x_label="seconds",
-            y_label="a second",
-            lines=[Curve(label="requests", x=times, y=rates)],
-        ),
-        Panel(
-            title="Memory",
-            x_label="seconds",
-            y_label="MB",
-            lines=[Curve(label="memory", x=[look.at_s for look in seen], y=[look.memory_mb or 0.0 for look in seen])],
-        ),
+        panel("Latency", "ms", *map(latency, PERCENTILES)),
+        panel("Requests", "a second", Curve("requests", times, rates)),
+        panel("Memory", "MB", Curve("memory", [look.at_s for look in seen], memory)),
     ]

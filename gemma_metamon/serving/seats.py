@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,10 +35,11 @@ from gemma_metamon.showdown.players.registry import connection
 from gemma_metamon.strict_json import on_one_line, shown
 
 _SENT: Final = ("/choose ", "/team ", "/forfeit")
+_FOR_A_MOVE: Final = re.compile(r'"active"\s*:\s*\[')
 _ERROR: Final = "|error|"
 _BETWEEN: Final = {
-    "", "t:", "c", "c:", "chat", "j", "J", "l", "L", "n", "N", "join", "leave", "name", "inactive", "inactiveoff", "raw",
-    "html", "uhtml", "uhtmlchange", "request", "bigerror", "expire", "title", "init", "deinit",
+    "", "t:", "c", "c:", "chat", "j", "J", "l", "L", "n", "N", "join", "leave", "name", "inactive", "inactiveoff",
+    "raw", "html", "uhtml", "uhtmlchange", "request", "bigerror", "expire", "title", "init", "deinit",
 }  # fmt: skip
 """Kinds of lines that may come while a choice is awaited; with any other the battle goes on."""
 _AT_A_TIME: Final = 200
@@ -282,7 +284,7 @@ def _requests_lead(lines: Sequence[str]) -> bool:
     for line in lines:
         if line.startswith("|turn|"):
             return False
-        if line.startswith("|request|{") and '"active"' in line:
+        if line.startswith("|request|{") and _FOR_A_MOVE.search(line):
             return True
     return False
 

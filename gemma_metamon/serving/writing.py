@@ -13,7 +13,7 @@ import torch
 
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.models import ChatModel
-from gemma_metamon.language.tokenizers import END_OF_TURN, encode_prompts
+from gemma_metamon.language.tokenizers import END_OF_TURN, START_OF_TURN, encode_prompts
 from gemma_metamon.serving.chat_bodies import ChatAsked, Said, read_chat_asked
 from gemma_metamon.showdown.players.policies import Policy
 from gemma_metamon.strict_json import on_one_line, shown
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE: Final = 16
 MOST_PIXELS: Final = 16 * 2**20
-_START_OF_TURN: Final = "<start_of_turn>"
 
 
 @dataclass
@@ -194,7 +193,7 @@ def _seeing(chat: ChatModel) -> "SeeingModel | None":
 
 def _marks(chat: ChatModel, seeing: "SeeingModel | None") -> list[str]:
     """What has a meaning of its own in a prompt, so that it must not come from outside."""
-    marks = {_START_OF_TURN, END_OF_TURN, *map(str, chat.tokenizer.all_special_tokens)}
+    marks = {START_OF_TURN, END_OF_TURN, *map(str, chat.tokenizer.all_special_tokens)}
     if seeing is not None:
         marks |= {str(getattr(chat.tokenizer, name)) for name in ("boi_token", "eoi_token", "image_token")}
     return sorted(marks)

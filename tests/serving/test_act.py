@@ -9,9 +9,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
 from support.served import Moment, ask, played, policy_of, served
-from support.small_agent import train_command
 
-from gemma_metamon.commands import main
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.players.policy_player import learned
 
@@ -20,16 +18,9 @@ FORMATS = ("gen1ou", "gen9ou")
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    assert main(train_command(folder)) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
 def moments(run_dir: Path) -> dict[str, list[Moment]]:
     with Arena() as arena:
-        return {name: played(arena, learned("tiny", policy_of(run_dir)), name, most=40) for name in FORMATS}
+        return {name: played(arena, learned("tiny", policy_of(run_dir)), name, most=22) for name in FORMATS}
 
 
 def body(name: str, moment: Moment, **fields: Any) -> dict[str, Any]:
@@ -151,7 +142,7 @@ def test_a_lead_is_chosen_at_team_preview(run_dir: Path, moments: Any) -> None:
 
 
 def test_battles_that_ask_at_once_are_decided_in_few_steps_and_as_alone(run_dir: Path, moments: Any) -> None:
-    mine = moments["gen1ou"][:6]
+    mine = moments["gen1ou"][:3]
     policy = policy_of(run_dir, most=24)
     policy.gather_s = 0.1
     sizes: list[int] = []

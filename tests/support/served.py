@@ -7,17 +7,20 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from support.arena_battles import teams_for
 
+from gemma_metamon.language.players.text import TextPolicy
 from gemma_metamon.runs.checkpoints import Checkpoint
-from gemma_metamon.runs.loading import load_for_play
+from gemma_metamon.runs.loading import Playable, load_for_play
 from gemma_metamon.serving.app import Service
 from gemma_metamon.serving.battles import SPARE, Battles
 from gemma_metamon.serving.limits import Gate, Limits
 from gemma_metamon.serving.server import serving
+from gemma_metamon.serving.writing import Writer
 from gemma_metamon.showdown.arena.arena import SEATS, Arena
 from gemma_metamon.showdown.matches.arena_tables import begin_battle, player_of
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
@@ -43,8 +46,13 @@ class Moment:
         return [line for line in self.lines if not line.startswith("|request|")]
 
 
+@lru_cache
+def loaded(run_dir: Path) -> Playable:
+    return load_for_play(Checkpoint.find(run_dir), "cpu")
+
+
 def policy_of(run_dir: Path, most: int = 16, **options: Any) -> BatchedPolicy:
-    playable = load_for_play(Checkpoint.find(run_dir), "cpu")
+    playable = loaded(run_dir)
     policy = BatchedPolicy(playable.agent, playable.view, max_battles=most + SPARE, **options)
     policy.judges = True
     return policy
@@ -52,7 +60,8 @@ def policy_of(run_dir: Path, most: int = 16, **options: Any) -> BatchedPolicy:
 
 @contextmanager
 def served(policy: Any, most: int = 16, *, token: str | None = None, **limits: Any) -> Iterator[tuple[str, Service]]:
-    service = Service("tiny", Battles(policy, most), Gate(Limits(**limits), token))
+    chats = Writer(policy.chat, policy, "tiny").complete if isinstance(policy, TextPolicy) else None
+    service = Service("tiny", Battles(policy, most), Gate(Limits(**limits), token), chats=chats)
     with serving(service) as url:
         yield url, service
 
