@@ -53,7 +53,7 @@ class Service:
     is_ready: bool = True
 
     def __post_init__(self) -> None:
-        self.metrics.watch_battles(lambda: len(self.battles))
+        self.metrics.watch(battles=lambda: len(self.battles), inside=lambda: self.gate.inside)
         self.battles.on_reread = self.metrics.note_reread
         self.battles.policy.on_step = self.metrics.note_step
 

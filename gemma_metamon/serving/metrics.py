@@ -17,6 +17,7 @@ PREFIX: Final = "gemma_metamon"
 LATENCY: Final = f"{PREFIX}_request_seconds"
 REQUESTS: Final = f"{PREFIX}_requests"
 BATTLES: Final = f"{PREFIX}_battles"
+INSIDE: Final = f"{PREFIX}_requests_inside"
 _SECONDS: Final = (
     0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.064, 0.096, 0.128, 0.192, 0.256, 0.384, 0.512,
     0.768, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0,
@@ -50,10 +51,13 @@ class Metrics:
             f"{PREFIX}_tokens", "Subwords read and written for chats", ["kind"], registry=self.registry
         )
 
-    def watch_battles(self, count: Callable[[], int]) -> None:
-        """`count` tells how many battles are remembered."""
-        gauge = Gauge(BATTLES, "Battles that are remembered", registry=self.registry)
-        gauge.set_function(lambda: float(count()))
+    def watch(self, *, battles: Callable[[], int], inside: Callable[[], int]) -> None:
+        """These tell how many battles are remembered, and how many requests are being answered."""
+        for name, says, count in (
+            (BATTLES, "Battles that are remembered", battles),
+            (INSIDE, "Requests that are being answered, this one among them", inside),
+        ):
+            Gauge(name, says, registry=self.registry).set_function(count)
 
     def note_request(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -102,11 +102,12 @@ class Monitor:
             health = json.loads(self._get("/health"))
             answered_ms = 1000 * (time.perf_counter() - began)
             agent = str(health["agent"])
-            if not json.loads(self._get("/ready"))["ready"]:
-                return Look(at_s=at_s, fault="it is not ready", agent=agent, answered_ms=answered_ms)
+            self._get("/ready")
             return _read(self._get("/metrics"), at_s=at_s, agent=agent, answered_ms=answered_ms)
         except urllib.error.HTTPError as error:
-            return Look(at_s=at_s, fault=f"{error.url.removeprefix(self._url)} answers {error.code}")
+            path = error.url.removeprefix(self._url)
+            is_unready = (path, error.code) == ("/ready", 503)
+            return Look(at_s=at_s, fault="it is not ready" if is_unready else f"{path} answers {error.code}")
         except OSError as error:
             return Look(at_s=at_s, fault=f"it cannot be reached ({on_one_line(getattr(error, 'reason', error))})")
         except (ValueError, KeyError, TypeError) as error:

@@ -84,7 +84,6 @@ def test_a_seed_draws_the_same_answer_again(model: ChatModel) -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role is 'tool'"),
         ({"messages": [{"role": "user", "content": "<end_of_turn>"}]}, "a mark of the model's own"),
         ({"messages": [{"role": "user", "content": "x " * 9000}]}, "the model's context is 4096"),
-        ({"messages": [{"role": "user", "content": "x"}] * 2}, "none that the model's template takes"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
             "itself",

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
+from support.processes import eventually
 from support.served import ask, policy_of, served
 from support.small_agent import BATTLES
 
@@ -192,8 +193,7 @@ def test_a_service_that_is_told_to_end_answers_what_it_was_asked(run_dir: Path) 
             target=lambda: answers.append(ask(f"{url}/act", observation(1), token=TOKEN)), daemon=True
         )
         asking.start()
-        while Monitor(url, TOKEN).look().fault or not asking.is_alive():
-            assert asking.is_alive() or answers
+        eventually(lambda: answers or "requests_inside 2.0" in ask(f"{url}/metrics", token=TOKEN)[1])
         process.send_signal(signal.SIGTERM)
         asking.join(120)
         out, error = process.communicate(timeout=120)
