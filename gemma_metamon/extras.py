@@ -12,6 +12,7 @@ EXTRAS = {
     "mlx": ("mlx_lm", "mlx"),
     "report": ("choix", "jinja2", "matplotlib"),
     "sweep": ("optuna", "matplotlib"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "vision": ("PIL",),
 }
 

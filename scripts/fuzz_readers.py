@@ -37,6 +37,7 @@ import lz4.frame
 import numpy as np
 import tiny_agent
 from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
+from service_reader import ServiceReader
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
@@ -264,6 +265,7 @@ READERS: dict[str, type[Reader]] = {
     "checkpoint": CheckpointReader,
     "policy": PolicyReader,
     "vocabulary": VocabularyReader,
+    "service": ServiceReader,
     # another reader, that of gin overrides for one, is a class like these and a line here
 }
 

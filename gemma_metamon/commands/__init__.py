@@ -38,6 +38,8 @@ COMMANDS = (
     "ladder",
     "improve",
     "showdown",
+    "serve",
+    "monitor",
     "export",
     "import",
     "import-replays",

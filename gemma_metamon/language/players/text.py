@@ -19,6 +19,7 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.language.answering import Answerer, Chosen, Thinking
 from gemma_metamon.language.answers import choice_names
 from gemma_metamon.language.chats import PromptForm
+from gemma_metamon.language.models import ChatModel
 from gemma_metamon.language.players.told import Telling, offered_moves
 from gemma_metamon.language.prompts import BattleSoFar, Decision, messages_of
 from gemma_metamon.language.scoring import ChoiceScorer
@@ -111,6 +112,11 @@ class TextPolicy(Policy[TextSession, TextInput]):
         self._sample = sample and temperature > 0
         self._temperature = temperature
         self._dice = random.Random(seed)
+
+    @property
+    def chat(self) -> ChatModel:
+        """The model."""
+        return self._answerer.scorer.chat
 
     @property
     def thinks(self) -> bool:

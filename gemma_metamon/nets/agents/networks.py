@@ -184,19 +184,38 @@ class ActorCriticNetworks(nn.Module):
         Returns:
             Action indices (n,) long, and the probabilities (n, A) that they come from.
         """
+        actions, probs, _ = self.act_from(
+            obs, rl2s, time_idxs, cache, rows, sample=sample, temperature=temperature, generator=generator
+        )
+        return actions, probs
+
+    @torch.no_grad()
+    def act_from(
+        self,
+        obs: Mapping[str, Tensor],
+        rl2s: Tensor,
+        time_idxs: Tensor,
+        cache: KVCache,
+        rows: Tensor,
+        *,
+        sample: bool = False,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `act`, and the states (n, 1, state_dim) that it decides from, for `values_of_actions`."""
         if temperature <= 0:
             raise ConfigError(f"temperature ({temperature}) must be positive; for the best action use sample=False")
         tstep_encoder, traj_encoder, actor = self._acting_parts()
         tsteps = tstep_encoder(obs, rl2s)  # (n, 1, tstep_dim)
-        state = cast("Any", traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)  # (n, state_dim)
-        policy: ActionDistribution = actor(state[:, None], self._actor_obs(obs))
+        state = cast("Any", traj_encoder).step(tsteps[:, 0], time_idxs[:, 0], cache, rows)[:, None]  # (n, 1, state_dim)
+        policy: ActionDistribution = actor(state, self._actor_obs(obs))
         logits = policy.logits[:, 0, -1] / temperature  # (n, A)
         if "illegal_actions" in obs:
             logits = logits.masked_fill(avoidable_actions(obs["illegal_actions"][:, 0]), -torch.inf)
         probs = logits.softmax(-1)
         if sample:
-            return torch.multinomial(probs, 1, generator=generator)[:, 0], probs
-        return probs.argmax(-1), probs
+            return torch.multinomial(probs, 1, generator=generator)[:, 0], probs, state
+        return probs.argmax(-1), probs, state
 
     def values_of_actions(self, state: Tensor) -> Tensor:
         """What the critics expect of every action, their mean: states (B, T, state_dim) -> (B, T, A).

@@ -44,7 +44,11 @@ class Member:
 
 @dataclass
 class BattleSession:
-    """What is remembered of one battle: its row of the KV caches, its dice, and the decision before this one."""
+    """What is remembered of one battle: its row of the KV caches, its dice, and the decision before this one.
+
+    `values` are what the critics expect of each action at the decision that was considered last, (A,), as a return;
+    None of a policy that does not judge.
+    """
 
     row: int
     opponents: list[OpponentMemory]
@@ -52,6 +56,7 @@ class BattleSession:
     time_idx: int = 0
     state: BattleState | None = None
     action: int | None = None
+    values: npt.NDArray[np.float32] | None = None
 
     def note(self, state: BattleState, action: int) -> None:
         """This action is taken in this state: the next decision is the one after it."""
@@ -71,12 +76,11 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class StepInput:
-    """What one battle puts into a step: an observation for each agent, and its dice."""
+    """What one battle puts into a step: an observation for each agent, and where it stands."""
 
-    row: int
+    session: BattleSession
     time_idx: int
     shown: list[Observation]
-    dice: random.Random | None
 
 
 class _Agent:
@@ -90,13 +94,18 @@ class _Agent:
         self.made_at = max(self.temperatures) or 1.0
         self.cache = self.agent.traj_encoder.init_cache(max_battles, device=device)
 
-    def policies(self, shown: Sequence[Observation], time_idxs: Tensor, rows: Tensor) -> list[Tensor]:
-        """A step for n battles: each member's probabilities (n, A) of this agent's A actions."""
+    def policies(
+        self, shown: Sequence[Observation], time_idxs: Tensor, rows: Tensor, *, judge: bool = False
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """A step for n battles: each member's probabilities (n, A) of this agent's A actions, and their values (n, A).
+
+        There are no values where it is not to judge, or has critics that never learned.
+        """
 
         def batched(name: str) -> Tensor:  # (n, 1, ...)
             return torch.from_numpy(np.stack([getattr(each, name) for each in shown])[:, None]).to(time_idxs.device)
 
-        _, probs = self.agent.act(
+        _, probs, state = self.agent.act_from(
             {name: batched(name) for name in ("text_tokens", "numbers", "illegal_actions")},
             batched("rl2"),
             time_idxs,
@@ -104,7 +113,10 @@ class _Agent:
             rows,
             temperature=self.made_at,
         )
-        return [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures]
+        values = None
+        if judge and self.agent.uses_critics:
+            values = self.agent.values_of_actions(state)[:, 0] / self.agent.options.reward_multiplier
+        return [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures], values
 
 
 class EnsemblePolicy(Policy[BattleSession, StepInput]):
@@ -121,6 +133,10 @@ class EnsemblePolicy(Policy[BattleSession, StepInput]):
         sample: draw each action from the policy; otherwise the most probable one is taken.
         vote: let the members vote.
         seed: of the random numbers that actions are drawn with.
+
+    Attributes:
+        judges: whether the values of all actions are worked out at each decision, of one checkpoint alone: several may
+            have been paid for different things.
     """
 
     def __init__(
@@ -129,6 +145,7 @@ class EnsemblePolicy(Policy[BattleSession, StepInput]):
         super().__init__()
         self.members = list(members)
         self.sample, self.vote = sample, vote
+        self.judges = False
         self.device = next(self.members[0].agent.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.n_actions = max(member.view.action_space.n for member in self.members)
@@ -154,6 +171,11 @@ class EnsemblePolicy(Policy[BattleSession, StepInput]):
     def unknown_words(self) -> Counter[str]:
         """Words that a member does not know, and how often they were met."""
         return sum((view.vocabulary.unknown_counts for view in self._texts), Counter[str]())
+
+    def forget_unknown_words(self) -> None:
+        """Begins to count anew."""
+        for view in self._texts:
+            view.vocabulary.unknown_counts.clear()
 
     def row(self) -> PolicyRow:
         """How it plays, for results.json."""
@@ -191,18 +213,23 @@ class EnsemblePolicy(Policy[BattleSession, StepInput]):
             illegal_actions = ~legal[: each.view.action_space.n]
             rl2 = each.view.rl2_at(state, session.state, session.action)
             shown.append(Observation(tokens, numbers, illegal_actions, rl2))
-        return await self.in_next_step(StepInput(session.row, session.time_idx, shown, session.dice))
+        return await self.in_next_step(StepInput(session, session.time_idx, shown))
 
     def step(self, inputs: Sequence[StepInput]) -> list[Considered]:
         """Each battle's action, and the mean of the members' probabilities."""
         time_idxs = torch.tensor([[[each.time_idx]] for each in inputs], device=self.device)
-        rows = torch.tensor([each.row for each in inputs])
+        rows = torch.tensor([each.session.row for each in inputs])
         policies: list[Tensor] = []
+        judge = self.judges and len(self._agents) == 1
         for i, agent in enumerate(self._agents):
             shown = [each.shown[i] for each in inputs]
-            policies += [self._over_all_actions(own, shown) for own in agent.policies(shown, time_idxs, rows)]
+            own_policies, values = agent.policies(shown, time_idxs, rows, judge=judge)
+            policies += [self._over_all_actions(own, shown) for own in own_policies]
+            if values is not None:
+                for each, own_values in zip(inputs, values.float().cpu().numpy(), strict=True):
+                    each.session.values = own_values
         probs = torch.stack(policies)
-        chosen: list[int] = self._choose(probs, [each.dice for each in inputs]).tolist()
+        chosen: list[int] = self._choose(probs, [each.session.dice for each in inputs]).tolist()
         means = mean_policy(probs, self._weights).float().cpu().numpy()
         return list(zip(chosen, means, strict=True))
 

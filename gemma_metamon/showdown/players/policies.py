@@ -27,18 +27,25 @@ class Session(Protocol):
 
 S = TypeVar("S", bound=Session)
 I = TypeVar("I")  # noqa: E741 an input
+Answer = TypeVar("Answer")
 
 
 class Policy(ABC, Generic[S, I]):
     """Decides for many battles at once. S: what it remembers of a battle; I: what a battle puts into a step.
 
     While a step is computed (in a thread of its own, so that messages are still read), the battles that ask next wait
-    and make up the step after it. All calls come from poke-env's event loop.
+    and make up the step after it. All calls come from one event loop: poke-env's in play, the server's where it serves.
+
+    Attributes:
+        gather_s: how long the first battle of a step waits for others, so that they are decided together.
+        on_step: is told, in the policy's thread, how many battles a step decided for, and how many seconds it took.
     """
 
     kind: Kind = "ensemble"
 
     def __init__(self) -> None:
+        self.gather_s = 0.0
+        self.on_step: Callable[[int, float], None] | None = None
         self.decisions = 0
         self.busy_s = 0.0
         self._waiting: list[tuple[I, asyncio.Future[Considered]]] = []
@@ -49,6 +56,9 @@ class Policy(ABC, Generic[S, I]):
     def unknown_words(self) -> Counter[str]:
         """Words that it does not know, and how often they were met."""
         return Counter()
+
+    def forget_unknown_words(self) -> None:
+        """Begins to count anew: whoever plays on and on would meet ever more of them."""
 
     @abstractmethod
     def row(self) -> PolicyRow:
@@ -86,6 +96,10 @@ class Policy(ABC, Generic[S, I]):
             self._steps = asyncio.create_task(self._run_steps())
         return await answer
 
+    async def ask_in_policy_thread(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What this gives in the policy's thread, after what waits there: nothing else uses the models meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *arguments)
+
     def run_in_policy_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         """Runs this in the policy's thread, after what waits there, so that nothing else uses the models meanwhile.
 
@@ -96,6 +110,8 @@ class Policy(ABC, Generic[S, I]):
     async def _run_steps(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            if self.gather_s:
+                await asyncio.sleep(self.gather_s)
             # without those that nobody waits for any more: the same battle may ask again in this very step
             waiting, self._waiting = [each for each in self._waiting if not each[1].done()], []
             if not waiting:
@@ -115,7 +131,10 @@ class Policy(ABC, Generic[S, I]):
         started = time.perf_counter()
         considered = self.step(inputs)
         self.decisions += len(inputs)
-        self.busy_s += time.perf_counter() - started
+        took_s = time.perf_counter() - started
+        self.busy_s += took_s
+        if self.on_step is not None:
+            self.on_step(len(inputs), took_s)
         return considered
 
 

@@ -1,0 +1,116 @@
+"""What a service gives to whom: how large a request may be, how many there may be, and who may ask at all."""
+
+import hmac
+import ipaddress
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cachetools import LRUCache
+
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.serving.refusals import RefusedError
+from gemma_metamon.strict_json import read_bounded, shown_path
+
+TOKEN_VARIABLE: Final = "GEMMA_METAMON_TOKEN"
+_LEAST_TOKEN: Final = 16
+_CLIENTS: Final = 4096
+"""Addresses whose requests are counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Of a service.
+
+    Attributes:
+        body_bytes: of a request.
+        body_s: within which it must have come.
+        rate: requests a second from one address, on the whole; for twice as many at once there is room.
+        at_once: requests that are being answered.
+    """
+
+    body_bytes: int = 8 * 2**20
+    body_s: float = 30.0
+    rate: float = 500.0
+    at_once: int = 512
+
+
+class Gate:
+    """Lets requests in, or refuses them. All calls come from one event loop.
+
+    Args:
+        limits: within which.
+        token: that a request must bear; None asks for none.
+    """
+
+    def __init__(self, limits: Limits, token: str | None = None) -> None:
+        self.limits = limits
+        self.inside = 0
+        self._token = None if token is None else token.encode()
+        self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(_CLIENTS)
+
+    def require_token(self, authorization: str) -> None:
+        """Raises RefusedError (401) for a header that does not bear the token, in the same time whatever it holds."""
+        if self._token is None:
+            return
+        kind, _, given = authorization.partition(" ")
+        same = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
+        if kind.lower() != "bearer" or not same:
+            raise RefusedError(401, "Authorization bears no valid token; send `Authorization: Bearer TOKEN`")
+
+    def require_room(self, client: str) -> None:
+        """Raises RefusedError: 429 for a client that asks too often, 503 where too many are being answered."""
+        now, burst = time.monotonic(), max(1.0, 2 * self.limits.rate)
+        left, at = self._buckets.get(client, (burst, now))
+        left = min(burst, left + (now - at) * self.limits.rate)
+        if left < 1:
+            wait_s = (1 - left) / self.limits.rate
+            self._buckets[client] = (left, now)
+            raise RefusedError(
+                429, f"more than {self.limits.rate:g} requests a second; ask again later", retry_after_s=wait_s
+            )
+        self._buckets[client] = (left - 1, now)
+        if self.inside >= self.limits.at_once:
+            raise RefusedError(
+                503, f"{self.limits.at_once} requests are being answered, as many as may be; ask again", retry_after_s=1
+            )
+
+
+def read_token(path: Path | None) -> str | None:
+    """The token, from a file, or else from the environment; None where there is none.
+
+    Raises:
+        MissingFileError, DataError: a file that cannot be read.
+        ConfigError: what can be no token. It is not repeated.
+    """
+    if path is None:
+        token, source = os.environ.get(TOKEN_VARIABLE, "").strip(), TOKEN_VARIABLE
+        if not token:
+            return None
+    else:
+        token, source = read_bounded(path, 4096).decode("utf-8", "replace").strip(), shown_path(path)
+    if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(f"{source} holds no token: give {_LEAST_TOKEN} or more letters and digits, without spaces")
+    return token
+
+
+def require_safe_host(host: str, token: str | None, *, is_open: bool) -> None:
+    """Raises ConfigError for an address that others can reach, without a token, unless that is wanted."""
+    if token is not None or is_open or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--host {host} can be reached from other machines, and no token is asked for; put one into {TOKEN_VARIABLE} "
+        "or a file named by --token_file, or say --open"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

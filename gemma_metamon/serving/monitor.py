@@ -1,0 +1,211 @@
+"""A service looked at from outside: is it there, how fast does it answer, how often does it fail, what does it take."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gemma_metamon.serving.metrics import BATTLES, LATENCY, REQUESTS
+from gemma_metamon.strict_json import on_one_line
+
+ANSWERING: Final = ("/act", "/v1/chat/completions")
+"""The routes whose latency is looked at."""
+PERCENTILES: Final = (50, 95, 99)
+_MOST_BYTES: Final = 4 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a service must keep; None looks away."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    error_rate: float | None = 0.01
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What was seen at one time.
+
+    Attributes:
+        at_s: since the first look.
+        fault: why it is not well; "" where it is.
+        agent: what it serves.
+        answered_ms: how long /health took.
+        statuses: requests so far, by status.
+        buckets: upper bound in seconds -> requests of ANSWERING that took no longer.
+        memory_mb: that it has.
+        battles: that it remembers.
+    """
+
+    at_s: float
+    fault: str = ""
+    agent: str = ""
+    answered_ms: float = 0.0
+    statuses: Mapping[int, float] = field(default_factory=dict)
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    memory_mb: float | None = None
+    battles: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Of the time between two looks, or from a service's start to one look.
+
+    Attributes:
+        requests: that were answered.
+        error_rate: share of them that failed by the service's fault, a status of 500 or above; None without any.
+        refused_rate: share that was refused, 400 to 499.
+        latency_ms: percentile -> at most so long; None where nothing was asked.
+    """
+
+    requests: int
+    error_rate: float | None
+    refused_rate: float | None
+    latency_ms: Mapping[int, float | None]
+
+
+class Monitor:
+    """Looks at one service again and again.
+
+    Args:
+        url: of the service.
+        token: to bear; None bears none.
+        timeout_s: for each answer.
+    """
+
+    def __init__(self, url: str, token: str | None = None, timeout_s: float = 10.0) -> None:
+        self._url, self._token, self._timeout_s = url.rstrip("/"), token, timeout_s
+        self._began = time.monotonic()
+
+    def watch(self, polls: int, interval_s: float, on_look: Callable[[Look], None] = lambda look: None) -> list[Look]:
+        """So many looks, so far apart; each is told as soon as it was taken."""
+        looks: list[Look] = []
+        while len(looks) < polls:
+            if looks:
+                time.sleep(interval_s)
+            looks.append(self.look())
+            on_look(looks[-1])
+        return looks
+
+    def look(self) -> Look:
+        """What is seen now; a service that is not well is no error."""
+        at_s, began = time.monotonic() - self._began, time.perf_counter()
+        try:
+            health = json.loads(self._get("/health"))
+            answered_ms = 1000 * (time.perf_counter() - began)
+            agent = str(health["agent"])
+            self._get("/ready")
+            return _read(self._get("/metrics"), at_s=at_s, agent=agent, answered_ms=answered_ms)
+        except urllib.error.HTTPError as error:
+            path = error.url.removeprefix(self._url)
+            is_unready = (path, error.code) == ("/ready", 503)
+            return Look(at_s=at_s, fault="it is not ready" if is_unready else f"{path} answers {error.code}")
+        except OSError as error:
+            return Look(at_s=at_s, fault=f"it cannot be reached ({on_one_line(getattr(error, 'reason', error))})")
+        except (ValueError, KeyError, TypeError) as error:
+            return Look(at_s=at_s, fault=f"it answers as no service of gemma-metamon does ({on_one_line(error)})")
+
+    def _get(self, path: str) -> str:
+        request = urllib.request.Request(self._url + path)
+        if self._token is not None:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+            content: bytes = response.read(_MOST_BYTES)
+        return content.decode()
+
+
+def figures(looks: Sequence[Look]) -> Figures:
+    """From the first look to the last that saw anything, where something was answered between; else from its start."""
+    seen = [look for look in looks if not look.fault]
+    if not seen:
+        return Figures(requests=0, error_rate=None, refused_rate=None, latency_ms=dict.fromkeys(PERCENTILES))
+    first, last = seen[0], seen[-1]
+    statuses, buckets = _less(last.statuses, first.statuses), _less(last.buckets, first.buckets)
+    # nothing between, or a service that has begun anew
+    if sum(buckets.values()) <= 0 or min([*statuses.values(), *buckets.values()]) < 0:
+        statuses, buckets = dict(last.statuses), dict(last.buckets)
+    total = sum(statuses.values())
+
+    def share(low: int, high: int) -> float | None:
+        return sum(count for status, count in statuses.items() if low <= status < high) / total if total else None
+
+    return Figures(
+        requests=int(total),
+        error_rate=share(500, 1000),
+        refused_rate=share(400, 500),
+        latency_ms={percent: percentile_ms(buckets, percent) for percent in PERCENTILES},
+    )
+
+
+def percentile_ms(buckets: Mapping[float, float], percent: float) -> float | None:
+    """About how long so many of a hundred requests took at most: between a bucket's bounds, in proportion.
+
+    Args:
+        buckets: upper bound in seconds -> requests that took no longer.
+        percent: 0-100.
+    """
+    bounds = sorted(buckets)
+    if not bounds or not buckets[bounds[-1]]:
+        return None
+    wanted, low, below = percent / 100 * buckets[bounds[-1]], 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted:
+            if bound == float("inf"):
+                return 1000 * low
+            return 1000 * (low + (bound - low) * (wanted - below) / max(buckets[bound] - below, 1e-12))
+        low, below = bound, buckets[bound]
+    return 1000 * low
+
+
+def problems(looks: Sequence[Look], found: Figures, thresholds: Thresholds) -> list[str]:
+    """What is not as it must be, a sentence each; none of a service that is well."""
+    faults = dict.fromkeys(look.fault for look in looks if look.fault)
+    said = [f"{fault} (seen {sum(look.fault == fault for look in looks)} of {len(looks)} times)" for fault in faults]
+    for percent in PERCENTILES:
+        limit, value = getattr(thresholds, f"p{percent}_ms"), found.latency_ms[percent]
+        if limit is not None and value is not None and value > limit:
+            said.append(f"p{percent} is {value:.1f} ms, above {limit:g}")
+    if thresholds.error_rate is not None and (found.error_rate or 0.0) > thresholds.error_rate:
+        said.append(f"{found.error_rate:.2%} of the requests failed, above {thresholds.error_rate:.2%}")
+    memory = max((look.memory_mb or 0.0 for look in looks), default=0.0)
+    if thresholds.memory_mb is not None and memory > thresholds.memory_mb:
+        said.append(f"it has {memory:.0f} MB of memory, above {thresholds.memory_mb:g}")
+    return said
+
+
+def _read(text: str, **seen: Any) -> Look:
+    statuses: dict[int, float] = {}
+    buckets: dict[float, float] = {}
+    single: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == f"{REQUESTS}_total":
+                status = int(sample.labels["status"])
+                statuses[status] = statuses.get(status, 0.0) + sample.value
+            elif sample.name == f"{LATENCY}_bucket" and sample.labels["route"] in ANSWERING:
+                bound = float(sample.labels["le"])
+                buckets[bound] = buckets.get(bound, 0.0) + sample.value
+            elif sample.name in (BATTLES, "process_resident_memory_bytes"):
+                single[sample.name] = sample.value
+    if BATTLES not in single:
+        raise ValueError(f"its metrics have no {BATTLES}")
+    memory = single.get("process_resident_memory_bytes")
+    return Look(
+        **seen,
+        statuses=statuses,
+        buckets=buckets,
+        memory_mb=None if memory is None else memory / 2**20,
+        battles=single[BATTLES],
+    )
+
+
+def _less(last: Mapping[Any, float], first: Mapping[Any, float]) -> dict[Any, float]:
+    return {key: value - first.get(key, 0.0) for key, value in last.items()}
