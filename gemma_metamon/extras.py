@@ -8,6 +8,7 @@ EXTRAS = {
     "battle": ("poke_env",),
     "envs": ("gymnasium", "pettingzoo"),
     "language": ("trl", "datasets", "openai"),
+    "ray": ("ray",),
     "report": ("choix", "jinja2", "matplotlib"),
     "vision": ("PIL",),
 }

@@ -142,9 +142,16 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains as the flags say, in this process or as one of several. Returns the exit status."""
+    from gemma_metamon.commands._remote import fetch_inputs, mirrored
+
+    fetch_inputs(args)
+    with mirrored(args.save_dir, args.run_name) as args.save_dir:
+        return _run(args, args.save_dir / args.run_name)
+
+
+def _run(args: argparse.Namespace, run_dir: Path) -> int:
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
-    run_dir = args.save_dir / args.run_name
     try:
         with writing_in(run_dir):
             return _train(args, run_dir, _plan(args, run_dir))
