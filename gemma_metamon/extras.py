@@ -10,6 +10,7 @@ EXTRAS = {
     "gguf": ("gguf",),
     "language": ("trl", "datasets", "openai"),
     "mlx": ("mlx_lm", "mlx"),
+    "ray": ("ray",),
     "report": ("choix", "jinja2", "matplotlib"),
     "sweep": ("optuna", "matplotlib"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),

@@ -16,7 +16,7 @@ from support.paths import ROOT
 # of SHARED may be imported by all, and each of them imports only those before it.
 SHARED = (
     "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
-    "child_processes", "pages", "checklist",
+    "remote_folders",     "child_processes", "pages", "checklist",
 )  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}
@@ -60,6 +60,7 @@ ROOMS: dict[str, set[str]] = {
     "language.players": WORDS | MATCHES | {"language", "results"},
     "vision": WORDS | AGENTS | RUNS | {"language", "training"},
     "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
+    "cluster": MATCHES | {"battle", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "sweeps": RUNS | {"results", "reports"},
     "envs": WORDS | MATCHES | {"runs"},

@@ -211,6 +211,11 @@ def load_battle(path: Path) -> RecordedBattle:
         MissingFileError: there is no such file, or it is an archive.
         DataError: it is damaged; names the file.
     """
+    return read_battle(shown_path(Path(path.name)), read_battle_file(path))
+
+
+def read_battle_file(path: Path) -> bytes:
+    """The content of a battle file, for `read_battle`. Raises as `load_battle` where it cannot be read."""
     refuse_archive(path)
     name = shown_path(Path(path.name))
     try:
@@ -221,7 +226,7 @@ def load_battle(path: Path) -> RecordedBattle:
         content = read_bounded(path, MAX_FILE_BYTES)
     except MissingFileError as error:
         raise MissingFileError(f"no battle file {shown_path(path)}") from error
-    return read_battle(name, content)
+    return content
 
 
 def read_battle(name: str, content: bytes) -> RecordedBattle:

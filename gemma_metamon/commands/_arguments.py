@@ -120,6 +120,11 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": websocket_url,
         "help": "ws://... of a running server without accounts (default: the simulator in processes of its own)",
     },
+    "ray": {
+        "metavar": "ADDRESS",
+        "help": "work on the processors and GPUs of a Ray cluster (extra `ray`): HOST:PORT of its head, auto, or local "
+        "for one on this machine with --workers processors; --concurrency is then of each processor",
+    },
     "workers": {
         "type": at_least_one,
         "default": min(os.cpu_count() or 1, MOST_WORKERS),

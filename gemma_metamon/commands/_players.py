@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
+from gemma_metamon.commands._remote import fetched_run
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
 from gemma_metamon.commands._words_players import SEES, WORDS, read_words
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -165,7 +166,8 @@ def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | No
         except ConfigError as error:
             raise ConfigError(f"{error}; nor is {member.text!r} the folder of a run") from None
     try:
-        checkpoint = Checkpoint.find(member.run_dir, epoch if member.epoch is None else member.epoch)
+        wanted = epoch if member.epoch is None else member.epoch
+        checkpoint = Checkpoint.find(fetched_run(member.run_dir, wanted), wanted)
     except MissingFileError as error:
         if ensemble is None:
             raise

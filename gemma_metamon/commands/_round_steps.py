@@ -151,6 +151,7 @@ class Rounds:
             shutil.rmtree(store)
         command = ["prepare", "--parsed_replay_dir", str(battles)]
         command += ["--formats", self.args.format, "--out", str(store), "--workers", str(self.args.workers)]
+        command += [] if self.args.ray is None else ["--ray", self.args.ray]
         self._run([*command, *self._view_flags()], step)
 
     def _train(self, step: Step) -> None:
@@ -222,7 +223,7 @@ class Rounds:
 
     def _playing_flags(self) -> list[str]:
         flags = ["--concurrency", str(self.args.concurrency), "--workers", str(self.args.workers)]
-        for name in ("device", "team_dir"):
+        for name in ("device", "team_dir", "ray"):
             if (value := getattr(self.args, name)) is not None:
                 flags += [f"--{name}", str(value)]
         return flags

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
 from gemma_metamon.commands._chat_players import usage_line
+from gemma_metamon.commands._cluster import playing, require_ray
+from gemma_metamon.commands._remote import mirrored
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -77,7 +79,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--max_turns", type=at_least_one, default=1000, help="cut off longer battles (default: %(default)s)"
     )
-    for name in ("device", "concurrency", "team_dir", "server", "workers", "timeout_s", "json"):
+    for name in ("device", "concurrency", "team_dir", "server", "workers", "ray", "timeout_s", "json"):
         add_shared_argument(parser, name)
     parser.set_defaults(run=run)
 
@@ -85,6 +87,12 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> int:
     """Plays the battles, writes them and prints what was written; status 1 where fewer were played than asked for."""
     require_extra("battle", "collect")
+    require_ray(args)
+    with mirrored(args.out) as args.out:
+        return _collect(args)
+
+
+def _collect(args: argparse.Namespace) -> int:
     import asyncio
 
     from gemma_metamon.commands._players import find_expert, find_players, require_no_search
@@ -102,8 +110,21 @@ def run(args: argparse.Namespace) -> int:
         require_no_search([*everyone, *([expert] if expert else [])], "--server")
     args.format, teams = find_teams(args.format, args.team_dir)
     make_folder(args.out, "out")
-    matchups, label_by = _draw_matchups(args, everyone, expert, teams)
     with ExitStack() as stack:
+        found, elsewhere = stack.enter_context(
+            playing(
+                args,
+                everyone if expert is None else [*everyone, expert],
+                # a checkpoint may be both sides, and a battle may begin before the end of the one before it is told
+                battles_each=4,
+                sample=args.temperature > 0,
+                temperature=args.temperature or 1.0,
+                seed=args.seed,
+                teams=teams,
+            )
+        )
+        label_by = None if expert is None else found.pop()
+        matchups = _draw_matchups(args, everyone, found)
         bar = stack.enter_context(progress_bar(total=args.battles, unit="battle", desc=args.format))
         collection = asyncio.run(
             collect(
@@ -119,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
                 timeout_s=args.timeout_s,
                 label_by=label_by,
                 on_battle=bar.update,
+                elsewhere=elsewhere,
             )
         )
     if collection.files:
@@ -134,33 +156,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _draw_matchups(
-    args: argparse.Namespace, named: "list[FoundPlayer]", expert: "FoundPlayer | None", teams: list[str]
-) -> "tuple[list[Matchup], Contestant | None]":
-    """Who meets whom, and who labels."""
-    from gemma_metamon.commands._players import contestants
+    args: argparse.Namespace, named: "list[FoundPlayer]", everyone: "list[Contestant]"
+) -> "list[Matchup]":
+    """Who meets whom."""
     from gemma_metamon.showdown.matches.collect import draw_matchups
 
-    everyone = contestants(
-        named if expert is None else [*named, expert],
-        device=args.device,
-        sample=args.temperature > 0,
-        temperature=args.temperature or 1.0,
-        # a checkpoint may be both sides, and a battle may begin before the end of the one before it is told
-        max_battles=4 * args.concurrency,
-        seed=args.seed,
-        teams=teams,
-    )
-    label_by = None if expert is None else everyone.pop()
     n_players = len(args.players)
     by_text = {player.text: contestant.name for player, contestant in zip(named, everyone, strict=True)}
-    matchups = draw_matchups(
+    return draw_matchups(
         everyone[:n_players],
         args.battles,
         args.seed,
         opponents=everyone[n_players:] if args.opponents else None,
         record_opponents=args.record_opponents == [] or [by_text[text] for text in args.record_opponents or ()],
     )
-    return matchups, label_by
 
 
 def _as_json(collection: "Collection", out: Path, chats: "Mapping[str, ChatUsageRow]") -> str:

@@ -18,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     make_folder,
 )
 from gemma_metamon.commands._chat_players import usage_line
+from gemma_metamon.commands._cluster import playing, require_ray
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -92,7 +93,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     battles.add_argument("--format", default="gen1ou", help="battle format (default: %(default)s)")
     battles.add_argument("--battles", type=at_least_one, default=100, help="of each pair (default: %(default)s)")
     add_shared_argument(battles, "seed", help="of all that is drawn (default: %(default)s)")
-    for name in ("team_dir", "concurrency", "server", "workers", "timeout_s"):
+    for name in ("team_dir", "concurrency", "server", "workers", "ray", "timeout_s"):
         add_shared_argument(battles, name)
     battles.add_argument("--username", help="our name against user:NAME (default: one that nobody else has)")
     battles.add_argument("--accept", action="store_true", help="wait for user:NAME's challenges instead of challenging")
@@ -109,12 +110,13 @@ def run(args: argparse.Namespace) -> int:
     outside = [spec for spec in args.opponents or () if spec.startswith(OUTSIDE)]
     _check_outside(args, outside)
     require_extra("battle", "evaluate")
+    require_ray(args)
     for flag in ("out", "round_robin"):
         if getattr(args, flag):
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants, find_players, require_no_search
+    from gemma_metamon.commands._players import find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
     from gemma_metamon.showdown.players.contestants import Outside
@@ -133,20 +135,22 @@ def run(args: argparse.Namespace) -> int:
     args.format, teams = find_teams(args.format, args.team_dir)
     if args.out is not None:
         make_folder(args.out, "out")
-    found = contestants(
-        players,
-        device=args.device,
-        dtype=args.dtype,
-        sample=args.sample,
-        temperature=args.temperature,
-        max_battles=2 * args.concurrency,  # a battle may begin before the end of the one before it is told
-        seed=args.seed,
-        observer=load_watcher(args),
-        teams=teams,
-    )
     others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]
-    pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)
     with ExitStack() as stack:
+        found, elsewhere = stack.enter_context(
+            playing(
+                args,
+                players,
+                battles_each=2,  # a battle may begin before the end of the one before it is told
+                dtype=args.dtype,
+                sample=args.sample,
+                temperature=args.temperature,
+                seed=args.seed,
+                observer=load_watcher(args),
+                teams=teams,
+            )
+        )
+        pairs = _pairs(found, len(args.players), others, round_robin=args.round_robin)
         bar = stack.enter_context(progress_bar(total=args.battles * len(pairs), unit="battle", desc=args.format))
         evaluation = asyncio.run(
             evaluate(
@@ -162,6 +166,7 @@ def run(args: argparse.Namespace) -> int:
                 rated=args.round_robin,
                 out=args.out,
                 on_battle=bar.update,
+                elsewhere=elsewhere,
             )
         )
     report = _report(evaluation.results(), found)

@@ -21,6 +21,7 @@ from gemma_metamon.commands._arguments import (
     share,
     zero_or_above,
 )
+from gemma_metamon.commands._cluster import require_ray
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.loops.steps import Journal, carry_out, only_worker
@@ -44,7 +45,19 @@ with a larger --rounds it goes on after the last. Of --out improved, improved/im
 is the agent of round 3, improved@0 what it began with. improved/report.html shows ratings and training."""
 
 # what may differ when it is started again
-FREE = {"rounds", "concurrency", "device", "workers", "dloader_workers", "json", "out", "run", "command", "debug"}
+FREE = {
+    "rounds",
+    "concurrency",
+    "device",
+    "workers",
+    "ray",
+    "dloader_workers",
+    "json",
+    "out",
+    "run",
+    "command",
+    "debug",
+}
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -128,6 +141,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         default=os.cpu_count() or 1,
         help="processes that play and prepare (default: one per core)",
     )
+    add_shared_argument(training, "ray")
     add_shared_argument(training, "seed", help="of all that is drawn (default: %(default)s)")
     evaluation = parser.add_argument_group("evaluation")
     evaluation.add_argument(
@@ -157,6 +171,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_extra("battle", "improve")
     require_extra("report", "improve")
+    require_ray(args)
     _check(args)
     begin = _begin(args)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name not in FREE}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from gemma_metamon.commands._arguments import (
     folder_name,
     load_view,
 )
+from gemma_metamon.commands._cluster import require_ray
+from gemma_metamon.commands._remote import fetched_battles, mirrored
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--shard_battles", type=at_least_one, default=512, help="battles in a file (default: %(default)s)"
     )
+    add_shared_argument(parser, "ray")
     add_shared_argument(parser, "max_set_aside")
     add_shared_argument(parser, "json")
     parser.set_defaults(run=run)
@@ -66,6 +70,14 @@ def run(args: argparse.Namespace) -> int:
     """Makes the store, or goes on with it, and verifies it where asked; prints what is in it."""
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
+    require_ray(args)
+    if args.parsed_replay_dir is not None:
+        args.parsed_replay_dir = fetched_battles(args.parsed_replay_dir, args.formats)
+    with mirrored(args.out) as args.out:
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     report: dict[str, Any] = {"out": str(args.out)}
     if args.parsed_replay_dir is not None:
         report |= _prepare(args)
@@ -108,16 +120,25 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
         )
     set_aside = SetAside(args.max_set_aside)
     try:
-        prepared = prepare(
-            args.parsed_replay_dir,
-            formats,
-            view,
-            args.out,
-            set_aside=set_aside,
-            workers=args.workers,
-            shard_battles=args.shard_battles,
-            progress=True,
-        )
+        with ExitStack() as stack:
+            elsewhere = None
+            if args.ray is not None:
+                from gemma_metamon.cluster.connecting import connected
+                from gemma_metamon.cluster.tasks import on_nodes
+
+                stack.enter_context(connected(args.ray, workers=args.workers))
+                elsewhere = on_nodes
+            prepared = prepare(
+                args.parsed_replay_dir,
+                formats,
+                view,
+                args.out,
+                set_aside=set_aside,
+                workers=args.workers,
+                shard_battles=args.shard_battles,
+                progress=True,
+                elsewhere=elsewhere,
+            )
     finally:
         if is_store(args.out):
             set_aside.write(args.out / SET_ASIDE)

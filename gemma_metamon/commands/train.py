@@ -152,10 +152,17 @@ def run(args: argparse.Namespace) -> int:
 
     A signal that ends it is raised, and becomes 128 and its number: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
+    from gemma_metamon.commands._remote import fetch_inputs, mirrored
 
     take_batch_size(args)
-    run_dir = args.save_dir / args.run_name
+    fetch_inputs(args)
+    with mirrored(args.save_dir, args.run_name) as args.save_dir:
+        return _run(args, args.save_dir / args.run_name)
+
+
+def _run(args: argparse.Namespace, run_dir: Path) -> int:
+    from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
+
     try:
         with writing_in(run_dir):
             if is_done(args, start := find_start(args, run_dir)) and start is not None:

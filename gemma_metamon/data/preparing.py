@@ -5,16 +5,19 @@ leaves alone what is recorded and still there, and makes the rest.
 """
 
 import json
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from gemma_metamon.battle.replays import read_battle
+from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.battle.replays import read_battle, read_battle_file
 from gemma_metamon.child_processes import in_workers
 from gemma_metamon.data.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
@@ -37,6 +40,19 @@ from gemma_metamon.view import BattleView
 LOCK = ".lock"
 SHARD_BATTLES = 512
 """Battles in a shard, if nothing else is asked for."""
+
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
+Made = tuple[ShardRecord, dict[Path, str]]
+"""The record of a shard, and the battle files that could not be used, each with the reason."""
+
+
+class InWorkers(Protocol):
+    """What carries out tasks on other machines, where nothing of this one's disk is (cluster/tasks.py)."""
+
+    def __call__(self, work: Callable[[Task], Done], tasks: Iterator[Task]) -> Iterator[Done]:
+        """What comes of each task, as they are done."""
 
 
 @dataclass
@@ -79,6 +95,7 @@ def prepare(
     workers: int = 1,
     shard_battles: int = SHARD_BATTLES,
     progress: bool = False,
+    elsewhere: InWorkers | None = None,
 ) -> Prepared:
     """Encodes the battles of `source` into the store `root`. Shards that are finished are left alone.
 
@@ -91,6 +108,8 @@ def prepare(
         workers: how many processes encode; with 1 this process does.
         shard_battles: how many battles go into a shard, for formats that the store does not have yet.
         progress: shows a progress bar.
+        elsewhere: encodes on other machines, to which the battle files go from here, and from which the shards come;
+            None encodes on this one.
 
     Returns:
         What the store now has of these formats.
@@ -107,7 +126,8 @@ def prepare(
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=0):
             plans = _plan(root, view, sources, shard_battles)
-            return _make_shards(sources, plans, view, root, set_aside, workers, progress=progress)
+            make = partial(_in_processes, workers=workers) if elsewhere is None else partial(_elsewhere, elsewhere)
+            return _make_shards(sources, plans, view, root, set_aside, make, progress=progress)
     except Timeout as error:
         raise GemmaMetamonError(f"another process is preparing {root}; wait for it, or choose another --out") from error
     except BrokenProcessPool as error:
@@ -138,7 +158,7 @@ def _make_shards(
     view: BattleView,
     root: Path,
     set_aside: SetAside,
-    workers: int,
+    make: Callable[[Iterator[ShardTask], BattleView], Iterator[Made]],
     *,
     progress: bool,
 ) -> Prepared:
@@ -172,15 +192,43 @@ def _make_shards(
             disable=not progress,
         ) as bar,
     ):
-        for record, damage in in_workers(
-            partial(make_shard, view=view), tasks(), workers
-        ):  # an archive's tasks hold its battles
+        for record, damage in make(tasks(), view):
             records.write(json.dumps(asdict(record)) + "\n")
             records.flush()
             count(record, damage)
             bar.update(record.battles)
     set_aside.check(complete=True)
     return result
+
+
+def _in_processes(tasks: Iterator[ShardTask], view: BattleView, workers: int) -> Iterator[Made]:
+    return in_workers(partial(make_shard, view=view), tasks, workers)  # an archive's tasks hold its battles
+
+
+def _elsewhere(run: InWorkers, tasks: Iterator[ShardTask], view: BattleView) -> Iterator[Made]:
+    for task, made, content in run(partial(_make_shard_elsewhere, view=view), map(_with_contents, tasks)):
+        with written_whole(task.root / task.shard) as staged:
+            staged.write_bytes(content)
+        yield made
+
+
+def _with_contents(task: ShardTask) -> ShardTask:
+    """The task with its battle files read, or the reasons why they cannot be."""
+
+    def content(name: str) -> bytes | str:
+        try:
+            return read_battle_file(task.where / name)
+        except (DataError, OSError) as error:
+            return str(error)
+
+    return task if task.contents is not None else replace(task, contents=[content(name) for name in task.names])
+
+
+def _make_shard_elsewhere(task: ShardTask, view: BattleView) -> tuple[ShardTask, Made, bytes]:
+    """The task without its contents, what `make_shard` says, and the shard."""
+    with tempfile.TemporaryDirectory(prefix="gemma-metamon-") as folder:
+        made = make_shard(replace(task, root=Path(folder)), view)
+        return replace(task, contents=None), made, (Path(folder) / task.shard).read_bytes()
 
 
 def _plan(
@@ -226,7 +274,7 @@ def _encode_member(name: str, content: bytes, battle_format: str, view: BattleVi
     return encode_recorded(battle, view)
 
 
-def make_shard(task: ShardTask, view: BattleView) -> tuple[ShardRecord, dict[Path, str]]:
+def make_shard(task: ShardTask, view: BattleView) -> Made:
     """Encodes the battles of a task and writes their shard.
 
     Returns:

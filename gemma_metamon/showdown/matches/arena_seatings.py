@@ -7,7 +7,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
 from gemma_metamon.showdown.matches.arena_tables import Table
-from gemma_metamon.showdown.matches.processes import Tell, play_plans
+from gemma_metamon.showdown.matches.processes import PlayPlans, Tell, play_plans
 from gemma_metamon.showdown.matches.seatings import Ended, Outcome, Seating, SeatingCounter
 from gemma_metamon.showdown.players.contestants import Outside
 
@@ -22,6 +22,7 @@ async def play_seatings(
     workers: int,
     in_play: int,
     timeout_s: float,
+    elsewhere: PlayPlans | None = None,
 ) -> None:
     """Plays seatings, begun one after the other in the order of their battles.
 
@@ -34,6 +35,7 @@ async def play_seatings(
         workers: see `play_plans`, as for the others.
         in_play: battles at a time.
         timeout_s: of silence.
+        elsewhere: plays them on other machines; None plays them on this one.
 
     Raises:
         ConfigError: somebody outside.
@@ -59,7 +61,7 @@ async def play_seatings(
             )
 
     play = partial(_play, battle_format=battle_format, seed=seed)
-    await play_plans(plans(), play, count, workers=workers, in_play=in_play, timeout_s=timeout_s)
+    await (elsewhere or play_plans)(plans(), play, count, workers=workers, in_play=in_play, timeout_s=timeout_s)
 
 
 async def _play(

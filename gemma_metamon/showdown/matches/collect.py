@@ -8,6 +8,7 @@ nor the simulator's do.
 
 import random
 import secrets
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 from poke_env.player import Player
 
-from gemma_metamon.atomic_files import sync
+from gemma_metamon.atomic_files import sync, written_whole
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
@@ -27,7 +28,7 @@ from gemma_metamon.showdown.live.recording import MAX_TURNS
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan, needs_rounds
 from gemma_metamon.showdown.matches.arena_tables import Table, draw_pair
 from gemma_metamon.showdown.matches.labelling import Labeller
-from gemma_metamon.showdown.matches.processes import Tell, play_plans
+from gemma_metamon.showdown.matches.processes import PlayPlans, Tell, play_plans
 from gemma_metamon.showdown.matches.recordings import Collection, Recording, battle_id
 from gemma_metamon.showdown.matches.watching import SILENCE_TIMEOUT_S, disconnect, play_pair
 from gemma_metamon.showdown.players.contestants import Contestant, why_ended
@@ -104,6 +105,7 @@ async def collect(
     timeout_s: float = SILENCE_TIMEOUT_S,
     label_by: Contestant | None = None,
     on_battle: Callable[[], Any] | None = None,
+    elsewhere: PlayPlans | None = None,
 ) -> Collection:
     """Plays the matchups and writes `out/<battle_format>/*.json.lz4`, a file for each view.
 
@@ -125,6 +127,8 @@ async def collect(
         timeout_s: silence of the server, or of a worker, after which the battles are given up.
         label_by: a scripted player, whose choice in each state is recorded beside what was chosen; see `Labeller`.
         on_battle: called after each battle.
+        elsewhere: plays the battles of an arena on other machines, from which their files come to `out`; None plays
+            them on this one.
 
     Raises:
         ConfigError: label_by is a policy.
@@ -147,6 +151,7 @@ async def collect(
             timeout_s=timeout_s,
             label_by=label_by,
             on_battle=on_battle,
+            elsewhere=elsewhere,
         )
     else:
         await _collect_on_server(
@@ -182,6 +187,7 @@ async def _collect_in_arena(
     timeout_s: float,
     label_by: Contestant | None,
     on_battle: Callable[[], Any] | None,
+    elsewhere: PlayPlans | None,
 ) -> None:
     """The parameters are those of `collect`; adds to the collection what was played."""
     who = [(matchup.player.name, matchup.opponent.name, matchup.battles) for matchup in matchups]
@@ -189,7 +195,8 @@ async def _collect_in_arena(
     folder = out / battle_format
     started = time.monotonic()
 
-    def ended(number: int, share: Collection) -> None:
+    def ended(number: int, kept: Collection | _Carried) -> None:
+        share = kept.unpack(folder) if isinstance(kept, _Carried) else kept
         collection.add(share)
         collection.seconds = time.monotonic() - started
         if on_battle is not None:
@@ -200,10 +207,11 @@ async def _collect_in_arena(
         for view in folder.glob(f"*{battle_id(battle_format, run, number)}_*"):
             view.unlink()
 
-    record = partial(_record, battle_format=battle_format, folder=folder, run=run, seed=seed, max_turns=max_turns)
-    await play_plans(
+    options = {"battle_format": battle_format, "run": run, "seed": seed, "max_turns": max_turns, "label_by": label_by}
+    record = partial(_record, folder=folder, **options) if elsewhere is None else partial(_record_elsewhere, **options)
+    await (elsewhere or play_plans)(
         _plans(matchups, teams, seed),
-        partial(record, label_by=label_by),
+        record,
         ended,
         workers=workers,
         in_play=concurrency,
@@ -273,6 +281,37 @@ async def _record(
     in_rounds = needs_rounds([*experts, *(who for plan in plans for who in plan.players)])
     match = ArenaMatch(arena, battle_format, seed, in_play, ended, in_rounds)
     await match.play(recorded())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Carried:
+    """A battle that was recorded on another machine: how it is counted, and its files by their names."""
+
+    share: Collection
+    files: dict[str, bytes]
+
+    def unpack(self, folder: Path) -> Collection:
+        """Writes the files."""
+        for name, content in self.files.items():
+            with written_whole(folder / name, durable=False) as staged:  # `collect` waits once, for all of them
+                staged.write_bytes(content)
+        return self.share
+
+
+async def _record_elsewhere(
+    arena: Arena, plans: Sequence[Plan], in_play: int, tell: Tell, *, run: str, **options: Any
+) -> None:
+    """As `_record`, on a machine that does not have the collection's folder: tells a `_Carried` of each battle."""
+    with tempfile.TemporaryDirectory(prefix="gemma-metamon-") as name:
+        folder = Path(name)
+
+        def told(number: int, share: Collection) -> None:  # before anything else is written
+            files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+            for file in files:
+                (folder / file).unlink()
+            tell(number, _Carried(share=share, files=files))
+
+        await _record(arena, plans, in_play, told, folder=folder, run=run, **options)
 
 
 async def _collect_on_server(

@@ -23,6 +23,7 @@ from gemma_metamon.extras import require_extra
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import BattleRow, ContestantRow, EvaluationResults, Kind, PairRow
 from gemma_metamon.showdown.matches.arena_seatings import play_seatings
+from gemma_metamon.showdown.matches.processes import PlayPlans
 from gemma_metamon.showdown.matches.ratings import Rating, rate
 from gemma_metamon.showdown.matches.seatings import (
     Ended,
@@ -144,6 +145,7 @@ async def evaluate(
     rated: bool = False,
     out: Path | None = None,
     on_battle: Callable[[], Any] | None = None,
+    elsewhere: PlayPlans | None = None,
 ) -> Evaluation:
     """Plays n_battles of each pair. Each drawn pair of teams is played twice.
 
@@ -165,6 +167,7 @@ async def evaluate(
         rated: rate everybody by all of the battles.
         out: the folder to write, as this module's description has it; battles are in it as soon as they end.
         on_battle: called after each battle.
+        elsewhere: plays the battles of an arena on other machines; None plays them on this one.
 
     Returns:
         What was played, also where a failure (in `unfinished`) came before the end.
@@ -202,6 +205,7 @@ async def evaluate(
             seed=seed,
             concurrency=concurrency,
             timeout_s=timeout_s,
+            elsewhere=elsewhere,
         )
     finally:
         evaluation.seconds = time.monotonic() - started
@@ -234,6 +238,7 @@ async def _play(
     seed: int,
     concurrency: int,
     timeout_s: float,
+    elsewhere: PlayPlans | None,
 ) -> None:
     """Plays the seatings in an arena or on a server, and adds what fails to `failures`.
 
@@ -248,6 +253,7 @@ async def _play(
         seed: of the run.
         concurrency: battles at a time.
         timeout_s: of silence.
+        elsewhere: plays on other machines.
     """
     if websocket_url is not None:
         at_once = min(len(seatings), concurrency, _SEATINGS_AT_ONCE)
@@ -272,6 +278,7 @@ async def _play(
             workers=workers,
             in_play=concurrency,
             timeout_s=timeout_s,
+            elsewhere=elsewhere,
         )
     except ServerError as error:
         failures.append(error)

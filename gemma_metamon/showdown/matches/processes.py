@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gemma_metamon.child_processes import end_with_parent, signals_afterwards
 from gemma_metamon.errors import GemmaMetamonError, ServerError
@@ -34,6 +34,23 @@ Tell: TypeAlias = Callable[[int, Any], None]
 """Is told of each battle that has ended: its number, and what is kept of it."""
 Play: TypeAlias = Callable[[Arena, Sequence[Plan], int, Tell], Coroutine[Any, Any, None]]
 """Plays plans in an arena, so many at a time, and tells of each that has ended."""
+
+
+class PlayPlans(Protocol):
+    """What plays plans: `play_plans`, or what does so on other machines (cluster/playing.py)."""
+
+    async def __call__(
+        self,
+        plans: Iterable[Plan],
+        play: Play,
+        tell: Tell,
+        *,
+        workers: int,
+        in_play: int,
+        timeout_s: float,
+        on_again: Callable[[int], None] | None = None,
+    ) -> None:
+        """Plays them all; see `play_plans`."""
 
 
 async def play_plans(

@@ -1,0 +1,75 @@
+"""Ray, begun on this machine or found at an address, and what it has to work with."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import RayError
+
+from gemma_metamon import __version__
+from gemma_metamon.errors import ConfigError, ServerError
+
+LOCAL = "local"
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report its use to its makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns that actors without a GPU will see the machine's
+}
+
+
+@contextmanager
+def connected(address: str, *, workers: int) -> Iterator[None]:
+    """Ray, for the length of the block. Where this process is connected already, it stays so afterwards.
+
+    Args:
+        address: "local" begins Ray on this machine and ends it afterwards; "auto", or HOST:PORT of a cluster's head, is
+            one that runs: what is working there for others stays.
+        workers: processors to work with on this machine; a cluster that runs has its own count.
+
+    Raises:
+        ConfigError: a Ray client's address, by which nothing streams back.
+        ServerError: there is no Ray to be found, or none can be begun.
+    """
+    if address.startswith("ray://"):
+        raise ConfigError(f"--ray {address} is the address of a Ray client; give HOST:PORT of the head (6379), or auto")
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    options = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, RayError, OSError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ServerError(
+            f"--ray {address}: no Ray can be reached ({first}); begin one with `ray start --head`, or give --ray local"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def n_processors() -> int:
+    """How many the cluster's nodes have together; at least one."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def n_gpus() -> int:
+    """How many the cluster's nodes have together."""
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def living_nodes() -> list[str]:
+    """The ids of the nodes that work."""
+    return sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
+def require_same_version(there: str) -> None:
+    """Raises ConfigError where a node has another version of this package than this process."""
+    if there != __version__:
+        raise ConfigError(
+            f"a node of the cluster has gemma_metamon {there}, and this is {__version__}; install one version on all"
+        )

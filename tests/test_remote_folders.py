@@ -1,0 +1,195 @@
+"""Folders in object stores: what is fetched and what is uploaded, in S3 (moto's server) and in fsspec's own memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_agent import BATTLES, train_command
+
+from gemma_metamon.commands import main
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
+from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    pytest.importorskip("s3fs", reason="needs the extra: pip install 'gemma-metamon[s3]'")
+    server = pytest.importorskip("moto.server", reason="needs moto[server], which the extra `dev` brings")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of an empty place in a store."""
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    if request.param == "memory":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        monkeypatch.setattr(MemoryFileSystem, "store", {})
+        monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+        return "memory://bucket"
+    url = request.getfixturevalue("s3_server")
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    bucket = f"bucket{abs(hash(tmp_path)) % 10**9}"
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}"
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("s3://bucket/a b/c", "s3://bucket/a b/c"),
+        ("hf://datasets/somebody/battles", "hf://datasets/somebody/battles"),
+        ("runs/first", None),
+        ("/runs/first", None),
+        ("c:/runs", None),
+    ],
+)
+def test_an_address_is_known_from_a_path(text: str, address: str | None) -> None:
+    assert address_of(Path(text)) == address
+
+
+def test_a_folder_that_is_called_like_an_address_is_that_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s3:/bucket").mkdir(parents=True)
+    assert address_of(Path("s3://bucket")) is None
+
+
+def test_what_was_uploaded_is_fetched_and_again_only_where_it_changed(store: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", x="1", inner__y="2")
+    remote = RemoteFolder(f"{store}/folder")
+    assert remote.upload(tmp_path / "a") == 2
+    place = remote.fetch()
+    assert place.name == "folder"
+    assert contents(place) == {"x": "1", "inner/y": "2"}
+    times = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    write(tmp_path / "a", x="3")
+    RemoteFolder(f"{store}/folder").upload(tmp_path / "a", {"inner/y": _about(tmp_path / "a" / "inner" / "y")})
+    assert contents(RemoteFolder(f"{store}/folder").fetch()) == {"x": "3", "inner/y": "2"}
+    assert [path.name for path, time in times.items() if path.stat().st_mtime_ns != time] == ["x"]
+
+
+def _about(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
+
+
+def test_a_checkpoint_that_is_half_uploaded_is_not_fetched(store: str, tmp_path: Path) -> None:
+    write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__epoch_2__weights="2", config="c")
+    remote = RemoteFolder(f"{store}/run")
+    remote.upload(tmp_path / "run")
+    assert remote.whole_checkpoints() == ["epoch_1", "epoch_2"]
+    assert {f"ckpts/epoch_1/{WHOLE}", f"ckpts/epoch_2/{WHOLE}"} < set(remote.sizes())
+    remote._fs.rm_file(f"{remote._root}/ckpts/epoch_2/{WHOLE}")
+    assert remote.whole_checkpoints() == ["epoch_1"]
+    assert contents(remote.fetch()) == {"ckpts/epoch_1/weights": "1", "config": "c"}
+
+
+def test_what_names_the_last_checkpoint_is_uploaded_after_it(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__last="epoch_1", zzz="z")
+    remote = RemoteFolder(f"{store}/run")
+    order: list[str] = []
+    for name in ("put_file", "pipe_file"):
+        own = getattr(remote._fs, name)
+
+        def noted(first: str, second: Any, own: Any = own) -> None:
+            order.append(first if isinstance(second, bytes) else second)
+            own(first, second)
+
+        monkeypatch.setattr(remote._fs, name, noted)
+    remote.upload(tmp_path / "run")
+    assert [name.rpartition("/")[2] for name in order] == ["weights", "zzz", WHOLE, "last"]
+
+
+def test_a_mirror_follows_a_folder_and_leaves_out_what_is_being_written(store: str, tmp_path: Path) -> None:
+    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
+    write(folder, ckpts__epoch_1__weights="1")
+    write(folder / ".half.part", x="0")
+    with Mirror(folder, remote, every_s=600) as mirror:
+        mirror.bring_up_to_date()
+        assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
+        (folder / "ckpts" / "epoch_1" / "weights").unlink()
+        write(folder, ckpts__epoch_2__weights="2")
+    assert set(remote.sizes()) == {"ckpts/epoch_2/weights", f"ckpts/epoch_2/{WHOLE}"}
+
+
+def test_what_cannot_be_reached_is_a_sentence(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"^nothing://a is no address of a folder \(Protocol not known: nothing"):
+        RemoteFolder("nothing://a")
+    remote = RemoteFolder(f"{store}/nothing")
+    with pytest.raises(MissingFileError, match=r"/nothing holds no files; look at its address$"):
+        remote.fetch()
+
+    def full(*arguments: object) -> None:
+        raise OSError("no such bucket")
+
+    monkeypatch.setattr(remote._fs, "put_file", full)
+    write(tmp_path / "a", x="1")
+    with (
+        pytest.raises(ServerError, match=r"could not be reached or read \(OSError: no such bucket\); all of it is in "),
+        Mirror(tmp_path / "a", remote, every_s=600),
+    ):
+        pass
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    remote = RemoteFolder("memory://hostile")
+    monkeypatch.setattr(remote._fs, "find", lambda root, **_: {f"{root}/../x": {"name": "x", "size": 1}})
+    with pytest.raises(DataError, match=r"holds \.\./x, which can be no file here$"):
+        remote.fetch()
+
+
+@pytest.mark.slow
+def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_machine(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["prepare", "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "gen9ou", "--workers", "1"]
+    assert main([*command, "--out", f"{store}/prepared"]) == 0
+    assert main([*command, "--out", str(tmp_path / "prepared")]) == 0
+
+    def trained(save_dir: str, battles: str, *flags: str) -> None:
+        given = train_command(Path("x"), *flags)
+        given[given.index("--save_dir") + 1] = save_dir
+        given[given.index("--parsed_replay_dir") + 1] = battles
+        assert main(given) == 0, capsys.readouterr().err
+
+    for place, name in ((store, "there"), (str(tmp_path), "here")):
+        trained(f"{place}/runs", f"{place}/prepared")
+        monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
+        trained(f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
+    there = RemoteFolder(f"{store}/runs/run")
+    assert there.whole_checkpoints() == ["epoch_1", "epoch_2"]
+    fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
+    for name in ("weights.safetensors", "training.safetensors"):
+        assert (fetched / name).read_bytes() == (here / name).read_bytes()
