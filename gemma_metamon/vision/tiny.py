@@ -99,7 +99,7 @@ def build_model(processor: Any, seed: int = 0) -> Any:
         model: Any = Gemma3ForConditionalGeneration(config)
         projection = model.model.multi_modal_projector.mm_input_projection_weight  # transformers begins with zeros:
         torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)  # nothing seen would reach an answer
-        patches = model.model.vision_tower.vision_model.embeddings.patch_embedding
+        patches = model.model.vision_tower.get_input_embeddings()  # of pictures: the layer that reads patches
         patches.weight.data *= CONTRAST / SPREAD
     return model
 
