@@ -1,6 +1,7 @@
-"""One table of what scripts/words_gen1ou.sh has left: agreement with the teacher, legal answers, battles won.
+"""One table of what scripts/words_gen1ou.sh or eyes_gen1ou.sh has left: agreement, legal answers, battles won.
 
     python scripts/words_table.py runs/words_gen1ou
+    python scripts/words_table.py --of eyes runs/eyes_gen1ou
 
 Shares stand with their 95 % intervals; what is not there yet is a dash.
 """
@@ -13,7 +14,7 @@ from typing import Any
 from gemma_metamon.intervals import wilson_interval
 
 OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
-PLAYERS = {  # name in the table -> its run, and the folders of its battles
+WORDS = {  # name in the table -> its run, and the folders of its battles
     "SFT": ("words", ["words_table"]),
     "SFT, battle blanked": ("blank", ["blank_table"]),
     "untrained": (None, ["untrained_table"]),
@@ -21,16 +22,24 @@ PLAYERS = {  # name in the table -> its run, and the folders of its battles
     "SFT, stopped early": ("early", ["early_table", "early_paired"]),
     "GRPO from there": ("grpo", ["grpo_table", "grpo_paired"]),
 }
+EYES = {
+    "sees": ("eyes", ["eyes_table"]),
+    "sees blank pictures": ("eyes_blank", ["blank_table"]),
+    "untrained": (None, ["untrained_table"]),
+    "random, no switching": (None, ["no_switch_table"]),
+}
 COLUMNS = ("agrees", "legal answers", *OPPONENTS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of words_gen1ou.sh")
-    folder = parser.parse_args().folder
+    parser.add_argument("folder", type=Path, help="of the script")
+    parser.add_argument("--of", choices=("words", "eyes"), default="words", help="which script (default: %(default)s)")
+    args = parser.parse_args()
+    folder, players = args.folder, EYES if args.of == "eyes" else WORDS
     print(f"| {'player':22} | {' | '.join(f'{column:22}' for column in COLUMNS)} |")
     print(f"|{'---|' * (1 + len(COLUMNS))}")
-    for name, (run, battles) in PLAYERS.items():
+    for name, (run, battles) in players.items():
         cells = [*measured(folder / run if run else None), *won([folder / each / "results.json" for each in battles])]
         print(f"| {name:22} | {' | '.join(f'{cell:22}' for cell in cells)} |")
 

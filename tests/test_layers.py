@@ -59,7 +59,7 @@ ROOMS: dict[str, set[str]] = {
     "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
     "language.players": WORDS | MATCHES | {"language", "results"},
     "vision": WORDS | AGENTS | RUNS | {"language", "training"},
-    "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results"},
+    "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results", "explain"},
     "cluster": MATCHES | {"battle", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "sweeps": RUNS | {"results", "reports"},

@@ -55,6 +55,7 @@ class FoundPlayer:
         temperature: of that model, as it was written, None for the command's.
         thinking: of that model, before it chooses; None of others.
         sees: whether that model is told by pictures.
+        sprites: the folder of those that it is shown; None shows none.
     """
 
     text: str = field(compare=False)
@@ -68,6 +69,7 @@ class FoundPlayer:
     temperature: float | None = None
     thinking: "Thinking | None" = None
     sees: bool = False
+    sprites: Path | None = None
 
     @property
     def run_dirs(self) -> list[Path]:
@@ -137,7 +139,14 @@ def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer
 
     run = words.run
     folder = find_model(run.run_dir, epoch if run.epoch is None else run.epoch)
-    return FoundPlayer(text=text, words=folder, temperature=run.temperature, thinking=words.thinking, sees=words.sees)
+    return FoundPlayer(
+        text=text,
+        words=folder,
+        temperature=run.temperature,
+        thinking=words.thinking,
+        sees=words.sees,
+        sprites=words.sprites,
+    )
 
 
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
@@ -276,6 +285,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
             sample=sample,
             temperature=temperature if own is None else own,
             seed=seed,
+            sprites=player.sprites,
         )
         return seeing_contestant(sees.name, sees)
     run_dir, _ = run_of(folder)

@@ -3,6 +3,7 @@
 text:runs/words@2@T0.5
 text:runs/words(reasoning=yes, reasoning_tokens=64)
 vlm:runs/eyes@2@T0.5                                    one that sees
+vlm:runs/eyes(sprites=DIR)                              one that was trained on sprites
 """
 
 import re
@@ -31,11 +32,12 @@ _KINDS: dict[str, Any] = {"reasoning": yes_no, "reasoning_tokens": int}
 
 @dataclass(frozen=True)
 class WordsText:
-    """A model that answers in words, as it is written; `sees` where it is told by pictures."""
+    """A model that answers in words, as it is written; `sees` where it is told by pictures, `sprites` are theirs."""
 
     run: RunText
     thinking: "Thinking"
     sees: bool = False
+    sprites: Path | None = None
 
 
 def read_words(text: str) -> WordsText | None:
@@ -80,7 +82,12 @@ def _read_seeing(text: str) -> WordsText:
     require_extra("vision", text)
     from gemma_metamon.language.answering import Thinking
 
-    read = read_text(text.removeprefix(SEES))
+    run, options = text.removeprefix(SEES), dict[str, Any]()
+    written = None if Path(run).is_dir() else _OPTIONS.fullmatch(run)
+    if written is not None:
+        run = written["run"]
+        options = read_options(written["body"], {"sprites": Path}, "a model that sees", f"{SEES}RUN(sprites=DIR)")
+    read = read_text(run)
     if isinstance(read, EnsembleText):
         raise ConfigError(f"{text}: a model that sees plays alone; name one, as in {SEES}RUN@2")
-    return WordsText(read, Thinking(), sees=True)
+    return WordsText(read, Thinking(), sees=True, sprites=options.get("sprites"))

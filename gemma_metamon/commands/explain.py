@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place
-from gemma_metamon.commands._words_players import WORDS
+from gemma_metamon.commands._words_players import SEES, WORDS
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first --out battle.html
   gemma-metamon explain BATTLE.json.lz4 --run_dir "text:runs/words(reasoning=yes)"
+  gemma-metamon explain BATTLE.json.lz4 --run_dir vlm:runs/eyes
 """
 
 
@@ -31,7 +32,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="show a recorded battle through an agent's eyes, as a web page",
         description="Write a web page that stands alone: of each decision the words as Gemma sees them, which of them "
         "the readout attended to, the probability of each action, and what each critic expects; of a model that "
-        "answers in words the chat, what it thought, and how probable it finds each choice.",
+        "answers in words the chat or the picture, what it thought, and how probable it finds each choice.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -39,7 +40,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--run_dir",
         required=True,
-        help="a run of `train`, save_dir/run_name, or a chat model of `sft`, written as it plays: text:RUN",
+        help="a run of `train`, save_dir/run_name, or a chat model of `sft` or `vlm train`, written as it plays: "
+        "text:RUN, vlm:RUN",
     )
     add_shared_argument(parser, "ckpt")
     parser.add_argument("--out", type=Path, help="the page (default: named after the battle, in this folder)")
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
-    follow = _follow_words if args.run_dir.startswith(WORDS) else _follow_agent
+    follow = _follow_words if args.run_dir.startswith((WORDS, SEES)) else _follow_agent
     agent, setting, decisions = follow(args, battle, page)
     explanation = Explanation(
         battle=name,
@@ -123,6 +125,15 @@ def _follow_words(args: argparse.Namespace, battle: "RecordedBattle", page: Path
     folder = found.words
     if folder is None:
         raise ConfigError(f"{args.run_dir} is no chat model; write it as in text:RUN")
+    if found.sees:
+        from gemma_metamon.vision import models as seeing
+        from gemma_metamon.vision.players.followed import follow_by_sight
+        from gemma_metamon.vision.players.seeing import SeeingPolicy
+
+        policy = SeeingPolicy(
+            seeing.load(folder, usable_device(args.device)), name=words_label(found), sprites=found.sprites
+        )
+        return words_label(found), None, follow_by_sight(policy, battle)
     form = read_form(run_of(folder)[0])
     answerer = Answerer(ChoiceScorer(load(folder, usable_device(args.device))), found.thinking)
     return words_label(found), None, follow_in_words(answerer, form, battle)

@@ -45,6 +45,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 def run(args: argparse.Namespace) -> int:
     """Draws the pictures. Returns the exit status."""
     require_extra("vision", "scenes")
+    require_extra("battle", "scenes")
 
     from gemma_metamon.battle.replays import load_battle
     from gemma_metamon.language.recorded import recorded_decisions

@@ -125,13 +125,13 @@ def run_export(args: argparse.Namespace) -> int:
         blank=args.blank,
         size=args.size,
         theme=args.theme,
-        sprites=None if args.sprites is None else str(args.sprites.resolve()),
+        sprites=None if sprites is None else sprites.mark,
     )
     chooser = PictureChooser(form.showing, **chooser_arguments(args, wording))
     settings = {
         **settings_of(args, chooser),
         **{"showing": asdict(chooser.showing), "size": args.size, "theme": args.theme},
-        "sprites": None if sprites is None else sprites.mark,
+        "sprites": form.sprites,
     }
     exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside), workers=args.workers)
     write_form(args.out, form)

@@ -16,6 +16,7 @@ class WordsDecision(Shown):
         asked: whether the model chose; it is not asked where there is one choice alone, or the chat is too long for it.
         thought: what it wrote before its choice; "" where it was not to.
         said: what the recorded player said to its own choice; "" for nothing.
+        pictures: that it is shown with the chat, as `data:` URIs, the oldest first; none of a model that reads alone.
     """
 
     messages: Sequence[dict[str, str]]
@@ -23,3 +24,4 @@ class WordsDecision(Shown):
     asked: bool
     thought: str = ""
     said: str = ""
+    pictures: Sequence[str] = ()

@@ -1,6 +1,7 @@
 """A chat model followed through a recorded battle, as `explain` shows it: what it is told, thinks and would choose."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,21 +30,40 @@ def follow_in_words(answerer: Answerer, form: PromptForm, battle: RecordedBattle
         found = None
         if len(decision.choices) > 1:
             (found,) = answerer.choose([messages], [list(decision.choices.values())])
-        known = battle.actions[t] != MISSING_ACTION and not is_stand_in(battle, t)
-        chosen = battle.actions[t] if known else None
-        options = _options(decision, found, chosen)
-        yield WordsDecision(
-            **on_field(decision.state),
-            timestep=t,
+        yield followed(
+            battle,
+            t,
+            decision,
+            found,
             messages=messages,
             subwords=answerer.count_subwords(messages),
-            asked=found is not None,
-            thought="" if found is None else found.thought,
-            said=(battle.thoughts[t] or "") if battle.thoughts is not None else "",
-            options=options,
-            chosen=chosen,
-            preferred=max(options, key=lambda option: option.probability).action,
         )
+
+
+def followed(battle: RecordedBattle, t: int, decision: Decision, found: Chosen | None, **shown: Any) -> WordsDecision:
+    """What a page shows of a decision.
+
+    Args:
+        battle: recorded.
+        t: the decision's timestep.
+        decision: the same as the model was told it.
+        found: what the model made of it; None where it was not asked.
+        **shown: the fields of `WordsDecision` that say what it was told.
+    """
+    known = battle.actions[t] != MISSING_ACTION and not is_stand_in(battle, t)
+    chosen = battle.actions[t] if known else None
+    options = _options(decision, found, chosen)
+    return WordsDecision(
+        **on_field(decision.state),
+        timestep=t,
+        asked=found is not None,
+        thought="" if found is None else found.thought,
+        said=(battle.thoughts[t] or "") if battle.thoughts is not None else "",
+        options=options,
+        chosen=chosen,
+        preferred=max(options, key=lambda option: option.probability).action,
+        **shown,
+    )
 
 
 def _options(decision: Decision, found: Chosen | None, chosen: int | None) -> tuple[Option, ...]:

@@ -1,7 +1,8 @@
 """Draws a scene: rectangles, figures and words, the same to the pixel on every machine with the same Pillow.
 
-Places are given for a picture of 448 pixels and scaled; the font is the one that comes with Pillow, which has ASCII
-alone. What costs time, words and figures, is kept: of a battle they are nearly all the same from turn to turn.
+Places are given for a picture of 448 pixels and scaled; sections and buttons begin on lines 28 apart, as patches do, so
+that a thing looks the same to a vision tower wherever it stands. The font is the one that comes with Pillow, which has
+ASCII alone. What costs time, words and figures, is kept: of a battle they are nearly all the same from turn to turn.
 """
 
 import unicodedata
@@ -13,8 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 from gemma_metamon.errors import ConfigError, MissingDependencyError
 from gemma_metamon.vision.figures import Figure, drawn, fitted
 from gemma_metamon.vision.palette import (
+    BAD,
+    BEST,
+    BLACK,
+    ENDINGS,
+    GOOD,
     PAINTS,
     STATUSES,
+    WHITE,
     Colour,
     Theme,
     dimmed,
@@ -30,8 +37,8 @@ GEMMA_SIZE: Final = 896
 MIN_SIZE, MAX_SIZE = 56, 4096
 _DESIGN: Final = 448
 _MARGIN: Final = 4
-_FOE_TOP, _KNOWN_TOP, _OWN_TOP, _MOVES_TOP, _LAST_TOP = 24, 142, 160, 282, 392
-_SECTION: Final = 116
+_FOE_TOP, _KNOWN_TOP, _OWN_TOP, _MOVES_TOP, _LAST_TOP = 28, 146, 168, 280, 394
+_SECTION: Final = 112
 _PANEL, _BENCH, _FIGURE = 214, 150, 68
 """How wide they are."""
 _LEAST_PIXELS: Final = 5
@@ -72,9 +79,10 @@ class Painter:
         self._side(canvas, scene.foe, _FOE_TOP, mirrored=False, title=f"Foe: {scene.foes_left} left")
         self._side(canvas, scene.own, _OWN_TOP, mirrored=True, title="Your bench")
         if scene.known:
-            canvas.write(f"Foe knows {', '.join(scene.known)}", 8, _KNOWN_TOP, 13, 432, self.paints.small)
+            canvas.write(f"Foe knows {', '.join(scene.known)}", 8, _KNOWN_TOP, 13, 280, self.paints.small)
+        self._prospects(canvas, scene)
         for number, button in enumerate(scene.moves[:4]):
-            self._button(canvas, button, _MARGIN + 222 * (number % 2), _MOVES_TOP + 54 * (number // 2))
+            self._button(canvas, button, _MARGIN + 224 * (number % 2), _MOVES_TOP + 56 * (number // 2))
         last = [
             f"{who} used {side.last_move}" for who, side in (("You", scene.own), ("Foe", scene.foe)) if side.last_move
         ]
@@ -113,7 +121,7 @@ class Painter:
         canvas.paste(self._figure(side.active, self.at(_FIGURE)), figure, top + (_SECTION - _FIGURE) // 2)
         canvas.write(title, bench + 4, top + 2, 12, _BENCH - 8, self.paints.small)
         for number, pokemon in enumerate(side.bench[:6]):
-            self._bench(canvas, pokemon, bench + 4, top + 18 + round(16.2 * number))
+            self._bench(canvas, pokemon, bench + 4, top + 17 + round(15.7 * number))
 
     def _panel(self, canvas: "_Canvas", side: Side, left: int, top: int) -> None:
         active, paints = side.active, self.paints
@@ -123,37 +131,63 @@ class Painter:
         for word in active.types:
             place += canvas.chip(word, place, top + 28, type_colour(word)) + 4
         if active.status:
-            canvas.chip(active.status, place + 4, top + 28, STATUSES.get(active.status, STATUSES["fainted"]))
+            canvas.chip(active.status, left + _PANEL - 42, top + 28, STATUSES.get(active.status, STATUSES["fainted"]))
         hp = active.hp or 0
         canvas.bar(hp, left + 6, top + 50, _PANEL - 64, 13)
         canvas.write(f"{hp}%", left + _PANEL - 52, top + 46, 18, 50, paints.text)
         lines = [", ".join(side.boosts), ", ".join((*side.effects, *side.carried)), ", ".join(side.conditions)]
         for number, line in enumerate(line for line in lines if line):
-            canvas.write(line, left + 6, top + 67 + 16 * number, 13, _PANEL - 12, paints.text)
+            canvas.write(line, left + 6, top + 66 + 15 * number, 13, _PANEL - 12, paints.text)
 
     def _bench(self, canvas: "_Canvas", pokemon: Shown, left: int, top: int) -> None:
         paints = self.paints
         first, *second = pokemon.types or ("",)
-        canvas.fill(type_colour(first), left, top + 2, 6, 12)
-        canvas.fill(type_colour(second[0] if second else first), left + 6, top + 2, 6, 12)
         fainted = pokemon.status == "fainted"
         ink = paints.small if pokemon.legal and not fainted else paints.faint
-        canvas.write(pokemon.name, left + 15, top, 13, 76, ink)
+        if pokemon.best:
+            canvas.fill(BEST, left - 2, top, _BENCH - 4, 15)
+            ink = BLACK
+        canvas.fill(type_colour(first), left, top + 2, 6, 12)
+        canvas.fill(type_colour(second[0] if second else first), left + 6, top + 2, 6, 12)
+        canvas.write(pokemon.name, left + 15, top, 13, 66, ink)
+        if pokemon.ending:
+            canvas.fill(ENDINGS[pokemon.ending], left + 82, top + 2, 8, 12)
         told = "?" if pokemon.hp is None else f"{pokemon.hp}%"
-        canvas.write(told, left + 92, top, 13, 32, ink)
+        canvas.write(told, left + 93, top, 13, 30, ink)
         if pokemon.status:
             said = "KO" if fainted else pokemon.status
             canvas.chip(said, left + 124, top + 2, STATUSES.get(pokemon.status, STATUSES["fainted"]), 11, width=21)
+
+    def _prospects(self, canvas: "_Canvas", scene: Scene) -> None:
+        """What is to be expected of the two on the field: at the same place each, over the own panel."""
+        if scene.faster is not None:
+            said, ground = ("faster", GOOD) if scene.faster else ("slower", BAD)
+            canvas.chip(said, 292, _KNOWN_TOP, ground, width=46)
+        if scene.suffers is not None:
+            canvas.write(f"hit {scene.suffers}%", 342, _KNOWN_TOP, 13, 50, self.paints.text)
+        if scene.own.active.ending:
+            canvas.chip(scene.own.active.ending, 394, _KNOWN_TOP, ENDINGS[scene.own.active.ending], width=48)
 
     def _button(self, canvas: "_Canvas", button: Button, left: int, top: int) -> None:
         ground = type_colour(button.type)
         ground = ground if button.legal else dimmed(ground, self.paints.ground)
         ink = ink_on(ground) if button.legal else dimmed(ink_on(ground), ground)
-        canvas.fill(ground, left, top, 218, 50)
-        canvas.write(button.name, left + 6, top + 4, 18, 150, ink)
-        canvas.write(button.pp, left + 164, top + 6, 15, 50, ink)
+        if button.strongest:
+            canvas.fill(self.paints.text, left - 4, top, 224, 56)
+        canvas.fill(ground, left, top + 4, 216, 48)
+        canvas.write(button.name, left + 6, top + 5, 18, 150, ink)
+        canvas.write(button.pp, left + 164, top + 7, 15, 48, ink)
         told = " ".join(word for word in (button.type.capitalize(), button.facts) if word)
-        canvas.write(told, left + 6, top + 29, 14, 206, ink)
+        canvas.write(told, left + 6, top + 26, 13, 146, ink)
+        if button.takes is not None:
+            canvas.write("KO" if button.knocks_out else f"{button.takes}%", left + 160, top + 25, 14, 52, ink)
+            canvas.fill(BLACK, left + 4, top + 42, 208, 8)
+            taken = 100 if button.knocks_out else min(100, button.takes)
+            if taken:
+                canvas.fill(BAD if button.knocks_out else WHITE, left + 4, top + 42, 208 * taken / 100, 8)
+        elif button.lands is not None:
+            canvas.write("lands" if button.lands else "fails", left + 160, top + 25, 14, 52, ink)
+            canvas.fill(GOOD if button.lands else BLACK, left + 4, top + 42, 208, 8)
 
     def _make_ground(self) -> Image.Image:
         """What is the same in every picture."""

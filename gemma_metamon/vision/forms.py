@@ -27,7 +27,8 @@ class Form:
         blank: whether the battle is left out: the control.
         size: of the pictures, pixels on a side.
         theme: of their colours.
-        sprites: the folder of them; None draws all Pokémon by types and initials.
+        sprites: the mark of their folder (`Sprites.mark`); None draws all Pokémon by types and initials. Where that
+            folder lies is said to the player: a model is copied to other machines.
     """
 
     layout: Layout = "grid"
@@ -36,7 +37,7 @@ class Form:
     blank: bool = False
     size: int = GEMMA_SIZE
     theme: Theme = "light"
-    sprites: str | None = None
+    sprites: int | None = None
 
     @property
     def showing(self) -> Showing:

@@ -82,6 +82,11 @@ STATUSES: Final[dict[str, Colour]] = {
     "PAR": (212, 168, 0), "BRN": (216, 84, 32), "PSN": (148, 60, 168), "TOX": (108, 32, 128), "SLP": (112, 116, 136),
     "FRZ": (64, 160, 204), "fainted": (96, 96, 100),
 }  # fmt: skip
+GOOD: Final[Colour] = (40, 164, 72)
+BAD: Final[Colour] = (216, 48, 40)
+BEST: Final[Colour] = (255, 214, 64)
+ENDINGS: Final[dict[str, Colour]] = {"wins": GOOD, "falls": BAD, "neither": UNKNOWN_TYPE}
+"""Of a duel, for the player's Pokémon."""
 
 
 def type_colour(type_word: str) -> Colour:

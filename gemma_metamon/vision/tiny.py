@@ -15,10 +15,12 @@ from gemma_metamon.language.models import TINY_CONFIG
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, START_OF_TURN, learn_tokenizer
 
 START_OF_IMAGE, END_OF_IMAGE, IMAGE = "<start_of_image>", "<end_of_image>", "<image_soft_token>"
-PATCH: Final = 14
-"""Pixels on a side, as SigLIP has them."""
-POOLED: Final = 2
-"""So many patches on a side become one token; Gemma 3 pools four, of a picture of 896."""
+PATCH: Final = 28
+"""Pixels on a side of what becomes one token: Gemma 3 pools 4 x 4 patches of 14; here a patch of 28 is read at once."""
+PAPER: Final = 250 / 255
+"""What is subtracted from a colour: that of the light ground, so that nothing but what is drawn enters the tower."""
+SPREAD: Final = 0.35
+"""Of colours around it, roughly."""
 TINY_TOWER: Final[dict[str, Any]] = {
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -28,15 +30,21 @@ TINY_TOWER: Final[dict[str, Any]] = {
 }
 
 
+CONTRAST: Final = PATCH**2 * 3 * 0.5 / TINY_TOWER["hidden_size"]
+"""What a colour is divided by, for the weights that read it to be as many times larger: Adam moves each weight of a
+layer by the same, so that a layer of so many inputs (2,352) would answer each update by more than it says at all, and
+what is seen would be noise while the language layers learn to do without."""
+
+
 def picture_tokens(size: int) -> int:
     """Tokens that the tiny model spends on a picture; (16 for 112 pixels, 64 for 224).
 
     Raises:
         ConfigError: a size that its patches do not divide.
     """
-    side, left = divmod(size, PATCH * POOLED)
+    side, left = divmod(size, PATCH)
     if left or not side:
-        raise ConfigError(f"--size {size} is not made of patches; give a multiple of {PATCH * POOLED}, like 224")
+        raise ConfigError(f"--size {size} is not made of patches; give a multiple of {PATCH}, like 224")
     return side * side
 
 
@@ -59,7 +67,9 @@ def build_processor(texts: Iterable[str], size: int) -> Any:
         clean_up_tokenization_spaces=False,
     )
     template = (files("gemma_metamon.vision") / "assets" / "gemma_chat.jinja").read_text(encoding="utf-8")
-    pictures: Any = Gemma3ImageProcessorPil(size={"height": size, "width": size}, do_pan_and_scan=False)
+    pictures: Any = Gemma3ImageProcessorPil(
+        size={"height": size, "width": size}, do_pan_and_scan=False, image_mean=[PAPER] * 3, image_std=[CONTRAST] * 3
+    )
     made: Any = Gemma3Processor
     return made(pictures, tokenizer, chat_template=template, image_seq_length=n_tokens)
 
@@ -89,6 +99,8 @@ def build_model(processor: Any, seed: int = 0) -> Any:
         model: Any = Gemma3ForConditionalGeneration(config)
         projection = model.model.multi_modal_projector.mm_input_projection_weight  # transformers begins with zeros:
         torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)  # nothing seen would reach an answer
+        patches = model.model.vision_tower.get_input_embeddings()  # of pictures: the layer that reads patches
+        patches.weight.data *= CONTRAST / SPREAD
     return model
 
 

@@ -1,5 +1,7 @@
 """Models that see: scored exactly, trained, merged, and played."""
 
+import base64
+import io
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -9,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.seen_battles import bundled
+from PIL import Image
+from support.pages import Page, loads
+from support.seen_battles import bundled, sprite
 
-from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.battle.replays import RecordedBattle, load_battle
 from gemma_metamon.commands import main
-from gemma_metamon.errors import MissingFileError
+from gemma_metamon.errors import ConfigError
+from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.language.choosing import Wording
 from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.language.held_out import answer_loss
@@ -24,8 +29,10 @@ from gemma_metamon.vision.chats import encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form
 from gemma_metamon.vision.grid import Layout
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, open_picture
+from gemma_metamon.vision.players.followed import follow_by_sight
 from gemma_metamon.vision.players.seeing import SeeingPolicy
 from gemma_metamon.vision.rows import PictureChooser, user_message
+from gemma_metamon.vision.sprites import Sprites
 
 SMALL = ("--size", "112", "--workers", "1")
 
@@ -103,9 +110,60 @@ def test_a_player_is_shown_what_training_showed(layout: Layout, monkeypatch: pyt
     assert np.exp(found.scores).sum() == pytest.approx(1, abs=1e-4)
     monkeypatch.setattr(SeeingModel, "context", 30)
     assert policy.answer([asked]) == [None]
-    model.form = replace(form, sprites="nowhere")
-    with pytest.raises(MissingFileError, match="vlm:small was trained on the sprites of nowhere, which are not there"):
-        SeeingPolicy(model, name="vlm:small")
+
+
+def test_sprites_are_those_that_it_was_trained_on_wherever_they_lie(tmp_path: Path) -> None:
+    sprite(tmp_path / "own", "starmie.png")
+    sprite(tmp_path / "moved", "starmie.png")
+    sprite(tmp_path / "others", "starmie.png", (20, 20))
+    form = Form(layout="single", size=112, sprites=Sprites(tmp_path / "own").mark)
+    model = build(SeeingPlan(), form, ["What wins?"])
+    SeeingPolicy(model, name="vlm:small", sprites=tmp_path / "moved")
+    for folder, why in ((None, "none are given"), (tmp_path / "others", "those of .*others are others")):
+        with pytest.raises(ConfigError, match=rf"vlm:small was trained on sprites, and {why}; name their folder"):
+            SeeingPolicy(model, name="vlm:small", sprites=folder)
+    model.form = replace(form, sprites=None)
+    with pytest.raises(ConfigError, match="vlm:small was trained without sprites; leave out sprites="):
+        SeeingPolicy(model, name="vlm:small", sprites=tmp_path / "own")
+
+
+def test_a_page_shows_what_it_sees_and_how_probable_each_choice_is() -> None:
+    whole = load_battle(bundled("gen1ou", 1)[0])
+    battle = RecordedBattle(whole.states[:5], (*whole.actions[:4], -1))
+    form = Form(layout="four", size=56 * 2)
+    model = build(SeeingPlan(), form, ["What wins?"])
+    model.model.eval()
+    policy = SeeingPolicy(model, name="vlm:small")
+    decisions = list(follow_by_sight(policy, battle))
+    session, recorded = policy.open_session(), list(recorded_decisions(battle))
+    for shown, decision in zip(decisions, recorded, strict=True):
+        session.last.append(decision)
+        asked = policy.ask(decision, session)
+        (found,) = policy.answer([asked])
+        assert found is not None
+        own = [option.probability for option in shown.options if option.action in decision.choices]
+        np.testing.assert_allclose(own, np.exp(found.scores), rtol=0, atol=1e-5)
+        assert shown.subwords == len(model.prompt_ids(asked.messages))
+        seen = [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in shown.pictures]
+        expected = [policy.draw(picture) for picture in asked.pictures]
+        assert [image.tobytes() for image in seen] == [image.tobytes() for image in expected]
+    html = render_page(
+        Explanation(
+            battle="b",
+            battle_format="gen1ou",
+            player="Ann",
+            opponent="Bob",
+            agent="vlm:small",
+            result="won",
+            setting=None,
+            decisions=decisions,
+        )
+    )
+    assert loads(html) == []
+    assert [image.attributes["alt"] for image in Page(html).all("img")][:4] == [
+        f"what it sees at t={t}" for t in range(4)
+    ]
+    assert len(Page(html).all("img")) == 4 * len(decisions)
 
 
 @pytest.mark.server

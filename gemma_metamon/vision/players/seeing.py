@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.errors import MissingFileError
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.answering import Chosen
 from gemma_metamon.language.chats import PromptForm
 from gemma_metamon.language.players.text import TextInput, TextPlayer, TextPolicy, TextSession
@@ -67,26 +67,35 @@ class SeeingPolicy(TextPolicy):
         sample: draw each choice by its probability; otherwise the most probable one is taken.
         temperature: of the probabilities that choices are drawn by; 0 takes the most probable one all the same.
         seed: of the draws in battles without dice of their own.
+        sprites: the folder of those that it was trained with; None where it was trained without.
 
     Raises:
-        MissingFileError, DataError: the sprites that it was trained with are not there, or damaged.
+        ConfigError: no sprites, and it was trained with some; or others than those.
+        MissingFileError, DataError: as `Sprites`.
     """
 
     def __init__(
-        self, model: SeeingModel, *, name: str, sample: bool = False, temperature: float = 1.0, seed: int = 0
+        self,
+        model: SeeingModel,
+        *,
+        name: str,
+        sample: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
+        sprites: Path | None = None,
     ) -> None:
         self._scorer = ChoiceScorer(model)
         super().__init__(
             self._scorer, PromptForm(history=0), name=name, sample=sample, temperature=temperature, seed=seed
         )
         form = model.form
-        if form.sprites is not None and not Path(form.sprites).is_dir():
-            raise MissingFileError(
-                f"{name} was trained on the sprites of {shown_path(Path(form.sprites))}, which are not there; put them "
-                "there, or name another folder in its form.json"
-            )
-        sprites = None if form.sprites is None else Sprites(Path(form.sprites))
-        self._model, self._painter = model, GridPainter(form.size, form.theme, sprites)
+        found = None if sprites is None else Sprites(sprites)
+        if (None if found is None else found.mark) != form.sprites:
+            if form.sprites is None:
+                raise ConfigError(f"{name} was trained without sprites; leave out sprites=")
+            given = "none are given" if sprites is None else f"those of {shown_path(sprites)} are others"
+            raise ConfigError(f"{name} was trained on sprites, and {given}; name their folder: vlm:RUN(sprites=DIR)")
+        self._model, self._painter = model, GridPainter(form.size, form.theme, found)
 
     def open_session(self, dice: random.Random | None = None) -> SeeingSession:
         """A new battle's session."""
@@ -109,13 +118,18 @@ class SeeingPolicy(TextPolicy):
         fitting = [i for i, length in enumerate(lengths) if length <= model.context]
         if not fitting:
             return found
-        pixels = [model.look([self._draw(picture) for picture in _shown(inputs[i])]) for i in fitting]
+        pixels = [model.look([self.draw(picture) for picture in _shown(inputs[i])]) for i in fitting]
         scores = self._scorer.score_ids([prompts[i] for i in fitting], [answers[i] for i in fitting], pixels)
         for i, own in zip(fitting, scores, strict=True):
             found[i] = Chosen(own)
         return found
 
-    def _draw(self, picture: Picture) -> Image.Image:
+    def count_subwords(self, asked: SeeingInput) -> int:
+        """Of what is asked, up to where the model answers; a picture counts as the places that it takes."""
+        return len(self._model.prompt_ids(asked.messages))
+
+    def draw(self, picture: Picture) -> Image.Image:
+        """What the model is shown of it."""
         return self._painter.blank() if self._model.form.blank else self._painter.draw(picture)
 
 
