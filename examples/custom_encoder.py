@@ -15,13 +15,13 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs import names
 from gemma_metamon.nets.batch import padded_timesteps
 from gemma_metamon.nets.spaces import HasShape
+from gemma_metamon.nets.timestep import TimestepEncoder
 
 
-class BagOfWordsEncoder(nn.Module):
+class BagOfWordsEncoder(TimestepEncoder):
     """The mean of a learned vector per word, beside the numbers.
 
-    An agent asks of an encoder: `emb_dim`; a call with observations and rl2s; what its weights mean something for
-    (`phrasing`, `granularity`, `subword_hash`: a run with others is refused); and `describe`.
+    What its weights mean something for stands in the first line: a run with other values is refused.
     """
 
     phrasing, granularity, subword_hash = "none", "turn", "bag of words"
