@@ -22,9 +22,12 @@ LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:
-    """Adds the pages of the top level, and those that are made from the code."""
+    """Adds the pages of the top level, the examples, and what is made from the code."""
     for name in OF_THE_TOP_LEVEL:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        text = f"# {path.name}\n\n```python\n{path.read_text(encoding='utf-8')}```\n"
+        files.append(File.generated(config, f"examples/{path.stem}.md", content=text))
     for name, text in docs_reference.pages():
         files.append(File.generated(config, name, content=text))
     return files
@@ -40,7 +43,7 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
         if re.match(r"[a-z]+:", target):
             return link[0]
         path = posixpath.normpath(posixpath.join(in_repository, target))
-        among_pages = path.removeprefix("docs/")
+        among_pages = re.sub(r"^(examples/\w+)\.py$", r"\1.md", path.removeprefix("docs/"))
         return f"{before}{posixpath.relpath(among_pages, posixpath.dirname(uri) or '.')}{anchor})"
 
     return LINK.sub(as_among_pages, markdown)

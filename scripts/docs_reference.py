@@ -18,6 +18,7 @@ PYTHON: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "gemma_metamon.runs.resolve",
             "gemma_metamon.runs.experiment",
             "gemma_metamon.nets.agents.options",
+            "gemma_metamon.nets.timestep",
             "gemma_metamon.nets.reader.tstep_encoder",
             "gemma_metamon.training.trainer",
         ),

@@ -49,3 +49,15 @@ def test_the_wheel_works_without_the_source(wheel: Path, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "timestep_dim         256" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_wheel_trains_and_plays_in_an_empty_folder(wheel: Path) -> None:
+    """As the workflow does, but with the packages of this environment."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"WHEEL_PYTHON": sys.executable, "UPDATES": "1"}
+    use = ["bash", str(ROOT / "scripts" / "use_wheel.sh"), str(wheel)]
+    done = subprocess.run(use, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("the wheel trains and plays without the source\n")

@@ -7,6 +7,7 @@ from torch import nn
 
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.heads.critics import NCriticsTwoHot
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.runs.experiment import build_without_weights
 from gemma_metamon.view import BattleView
 
@@ -35,9 +36,9 @@ def describe_architecture(view: BattleView) -> dict[str, Any]:
     parameters = {part: count_parameters(getattr(agent, part), trained) for part in parts}
     parameters["whole"] = count_parameters(agent, trained)
     encoder = agent.tstep_encoder
+    of_gemma = isinstance(encoder, GemmaTstepEncoder)
     return {
-        "text_dim": encoder.text_emb_dim,
-        "numerical_dim": encoder.numerical_emb_dim,
+        **({"text_dim": encoder.text_emb_dim, "numerical_dim": encoder.numerical_emb_dim} if of_gemma else {}),
         "timestep_dim": encoder.emb_dim,
         "trajectory_dim": agent.traj_encoder.emb_dim,
         "trajectory_layers": agent.traj_encoder.n_layers,

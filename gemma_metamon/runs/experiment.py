@@ -14,7 +14,7 @@ from gemma_metamon.nets.agents.base import ActorCriticAgent
 from gemma_metamon.nets.checks import FLAG, PART, SEQUENCE, SHARE, check, number, one_of, whole
 from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 from gemma_metamon.nets.heads.lm_actor import LMActor, LMTrajEncoder, require_together
-from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.timestep import TimestepEncoder
 from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 from gemma_metamon.runs.sizes import require_memory, require_size
 from gemma_metamon.view import BattleView
@@ -84,7 +84,7 @@ class Experiment:
     def __init__(
         self,
         agent_type: Callable[..., ActorCriticAgent] | None = None,
-        tstep_encoder_type: Callable[..., GemmaTstepEncoder] | None = None,
+        tstep_encoder_type: Callable[..., TimestepEncoder] | None = None,
         traj_encoder_type: Callable[..., TformerTrajEncoder | LMTrajEncoder] | None = None,
         max_seq_len: int | None = None,
         learning_rate: float = 1e-4,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import CheckpointMismatchError, DataError
-from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
+from gemma_metamon.nets.timestep import TimestepEncoder
 from gemma_metamon.strict_json import MAX_BYTES, on_one_line, parse_json_object, read_bounded, read_dataclass, shown
 from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.view import BattleView
@@ -37,7 +37,7 @@ class RunIdentity:
     subword_hash: str
 
     @classmethod
-    def of(cls, view: BattleView, encoder: GemmaTstepEncoder) -> "RunIdentity":
+    def of(cls, view: BattleView, encoder: TimestepEncoder) -> "RunIdentity":
         """What an agent with this encoder is shown, may do and is paid for; the encoder may be on the meta device."""
         return cls(
             obs_space=view.obs_space.name,

@@ -29,6 +29,7 @@ from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
 from gemma_metamon.nets.reader.text_reader import TextReader
 from gemma_metamon.nets.reader.weights import GEMMA_3_270M
 from gemma_metamon.nets.spaces import HasShape
+from gemma_metamon.nets.timestep import TimestepEncoder
 from gemma_metamon.text.phrases import PHRASINGS
 from gemma_metamon.text.slots import find_space, split_turn
 from gemma_metamon.text.subwords import SubwordTable
@@ -58,7 +59,7 @@ _RULES = {
 }
 
 
-class GemmaTstepEncoder(nn.Module):
+class GemmaTstepEncoder(TimestepEncoder):
     """Gemma 3 inside a timestep encoder, for the embedded agents and for AMAGO's alike.
 
     Shapes: obs["text_tokens"] (B, L, W) word ids, -1 the unknown word; obs["numbers"] (B, L, N); rl2s (B, L, 1 + A)

@@ -1,0 +1,49 @@
+"""What runs elsewhere is what runs here: workflows and hooks are well formed and call what is there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.paths import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def steps_of(workflow: Path) -> list[dict[str, Any]]:
+    content = yaml.safe_load(workflow.read_text(encoding="utf-8"))
+    return [step for job in content["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_calls_scripts_that_are_there(workflow: Path) -> None:
+    commands = "\n".join(step["run"] for step in steps_of(workflow) if "run" in step)
+    scripts = re.findall(r"scripts/(\w+\.(?:sh|py))", commands)
+    assert scripts
+    assert all((ROOT / "scripts" / name).is_file() for name in scripts)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_may_write_nothing(workflow: Path) -> None:
+    assert yaml.safe_load(workflow.read_text(encoding="utf-8"))["permissions"] == {"contents": "read"}
+
+
+def test_the_oldest_python_of_the_matrix_is_the_oldest_that_installs() -> None:
+    tested = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
+    versions = tested["jobs"]["fast"]["strategy"]["matrix"]["python"]
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={versions[0]}"' in pyproject
+
+
+def test_hooks_and_templates_and_the_citation_are_well_formed() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert all({"id", "name", "entry", "language"} <= set(hook) for hook in hooks)
+    for name in ("bug", "idea"):
+        template = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= set(template)
+        assert all(field["type"] == "textarea" and field["attributes"]["label"] for field in template["body"])
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "gemma_metamon" / "__init__.py").read_text(encoding="utf-8"))
+    assert version is not None
+    assert citation["version"] == version[1]
