@@ -58,8 +58,8 @@ class Saver:
         run_dir: of the run.
         accelerator: that the training uses.
         every: how often.
-        keeping: which checkpoints stay.
         metrics: a file whose lines are to be on the disk before the checkpoint that they led to.
+        keeping: which checkpoints stay; None keeps them all.
         end_asked: the number of the signal that asks this process to end, 0 where none has come.
         in_use: epochs whose checkpoints must not be removed now.
     """
@@ -70,15 +70,15 @@ class Saver:
         accelerator: Accelerator,
         every: SaveEvery,
         *,
-        keeping: Keeping,
         metrics: Path,
-        end_asked: Callable[[], int],
-        in_use: Callable[[], Collection[int]],
+        keeping: Keeping | None = None,
+        end_asked: Callable[[], int] = lambda: 0,
+        in_use: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self._run_dir = run_dir
         self._accelerator = accelerator
         self._every = every
-        self._keeping = keeping
+        self._keeping = keeping or Keeping()
         self._metrics = metrics
         self._end_asked = end_asked
         self._in_use = in_use

@@ -214,7 +214,7 @@ class Trainer:
         if not self._resumed or self._begins_anew:
             self._log_held_out(tracker, self.held_out.begin)
         if not self._resumed:
-            self._save(saver)
+            self.save(saver)
         while self.epoch < self.schedule.epochs:
             with failures_in_a_sentence(self.run_dir):
                 self.ended_by = self._train_epoch(tracker, saver)
@@ -225,7 +225,7 @@ class Trainer:
             if not self.guard.weights_are_sound():
                 raise self._spoiled()
             self._log_held_out(tracker, self.held_out.measure)
-            self._save(saver, on_checkpoint)
+            self.save(saver, on_checkpoint)
             if self.epoch == self.experiment.best_after_epoch and self._trains_on_best(self.epoch):
                 self._choose_battles()
 
@@ -293,7 +293,7 @@ class Trainer:
                 is_due, ended_by = saver.asked(self.updates)
                 if ended_by or (is_due and not is_last):
                     self._meter = meter
-                    self._save(saver)
+                    self.save(saver)
                 if ended_by:
                     break
         self._meter = None
@@ -375,9 +375,16 @@ class Trainer:
             if measured:
                 tracker.log(self.updates, measured)
 
-    def _save(self, saver: Saver, on_checkpoint: Callable[[Checkpoint], None] | None = None) -> None:
-        """After an epoch, or in the middle of one; there the weights have not been looked at yet."""
-        if self.updates_in_epoch:
+    def save(self, saver: Saver, on_checkpoint: Callable[[Checkpoint], None] | None = None) -> None:
+        """Saves a checkpoint of now: after an epoch, or in the middle of one.
+
+        Args:
+            saver: writes it.
+            on_checkpoint: called in the main process with the checkpoint.
+
+        Raises GemmaMetamonError where the weights are not finite any more.
+        """
+        if self.updates_in_epoch:  # after an epoch both have been done
             if not self.guard.weights_are_sound():
                 raise self._spoiled()
             self._forget_texts()

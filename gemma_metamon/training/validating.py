@@ -25,6 +25,8 @@ from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.experiment import Experiment, obs_spaces
 from gemma_metamon.runs.loading import load_for_play, load_weights
 from gemma_metamon.training.meter import Meter
+from gemma_metamon.training.saving import SaveEvery, Saver
+from gemma_metamon.training.tracking import Tracker
 from gemma_metamon.training.trainer import Schedule, Trainer
 from gemma_metamon.view import BattleView
 
@@ -218,7 +220,8 @@ class _Learning:
 
 def _save_load_act(trainer: Trainer, batch: Batch) -> Iterator[Row]:
     agent, run_dir = trainer.bare_agent, trainer.run_dir
-    trainer._save()
+    with Tracker(run_dir, run_dir.name, {}, wandb=False) as tracker:
+        trainer.save(Saver(run_dir, trainer.accelerator, SaveEvery(), metrics=tracker.path))
     checkpoint = Checkpoint.find(run_dir)
     size = sum(file.stat().st_size for file in checkpoint.folder.iterdir())
     fresh: Any = trainer.experiment.build_agent(trainer.dataset.view).to(trainer.accelerator.device)
