@@ -6,6 +6,7 @@ A link of a page leads where it leads in the repository, so that both the site a
 import posixpath
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,35 @@ import docs_reference  # noqa: E402
 
 OF_THE_TOP_LEVEL = ("GEMMA_TRAINING.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)(#[^)]*)?\)")
+
+
+def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
+    """Puts pages that mkdocs.yml does not name at the end of their folder's section, so that none is left out."""
+    named = set(_leaves(config.nav or []))
+    folder_of = {
+        page.rpartition("/")[0]: section for section in _sections(config.nav or []) for page in _leaves(section)
+    }
+    examples = [f"examples/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")]
+    pages = [path.relative_to(config.docs_dir).as_posix() for path in Path(config.docs_dir).glob("*/*.md")]
+    for page in sorted({*pages, *examples} - named):
+        if (folder := page.rpartition("/")[0]) in folder_of:
+            folder_of[folder].append(page)
+    return config
+
+
+def _sections(nav: list[Any]) -> Iterator[list[Any]]:
+    """The innermost lists last: a folder belongs to the list that its pages stand in."""
+    for entry in nav:
+        for below in entry.values() if isinstance(entry, dict) else ():
+            if isinstance(below, list):
+                yield below
+                yield from _sections(below)
+
+
+def _leaves(nav: list[Any]) -> Iterator[str]:
+    for entry in nav:
+        for below in entry.values() if isinstance(entry, dict) else (entry,):
+            yield from _leaves(below) if isinstance(below, list) else (below,)
 
 
 def on_files(files: Files, *, config: MkDocsConfig, **_: Any) -> Files:

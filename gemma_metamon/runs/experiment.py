@@ -55,7 +55,7 @@ class Experiment:
 
     Args:
         agent_type: builds the agent; MultiTaskAgent or Agent.
-        tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder.
+        tstep_encoder_type: builds what makes one vector of a timestep; GemmaTstepEncoder or another TimestepEncoder.
         traj_encoder_type: builds what reads the timesteps in order; TformerTrajEncoder or LMTrajEncoder.
         max_seq_len: the most decisions of a training window, and of the memory when acting.
         learning_rate: of AdamW, after the warm-up.
