@@ -147,7 +147,8 @@ def test_what_a_model_thinks_apart_from_its_answer_is_its_thought(tmp_path: Path
 
 def test_what_an_endpoint_cannot_be_asked_is_one_sentence_before_any_battle() -> None:
     quota = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
-    assert refused(lambda told: (401, quota, {})) == "refuses the key in OPENAI_API_KEY (401)"
+    said = refused(lambda told: (401, quota, {}))
+    assert said == "refuses the key in OPENAI_API_KEY (401); put one there that it takes"
     page = refused(lambda told: (200, "<html>Welcome</html>", {"Content-Type": "text/html"}))
     assert page.startswith("answers with a page, as no chat endpoint does; the address ends before /chat/completions")
     assert "is no JSON" in refused(lambda told: (200, "ready", {}))

@@ -163,7 +163,10 @@ class Endpoint:
                 client.chat.completions.with_raw_response.create(**body), self.settings.timeout_s
             )
         except (asyncio.TimeoutError, openai.APITimeoutError):
-            raise self._error(f"did not answer within {self.settings.timeout_s:g} s") from None
+            raise self._error(
+                f"did not answer within {self.settings.timeout_s:g} s; give it longer by timeout_s, or look whether it "
+                "works"
+            ) from None
         except openai.APIStatusError as error:
             self._count_retries(error.request)
             raise self._refusal(error) from None
@@ -209,7 +212,7 @@ class Endpoint:
         if code in (401, 403):
             variable = self.settings.key_from or KEY_VARIABLE
             if self._key is not None:
-                return self._error(f"refuses the key in {variable} ({code})", lasting=True)
+                return self._error(f"refuses the key in {variable} ({code}); put one there that it takes", lasting=True)
             mend = f"put one into {variable}"
             if self.settings.url.startswith("http:"):
                 mend += f", and for http, where others may read it, say that it may be sent: key_from={variable}"
