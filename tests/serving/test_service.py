@@ -246,5 +246,7 @@ def test_figures_are_of_the_time_between_the_looks_and_survive_a_service_that_be
     found = figures([first, Look(at_s=0.5, fault="gone"), last])
     assert found == Figures(requests=4, error_rate=0.25, refused_rate=0, latency_ms=dict.fromkeys((50, 95, 99), 100.0))
     assert figures([last, first]).requests == 100
+    assert figures([last, last]).requests == 104
+    assert figures([last, last], between=True) == figures([Look(at_s=0, fault="gone")])
     assert problems([last], found, Thresholds()) == ["25.00% of the requests failed, above 1.00%"]
     assert figures([Look(at_s=0, fault="gone")]).error_rate is None
