@@ -150,7 +150,7 @@ def _part(part: Any, where: str) -> str | bytes:
     given = part.get("image_url")
     url = given.get("url") if isinstance(given, dict) else given
     opened = _DATA_URL.match(url) if isinstance(url, str) else None
-    if opened is None:
+    if opened is None or not isinstance(url, str):
         raise DataError(
             f"{where}.image_url is {shown(url)}; send the image itself, as data:image/png;base64,... (or jpeg, webp)"
         )

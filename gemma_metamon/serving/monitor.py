@@ -122,15 +122,21 @@ class Monitor:
         return content.decode()
 
 
-def figures(looks: Sequence[Look]) -> Figures:
-    """From the first look to the last that saw anything, where something was answered between; else from its start."""
+def figures(looks: Sequence[Look], *, between: bool = False) -> Figures:
+    """Of the service between the first look and the last that saw anything.
+
+    Args:
+        looks: in their order.
+        between: whether that is all that counts; else, where nothing was answered meanwhile, all since its start does.
+    """
     seen = [look for look in looks if not look.fault]
     if not seen:
         return Figures(requests=0, error_rate=None, refused_rate=None, latency_ms=dict.fromkeys(PERCENTILES))
     first, last = seen[0], seen[-1]
     statuses, buckets = _less(last.statuses, first.statuses), _less(last.buckets, first.buckets)
     # nothing between, or a service that has begun anew
-    if sum(buckets.values()) <= 0 or min([*statuses.values(), *buckets.values()]) < 0:
+    is_idle = sum(buckets.values()) <= 0 and not between
+    if is_idle or min([*statuses.values(), *buckets.values(), 0]) < 0:
         statuses, buckets = dict(last.statuses), dict(last.buckets)
     total = sum(statuses.values())
 

@@ -119,7 +119,7 @@ class ServedSeat:
         """Whether a log begins with all that has been read."""
         if len(lines) < self._n_lines:
             return False
-        return _digest(lines[: self._n_lines]).digest() == self._digest.digest()
+        return bool(_digest(lines[: self._n_lines]).digest() == self._digest.digest())
 
     async def read(self, lines: Sequence[str]) -> bool:
         """Reads a log that continues what has been read, deciding anew where something had to be decided.

@@ -144,7 +144,7 @@ class Writer:
     def _next_batch(self) -> list[tuple[_Prompt, "asyncio.Future[Written]"]]:
         """The first that waits, and all that can be written beside it: nothing is drawn, and all see or none does."""
         first, *others = self._waiting
-        batch, left = [first], []
+        batch, left = [first], list[tuple[_Prompt, asyncio.Future[Written]]]()
         for each in others:
             fits = not first[0].asked.temperature and not each[0].asked.temperature
             fits = fits and (first[0].pixels is None) == (each[0].pixels is None) and len(batch) < MOST_AT_ONCE

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
+from support.pages import loads
 from support.processes import eventually
 from support.served import ask, policy_of, served
 from support.small_agent import BATTLES
@@ -219,6 +220,7 @@ def test_what_is_answered_is_counted_and_the_monitor_sees_it(
         assert told["error_rate"] == 0
         assert told["latency_ms"]["50"] > 0
         assert "It keeps all its thresholds." in page.read_text()
+        assert loads(page.read_text()) == []
         assert main([*command, "--max_p50_ms", "0.0001", "--max_memory_mb", "1"]) == 1
         told = json.loads(capsys.readouterr().out)
         assert ["p50" in told["problems"][0], "memory" in told["problems"][1]] == [True, True]
@@ -244,5 +246,7 @@ def test_figures_are_of_the_time_between_the_looks_and_survive_a_service_that_be
     found = figures([first, Look(at_s=0.5, fault="gone"), last])
     assert found == Figures(requests=4, error_rate=0.25, refused_rate=0, latency_ms=dict.fromkeys((50, 95, 99), 100.0))
     assert figures([last, first]).requests == 100
+    assert figures([last, last]).requests == 104
+    assert figures([last, last], between=True) == figures([Look(at_s=0, fault="gone")])
     assert problems([last], found, Thresholds()) == ["25.00% of the requests failed, above 1.00%"]
     assert figures([Look(at_s=0, fault="gone")]).error_rate is None

@@ -105,7 +105,9 @@ class _Agent:
         def batched(name: str) -> Tensor:  # (n, 1, ...)
             return torch.from_numpy(np.stack([getattr(each, name) for each in shown])[:, None]).to(time_idxs.device)
 
-        _, probs, state = self.agent.act_from(
+        judge = judge and self.agent.uses_critics
+        act = self.agent.act_from if judge else self.agent.act
+        _, probs, *states = act(
             {name: batched(name) for name in ("text_tokens", "numbers", "illegal_actions")},
             batched("rl2"),
             time_idxs,
@@ -113,10 +115,10 @@ class _Agent:
             rows,
             temperature=self.made_at,
         )
-        values = None
-        if judge and self.agent.uses_critics:
-            values = self.agent.values_of_actions(state)[:, 0] / self.agent.options.reward_multiplier
-        return [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures], values
+        policies = [tempered(probs, made_at=self.made_at, temperature=wanted) for wanted in self.temperatures]
+        if not judge:
+            return policies, None
+        return policies, self.agent.values_of_actions(states[0])[:, 0] / self.agent.options.reward_multiplier
 
 
 class EnsemblePolicy(Policy[BattleSession, StepInput]):
