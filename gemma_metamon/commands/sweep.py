@@ -5,7 +5,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,8 +152,12 @@ class _Work:
         self.args, self.dimensions, self.study = args, dimensions, study
         self.logs = args.out / "logs"
         make_folder(self.logs, "out")
-        best = max if args.direction == "max" else min
-        self.take = {"last": lambda values: values[-1], "best": best, "mean": statistics.fmean}[args.take]
+        takes: dict[str, Callable[[Sequence[float]], float]] = {
+            "last": lambda values: values[-1],
+            "best": max if args.direction == "max" else min,
+            "mean": statistics.fmean,
+        }
+        self.take = takes[args.take]
 
     def results(self) -> "SweepResults":
         from gemma_metamon.sweeps.results import collect

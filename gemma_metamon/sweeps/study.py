@@ -85,9 +85,11 @@ class Study:
         url = sqlalchemy.URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
         try:
             storage = optuna.storages.RDBStorage(url)
-            direction = "maximize" if maximize else "minimize"
             self._study = optuna.create_study(
-                storage=storage, study_name="sweep", direction=direction, load_if_exists=True
+                storage=storage,
+                study_name="sweep",
+                direction="maximize" if maximize else "minimize",
+                load_if_exists=True,
             )
         except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
             said = str(error).splitlines()[0]
@@ -119,7 +121,9 @@ class Study:
             given: the values where somebody else draws them, numbers as numbers.
         """
         if given is not None:
-            self._study.enqueue_trial({dimension.name: given[dimension.name] for dimension in self._varied})
+            self._study.enqueue_trial(
+                {each.name: int(given[each.name]) if each.is_whole else given[each.name] for each in self._varied}
+            )
         trial = self._study.ask()
         trial.set_user_attr(_STATE, "running")
         return trial, {dimension.name: _suggest(trial, dimension) for dimension in self._varied}
