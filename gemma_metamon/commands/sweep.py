@@ -91,13 +91,14 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.loops.steps import only_worker
     from gemma_metamon.sweeps.results import as_table
     from gemma_metamon.sweeps.space import read_space
+    from gemma_metamon.sweeps.study import kept
 
     check_texts([*map(str, (args.sweep, args.out)), *args.passed])
     check_paths(args)
     dimensions = read_space(args.sweep)
     _require_trainable(args, dimensions)
     make_folder(args.out, "out")
-    with only_worker(args.out):
+    with only_worker(args.out), kept(args.out):
         results = _run_with(args, dimensions)
     print(json.dumps(asdict(results)) if args.json else as_table(results, dimensions))
     if results.best is None:

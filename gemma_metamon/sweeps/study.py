@@ -6,12 +6,13 @@ It lies in a SQLite file, so that a killed sweep leaves it whole. One process wo
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.sweeps.space import Dimension
 from gemma_metamon.sweeps.trials import Outcome
 
@@ -186,6 +187,22 @@ class Study:
     def ended(self) -> Counter[str]:
         """How many trials have ended in each way."""
         return Counter(row.state for row in self.rows())
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Raises GemmaMetamonError, one sentence, where the study's file cannot be written any more: a disk may be full."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DatabaseError) as error:
+        said = " ".join(str(error.__cause__ or error).split("[SQL", 1)[0].split())[:200]
+        raise GemmaMetamonError(
+            f"{folder / FILE} cannot be written ({said}); make room, then run the same command again: what has ended "
+            "is kept"
+        ) from error
 
 
 def _value(trial: Any) -> float | None:
