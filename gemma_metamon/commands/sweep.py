@@ -230,7 +230,13 @@ def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, .
         sides.append({d.name: d.ends()[min(place, len(d.ends()) - 1)] for d in dimensions if not d.is_fixed})
     parser = Parser(prog="gemma-metamon sweep", add_help=False)
     add_flags(parser)
-    for values in sides:
-        trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
-        check_paths(trial)
-        plan_training(trial, args.out / "trial_9999")
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)  # what train says of its battles, each trial's log has
+    try:
+        for values in sides:
+            trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
+            check_paths(trial)
+            plan_training(trial, args.out / "trial_9999")
+    finally:
+        root.setLevel(level)
