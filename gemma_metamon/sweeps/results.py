@@ -132,5 +132,9 @@ def _draw(path: Path, results: SweepResults, dimensions: tuple[Dimension, ...]) 
 
 
 def _on_axis(dimension: Dimension, rows: Sequence[TrialRow]) -> list[str] | list[float]:
+    """Numbers where all are; choices among names stay texts."""
     written = [row.values[dimension.name] for row in rows]
-    return written if dimension.kind == "choice" else [float(value) for value in written]
+    try:
+        return [float(value) for value in written]
+    except ValueError:
+        return written
