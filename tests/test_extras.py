@@ -31,6 +31,7 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("matplotlib", "report", ["evaluate", "--players", "RandomPlayer", "--out", "x"]),
         ("jinja2", "report", ["explain", "nowhere", "--run_dir", "nowhere"]),
         ("jinja2", "report", ["report", "nowhere"]),
+        ("optuna", "sweep", ["sweep", "x.sweep", "--out", "x"]),
         ("PIL", "vision", ["scenes", "nowhere", "--out", "x"]),
         ("PIL", "vision", ["vlm", "train", "--data", "x", "--out", "y"]),
         ("trl", "language", ["vlm", "train", "--data", "x", "--out", "y"]),

@@ -5,7 +5,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,13 +91,14 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.loops.steps import only_worker
     from gemma_metamon.sweeps.results import as_table
     from gemma_metamon.sweeps.space import read_space
+    from gemma_metamon.sweeps.study import kept
 
     check_texts([*map(str, (args.sweep, args.out)), *args.passed])
     check_paths(args)
     dimensions = read_space(args.sweep)
     _require_trainable(args, dimensions)
     make_folder(args.out, "out")
-    with only_worker(args.out):
+    with only_worker(args.out), kept(args.out):
         results = _run_with(args, dimensions)
     print(json.dumps(asdict(results)) if args.json else as_table(results, dimensions))
     if results.best is None:
@@ -152,8 +153,12 @@ class _Work:
         self.args, self.dimensions, self.study = args, dimensions, study
         self.logs = args.out / "logs"
         make_folder(self.logs, "out")
-        best = max if args.direction == "max" else min
-        self.take = {"last": lambda values: values[-1], "best": best, "mean": statistics.fmean}[args.take]
+        takes: dict[str, Callable[[Sequence[float]], float]] = {
+            "last": lambda values: values[-1],
+            "best": max if args.direction == "max" else min,
+            "mean": statistics.fmean,
+        }
+        self.take = takes[args.take]
 
     def results(self) -> "SweepResults":
         from gemma_metamon.sweeps.results import collect
@@ -225,7 +230,13 @@ def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, .
         sides.append({d.name: d.ends()[min(place, len(d.ends()) - 1)] for d in dimensions if not d.is_fixed})
     parser = Parser(prog="gemma-metamon sweep", add_help=False)
     add_flags(parser)
-    for values in sides:
-        trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
-        check_paths(trial)
-        plan_training(trial, args.out / "trial_9999")
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)  # what train says of its battles, each trial's log has
+    try:
+        for values in sides:
+            trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
+            check_paths(trial)
+            plan_training(trial, args.out / "trial_9999")
+    finally:
+        root.setLevel(level)

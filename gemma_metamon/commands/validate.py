@@ -72,11 +72,10 @@ _NEXT = {
 
 
 def _steps(args: argparse.Namespace) -> Iterator[Row]:
-    import torch
-
     from gemma_metamon.configs.names import EXPERIMENT
     from gemma_metamon.runs.experiment import build_without_weights
     from gemma_metamon.training import validating
+    from gemma_metamon.training.batch_sizes import want_of_memory
     from gemma_metamon.training.trainer import Schedule
 
     run_dir = args.save_dir / args.run_name
@@ -107,6 +106,9 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
     )
     try:
         yield from validating.try_out(folder, plan.experiment, plan.dataset, schedule, plan.resolved.text)
-    except torch.OutOfMemoryError as error:
-        found = f"batches of {args.batch_size_per_gpu} battles do not fit ({str(error).splitlines()[0]})"
+    except (MemoryError, RuntimeError) as error:
+        reason = want_of_memory(error)
+        if reason is None:
+            raise
+        found = f"batches of {args.batch_size_per_gpu} battles do not fit in memory ({reason})"
         yield Row(name="updates", state="wrong", found=found, mend="gemma-metamon find-batch-size finds what does")

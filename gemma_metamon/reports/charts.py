@@ -266,7 +266,7 @@ def _places(axis: Axis) -> list[float]:
     """Of each value from 0, the lowest, to 1; in the middle where all are the same."""
     texts = list(dict.fromkeys(axis.values))
     if any(isinstance(value, str) for value in axis.values):
-        numbers = np.array([texts.index(value) for value in axis.values], dtype=float)  # type: ignore[arg-type]
+        numbers = np.array([texts.index(value) for value in axis.values], dtype=float)
     else:
         numbers = np.array(axis.values, dtype=float)
         numbers = np.log(numbers) if axis.log else numbers

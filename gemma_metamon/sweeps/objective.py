@@ -31,7 +31,7 @@ def read_values(run_dir: Path, metric: str) -> dict[int, float]:
 
 
 def _win_rates(path: Path) -> dict[int, float]:
-    rates = defaultdict(list)
+    rates: defaultdict[int, list[float]] = defaultdict(list)
     for evaluation in read_rows(TrainingEvaluation, path) if path.is_file() else []:
         rates[evaluation.epoch] += [pair.win_rate for pair in evaluation.pairs if pair.win_rate is not None]
     return {epoch: sum(found) / len(found) for epoch, found in sorted(rates.items()) if found}

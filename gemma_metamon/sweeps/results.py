@@ -123,14 +123,18 @@ def _draw(path: Path, results: SweepResults, dimensions: tuple[Dimension, ...]) 
     varied = [dimension for dimension in dimensions if not dimension.is_fixed]
     rows = [row for row in results.trials if row.value is not None and len(row.values) == len(varied)]
     axes = [
-        Axis(
-            label=names[dimension.name],
-            values=[row.values[dimension.name] if dimension.kind == "choice" else float(row.values[dimension.name])
-                    for row in rows],
-            log=dimension.is_log,
-        )
+        Axis(label=names[dimension.name], values=_on_axis(dimension, rows), log=dimension.is_log)
         for dimension in varied
-    ]  # fmt: skip
+    ]
     judged = Axis(label=results.metric, values=[row.value or 0.0 for row in rows], log=False)
     best = next((place for place, row in enumerate(rows) if row.number == results.best), None)
     save_png(parallel_coordinates([*axes, judged], best=best, title=f"{len(rows)} trials"), path)
+
+
+def _on_axis(dimension: Dimension, rows: Sequence[TrialRow]) -> list[str] | list[float]:
+    """Numbers where all are; choices among names stay texts."""
+    written = [row.values[dimension.name] for row in rows]
+    try:
+        return [float(value) for value in written]
+    except ValueError:
+        return written

@@ -6,12 +6,13 @@ It lies in a SQLite file, so that a killed sweep leaves it whole. One process wo
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.sweeps.space import Dimension
 from gemma_metamon.sweeps.trials import Outcome
 
@@ -85,9 +86,11 @@ class Study:
         url = sqlalchemy.URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
         try:
             storage = optuna.storages.RDBStorage(url)
-            direction = "maximize" if maximize else "minimize"
             self._study = optuna.create_study(
-                storage=storage, study_name="sweep", direction=direction, load_if_exists=True
+                storage=storage,
+                study_name="sweep",
+                direction="maximize" if maximize else "minimize",
+                load_if_exists=True,
             )
         except (sqlalchemy.exc.DatabaseError, RuntimeError) as error:
             said = str(error).splitlines()[0]
@@ -119,7 +122,9 @@ class Study:
             given: the values where somebody else draws them, numbers as numbers.
         """
         if given is not None:
-            self._study.enqueue_trial({dimension.name: given[dimension.name] for dimension in self._varied})
+            self._study.enqueue_trial(
+                {each.name: int(given[each.name]) if each.is_whole else given[each.name] for each in self._varied}
+            )
         trial = self._study.ask()
         trial.set_user_attr(_STATE, "running")
         return trial, {dimension.name: _suggest(trial, dimension) for dimension in self._varied}
@@ -182,6 +187,22 @@ class Study:
     def ended(self) -> Counter[str]:
         """How many trials have ended in each way."""
         return Counter(row.state for row in self.rows())
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Raises GemmaMetamonError, one sentence, where the study's file cannot be written any more: a disk may be full."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DatabaseError) as error:
+        said = " ".join(str(error.__cause__ or error).split("[SQL", 1)[0].split())[:200]
+        raise GemmaMetamonError(
+            f"{folder / FILE} cannot be written ({said}); make room, then run the same command again: what has ended "
+            "is kept"
+        ) from error
 
 
 def _value(trial: Any) -> float | None:

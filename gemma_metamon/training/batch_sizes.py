@@ -5,6 +5,7 @@ A process that runs out of memory, or is killed for it, ends with a row; whoever
 """
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -224,7 +225,7 @@ def _measure(
     on_cuda = trainer.accelerator.device.type == "cuda"
     _set_limit(limit_bytes, on_cuda=on_cuda)
     for size in sizes:
-        found = _within_limit(limit_bytes, lambda size=size: _yield_of(trainer, size))
+        found = _within_limit(limit_bytes, functools.partial(_yield_of, trainer, size))
         if isinstance(found, str):
             pipe.send(SizeRow(batch_size=size, fits=False, reason=found))
             os._exit(0)  # what memory is left may not do for a clean end
@@ -250,19 +251,26 @@ def _set_limit(limit_bytes: int, *, on_cuda: bool) -> None:
 
 def _within_limit(limit_bytes: int, work: Callable[[], Any]) -> Any:
     """What comes of it, or the reason as text where memory did not do."""
-    import torch
-
     try:
         return work()
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        said = str(error)
-    except RuntimeError as error:  # torch has no class of its own for this on a CPU
-        if "allocate memory" not in str(error) and "not enough memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        reason = want_of_memory(error)
+        if reason is None:
             raise
-        said = str(error)
+    return f"beyond {limit_bytes / 1e9:.2f} GB" + (f": {reason}" if reason else "")
+
+
+def want_of_memory(error: MemoryError | RuntimeError) -> str | None:
+    """What an error says of memory that did not do, in a few words; None of another error."""
+    import torch
+
+    said = str(error)
+    # on a CPU torch has no class of its own for this
+    of_torch = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in said or "not enough memory" in said
+    if not (of_torch or isinstance(error, MemoryError)):
+        return None
     said = said.partition("DefaultCPUAllocator: ")[2] or said
-    said = " ".join(said.split("\n", 1)[0].split())[:160]
-    return f"beyond {limit_bytes / 1e9:.2f} GB" + (f": {said}" if said else "")
+    return " ".join(said.split("\n", 1)[0].split())[:160]
 
 
 def _yield_of(trainer: Any, size: int) -> SizeRow:

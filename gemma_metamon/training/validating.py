@@ -195,7 +195,7 @@ class _Learning:
             return Row(name="updates", state="wrong", found=f"{found}: not finite", mend=mend)
         total = min(seconds) * schedule.grad_accum * schedule.epochs * schedule.steps_per_epoch
         found += f"; {min(seconds):.2g} s a batch: {schedule.epochs} x {schedule.steps_per_epoch} updates"
-        return Row(name="updates", state="ok", found=f"{found} take {_duration(total)} or less")
+        return Row(name="updates", state="ok", found=f"{found} take about {_duration(total)}")
 
     def _gradients(self) -> Row:
         agent = self.trainer.bare_agent

@@ -140,7 +140,7 @@ def test_a_server_that_is_killed_or_hangs_is_one_sentence_and_what_was_played_st
     from gemma_metamon.showdown.simulator.server import running_server
 
     log, out = tmp_path / "log", tmp_path / "out"
-    arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "400", "--out", str(out), "--timeout_s", "10"]
+    arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "400", "--out", str(out), "--timeout_s", "30"]
     with running_server() as server:
         with log.open("w") as words:
             process = subprocess.Popen(
@@ -150,10 +150,10 @@ def test_a_server_that_is_killed_or_hangs_is_one_sentence_and_what_was_played_st
             )
         try:
             found = "*.json.lz4" if command == "collect" else "*.log"
-            eventually(lambda: any(out.rglob(found)))
+            eventually(lambda: any(out.rglob(found)) or process.poll() is not None, 300)
             os.kill(server.pid, how)
             helpers = descendants(process.pid)
-            status = process.wait(180)
+            status = process.wait(300)
         finally:
             process.kill()
             process.wait()

@@ -143,3 +143,16 @@ def test_a_disk_without_room_for_the_checkpoints_is_a_row(validated: Callable[..
         assert (status, list(rows)[-1]) == (1, "save and load")
         assert "o space left on device" in rows["save and load"]["found"]
         assert list((place / "runs").iterdir()) == []
+
+
+def test_a_batch_that_does_not_fit_in_memory_is_a_row(
+    validated: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(agent: Any, *given: Any) -> Any:
+        return torch.empty(1 << 62, dtype=torch.uint8)
+
+    monkeypatch.setattr(ActorCriticAgent, "forward", too_much)
+    status, rows = validated()
+    assert (status, list(rows)[-1]) == (1, "updates")
+    assert "do not fit in memory (" in rows["updates"]["found"]
+    assert "find-batch-size" in rows["updates"]["mend"]

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.disks import disk_with_room, fill
 from support.small_trials import main
 
-from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.sweeps.results import as_table, collect, write
 from gemma_metamon.sweeps.space import parse_space
 from gemma_metamon.sweeps.trials import Outcome, run_trial
 
 pytest.importorskip("optuna", reason="needs optuna: pip install 'gemma-metamon[sweep]'")
 
-from gemma_metamon.sweeps.study import FILE, Study, TrialRow
+from gemma_metamon.sweeps.study import FILE, Study, TrialRow, kept
 
 SPACE = parse_space("A.x = uniform(-1, 1)\nA.kind = choice('@a', '@b')\nA.fixed = 3", "x")
 SETTINGS = {"metric": "score"}
@@ -76,6 +77,24 @@ def test_a_file_that_is_no_study_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 100)
     with pytest.raises(DataError, match="cannot be used as a study"):
         study(tmp_path)
+
+
+def test_a_full_disk_is_one_sentence_and_costs_no_trial_that_has_ended(tmp_path: Path) -> None:
+    with disk_with_room(tmp_path / "disk", 1 << 20) as place:
+        at_work = study(place)
+        trial, _ = at_work.ask()
+        at_work.tell(trial, complete(0.5), 1.0)
+        fill(place, 0)
+
+        def ask_on() -> None:
+            with kept(place):
+                for _ in range(200):
+                    at_work.ask()
+
+        with pytest.raises(GemmaMetamonError, match="cannot be written"):
+            ask_on()
+        (place / "filler").unlink()
+        assert next(row.value for row in study(place).rows()) == 0.5
 
 
 def test_a_trial_behind_the_median_is_pruned(tmp_path: Path) -> None:
