@@ -36,6 +36,7 @@ from typing import Any, Protocol
 import lz4.frame
 import numpy as np
 import tiny_agent
+from fuzz_texts import GinReader, LogReader, ManifestReader, TeamReader
 from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
 
 from gemma_metamon import sample_battles
@@ -264,7 +265,11 @@ READERS: dict[str, type[Reader]] = {
     "checkpoint": CheckpointReader,
     "policy": PolicyReader,
     "vocabulary": VocabularyReader,
-    # another reader, that of gin overrides for one, is a class like these and a line here
+    "gin": GinReader,
+    "team": TeamReader,
+    "server": LogReader,
+    "manifest": ManifestReader,
+    # another reader is a class like these, here or in fuzz_texts.py, and a line here
 }
 
 
