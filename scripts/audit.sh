@@ -26,7 +26,7 @@ look() { # NAME COMMAND...: 0 nothing found, 1 something found, 2 not looked at
 }
 
 look "pip-audit of scripts/constraints.txt" pip-audit --requirement scripts/constraints.txt --no-deps --disable-pip --progress-spinner off
-for folder in gemma_metamon/showdown/simulator/assets tests/npm; do
+for folder in gemma_metamon/showdown/simulator/assets/server tests/npm; do
     if [[ -f $folder/package-lock.json ]]; then
         look "npm audit of $folder" npm audit --prefix "$folder" --omit dev
     fi

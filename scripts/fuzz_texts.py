@@ -76,7 +76,7 @@ class TeamReader:
 
     def harm(self, rng: random.Random) -> None:
         text = mutate_lines(rng, rng.choice(self.seeds)).encode("utf-8", "surrogatepass")
-        self.path.write_bytes(mutate_bytes(rng, text) if rng.random() < 0.3 else text)
+        self.path.write_bytes(mutate_bytes(rng, text) if rng.random() < 0.6 else text)
 
     def read(self) -> Iterator[Any]:
         from gemma_metamon.showdown.simulator.team_texts import split_teams
@@ -146,7 +146,7 @@ class ManifestReader:
             read = read_manifest(self.content, "x")
             if asdict(read) != asdict(self.manifest):
                 raise ValueError("another manifest was taken for the one that was written")
-            yield read.bytes
+            yield read.total_bytes
         else:
             stages = read_stages(self.content, "x")
             yield [len(stages.of("production")), len(stages.of("staging"))]

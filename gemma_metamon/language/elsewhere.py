@@ -95,7 +95,8 @@ def mlx_difference(folder: Path, made: Path) -> float:
     from mlx_lm.utils import load_model
     from transformers import AutoModelForCausalLM
 
-    ours: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    ours: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    ours.eval()
     ids = torch.randint(ours.config.vocab_size, (1, 64), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = ours(input_ids=ids).logits.numpy()
