@@ -36,6 +36,7 @@ from typing import Any, Protocol
 import lz4.frame
 import numpy as np
 import tiny_agent
+from fuzz_texts import GinReader, LogReader, ManifestReader, TeamReader
 from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
 from service_reader import ServiceReader
 
@@ -266,7 +267,11 @@ READERS: dict[str, type[Reader]] = {
     "policy": PolicyReader,
     "vocabulary": VocabularyReader,
     "service": ServiceReader,
-    # another reader, that of gin overrides for one, is a class like these and a line here
+    "gin": GinReader,
+    "team": TeamReader,
+    "server": LogReader,
+    "manifest": ManifestReader,
+    # another reader is a class like these, here or in fuzz_texts.py, and a line here
 }
 
 

@@ -309,8 +309,15 @@ def load_watcher(args: argparse.Namespace) -> "Watcher | None":
 
 
 def add_gin_arguments(parser: "argparse._ActionsContainer") -> None:
-    """--train_gin_config and --gin_override; the model's config is each command's own."""
+    """--train_gin_config, --trust_config and --gin_override; the model's config is each command's own."""
     parser.add_argument("--train_gin_config", help="a packaged training config's name, or a path to one")
+    parser.add_argument(
+        "--trust_config",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules or packages that your own .gin files may import, too: their code is run (default: none)",
+    )
     add_override_argument(parser)
 
 

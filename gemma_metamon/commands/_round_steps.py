@@ -243,6 +243,8 @@ class Rounds:
             flags = ["--model_gin_config", str(self._kept("begin.gin", self.begin.config))]
         if args.train_gin_config is not None:
             flags += ["--train_gin_config", args.train_gin_config]
+        if args.trust_config:
+            flags += ["--trust_config", *args.trust_config]
         return flags + [text for override in args.gin_override for text in ("--gin_override", override)]
 
     def _kept(self, name: str, text: str) -> Path:

@@ -124,7 +124,7 @@ def run_show(args: argparse.Namespace) -> int:
     from gemma_metamon.runs.architecture import describe_architecture
 
     view = load_view(args)
-    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config)
     architecture = describe_architecture(view)
     if args.json:
         print(json.dumps({"bindings": resolved.bindings, "architecture": architecture}))

@@ -93,7 +93,7 @@ def _load_config(args: argparse.Namespace, beside: "RunDescription | None") -> s
     from gemma_metamon.upstream import interchange
 
     if args.model_gin_config is not None:
-        return resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override).text
+        return resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config).text
     if beside is None:
         raise ConfigError(
             f"the run of {args.file} has no {interchange.DESCRIPTION}, so nothing says what was trained; "

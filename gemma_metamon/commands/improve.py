@@ -236,7 +236,7 @@ def _begin(args: argparse.Namespace) -> "RunDescription | None":
     if args.model_gin_config is None and begin is not None:
         resolved = resolve.load_text(begin.config, args.gin_override)
     else:
-        resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+        resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config)
     agent: Any = build_without_weights(view)
     resolved.require_used()
     if checkpoint is not None and begin is not None:

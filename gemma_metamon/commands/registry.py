@@ -91,7 +91,7 @@ def _register(args: argparse.Namespace) -> int:
     return _say(
         args,
         manifest,
-        f"{manifest.name}@{manifest.version}: {len(manifest.files)} files, {manifest.bytes:,} bytes, of "
+        f"{manifest.name}@{manifest.version}: {len(manifest.files)} files, {manifest.total_bytes:,} bytes, of "
         f"{manifest.source}, in {registry.storage.place}",
         place=registry.storage.place,
     )
@@ -99,7 +99,7 @@ def _register(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     registry = _open(args)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in registry.names():
         stages = registry.stages(name)
         for version in registry.versions(name):
@@ -112,7 +112,7 @@ def _list(args: argparse.Namespace) -> int:
                     "kind": manifest.kind,
                     "source": manifest.source,
                     "made_at": manifest.made_at,
-                    "bytes": manifest.bytes,
+                    "bytes": manifest.total_bytes,
                 }
             )
     if args.json:
@@ -177,4 +177,6 @@ def _pull(args: argparse.Namespace) -> int:
     if args.name is not None:
         check_name(args.name)
     manifest = pull(_open(args), args.repo, revision=args.revision, name=args.name)
-    return _say(args, manifest, f"{manifest.name}@{manifest.version}: {manifest.bytes:,} bytes, of {manifest.source}")
+    return _say(
+        args, manifest, f"{manifest.name}@{manifest.version}: {manifest.total_bytes:,} bytes, of {manifest.source}"
+    )

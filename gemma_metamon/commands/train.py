@@ -217,7 +217,7 @@ def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | 
     from gemma_metamon.training import tracking
 
     view = load_view(args)
-    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override)
+    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config)
     if (args.init_from is not None or args.ckpt is not None) and resolve.forget_init_adapter() and args.ckpt is None:
         logger.warning("GemmaTstepEncoder.init_adapter is unused: --init_from brings an adapter of its own")
     experiment: Experiment = configurable(EXPERIMENT)()

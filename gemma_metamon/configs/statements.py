@@ -7,6 +7,7 @@ values, and nothing else happens: SECURITY.md says what each kind of text may do
 
 import contextlib
 import difflib
+import importlib
 import importlib.util
 import inspect
 import re
@@ -68,18 +69,29 @@ class Reader:
     Args:
         registered: gin name -> (selector, class or function).
         folders: where `include` looks after the current folder.
+        trusted: modules, and packages with all that is in them, that a file of the user's own may import as well. They
+            are run; what they give to `names.register` can be bound.
     """
 
-    def __init__(self, registered: Mapping[str, tuple[str, Callable[..., Any]]], folders: Sequence[Path]) -> None:
-        self._names = {selector: name for name, (selector, _) in registered.items()}
-        self._targets = dict(registered.values())
-        self._folders = folders
+    def __init__(
+        self,
+        registered: Mapping[str, tuple[str, Callable[..., Any]]],
+        folders: Sequence[Path],
+        trusted: Sequence[str] = (),
+    ) -> None:
+        self._registered = registered
+        self._look_up()
+        self._folders, self._trusted = folders, trusted
         self._bound: dict[tuple[str, str, str], Any] = {}
         self._macros_of_overrides: dict[str, str] = {}
         self._made_of: dict[str, set[str]] = {}
         self.overridden: dict[str, str] = {}
         """Override, as errors call it -> the gin name that it sets a parameter of."""
         self._n_files = 0
+
+    def _look_up(self) -> None:
+        self._names = {selector: name for name, (selector, _) in self._registered.items()}
+        self._targets = dict(self._registered.values())
 
     def read_file(self, path: Path, including: tuple[Path, ...] = ()) -> None:
         """Raises ConfigError for what is no gin text, or does what it may not; MissingFileError for its includes."""
@@ -104,6 +116,10 @@ class Reader:
 
         for statement in _statements(text, source, gin.config.ParserDelegate()):
             if isinstance(statement, config_parser.ImportStatement):
+                if source.kind == "file" and _is_within(str(statement.module), self._trusted):
+                    _run_trusted(str(statement.module), source)
+                    self._look_up()
+                    continue
                 _check_import(statement, source, self._folders)
                 if statement.module == PLUGIN:
                     gin.parse_config(f"import {PLUGIN}")  # so that the resolved text has it, for a metamon process
@@ -302,10 +318,25 @@ def _check_import(statement: Any, source: Source, folders: Sequence[Path] = ()) 
     elif root != "gemma_metamon":
         raise ConfigError(
             f"{source.name} would run {shown(written)}; a .gin file may import gemma_metamon, amago and metamon alone; "
-            "delete the line (see SECURITY.md)"
+            f"delete the line, or trust that code by --trust_config {root} (see SECURITY.md)"
         )
     elif not _is_module(module):
         raise ConfigError(f"{source.name} imports {module}, which this version of gemma_metamon does not have")
+
+
+def _is_within(module: str, trusted: Sequence[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in trusted)
+
+
+def _run_trusted(module: str, source: Source) -> None:
+    """Imports a module that the user vouches for. Raises ConfigError, with what it raised, where that fails."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # it is somebody's code, and may raise anything
+        raise ConfigError(
+            f"{source.name} imports {module}, which --trust_config trusts, and that fails "
+            f"({type(error).__name__}: {_reason(error)})"
+        ) from error
 
 
 def _is_module(name: str) -> bool:

@@ -69,7 +69,7 @@ class Manifest:
                 raise DataError(f"files has {shown(name)}, which is no name of a file beneath a run's folder")
 
     @property
-    def bytes(self) -> int:
+    def total_bytes(self) -> int:
         """Of all files together."""
         return sum(row.size for row in self.files.values())
 

@@ -85,11 +85,10 @@ def _agent(checkpoint: Checkpoint) -> Contents:
     _, agent = load_described(meta, str(checkpoint.folder))
     require_fit(agent, checkpoint)
     options = getattr(agent.tstep_encoder, "options", None)
-    pretrained = options is not None and options.pretrained
     facts = Facts(
         kind="agent",
         label=checkpoint.label,
-        base=_base(options.model_name) if pretrained else None,
+        base=_base(options.model_name) if options is not None and options.pretrained else None,
         progress={
             "epoch": meta.epoch,
             "updates": meta.updates,

@@ -90,7 +90,8 @@ def _merged_text(contents: Contents, out: Path) -> float:
 
     chat = _chat(contents)
     export_whole(chat, out)
-    exported: Any = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    exported: Any = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    exported.eval()
     drawn = torch.randint(chat.gemma.config.vocab_size, (4, 16), generator=torch.Generator().manual_seed(1))
     kept = None if chat.kept_ids is None else torch.tensor(chat.kept_ids)
     with torch.no_grad():

@@ -40,8 +40,15 @@ class ResolvedConfig:
             )
 
 
-def load(model_gin_config: str, train_gin_config: str | None = None, overrides: Sequence[str] = ()) -> ResolvedConfig:
+def load(
+    model_gin_config: str,
+    train_gin_config: str | None = None,
+    overrides: Sequence[str] = (),
+    trusted: Sequence[str] = (),
+) -> ResolvedConfig:
     """Fills gin from a model config, a training config and overrides, in that order, and checks every value's type.
+
+    Modules of `trusted` may be imported by the files, and are run; none is by default.
 
     Raises MissingFileError for an unknown config; ConfigError for an unknown name or parameter, a value of the wrong
     type, a syntax error, or an import that a .gin file may not make.
@@ -49,7 +56,7 @@ def load(model_gin_config: str, train_gin_config: str | None = None, overrides: 
     files = [find_config(model_gin_config, "models")]
     if train_gin_config is not None:
         files.append(find_config(train_gin_config, "training"))
-    reader = _begin()
+    reader = _begin(trusted)
     for file in files:
         reader.read_file(file)
     return _finish(reader, overrides)
@@ -78,12 +85,12 @@ def forget_init_adapter() -> bool:
     return True
 
 
-def _begin() -> Reader:
+def _begin(trusted: Sequence[str] = ()) -> Reader:
     import gin
 
     register()
     gin.clear_config()
-    return Reader(registered, include_folders("experiment"))
+    return Reader(registered, include_folders("experiment"), trusted)
 
 
 def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:

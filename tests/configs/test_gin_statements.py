@@ -12,7 +12,7 @@ from support.paths import BATTLE_FILES
 from support.small_agent import SMALL, TINY, train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.configs.names import EXPERIMENT, configurable
+from gemma_metamon.configs.names import EXPERIMENT, configurable, registered
 from gemma_metamon.configs.statements import MOST_CHARACTERS, require_saved_imports
 from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
 from gemma_metamon.runs import resolve, sizes
@@ -248,3 +248,34 @@ def test_an_agent_that_the_machine_cannot_hold_is_refused_before_its_weights_are
     monkeypatch.setattr(sizes, "memory_bytes", lambda: 100_000)
     with pytest.raises(ConfigError, match=r"agent are 0\.\d GB \(most of them in .*\), but this machine has 0\.0 GB"):
         configurable(EXPERIMENT)().build_agent(VIEW)
+
+
+def test_a_module_that_is_trusted_is_run_and_what_it_registers_can_be_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"trusted_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / package / "inner.py").write_text(
+        "from gemma_metamon.configs.names import register\ndef own(size: int = 3) -> int:\n    return size\n"
+        f"register('{package}_own', '{package}', own)\n"
+    )
+    (tmp_path / package / "broken.py").write_text("raise KeyError('of theirs')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own.gin"
+    path.write_text(f"import {package}.inner\ninclude '{TINY}'\n{package}_own.size = 5\n")
+    with pytest.raises(ConfigError, match=f"trust that code by --trust_config {package}"):
+        resolve.load(str(path))
+    with pytest.raises(ConfigError, match="would run"):
+        resolve.load(str(path), trusted=[f"{package}_other", package[:-1]])
+    try:
+        assert resolve.load(str(path), trusted=[package]).bindings[f"{package}_own.size"] == "5"
+        with pytest.raises(ConfigError, match="imports; an override"):
+            resolve.load(str(path), overrides=[f"import {package}.inner"], trusted=[package])
+        with pytest.raises(ConfigError, match="saved with the run"):
+            resolve.load_text(f"import {package}.inner")
+        path.write_text(f"import {package}.broken\n")
+        with pytest.raises(ConfigError, match=r"--trust_config trusts, and that fails \(KeyError: 'of theirs'\)"):
+            resolve.load(str(path), trusted=[package])
+    finally:
+        registered.pop(f"{package}_own", None)

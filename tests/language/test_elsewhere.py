@@ -1,6 +1,7 @@
 """gemma_metamon/language/elsewhere.py: what llama.cpp and MLX read is the model that it was made of, or nothing is."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,7 @@ def test_sentencepiece_with_the_files_scores_parts_texts_as_transformers_does(
     def parted(text: str) -> list[str]:
         pieces = list(text.replace(" ", "\N{LOWER ONE EIGHTH BLOCK}"))
         while True:
-            joined = [
-                (scores[a + b], -i) for i, (a, b) in enumerate(zip(pieces, pieces[1:], strict=False)) if a + b in scores
-            ]
+            joined = [(scores[a + b], -i) for i, (a, b) in enumerate(pairwise(pieces)) if a + b in scores]
             if not joined:
                 return pieces
             place = -max(joined)[1]
@@ -110,7 +109,7 @@ def test_mlx_gives_the_same_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert whole["num_hidden_layers"] == 7
 
     monkeypatch.setattr(elsewhere, "CLOSE", 0.0)  # no two libraries agree to the last bit
-    with pytest.raises(DataError, match="logits of it lie .* nothing is written"):
+    with pytest.raises(DataError, match=r"logits of it lie .* nothing is written"):
         elsewhere.export_mlx(chat, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -140,7 +139,7 @@ def test_layers_that_the_program_would_take_for_others_are_refused(
 def test_learned_subwords_are_refused_for_gguf(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chats: list[Chat]
 ) -> None:
-    with pytest.raises(ConfigError, match="a rule that llama.cpp does not know"):
+    with pytest.raises(ConfigError, match=r"a rule that llama\.cpp does not know"):
         elsewhere.export_gguf(small_model(monkeypatch, chats, **SEVEN), tmp_path / "out")
 
 

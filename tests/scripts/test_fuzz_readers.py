@@ -15,7 +15,9 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", ["battle", "store", "checkpoint", "policy", "vocabulary", "service"])
+@pytest.mark.parametrize(
+    "reader", ["battle", "store", "checkpoint", "policy", "vocabulary", "gin", "team", "server", "manifest", "service"]
+)
 def test_five_hundred_harmed_files_are_read_or_refused(reader: str) -> None:
     done = fuzz("--readers", reader, "--count", "500", "--limit", "120")
     assert done.returncode == 0, done.stderr[-3000:]
