@@ -54,9 +54,9 @@ def check_run_folder(
     from gemma_metamon.runs import resuming, run_folder
     from gemma_metamon.runs.checkpoints import Checkpoint, list_all
 
-    if args.init_from is not None:
-        if args.ckpt is not None:
-            raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
+    if args.init_from is not None and args.ckpt is not None:
+        raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
+    if args.init_from is not None and start is None:
         origin = Checkpoint.find_named(args.init_from)
         meta = origin.read_meta()
         made_with = meta.settings.get("model_gin_config", args.model_gin_config)
