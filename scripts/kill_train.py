@@ -40,6 +40,7 @@ importlib.import_module("gemma_metamon.training.trainer")  # loaded once, here: 
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
 RUN = "run"
+MOMENTS = ("while it starts", "between saves", "in a save", "between saves", "in a save")
 TIMED = ("timesteps_per_s",)
 """What is measured by a clock, and no two trainings have alike."""
 
@@ -134,7 +135,7 @@ def kill_and_go_on(command: list[str], run_dir: Path, log: Path, args: argparse.
     for number in range(args.kills):
         before = _begun(run_dir)
         training, started = Training(command, log, args.processes), time.monotonic()
-        moment = ("while it starts", "between saves", "in a save", "between saves", "in a save")[number % 5]
+        moment = MOMENTS[(number + (2 if args.kills < len(MOMENTS) else 0)) % len(MOMENTS)]  # few begin with a save
         seconds = dice.uniform(0, 5.0 if moment == "while it starts" else 0.3)
         if moment != "while it starts":
             _wait(training, lambda: _begun(run_dir) != before, log, 0.01)  # noqa: B023 within this round

@@ -175,7 +175,7 @@ def test_a_meter_gives_the_means_it_would_have_given() -> None:
         meters[0].end_update(accepted=value == value)
     meters[0].timesteps = 7
     meters[1].restore(meters[0].state())
-    ours, theirs = (meter.means(Alone()) for meter in meters)  # type: ignore[arg-type] it reads this alone
+    ours, theirs = (meter.means(Alone()) for meter in meters)  # type: ignore[arg-type]  # it reads this alone
     assert ours.pop("timesteps_per_s") > 0
     assert theirs.pop("timesteps_per_s") > 0
     assert ours == theirs == {"a": ours["a"], "updates_left_out": 1.0}
