@@ -27,7 +27,7 @@ def progress_bar(iterable: Iterable[Any] | None = None, **options: Any) -> "tqdm
     return _Bar(iterable, file=_Lines(sys.stderr), **options)
 
 
-class _Bar(tqdm):  # type: ignore[type-arg] which its stubs alone take
+class _Bar(tqdm):  # type: ignore[type-arg]  # its stubs alone take one
     """Reads a clock that nobody sets: by tqdm's own, set back, a bar stands still or has a negative rate."""
 
     @property

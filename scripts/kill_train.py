@@ -40,6 +40,7 @@ importlib.import_module("gemma_metamon.training.trainer")  # loaded once, here: 
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
 RUN = "run"
+MOMENTS = ("while it starts", "between saves", "in a save", "between saves", "in a save")
 TIMED = ("timesteps_per_s",)
 """What is measured by a clock, and no two trainings have alike."""
 
@@ -130,24 +131,17 @@ def in_a_save(run_dir: Path) -> str:
 
 def kill_and_go_on(command: list[str], run_dir: Path, log: Path, args: argparse.Namespace) -> Iterator[str]:
     """Runs the command to its end with so many kills before. Yields a line for each, raises where it does not go on."""
-    dice = random.Random(args.seed)
+    dice, updates = random.Random(args.seed), args.epochs * args.steps_per_epoch
     for number in range(args.kills):
         before = _begun(run_dir)
         training, started = Training(command, log, args.processes), time.monotonic()
-        moment = ("while it starts", "between saves", "in a save", "between saves", "in a save")[number % 5]
+        moment = MOMENTS[(number + (2 if args.kills < len(MOMENTS) else 0)) % len(MOMENTS)]  # few begin with a save
         seconds = dice.uniform(0, 5.0 if moment == "while it starts" else 0.3)
         if moment != "while it starts":
             _wait(training, lambda: _begun(run_dir) != before, log, 0.01)  # noqa: B023 within this round
-            update = updates_made(run_dir) + dice.randint(1, 5)
             # towards the end of the run it is killed in its last save
-            _wait(
-                training,
-                functools.partial(
-                    _has_made, run_dir, min(update, args.epochs * args.steps_per_epoch - args.save_every - 1)
-                ),
-                log,
-                0.01,
-            )
+            update = min(updates_made(run_dir) + dice.randint(1, 5), updates - args.save_every - 1)
+            _wait(training, functools.partial(_has_made, run_dir, update), log, 0.01)
         if moment == "in a save":
             _wait(training, functools.partial(in_a_save, run_dir), log, 0.0005)
         else:

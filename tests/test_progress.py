@@ -30,6 +30,14 @@ def test_a_log_has_a_line_for_every_tenth(items: int, monkeypatch: pytest.Monkey
     assert f"loss={items - 1}" in lines[-1]
 
 
+def test_a_clock_that_is_set_back_stops_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = iter(range(10**6))
+    monkeypatch.setattr("tqdm.std.time", lambda: 1e9 - 3600.0 * next(hours))  # a stand-in: the machine's is not ours
+    lines = lines_of(monkeypatch, 100)
+    assert len(lines) == 11
+    assert not [line for line in lines if "-" in line]
+
+
 def test_what_is_done_in_less_than_30_seconds_has_its_begin_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines_of(monkeypatch, 5000, every_s=progress.LINE_EVERY_S)) == 2
 

@@ -25,11 +25,20 @@ COMPARED = (
 def find_start(args: argparse.Namespace, run_dir: Path) -> "Checkpoint | None":
     """The checkpoint of this run that training goes on after, as the flags say; None where it begins.
 
-    Raises MissingFileError where it is not there, DataError where the run has checkpoints and none is whole.
+    Raises:
+        ConfigError: flags that contradict each other.
+        MissingFileError: it is not there.
+        DataError: the run has checkpoints, and none is whole.
     """
     from gemma_metamon.runs import resuming
     from gemma_metamon.runs.checkpoints import Checkpoint
 
+    if args.init_from is not None and args.ckpt is not None:
+        raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
+    if args.anew and args.ckpt is None:
+        raise ConfigError("--anew is of a run that goes on; give it with --ckpt, or begin with --init_from")
+    if args.resume is not None and args.ckpt is not None:
+        raise ConfigError("--resume auto finds the checkpoint itself, and --ckpt names one; give one of them")
     if args.resume is not None:
         return resuming.find_newest_whole(run_dir)
     return None if args.ckpt is None else Checkpoint.find(run_dir, args.ckpt)
@@ -54,16 +63,12 @@ def check_run_folder(
     from gemma_metamon.runs import resuming, run_folder
     from gemma_metamon.runs.checkpoints import Checkpoint, list_all
 
-    if args.init_from is not None:
-        if args.ckpt is not None:
-            raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
+    if args.init_from is not None and start is None:
         origin = Checkpoint.find_named(args.init_from)
         meta = origin.read_meta()
         made_with = meta.settings.get("model_gin_config", args.model_gin_config)
         other = "" if made_with == args.model_gin_config else f" (made with --model_gin_config {shown_path(made_with)})"
         meta.identity.require(identity, f"{origin.folder}{other}")
-    if args.anew and args.ckpt is None:
-        raise ConfigError("--anew is of a run that goes on; give it with --ckpt, or begin with --init_from")
     if start is None:
         if there := list_all(run_dir):
             raise ConfigError(

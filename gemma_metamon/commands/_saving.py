@@ -52,8 +52,6 @@ def read_saving(args: argparse.Namespace, experiment: "Experiment", agent: Any) 
     from gemma_metamon.runs.keeping import Keeping
     from gemma_metamon.training.saving import SaveEvery
 
-    if args.resume is not None and args.ckpt is not None:
-        raise ConfigError("--resume auto finds the checkpoint itself, and --ckpt names one; give one of them")
     judge = set() if experiment.best_share is None else {experiment.best_after_epoch}
     keeping = Keeping(last=args.keep_last, best=args.keep_best, always=frozenset({0} | judge))
     if args.keep_best is not None and args.holdout_share == 0:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,8 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
     try:
         with writing_in(run_dir):
             if is_done(args, start := find_start(args, run_dir)) and start is not None:
-                print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
+                if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+                    print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
                 return 0
             return _train(args, run_dir, plan_training(args, run_dir, start))
     except KeyboardInterrupt:
@@ -229,7 +231,7 @@ def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | 
         tracking.require_wandb()
     save_every, keeping = read_saving(args, experiment, agent)
     check_run_folder(args, run_dir, identity, start)
-    if args.init_from is not None:
+    if args.init_from is not None and start is None:
         require_fit(agent, Checkpoint.find_named(args.init_from))
     if start is not None and args.anew:
         require_fit(agent, start)

@@ -16,7 +16,8 @@ from gemma_metamon.runs.resuming import random_state_name
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """Of this process, by kind: cpu, python, numpy and, where it trains on one, cuda."""
     _, words, gauss = random.getstate()
-    _, keys, place, has_gauss, cached = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    _, keys, place, has_gauss, cached = legacy
     states = {
         "cpu": torch.get_rng_state(),
         "python": _packed(words, gauss is not None, gauss or 0.0),

@@ -157,6 +157,21 @@ def test_a_round_is_rated_by_more_battles_against_its_parent_and_the_first(
     assert met == ["out@1", "out@3", "out@2", "RandomPlayer"]
 
 
+def test_a_round_that_was_asked_to_end_is_trained_on_from_where_it_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, commands = tmp_path / "out", []
+    monkeypatch.setattr(_round_steps, "run_command", lambda run, arguments, step, folder: commands.append(arguments))
+    args = build_parser().parse_args(improve_command(out, "--model_gin_config", TINY, "--rounds", "2", "--anew"))
+    (out / "out" / "ckpts" / "epoch_1").mkdir(parents=True)
+    Rounds(args, None).work(Step(2, "train"))
+    (out / "out" / "ckpts" / "epoch_1_update_70").mkdir()
+    Rounds(args, None).work(Step(2, "train"))
+    anew, gone_on = (build_parser().parse_args(arguments) for arguments in commands)
+    assert (anew.ckpt, anew.anew, anew.resume) == (1, True, None)
+    assert (gone_on.ckpt, gone_on.anew, gone_on.resume) == (None, False, "auto")
+
+
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,8 @@ def test_the_newest_waiting_checkpoint_takes_the_place_of_an_older_one(caplog: p
         time.sleep(0.2)
         evaluations.on_checkpoint(checkpoint(2))
         evaluations.on_checkpoint(checkpoint(3))
+        assert evaluations.in_use() == [1, 3]
+    assert evaluations.in_use() == []
     assert results == [(1, "0.5"), (3, "0.5")]
     assert "epoch 2 is not evaluated: epoch 3 is newer" in caplog.text
     assert "waiting for the evaluation of epoch 1 and 3" in caplog.text
