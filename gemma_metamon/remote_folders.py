@@ -173,9 +173,9 @@ class RemoteFolder:
         files = {path.relative_to(folder).as_posix(): path for path in _whole_files(folder)}
         changed = {}
         for name, path in files.items():
-            about = path.stat()
-            if known.get(name) != (about.st_size, about.st_mtime_ns):
-                changed[name] = (path, (about.st_size, about.st_mtime_ns))
+            found = path.stat()
+            if known.get(name) != (found.st_size, found.st_mtime_ns):
+                changed[name] = (path, (found.st_size, found.st_mtime_ns))
         finished = {name.rpartition("/")[0] for name in changed if _is_in_checkpoint(name)}
         names_last = {name for name in changed if LAST in name.split("/")}
         for name in sorted(changed, key=lambda name: name in names_last):

@@ -15,7 +15,7 @@ from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
     pytest.importorskip("s3fs", reason="needs the extra: pip install 'gemma-metamon[s3]'")
-    server = pytest.importorskip("moto.server", reason="needs moto[server], which the extra `dev` brings")
+    server = pytest.importorskip("moto.server", reason="needs S3 to speak to: pip install 'moto[server]'")
     running = server.ThreadedMotoServer(port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
@@ -189,7 +189,7 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
         monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
         trained(f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
     there = RemoteFolder(f"{store}/runs/run")
-    assert there.whole_checkpoints() == ["epoch_1", "epoch_2"]
+    assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2"]
     fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
     for name in ("weights.safetensors", "training.safetensors"):
         assert (fetched / name).read_bytes() == (here / name).read_bytes()

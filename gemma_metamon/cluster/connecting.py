@@ -12,7 +12,8 @@ from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, ServerError
 
 LOCAL = "local"
-_QUIET = {
+_SETTINGS = {
+    "RAY_worker_niceness": "0",  # of 15, which is usual, players hardly go on beside other work
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report its use to its makers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or it warns that actors without a GPU will see the machine's
 }
@@ -36,7 +37,7 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    for name, value in _QUIET.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     options = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     try:

@@ -14,6 +14,7 @@ Result = TypeVar("Result")
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """The environment variables in which launchers say how many processes they started."""
+_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
 
 
@@ -30,6 +31,13 @@ def join() -> PartialState:
             "accelerate launch was asked for several processes and started one, as it does on a CPU; "
             f"start them with `{TORCHRUN}`"
         )
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"accelerate was configured for {name}, which wants every process to read equally many chunks of "
+                "texts, and each reads those of its own battles, once each; train with distributed_type MULTI_GPU, as "
+                "scripts/accelerate/many_gpus.yaml does (gemma-3-1b, frozen, takes 2 GB in bfloat16; use_4bit, less)"
+            )
     # without it accelerate looks for GPUs, and where there are none leaves every process to itself
     state = PartialState(cpu=not torch.accelerator.is_available())
     asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)

@@ -14,6 +14,7 @@ from support.small_agent import train_command
 from gemma_metamon.commands import main
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.matches.processes import PlayPlans
 from gemma_metamon.showdown.matches.recordings import Collection
@@ -107,7 +108,7 @@ def test_what_a_server_cannot_load_is_told_by_its_own_sentence(
     cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(train_command(tmp_path)) == 0
-    weights = next((tmp_path / "run" / "ckpts" / "epoch_1").glob("*.safetensors"))
+    weights = Checkpoint(tmp_path / "run", 1).folder / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:100])
     command = ["collect", "--players", str(tmp_path / "run"), "--format", "gen1ou", "--battles", "1", "--ray", "auto"]
     capsys.readouterr()

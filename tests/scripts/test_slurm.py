@@ -17,6 +17,13 @@ from gemma_metamon.commands import build_parser
 from gemma_metamon.runs import resolve
 
 FILES = sorted((ROOT / "examples" / "slurm").glob("*.sbatch"))
+LAUNCHED = {
+    "train": ["--standalone", "--nproc_per_node", "2"],
+    "train_nodes": [
+        *("--nnodes", "2", "--nproc_per_node", "2"),
+        *("--rdzv_id", "7", "--rdzv_backend", "c10d", "--rdzv_endpoint", "node7:29500"),
+    ],
+}
 BASH = shutil.which("bash")
 pytestmark = pytest.mark.skipif(BASH is None, reason="needs bash")
 SRUN = f"""#!{sys.executable}
@@ -24,7 +31,9 @@ import json, os, pathlib, sys, time
 pathlib.Path(os.environ["SEEN"]).write_text(json.dumps(sys.argv[1:]))
 time.sleep(float(os.environ.get("LASTS", "0")))
 """
-SCONTROL = '#!/bin/bash\necho "$@" > "$SEEN.requeued"\n'
+SCONTROL = """#!/bin/bash
+if [ "$1" = show ]; then printf 'node7\\nnode8\\n'; else echo "$@" > "$SEEN.requeued"; fi
+"""
 
 
 @pytest.fixture
@@ -35,7 +44,8 @@ def job(tmp_path: Path) -> dict[str, str]:
     for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tools / name).write_text(content)
         (tools / name).chmod(0o755)
-    own = {"RUN_NAME": "run", "SAVE_DIR": str(tmp_path / "a folder"), "REPLAYS": "battles", "SLURM_JOB_ID": "7"}
+    nodes = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "2"}
+    own = nodes | {"RUN_NAME": "run", "SAVE_DIR": str(tmp_path / "a folder"), "REPLAYS": "battles", "SLURM_JOB_ID": "7"}
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, **own, "SEEN": str(tmp_path / "seen"), "PATH": path, "FORMATS": "gen1ou gen9ou", "GPUS": "2"}
 
@@ -68,7 +78,7 @@ def test_its_command_is_one_that_we_have(file: Path, job: dict[str, str]) -> Non
     done = run(file, job, *extra)
     assert done.returncode == 0, done.stderr
     launcher, train = seen(job)[: (at := seen(job).index("train"))], seen(job)[at:]
-    assert launcher == ["torchrun", "--standalone", "--nproc_per_node", "2", "-m", "gemma_metamon"]
+    assert launcher == ["torchrun", *LAUNCHED[file.stem], "-m", "gemma_metamon"]
     args = build_parser().parse_args(train)  # exits for an unknown flag
     assert args.formats == ["gen1ou", "gen9ou"]
     assert (args.ckpt, args.resume, args.save_every) == (None, "auto", "30m")  # a requeued job is the same command

@@ -81,6 +81,41 @@ def test_two_processes_share_an_update(tmp_path: Path, training: str) -> None:
     assert (meta.updates, meta.draws) == (2, 8)  # 2 updates of 2 battles in each of 2 processes
 
 
+WITHOUT_DRAWS = [
+    "TformerTrajEncoder.dropout_ff = 0.0",
+    "TformerTrajEncoder.dropout_emb = 0.0",
+    "GemmaTstepEncoder.lora_dropout = 0.0",
+    "MultiTaskAgent.num_critics = 1",  # of several, those of a target are drawn
+    "MultiTaskAgent.num_critics_td = 1",
+    "MultiTaskAgent.value_estimate = 'exact'",  # otherwise by actions that are drawn
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_two_processes_have_the_losses_of_one_with_the_same_battles_in_an_update(
+    tmp_path: Path, precision: str
+) -> None:
+    """One process of four battles, and one of two batches of two, as two processes of two battles each."""
+    overrides = [*WITHOUT_DRAWS, f"MetamonAMAGOExperiment.mixed_precision = '{precision}'"]
+    flags = [flag for override in overrides for flag in ("--gin_override", override)]
+    flags += ["--steps_per_epoch", "3", "--log_interval", "1"]
+    done = launch("-m", "gemma_metamon", *train_command(tmp_path, *flags, run_name="two"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(train_command(tmp_path, *flags, "--grad_accum", "2", run_name="in parts")) == 0
+    assert main(train_command(tmp_path, *flags, "--batch_size_per_gpu", "4", run_name="at once")) == 0
+
+    def losses(name: str) -> list[float]:
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        return [line[loss] for line in lines for loss in ("loss/total", "loss/actor", "loss/critic") if loss in line]
+
+    assert len(losses("two")) == 9
+    within = 1e-5 if precision == "no" else 1e-3  # a last bit of bfloat16 is a 256th
+    assert losses("two") == pytest.approx(losses("in parts"), rel=within)
+    assert losses("two") == pytest.approx(losses("at once"), rel=within)
+    assert len(set(losses("two"))) == 9
+
+
 @pytest.mark.slow
 def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the_same_weights(tmp_path: Path) -> None:
     script = tmp_path / "watched.py"

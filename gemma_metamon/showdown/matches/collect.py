@@ -207,7 +207,8 @@ async def _collect_in_arena(
         for view in folder.glob(f"*{battle_id(battle_format, run, number)}_*"):
             view.unlink()
 
-    options = {"battle_format": battle_format, "run": run, "seed": seed, "max_turns": max_turns, "label_by": label_by}
+    options: dict[str, Any] = {"battle_format": battle_format, "run": run, "seed": seed, "max_turns": max_turns}
+    options["label_by"] = label_by
     record = partial(_record, folder=folder, **options) if elsewhere is None else partial(_record_elsewhere, **options)
     await (elsewhere or play_plans)(
         _plans(matchups, teams, seed),
