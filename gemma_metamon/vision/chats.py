@@ -42,7 +42,8 @@ def read_seen(path: Path) -> list[SeenChat]:
             ) from messages
         if "images" not in row:
             raise DataError(f"{shown_path(path)} {place} has no pictures; give rows of gemma-metamon vlm export")
-        chat = Chat(messages, tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ()))
+        told = tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ())
+        chat = Chat(messages, *told, in_json=True)
         found.append(SeenChat(chat, tuple(path.parent / name for name in row["images"])))
     if not found:
         raise DataError(f"{shown_path(path)} holds no row; make one with gemma-metamon vlm export")
