@@ -61,6 +61,8 @@ fi
     learn eyes_blank blank "$((looks + updates))"
     play blank_table "vlm:$out/eyes_blank"
     play no_switch_table NoSwitchRandomPlayer
+    until [ -e "$out/reader" ]; do sleep 5; done # the other one is long done, unless it has ended this one as well
+    play untrained_table "vlm:$out/reader@0"
 } &
 control=$!
 export_pictures seen --reasoning seen
@@ -70,7 +72,6 @@ learn eyes seen "$updates" --choice_alone --full --learning_rate 1e-3 \
     --model "$(find "$out/reader/ckpts" -maxdepth 1 -name 'epoch_*' | sort -V | tail -n 1)"
 echo "trained after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
 play eyes_table "vlm:$out/eyes"
-play untrained_table "vlm:$out/eyes@0"
 wait "$control"
 python scripts/words_table.py --of eyes "$out"
 echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

@@ -176,7 +176,10 @@ def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(
         (tmp_path / name / "ckpts/epoch_1" / description).write_text("{}", encoding="utf-8")
     evaluate = ["evaluate", "--format", "gen1ou", "--opponents", "RandomPlayer", "--players"]
     for command, said in (
-        (["vlm", "train", "--data", "x", "--out", "y", "--vision_layers"], "all layers of the tiny model, or with --full of any, learn"),
+        (
+            ["vlm", "train", "--data", "x", "--out", "y", "--vision_layers"],
+            "all layers of the tiny model, or with --full of any, learn",
+        ),
         ([*evaluate, f"vlm:{tmp_path / 'words'}"], "reads words alone; play it as text:RUN"),
         ([*evaluate, f"text:{tmp_path / 'eyes'}"], "was trained to answer pictures; play it as vlm:RUN"),
         (["vlm", "merge", "--run", str(tmp_path / "words"), "--out", str(tmp_path / "x")], "reads words alone"),
