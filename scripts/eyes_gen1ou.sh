@@ -6,14 +6,17 @@
 # TEACHER is a folder of DuelTrainer's battles, as of words_gen1ou.sh. The question names no Pokémon and no choice: all
 # that tells one decision from another is the picture. Beside the model stand the same one trained on blank pictures
 # (as many updates, the same answers), the same one before training, and random moves without switching. Each plays 500
-# battles against each opponent (BATTLES). Run again, it goes on after the last step that was done. UPDATES (2500) of
-# BATCH (16) decisions are those of the training.
+# battles against each opponent (BATTLES). Run again, it goes on after the last step that was done.
+#
+# It first learns to read: LOOKS (1000) updates of BATCH (16) decisions, whose answers also say what the picture shows.
+# Then it learns to choose alone: UPDATES (1500). The control, which has nothing to read, makes as many in all.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language vision report
 
 out="${1:-runs/eyes_gen1ou}"
 seed="${2:-0}"
 teacher="${3:-$out/teacher}"
-updates="${UPDATES:-2500}"
+looks="${LOOKS:-1000}"
+updates="${UPDATES:-1500}"
 batch="${BATCH:-16}"
 battles="${BATTLES:-500}"
 began=$SECONDS
@@ -28,20 +31,20 @@ done_in() {
         mv "$out/$1.part" "$out/$1"
     fi
 }
-# export_pictures NAME FLAGS...: rows and pictures in the folder NAME; those of every 20th battle are held out. An
-# export that was stopped goes on where it was
+# export_pictures NAME FLAGS...: rows and pictures in the folder NAME; of as many as the training looks at, and a
+# twentieth of the battles held out. An export that was stopped goes on where it was
 export_pictures() {
     if [ ! -f "$out/$1/dataset.jsonl" ]; then
         gemma-metamon vlm export --parsed_replay_dir "$teacher" --formats gen1ou --players 'DuelTrainer*' \
-            --frames single --size 224 --val_share 0.05 --subset "$((updates * batch * 21 / 20))" --seed "$seed" \
-            --workers 1 --out "$out/$1" "${@:2}"
+            --frames single --size 224 --val_share 0.05 --subset "$(((looks + updates) * batch * 21 / 20))" \
+            --seed "$seed" --workers 1 --out "$out/$1" "${@:2}"
     fi
 }
-# learn RUN DATA: one thread each, as two of them run at a time
+# learn RUN DATA UPDATES FLAGS...: one thread each, as two of them run at a time
 learn() {
     OMP_NUM_THREADS=1 done_in "$1" gemma-metamon vlm train --data "$out/$2/dataset.jsonl" \
-        --val "$out/$2/dataset.validation.jsonl" --epochs 99 --max_updates "$updates" --batch_size "$batch" \
-        --held_out 1500 --generated 200 --seed "$seed"
+        --val "$out/$2/dataset.validation.jsonl" --max_updates "$3" --epochs 99 --batch_size "$batch" \
+        --held_out 1500 --generated 200 --seed "$seed" "${@:4}"
 }
 # play FOLDER PLAYER
 play() {
@@ -55,17 +58,20 @@ if [ "$#" -lt 3 ]; then
 fi
 {
     export_pictures blank --blank
-    learn eyes_blank blank
+    learn eyes_blank blank "$((looks + updates))"
     play blank_table "vlm:$out/eyes_blank"
     play no_switch_table NoSwitchRandomPlayer
+    until [ -e "$out/reader" ]; do sleep 5; done # the other one is long done, unless it has ended this one as well
+    play untrained_table "vlm:$out/reader@0"
 } &
 control=$!
-export_pictures seen
+export_pictures seen --reasoning seen
 gemma-metamon chat validate "$out/seen/dataset.jsonl" "$out/seen/dataset.validation.jsonl"
-learn eyes seen
+learn reader seen "$looks"
+learn eyes seen "$updates" --choice_alone --full --learning_rate 1e-3 \
+    --model "$(find "$out/reader/ckpts" -maxdepth 1 -name 'epoch_*' | sort -V | tail -n 1)"
 echo "trained after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
 play eyes_table "vlm:$out/eyes"
-play untrained_table "vlm:$out/eyes@0"
 wait "$control"
 python scripts/words_table.py --of eyes "$out"
 echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

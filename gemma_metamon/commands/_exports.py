@@ -39,14 +39,15 @@ def add_battles_arguments(parser: "argparse._ActionsContainer") -> None:
     )
 
 
-def add_reasoning_argument(parser: "argparse._ActionsContainer") -> None:
+def add_reasoning_argument(parser: "argparse._ActionsContainer", *, of_pictures: bool = False) -> None:
     """--reasoning; see `Wording`."""
+    seen = "; seen: what the picture shows, by which a model learns to read it" if of_pictures else ""
     parser.add_argument(
         "--reasoning",
-        choices=("none", "facts", "recorded"),
+        choices=("none", "facts", "recorded", *(("seen",) if of_pictures else ())),
         default="none",
-        help="facts: answers begin with one or two true sentences about the choice; recorded: with what a chat model "
-        "said to it (default: %(default)s)",
+        help="facts: answers tell one or two true sentences about the choice, too; recorded: what a chat model said "
+        f"to it{seen} (default: %(default)s)",
     )
 
 

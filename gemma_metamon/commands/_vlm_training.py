@@ -47,11 +47,15 @@ def add_train(actions: "Subparsers") -> None:
     parser.add_argument("--val", type=Path, help="held-out rows, looked at after each epoch")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder, which `vlm:OUT` plays")
     parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch of --out")
+    parser.add_argument(
+        "--choice_alone", action="store_true", help="answer by the choice, whatever else the answers of --data say"
+    )
     model = parser.add_argument_group("which model")
     model.add_argument(
         "--model", default="tiny", help="tiny, a hub name as google/gemma-3-4b-it, or a folder (default: %(default)s)"
     )
     model.add_argument("--vision_layers", action="store_true", help="adapters on the vision tower as well")
+    model.add_argument("--full", action="store_true", help="train all weights of a pretrained model, not adapters")
     add_adapter_arguments(model)
     add_learning_arguments(parser.add_argument_group("how it learns"))
     add_run_arguments(parser)
@@ -85,7 +89,7 @@ def run_train(args: argparse.Namespace) -> int:
     from gemma_metamon.vision.models import SeeingPlan
     from gemma_metamon.vision.training import train
 
-    plan = SeeingPlan(vision_layers=args.vision_layers, **plan_arguments(args))
+    plan = SeeingPlan(vision_layers=args.vision_layers, full=args.full, **plan_arguments(args))
     settings = SFTSettings(**learning_arguments(args))
     device = usable_device(args.device)
     seen = read_seen(args.data)
@@ -94,7 +98,18 @@ def run_train(args: argparse.Namespace) -> int:
         raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
     held_out = [] if args.val is None else read_seen(args.val)
     make_folder(args.out, "out")
-    trained = train(plan, form, settings, seen, held_out, args.out, device=device, resume=args.resume, wandb=args.log)
+    trained = train(
+        plan,
+        form,
+        settings,
+        seen,
+        held_out,
+        args.out,
+        device=device,
+        choice_alone=args.choice_alone,
+        resume=args.resume,
+        wandb=args.log,
+    )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, f"vlm:{args.out}"))
     return 0
 

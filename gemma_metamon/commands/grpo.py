@@ -22,13 +22,16 @@ from gemma_metamon.commands._fine_tuning import (
     check_log,
     learning_arguments,
 )
+from gemma_metamon.commands._words_players import SEES, WORDS
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.language.chats import Chat
     from gemma_metamon.language.grpo import Reinforced
     from gemma_metamon.language.players.episodes import Episodes
+    from gemma_metamon.vision.reinforced import Seen
 
 EXAMPLE = """example:
   gemma-metamon grpo --data gen1ou.jsonl --val gen1ou.validation.jsonl --model runs/words --out runs/words_grpo
@@ -45,6 +48,8 @@ Each prompt is answered --num_generations times, and what earns more than the ot
   module:function   your own, f(answer: str, chat: Chat) -> float | None
 With --environment the model plays whole battles in place of answering --data: a group is --num_generations battles with
 the same teams and the same opponent, and --turns answers of each are learned from.
+Of data of `vlm export` the language layers of a model that sees learn (--model a run of `vlm train`); so it is told by
+form.json beside the data. The rewards are the same, format that of one JSON object.
 Begin with a model that `sft` has taught the form: one that never earns anything learns nothing."""
 
 
@@ -132,7 +137,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("give --data, whose prompts are answered, or --environment, to play battles; not both")
     if args.environment:
         require_extra("battle", "grpo --environment")
-    from gemma_metamon.language.chats import read_chats
     from gemma_metamon.language.grpo import train
     from gemma_metamon.language.grpo_trainer import GRPOSettings
     from gemma_metamon.language.rewards import BATTLE_DEFAULTS, DEFAULTS, read_weights
@@ -151,6 +155,7 @@ def run(args: argparse.Namespace) -> int:
     )
     weights = read_weights(args.reward or (BATTLE_DEFAULTS if args.environment else DEFAULTS))
     device = usable_device(args.device)
+    chats, held_out, sight = _decisions(args)
     with ExitStack() as stack:
         battles = stack.enter_context(_battles(args)) if args.environment else None
         make_folder(args.out, "out")
@@ -158,17 +163,40 @@ def run(args: argparse.Namespace) -> int:
             args.model,
             settings,
             weights,
-            [] if args.data is None else read_chats(args.data),
-            [] if args.val is None else read_chats(args.val),
+            chats,
+            held_out,
             args.out,
             device=device,
             battles=battles,
+            sight=sight,
             full=args.full,
             resume=args.resume,
             wandb=args.log,
         )
-    print(json.dumps(asdict(reinforced)) if args.json else as_table(reinforced, args.out))
+    player = f"{WORDS if sight is None else SEES}{args.out}"
+    print(json.dumps(asdict(reinforced)) if args.json else as_table(reinforced, player))
     return 0
+
+
+def _decisions(args: argparse.Namespace) -> "tuple[list[Chat], list[Chat], Seen | None]":
+    """To answer, and held out; and what is to be seen of them, where form.json beside them says that they are shown."""
+    from gemma_metamon.language.chats import read_chats
+
+    if args.data is None or not (args.data.parent / "form.json").is_file():
+        chats, held_out = (([] if path is None else read_chats(path)) for path in (args.data, args.val))
+        return chats, held_out, None
+    require_extra("vision", "grpo on pictures")
+    if args.full or args.vllm:
+        raise ConfigError("of a model that sees adapters learn, and TRL draws; leave out --full and --vllm")
+    from gemma_metamon.vision.chats import read_seen
+    from gemma_metamon.vision.forms import read_form
+    from gemma_metamon.vision.reinforced import Seen
+
+    form = read_form(args.data.parent)
+    if args.val is not None and read_form(args.val.parent) != form:
+        raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
+    seen, held_out = (([] if path is None else read_seen(path)) for path in (args.data, args.val))
+    return [each.chat for each in seen], [each.chat for each in held_out], Seen(seen, held_out, form)
 
 
 @contextmanager
@@ -208,7 +236,7 @@ def _battles(args: argparse.Namespace) -> "Iterator[Episodes]":
         )
 
 
-def as_table(reinforced: "Reinforced", out: Path) -> str:
+def as_table(reinforced: "Reinforced", player: str) -> str:
     """What came of it, for people."""
     too_long = reinforced.too_long
     lines = [f"{reinforced.updates} updates; set aside as too long: {too_long[0]} chats, {too_long[1]} held out"]
@@ -224,4 +252,4 @@ def as_table(reinforced: "Reinforced", out: Path) -> str:
         if found[1] is not None:
             numbers = ["" if number is None else format(number, how) for number in found]
             lines.append(f"{said:40}{numbers[0]:>8}  {numbers[1]:>8}")
-    return "\n".join([*lines, f"play it as text:{out}"])
+    return "\n".join([*lines, f"play it as {player}"])

@@ -81,7 +81,7 @@ def _add_export(actions: "Subparsers") -> None:
         default="none",
         help="words: the text that chat models read, with the pictures (default: %(default)s)",
     )
-    add_reasoning_argument(shown)
+    add_reasoning_argument(shown, of_pictures=True)
     shown.add_argument("--blank", action="store_true", help="show and tell nothing of the battle: a control")
     add_filter_arguments(parser)
     add_shared_argument(parser, "workers", help=EXPORT_WORKERS)
@@ -121,7 +121,7 @@ def run_export(args: argparse.Namespace) -> int:
     form = Form(
         layout=args.frames,
         context=args.context,
-        reasoning=args.reasoning != "none",
+        reasoning=args.reasoning not in ("none", "seen"),
         blank=args.blank,
         size=args.size,
         theme=args.theme,

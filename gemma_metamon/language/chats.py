@@ -24,6 +24,7 @@ class Chat:
         choice: the one that was made; "" where the row does not tell.
         advantages: of each legal choice, as critics see it; empty where the row does not tell.
         earned: what the battle gave after the answer that a model drew; None of recorded decisions.
+        in_json: whether answers are JSON objects, as those to pictures are.
     """
 
     messages: Messages
@@ -31,6 +32,7 @@ class Chat:
     choice: str = ""
     advantages: tuple[float, ...] = ()
     earned: float | None = None
+    in_json: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from gemma_metamon.language.prompts import HISTORY, Decision, messages_of, user_
 from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
 from gemma_metamon.language.rows import ChatRow, number_of, result_of
 
-Reasoning = Literal["none", "facts", "recorded"]
+Reasoning = Literal["none", "facts", "recorded", "seen"]
 REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
 
 
@@ -25,7 +25,8 @@ class Wording:
     Attributes:
         history: how many decisions before it are told with it.
         reasoning: "facts" lets the answer begin with true sentences about the choice, "recorded" with what the player
-            said to it, as chat models do; decisions without such words are left out then.
+            said to it, as chat models do; decisions without such words are left out then. "seen" is for pictures: what
+            is to be seen there, which a model learns to read by saying it.
         blank: leave out all that the text tells of the battle: the control that shows what the text is worth.
     """
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -59,6 +59,40 @@ class Reinforced:
     too_long: tuple[int, int]
     before: Measured | None
     measured: Measured | None
+
+
+class Decisions(Protocol):
+    """Decisions to learn from and to measure by, and the models that are told them."""
+
+    @property
+    def form(self) -> Any:
+        """How they are told: a dataclass with `reasoning`."""
+
+    def begin(self, model: str, device: torch.device) -> ChatModel:
+        """The model that GRPO begins with, to be trained."""
+
+    def load(self, folder: Path, device: torch.device) -> ChatModel:
+        """A model that was kept, to be trained further."""
+
+    def encode(self, chat: Any, context: int, *, held_out: bool) -> tuple[list[Example], int]:
+        """Those to train on, or those held out; and how many are longer than the context."""
+
+
+class _InWords:
+    """Chats, or battles that are told as such. The arguments are those of `train`."""
+
+    def __init__(self, chats: Sequence[Chat], held_out: Sequence[Chat], battles: Battles | None, *, full: bool) -> None:
+        self.form: Any = form_of(chats) if battles is None else battles.form
+        self._chats, self._held_out, self._full = chats, held_out, full
+
+    def begin(self, model: str, device: torch.device) -> ChatModel:
+        return begin(model, self._chats, device, full=self._full)
+
+    def load(self, folder: Path, device: torch.device) -> ChatModel:
+        return load(folder, device, trainable=True)
+
+    def encode(self, chat: ChatModel, context: int, *, held_out: bool) -> tuple[list[Example], int]:
+        return encode(chat.tokenizer, self._held_out if held_out else self._chats, context)
 
 
 class CollapseWatch:
@@ -171,6 +205,7 @@ def train(
     *,
     device: torch.device,
     battles: Battles | None = None,
+    sight: Decisions | None = None,
     full: bool = False,
     resume: bool = False,
     wandb: bool = False,
@@ -186,6 +221,7 @@ def train(
         run_dir: OUT, see `fine_tuning`.
         device: where.
         battles: who plays them; None answers the prompts of `chats`.
+        sight: the same decisions, where they are shown in pictures (vision/reinforced.py has them).
         full: see `begin`.
         resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
@@ -197,11 +233,12 @@ def train(
         MissingFileError, ConfigError, DataError: as `begin`.
         DataError: too few prompts fit into the context.
     """
+    decisions: Decisions = _InWords(chats, held_out, battles, full=full) if sight is None else sight
     described: dict[str, dict[str, Any]] = {
         "start": {"model": model, "full": full},
         "settings": asdict(settings),
         "rewards": dict(weights),
-        "form": asdict(form_of(chats) if battles is None else battles.form),
+        "form": asdict(decisions.form),
     }
     if battles is not None:
         described["battles"] = battles.described()
@@ -215,14 +252,14 @@ def train(
     require_place(run_dir, described, resume=resume)
     # TRL itself reads what is to go on; what it begins with is the reference that `beta` is about
     start = Checkpoint(run_dir, 0).folder
-    chat = load(start, device, trainable=True) if resume else begin(model, chats, device, full=full)
+    chat = decisions.load(start, device) if resume else decisions.begin(model, device)
     if settings.vllm and chat.plan.uses_adapters:
         raise ConfigError("--vllm reads a whole model, and this has adapters; leave it out, or train sft with --full")
     reasoning = described["form"]["reasoning"]
     most = settings.answer_subwords or (REASONED_SUBWORDS if reasoning else ANSWER_SUBWORDS)
     context = min(chat.context, settings.context or 4096)
-    examples, too_long = encode(chat.tokenizer, chats, context - most)
-    tested, tested_too_long = encode(chat.tokenizer, held_out, context)
+    examples, too_long = decisions.encode(chat, context - most, held_out=False)
+    tested, tested_too_long = decisions.encode(chat, context, held_out=True)
     for n, what in ((too_long, "to train on"), (tested_too_long, "held out")):
         if n:
             logger.warning("%d of the chats %s are set aside: longer than the context of %d subwords", n, what, context)

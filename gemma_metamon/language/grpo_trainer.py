@@ -123,14 +123,16 @@ def build_trainer(
         device: where.
         bar: of progress.
     """
-    from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
+
+    sees = isinstance(source, Sequence) and bool(source) and bool(source[0].pictures)
+    grouped = run.chat.device.type == "cpu" and not sees  # of a model that sees TRL itself draws and weighs
 
     class GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # it has no types
         """TRL reads a prompt once for each of its answers, and on a CPU asks the head about all of it as well."""
 
         def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
-            if run.chat.device.type != "cpu":
+            if not grouped:
                 return super()._generate_single_turn(prompt_ids, *args, **kwargs)
             n, ends = settings.num_generations, self.eos_token_ids
             answers = draw(run.chat.gemma, prompt_ids[::n], n, most=most, temperature=settings.temperature, ends=ends)
@@ -140,7 +142,7 @@ def build_trainer(
             self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, **kwargs: Any
         ) -> Any:
             gemma = {id(run.chat.model): run.chat.gemma, id(self.ref_model): self.ref_model}.get(id(model))
-            if gemma is None or run.chat.device.type != "cpu":
+            if gemma is None or not grouped:
                 return super()._get_per_token_logps_and_entropies(
                     model, input_ids, attention_mask, logits_to_keep, **kwargs
                 )
@@ -175,11 +177,23 @@ def build_trainer(
             model=run.chat.model,
             reward_funcs=[_for_trl(name, reward, chats) for name, reward in rewards.items()],
             args=config,
-            train_dataset=Dataset.from_dict({"prompt": prompts, "row": list(range(len(prompts)))}),
-            processing_class=run.chat.tokenizer,
+            train_dataset=_dataset(prompts, source if sees and isinstance(source, Sequence) else ()),
+            processing_class=getattr(run.chat, "processor", run.chat.tokenizer),
             callbacks=[told(run, bar, keep_every=settings.keep_every)],
             rollout_func=rollout,
         )
+
+
+def _dataset(prompts: list[Any], seen: Sequence[Example]) -> Any:
+    """Rows with their numbers, and of decisions that are seen their pictures, which are opened when they are asked."""
+    from datasets import Dataset, Image
+    from datasets import Sequence as Several
+
+    columns: dict[str, Any] = {"prompt": prompts, "row": list(range(len(prompts)))}
+    if not seen:
+        return Dataset.from_dict(columns)
+    columns["images"] = [[str(path) for path in each.pictures] for each in seen]
+    return Dataset.from_dict(columns).cast_column("images", Several(Image(mode="RGB")))
 
 
 def _rollout(

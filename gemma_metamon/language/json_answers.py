@@ -37,6 +37,12 @@ def parse_json_answer(text: str, choices: Mapping[int, str]) -> int:
     Raises:
         AnswerError: it is not of the form, or names none of the choices.
     """
+    answer = read_answer_object(text)
+    return find_choice(f"{answer['action']} {answer['choice']}", choices)
+
+
+def read_answer_object(text: str) -> dict[str, str]:
+    """The fields of an answer, whatever it names. Raises AnswerError where it is not of the form."""
     try:
         answer: Any = parse_json(text)
     except DataError as error:
@@ -45,4 +51,4 @@ def parse_json_answer(text: str, choices: Mapping[int, str]) -> int:
         raise AnswerError(f"the answer is {shown(answer)}; give an object with action, choice and perhaps reasoning")
     if not all(isinstance(value, str) for value in answer.values()):
         raise AnswerError(f"the answer is {shown(answer)}; give texts alone")
-    return find_choice(f"{answer['action']} {answer['choice']}", choices)
+    return answer

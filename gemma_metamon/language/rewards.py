@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.answers import AnswerError, parse_answer
 from gemma_metamon.language.chats import Chat
+from gemma_metamon.language.json_answers import parse_json_answer, read_answer_object
 from gemma_metamon.language.prompts import SYSTEM_REASONING
 
 Reward: TypeAlias = Callable[[str, Chat], float | None]
@@ -25,8 +26,11 @@ MOST_WORDS: Final = 40
 def format_reward(answer: str, chat: Chat) -> float:
     """1 for exactly one SOLUTION block, and 1 more for exactly one REASONING block where the chat asks for reasoning.
 
-    Where it does not, a REASONING block neither earns nor costs: the most is then 1.
+    Where it does not, a REASONING block neither earns nor costs: the most is then 1. Of answers in JSON the same for
+    one object with an action and a choice, and its reasoning.
     """
+    if chat.in_json:
+        return _json_format(answer, chat)
     asked = ["SOLUTION", "REASONING"] if chat.messages[0]["content"] == SYSTEM_REASONING else ["SOLUTION"]
     return float(sum(_blocks(answer, kind) == 1 for kind in asked))
 
@@ -166,6 +170,14 @@ def _users_own(module: str, function: str) -> Reward:
     return reward
 
 
+def _json_format(answer: str, chat: Chat) -> float:
+    try:
+        found = read_answer_object(answer)
+    except AnswerError:
+        return 0.0
+    return 1.0 + (bool(found.get("reasoning")) and chat.messages[-2]["content"].endswith(", reasoning."))
+
+
 def _blocks(answer: str, kind: str) -> int:
     """How many blocks of a kind an answer has; 0 where their marks do not come in pairs."""
     pairs = len(re.findall(rf"<{kind}>.*?</{kind}>", answer, re.DOTALL))
@@ -175,6 +187,7 @@ def _blocks(answer: str, kind: str) -> int:
 def _chosen(answer: str, chat: Chat) -> int | None:
     """The place among the legal choices of the one that an answer names; None where it names none."""
     try:
-        return parse_answer(answer, dict(enumerate(chat.legal)))
+        parse = parse_json_answer if chat.in_json else parse_answer
+        return parse(answer, dict(enumerate(chat.legal)))
     except AnswerError:
         return None

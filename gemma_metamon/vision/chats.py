@@ -1,13 +1,14 @@
 """Data of `vlm export` as a trainer needs it: read whole, checked row by row, in subwords and files of pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.chats import Chat, Example
+from gemma_metamon.language.json_answers import write_json_answer
 from gemma_metamon.language.tokenizers import encode_answers
-from gemma_metamon.language.validation import FileCheck, RowError, checked_rows
+from gemma_metamon.language.validation import FileCheck, Messages, RowError, checked_rows
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.vision.models import SeeingModel
 from gemma_metamon.vision.rows import user_message
@@ -42,11 +43,24 @@ def read_seen(path: Path) -> list[SeenChat]:
             ) from messages
         if "images" not in row:
             raise DataError(f"{shown_path(path)} {place} has no pictures; give rows of gemma-metamon vlm export")
-        chat = Chat(messages, tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ()))
+        told = tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ())
+        chat = Chat(messages, *told, in_json=True)
         found.append(SeenChat(chat, tuple(path.parent / name for name in row["images"])))
     if not found:
         raise DataError(f"{shown_path(path)} holds no row; make one with gemma-metamon vlm export")
     return found
+
+
+def choices_alone(seen: Sequence[SeenChat]) -> list[SeenChat]:
+    """The same decisions, answered by the choice and nothing else; where a row does not tell it, as they were."""
+    return [
+        replace(each, chat=replace(each.chat, messages=_answered(each.chat))) if each.chat.choice else each
+        for each in seen
+    ]
+
+
+def _answered(chat: Chat) -> Messages:
+    return [*chat.messages[:-1], {"role": "assistant", "content": write_json_answer(chat.choice)}]
 
 
 def encode(model: SeeingModel, seen: Sequence[SeenChat], context: int) -> tuple[list[Example], int]:

@@ -131,7 +131,8 @@ class Painter:
         for word in active.types:
             place += canvas.chip(word, place, top + 28, type_colour(word)) + 4
         if active.status:
-            canvas.chip(active.status, left + _PANEL - 42, top + 28, STATUSES.get(active.status, STATUSES["fainted"]))
+            ground = STATUSES.get(active.status, STATUSES["fainted"])
+            canvas.chip(active.status, left + _PANEL - 50, top + 28, ground, width=46)
         hp = active.hp or 0
         canvas.bar(hp, left + 6, top + 50, _PANEL - 64, 13)
         canvas.write(f"{hp}%", left + _PANEL - 52, top + 46, 18, 50, paints.text)
@@ -179,6 +180,8 @@ class Painter:
         canvas.write(button.pp, left + 164, top + 7, 15, 48, ink)
         told = " ".join(word for word in (button.type.capitalize(), button.facts) if word)
         canvas.write(told, left + 6, top + 26, 13, 146, ink)
+        if not button.legal:
+            return
         if button.takes is not None:
             canvas.write("KO" if button.knocks_out else f"{button.takes}%", left + 160, top + 25, 14, 52, ink)
             canvas.fill(BLACK, left + 4, top + 42, 208, 8)

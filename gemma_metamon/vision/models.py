@@ -51,10 +51,10 @@ class SeeingPlan(ModelPlan):
 
     def __post_init__(self) -> None:
         ModelPlan.__post_init__(self)
-        if self.vision_layers and self.is_random:
+        if self.vision_layers and not self.uses_adapters:
             raise ConfigError(
-                "--vision_layers puts adapters on a pretrained tower, and all layers of the tiny model learn anyway; "
-                "leave it out"
+                "--vision_layers puts adapters on a pretrained tower, and all layers of the tiny model, or with --full "
+                "of any, learn anyway; leave it out"
             )
 
 
@@ -135,7 +135,8 @@ def build(plan: SeeingPlan, form: Form, texts: Sequence[str]) -> SeeingModel:
     processor = _processor_of(plan.model)
     require_size(processor, form, plan.model)
     gemma = _base(plan, processor, _base_dtype(plan))
-    return SeeingModel(_with_adapters(gemma, plan), processor.tokenizer, plan, None, processor, form)
+    learner = _with_adapters(gemma, plan) if plan.uses_adapters else gemma
+    return SeeingModel(learner, processor.tokenizer, plan, None, processor, form)
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = False) -> SeeingModel:

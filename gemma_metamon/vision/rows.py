@@ -10,6 +10,7 @@ from gemma_metamon.language.json_answers import answer_object, write_json_answer
 from gemma_metamon.language.prompts import Decision, user_text
 from gemma_metamon.language.rows import number_of
 from gemma_metamon.vision.grid import Layout, Picture, pictures_of
+from gemma_metamon.vision.scene import Button, Scene, Shown, scene_of
 
 Context = Literal["none", "words"]
 CONTEXTS: tuple[Context, ...] = get_args(Context)
@@ -78,6 +79,12 @@ class PictureChooser(Chooser):
         super().__init__(*args, **named)
         self.showing = showing
 
+    def reasoning_of(self, chosen: Chosen) -> str:
+        """As of `Chooser`; "seen" is what is drawn of this turn, and nothing where that is blank."""
+        if self.wording.reasoning != "seen":
+            return super().reasoning_of(chosen)
+        return "" if self.showing.blank else read_aloud(scene_of(chosen.decision))
+
     def candidate(self, chosen: Chosen) -> Candidate:
         """The row of a decision."""
         asked = asked_of(chosen.decisions[: chosen.t + 1], self.showing)
@@ -97,6 +104,29 @@ class PictureChooser(Chooser):
             **chosen.facts(),
         }
         return Candidate(json.dumps(row, ensure_ascii=False), mark, self.rank_of(chosen))
+
+
+def read_aloud(scene: Scene) -> str:
+    """What a picture shows, in few words: the moves in order, both Pokémon on the field, and who had best come."""
+    told = [" ".join((button.name, *_outlook(button))) for button in scene.moves[:4]]
+    own, foe = scene.own.active, scene.foe.active
+    told.append(" ".join(word for word in (*_standing(own), own.ending) if word))
+    told.append(" ".join(_standing(foe)))
+    told += [f"best {pokemon.name}" for pokemon in scene.own.bench if pokemon.best]
+    return ", ".join(told)
+
+
+def _outlook(button: Button) -> list[str]:
+    found = ["strongest"] if button.strongest else []
+    if button.knocks_out:
+        return [*found, "knocks out"]
+    if button.takes is not None:
+        return [*found, f"{round(button.takes, -1)}%"]
+    return found if button.lands is None else ["lands" if button.lands else "fails"]
+
+
+def _standing(pokemon: Shown) -> tuple[str, str, str]:
+    return pokemon.name, f"{round(pokemon.hp or 0, -1)}%", pokemon.status or "well"
 
 
 def question_of(layout: Layout, *, reasoning: bool) -> str:

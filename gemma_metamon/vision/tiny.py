@@ -101,6 +101,8 @@ def build_model(processor: Any, seed: int = 0) -> Any:
         torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)  # nothing seen would reach an answer
         patches = model.model.vision_tower.get_input_embeddings()  # of pictures: the layer that reads patches
         patches.weight.data *= CONTRAST / SPREAD
+        places = model.model.vision_tower.embeddings.position_embedding.weight  # else lost beside what is drawn there
+        torch.nn.init.normal_(places, std=0.5)
     return model
 
 

@@ -19,7 +19,7 @@ from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, an
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
-from gemma_metamon.vision.chats import SeenChat, encode
+from gemma_metamon.vision.chats import SeenChat, choices_alone, encode
 from gemma_metamon.vision.forms import Form
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load, open_picture
 
@@ -35,6 +35,7 @@ def train(
     run_dir: Path,
     *,
     device: torch.device,
+    choice_alone: bool = False,
     resume: bool = False,
     wandb: bool = False,
 ) -> Trained:
@@ -48,6 +49,7 @@ def train(
         held_out: to measure by; may be empty.
         run_dir: OUT, see `language.fine_tuning`.
         device: where.
+        choice_alone: answer by the choice, whatever else the answers of the data say.
         resume: go on after the last whole epoch of the run that is there.
         wandb: tell wandb as well.
 
@@ -56,7 +58,12 @@ def train(
         MissingFileError: as `build`.
         DataError: no decision fits into the context, or pictures of another size than the form says.
     """
-    described = {"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form)}
+    described = {
+        **{"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form)},
+        "answers": {"choice_alone": choice_alone},
+    }
+    if choice_alone:
+        seen, held_out = choices_alone(seen), choices_alone(held_out)
     require_place(run_dir, described, resume=resume)
     _require_sizes(seen[0], form)
     if resume:

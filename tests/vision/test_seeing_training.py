@@ -13,8 +13,9 @@ from support.seen_battles import bundled
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.fine_tuning import find_model
+from gemma_metamon.language.json_answers import write_json_answer
 from gemma_metamon.language.sft import SFTSettings
-from gemma_metamon.vision.chats import encode, read_seen
+from gemma_metamon.vision.chats import choices_alone, encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form, write_form
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load, merge
 from gemma_metamon.vision.training import train
@@ -175,7 +176,10 @@ def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(
         (tmp_path / name / "ckpts/epoch_1" / description).write_text("{}", encoding="utf-8")
     evaluate = ["evaluate", "--format", "gen1ou", "--opponents", "RandomPlayer", "--players"]
     for command, said in (
-        (["vlm", "train", "--data", "x", "--out", "y", "--vision_layers"], "all layers of the tiny model learn anyway"),
+        (
+            ["vlm", "train", "--data", "x", "--out", "y", "--vision_layers"],
+            "all layers of the tiny model, or with --full of any, learn",
+        ),
         ([*evaluate, f"vlm:{tmp_path / 'words'}"], "reads words alone; play it as text:RUN"),
         ([*evaluate, f"text:{tmp_path / 'eyes'}"], "was trained to answer pictures; play it as vlm:RUN"),
         (["vlm", "merge", "--run", str(tmp_path / "words"), "--out", str(tmp_path / "x")], "reads words alone"),
@@ -186,3 +190,36 @@ def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(
     ):
         assert main(command) == 1
         assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_was_read_aloud_is_a_start_for_learning_to_choose(data: Path, tmp_path: Path) -> None:
+    read = ["vlm", "export", "--parsed_replay_dir", str(data.parent / "battles"), "--out", str(tmp_path / "read")]
+    flags = ["--size", "112", "--workers", "1", "--frames", "single", "--subset", "6"]
+    assert main([*read, *flags, "--reasoning", "seen"]) == 0
+    seen = read_seen(tmp_path / "read/dataset.jsonl")
+    said = [json.loads(each.chat.messages[-1]["content"])["reasoning"] for each in seen]
+    assert all(move.removeprefix("move ") in text for each, text in zip(seen, said, strict=True)
+               for move in each.chat.legal if move.startswith("move ") and move != "move Fight")  # fmt: skip
+    few = ["--max_updates", "1", "--batch_size", "2", "--generated", "0", "--warmup_updates", "0"]
+    train = ["vlm", "train", "--data", str(tmp_path / "read/dataset.jsonl"), *few]
+    assert main([*train, "--out", str(tmp_path / "reader")]) == 0
+    start = str(find_model(tmp_path / "reader"))
+    assert main([*train, "--out", str(tmp_path / "eyes"), "--model", start, "--full", "--choice_alone"]) == 0
+    before, after = load(Path(start)), load(find_model(tmp_path / "eyes"))
+    changed = {
+        name
+        for name, value in after.model.state_dict().items()
+        if not torch.equal(value, before.model.state_dict()[name])
+    }
+    assert any("vision_tower" in name for name in changed)
+    assert any("language_model" in name for name in changed)
+    for each in choices_alone(seen):
+        assert each.chat.messages[-1]["content"] == write_json_answer(each.chat.choice)
+
+
+def test_nothing_is_read_aloud_of_a_blank_picture(data: Path, tmp_path: Path) -> None:
+    read = ["vlm", "export", "--parsed_replay_dir", str(data.parent / "battles"), "--out", str(tmp_path / "blank")]
+    flags = ["--size", "112", "--workers", "1", "--frames", "single", "--subset", "3", "--blank"]
+    assert main([*read, *flags, "--reasoning", "seen"]) == 0
+    for each in read_seen(tmp_path / "blank/dataset.jsonl"):
+        assert set(json.loads(each.chat.messages[-1]["content"])) == {"action", "choice"}
