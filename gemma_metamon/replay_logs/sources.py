@@ -102,6 +102,8 @@ def _unzipped(content: bytes) -> bytes:
 def _from_json(text: str) -> tuple[str, dict[str, Any]]:
     try:
         data = json.loads(text)
+        if "\\ud" in text.lower():  # half of a surrogate pair, as a cut chat line may end, is in no file's UTF-8
+            data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise DataError("JSON that cannot be read") from error
     log = data.get("log")
