@@ -5,8 +5,8 @@
 #
 # TEACHER is a folder of DuelTrainer's battles, as of words_gen1ou.sh. The question names no Pokémon and no choice: all
 # that tells one decision from another is the picture. Beside the model stand the same one trained on blank pictures
-# (as many updates, the same answers), the same one before training, and random moves without switching. Each plays 500
-# battles against each opponent (BATTLES). Run again, it goes on after the last step that was done.
+# (as many updates, the same choices), the same one before training, and random moves without switching. They play 500
+# battles (BATTLES) against each opponent. Run again, it goes on after the last step that was done.
 #
 # It first learns to read: LOOKS (1000) updates of BATCH (16) decisions, whose answers also say what the picture shows.
 # Then it learns to choose alone: UPDATES (1500). The control, which has nothing to read, makes as many in all.
@@ -46,10 +46,10 @@ learn() {
         --val "$out/$2/dataset.validation.jsonl" --max_updates "$3" --epochs 99 --batch_size "$batch" \
         --held_out 1500 --generated 200 --seed "$seed" "${@:4}"
 }
-# play FOLDER PLAYER
+# play FOLDER PLAYER OPPONENTS...
 play() {
     OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "$battles" \
-        --seed "$seed" --concurrency 32 --workers 1 --opponents RandomPlayer MaxBasePowerPlayer
+        --seed "$seed" --concurrency 32 --workers 1 --opponents "${@:3}"
 }
 
 if [ "$#" -lt 3 ]; then
@@ -59,10 +59,10 @@ fi
 {
     export_pictures blank --blank
     learn eyes_blank blank "$((looks + updates))"
-    play blank_table "vlm:$out/eyes_blank"
-    play no_switch_table NoSwitchRandomPlayer
+    play blank_table "vlm:$out/eyes_blank" RandomPlayer MaxBasePowerPlayer
+    play no_switch_table NoSwitchRandomPlayer RandomPlayer MaxBasePowerPlayer
     until [ -e "$out/reader" ]; do sleep 5; done # the other one is long done, unless it has ended this one as well
-    play untrained_table "vlm:$out/reader@0"
+    play untrained_table "vlm:$out/reader@0" MaxBasePowerPlayer # against RandomPlayer it takes 180 turns
 } &
 control=$!
 export_pictures seen --reasoning seen
@@ -71,7 +71,7 @@ learn reader seen "$looks"
 learn eyes seen "$updates" --choice_alone --full --learning_rate 1e-3 \
     --model "$(find "$out/reader/ckpts" -maxdepth 1 -name 'epoch_*' | sort -V | tail -n 1)"
 echo "trained after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
-play eyes_table "vlm:$out/eyes"
+play eyes_table "vlm:$out/eyes" RandomPlayer MaxBasePowerPlayer
 wait "$control"
 python scripts/words_table.py --of eyes "$out"
 echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

@@ -195,8 +195,9 @@ def _decisions(args: argparse.Namespace) -> "tuple[list[Chat], list[Chat], Seen 
     form = read_form(args.data.parent)
     if args.val is not None and read_form(args.val.parent) != form:
         raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
-    seen, held_out = (([] if path is None else read_seen(path)) for path in (args.data, args.val))
-    return [each.chat for each in seen], [each.chat for each in held_out], Seen(seen, held_out, form)
+    seen = read_seen(args.data)
+    tested = [] if args.val is None else read_seen(args.val)
+    return [each.chat for each in seen], [each.chat for each in tested], Seen(seen, tested, form)
 
 
 @contextmanager
