@@ -15,7 +15,7 @@ from gemma_metamon.commands._arguments import (
     at_least_one,
     require_place,
 )
-from gemma_metamon.commands.train import add_flags, plan_training
+from gemma_metamon.commands._training_plan import add_flags, plan_training
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
 if TYPE_CHECKING:

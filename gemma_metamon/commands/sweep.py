@@ -218,7 +218,7 @@ def _arguments(
 
 def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, ...]") -> None:
     """Raises what train says of the flags, and of the ends of each range and every choice, before any is tried."""
-    from gemma_metamon.commands.train import add_flags, plan_training
+    from gemma_metamon.commands._training_plan import add_flags, plan_training
 
     for argument in args.passed:
         flag = argument.partition("=")[0].removeprefix("--")

@@ -4,51 +4,26 @@ import argparse
 import contextlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import (
-    add_gin_arguments,
-    add_shared_argument,
-    add_space_arguments,
-    add_tokenizer_argument,
-    at_least_one,
-    folder_name,
-    load_view,
-    make_folder,
-    not_negative,
-    share,
-)
+from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._ending import raise_ended, signals_noted
-from gemma_metamon.commands._evaluations import check_evaluation, start_evaluations
+from gemma_metamon.commands._evaluations import start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder
-from gemma_metamon.commands._saving import add_saving_arguments, read_saving
-from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.strict_json import shown_path
+from gemma_metamon.commands._training_plan import UNUSED, Plan, add_flags, plan_training, take_batch_size
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.data.dataset import BattleDataset, Battles
+    from gemma_metamon.data.dataset import BattleDataset
     from gemma_metamon.runs.checkpoints import Checkpoint
-    from gemma_metamon.runs.experiment import Experiment
-    from gemma_metamon.runs.identity import RunIdentity
-    from gemma_metamon.runs.keeping import Keeping
-    from gemma_metamon.runs.resolve import ResolvedConfig
-    from gemma_metamon.training.saving import SaveEvery
     from gemma_metamon.training.trainer import Trainer
-    from gemma_metamon.view import BattleView
 
 logger = logging.getLogger(__name__)
 
 EXAMPLE = """example (a minute or two on a CPU, on the bundled battles):
   gemma-metamon train --run_name first --model_gin_config gemma_tiny_multitaskagent.gin --train_gin_config quick.gin \\
       --save_dir runs --formats gen1ou --batch_size_per_gpu 16 --epochs 1 --steps_per_epoch 50"""
-
-# Flags of metamon's own train command that mean nothing here: taken, so that its command lines work, and said so.
-UNUSED = {
-    "async_env_mp_context": "environments run outside training here",
-}
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -62,90 +37,6 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     add_flags(parser)
     parser.set_defaults(run=run)
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """All of train's own flags, for the commands that look at a training before it begins, too."""
-    parser.add_argument("--run_name", required=True, type=folder_name, help="names the run's folder in save_dir")
-    parser.add_argument("--save_dir", required=True, type=Path, help="checkpoints go to save_dir/run_name/ckpts")
-    parser.add_argument("--model_gin_config", required=True, help="a packaged model config's name, or a path to one")
-    add_gin_arguments(parser)
-    add_space_arguments(parser)
-    data = parser.add_argument_group("battles")
-    data.add_argument(
-        "--parsed_replay_dir",
-        type=Path,
-        help="folder of recorded battles, DIR/<format>/*.json.lz4, or a store of `prepare` (default: the bundled)",
-    )
-    data.add_argument(
-        "--custom_replay_dir", type=Path, nargs="+", help="more folders of recorded battles, or stores, taken as one"
-    )
-    data.add_argument(
-        "--custom_replay_sample_weight",
-        "--custom_replay_weight",
-        type=share,
-        default=0.25,
-        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
-    )
-    data.add_argument(
-        "--formats", nargs="+", type=folder_name, help="battle formats (default: all in parsed_replay_dir)"
-    )
-    add_tokenizer_argument(data)
-    data.add_argument(
-        "--holdout_share",
-        type=share,
-        default=0.02,
-        help="share of battles kept out of training, to measure agreement with (default: %(default)s)",
-    )
-    add_shared_argument(data, "max_set_aside")
-    data.add_argument(
-        "--dloader_workers", type=not_negative, default=0, help="processes that read battles (default: %(default)s)"
-    )
-    length = parser.add_argument_group("length")
-    size = length.add_mutually_exclusive_group()
-    size.add_argument(
-        "--batch_size_per_gpu", type=at_least_one, default=12, help="battles in a batch (default: %(default)s)"
-    )
-    size.add_argument(
-        "--batch_size_from",
-        type=Path,
-        metavar="FILE",
-        help="take batch size and --grad_accum that find-batch-size found",
-    )
-    length.add_argument(
-        "--grad_accum", type=at_least_one, default=1, help="batches in an update (default: %(default)s)"
-    )
-    length.add_argument("--epochs", type=at_least_one, default=100, help="epochs in all (default: %(default)s)")
-    length.add_argument(
-        "--steps_per_epoch", type=at_least_one, default=25_000, help="updates in an epoch (default: %(default)s)"
-    )
-    add_shared_argument(length, "seed", help="of weights, dropout and battles (default: %(default)s)")
-    parser.add_argument(
-        "--log_interval", type=at_least_one, default=20, help="updates between logged means (default: %(default)s)"
-    )
-    parser.add_argument("--verbose", action="store_true", help="print the resolved configuration, too")
-    parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
-    add_saving_arguments(parser)
-    evaluation = parser.add_argument_group(
-        "evaluation while training",
-        "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
-        "them. Results go to evaluations.jsonl in the run's folder. A checkpoint that still waits when the next one is "
-        "there is passed over; the last one is always played.",
-    )
-    evaluation.add_argument(
-        "--eval_gens", nargs="*", type=at_least_one, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
-    )
-    evaluation.add_argument("--eval_every", type=at_least_one, default=1, help="epochs between (default: %(default)s)")
-    evaluation.add_argument(
-        "--eval_opponents",
-        nargs="+",
-        default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
-        help="as of `evaluate` (default: %(default)s)",
-    )
-    evaluation.add_argument("--eval_battles", type=at_least_one, default=50, help="per opponent (default: %(default)s)")
-    evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")
-    unused = parser.add_argument_group("accepted and unused")
-    unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -174,82 +65,6 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
     except KeyboardInterrupt:
         logger.info("%s", how_to_go_on(run_dir))
         raise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be trained, on what; `warning` is what to say of it."""
-
-    experiment: "Experiment"
-    resolved: "ResolvedConfig"
-    identity: "RunIdentity"
-    dataset: "BattleDataset"
-    held_out: "Battles"
-    save_every: "SaveEvery"
-    keeping: "Keeping"
-    warning: str | None
-
-
-def take_batch_size(args: argparse.Namespace) -> None:
-    """Puts what --batch_size_from names in the place of the two flags. Raises DataError for a file of another kind."""
-    if args.batch_size_from is None:
-        return
-    from gemma_metamon.training.batch_sizes import BatchSizes
-
-    found = BatchSizes.read(args.batch_size_from)
-    args.batch_size_per_gpu, args.grad_accum = found.batch_size_per_gpu, found.grad_accum
-    logger.info(
-        "--batch_size_per_gpu %d and --grad_accum %d, of %s",
-        *(args.batch_size_per_gpu, args.grad_accum, args.batch_size_from),
-    )
-    if found.model_gin_config != args.model_gin_config:
-        logger.warning("%s was measured with %s", args.batch_size_from, shown_path(found.model_gin_config))
-
-
-def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | None" = None) -> Plan:
-    """Raises what is wrong with flags, configuration and data before anything slow or lasting is done."""
-    from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
-    from gemma_metamon.nets.reader.weights import check_weights
-    from gemma_metamon.runs import resolve, resuming
-    from gemma_metamon.runs.checkpoints import Checkpoint
-    from gemma_metamon.runs.experiment import Experiment, build_without_weights, returns_beyond_bins
-    from gemma_metamon.runs.identity import RunIdentity
-    from gemma_metamon.runs.loading import require_fit
-    from gemma_metamon.runs.sizes import require_memory
-    from gemma_metamon.training import tracking
-
-    view = load_view(args)
-    resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config)
-    if (args.init_from is not None or args.ckpt is not None) and resolve.forget_init_adapter() and args.ckpt is None:
-        logger.warning("GemmaTstepEncoder.init_adapter is unused: --init_from brings an adapter of its own")
-    experiment: Experiment = configurable(EXPERIMENT)()
-    agent: Any = build_without_weights(view)
-    resolved.require_used()  # what cannot work together says more, and has been refused
-    require_memory(agent)
-    identity = RunIdentity.of(view, agent.tstep_encoder)
-    if args.log:
-        tracking.require_wandb()
-    save_every, keeping = read_saving(args, experiment, agent)
-    check_run_folder(args, run_dir, identity, start)
-    if args.init_from is not None and start is None:
-        require_fit(agent, Checkpoint.find_named(args.init_from))
-    if start is not None and args.anew:
-        require_fit(agent, start)
-    elif start is not None:
-        resuming.require_same_training(start, agent)
-    check_evaluation(args)
-    dataset, held_out = _open_battles(args, view, run_dir, experiment.max_seq_len)
-    check_weights(bound_value("GemmaTstepEncoder", "model_name"), bound_value("GemmaTstepEncoder", "pretrained"))
-    return Plan(
-        experiment=experiment,
-        resolved=resolved,
-        identity=identity,
-        dataset=dataset,
-        held_out=held_out,
-        save_every=save_every,
-        keeping=keeping,
-        warning=returns_beyond_bins(agent, view.reward_function),
-    )
 
 
 def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
@@ -343,71 +158,10 @@ def _open_trainer(
     return trainer
 
 
-def _open_battles(
-    args: argparse.Namespace, view: "BattleView", run_dir: Path, max_seq_len: int
-) -> "tuple[BattleDataset, Battles]":
-    from gemma_metamon.data.dataset import BattleDataset, split_held_out
-
-    formats, battles = _list_battles(args, view)
-    training, held_out = split_held_out(battles, args.holdout_share)
-    if not training:
-        raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(battles)} battles to train on")
-    sources, weights = [training], [1.0]
-    if args.custom_replay_dir is not None:
-        custom = [_find_battles(folder, formats, view) for folder in args.custom_replay_dir]
-        share = args.custom_replay_sample_weight
-        weights = [1 - share, *(share * len(source) / sum(map(len, custom)) for source in custom)]
-        sources += custom
-    logger.info("%d battles to train on, %d held out", sum(map(len, sources)), len(held_out))
-    dataset = BattleDataset(
-        sources,
-        weights,
-        view,
-        max_seq_len=max_seq_len,
-        seed=args.seed,
-        max_set_aside=args.max_set_aside,
-        set_aside_record=run_dir / "set_aside.jsonl",
-    )
-    return dataset, held_out
-
-
 def _as_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_json(entry) for entry in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _list_battles(args: argparse.Namespace, view: "BattleView") -> "tuple[list[str], Battles]":
-    """The formats to train on, and their battles."""
-    if args.parsed_replay_dir is None:
-        from gemma_metamon import sample_battles
-        from gemma_metamon.battle.replays import find_battles
-
-        formats = args.formats or sample_battles.bundled_formats()
-        return formats, [p for name in formats for p in find_battles(sample_battles.extract(name), [name])]
-    formats = args.formats or _list_formats(args.parsed_replay_dir)
-    if not formats:
-        raise MissingFileError(f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4")
-    return formats, _find_battles(args.parsed_replay_dir, formats, view)
-
-
-def _list_formats(root: Path) -> list[str]:
-    from gemma_metamon.battle.replays import list_formats
-    from gemma_metamon.data.store import is_store, read_plan
-
-    return sorted(read_plan(root)[1]) if is_store(root) else list(list_formats(root))
-
-
-def _find_battles(root: Path, formats: list[str], view: "BattleView") -> "Battles":
-    """Of a folder of battle files, or of a prepared store of this view."""
-    from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.data.store import BattleStore, is_store
-
-    if not is_store(root):
-        return find_battles(root, formats)
-    store = BattleStore(root)
-    store.identity.require(view, root)
-    return store.battles(formats)
 
 
 def _report_data(dataset: "BattleDataset") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gemma_metamon.checklist import Row
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.commands._checklists import print_rows
-from gemma_metamon.commands.train import add_flags, plan_training, take_batch_size
+from gemma_metamon.commands._training_plan import add_flags, plan_training, take_batch_size
 from gemma_metamon.errors import GemmaMetamonError
 
 if TYPE_CHECKING:

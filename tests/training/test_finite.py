@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from support.small_agent import SMALL, TINY, train_command
 
 from gemma_metamon.commands import build_parser, main
-from gemma_metamon.commands.train import _open_battles
+from gemma_metamon.commands._training_plan import open_battles
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, Window, collate
 from gemma_metamon.runs import resolve
@@ -55,7 +55,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> BattleDataset:
     resolve.load(TINY, "binary_rl.gin", [*SMALL, *agent])
     args = build_parser().parse_args(train_command(tmp_path))
     spaces = {name: getattr(args, name) for name in ("obs_space", "action_space", "reward_function")}
-    return _open_battles(args, BattleView.from_names(**spaces), tmp_path, 12)[0]
+    return open_battles(args, BattleView.from_names(**spaces), tmp_path, 12)[0]
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

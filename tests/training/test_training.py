@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import build_parser, main
-from gemma_metamon.commands.train import _open_battles
+from gemma_metamon.commands._training_plan import open_battles
 from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.view import BattleView
 
@@ -282,7 +282,7 @@ def test_several_more_folders_are_drawn_from_as_if_they_were_one(tmp_path: Path)
             (folder / "gen1ou" / path.name).write_bytes(path.read_bytes())
     more = ["--formats", "gen1ou", "--custom_replay_dir", *map(str, folders)]
     args = build_parser().parse_args(train_command(tmp_path, *more, "--custom_replay_sample_weight", "0.5"))
-    dataset, _ = _open_battles(args, BattleView.from_names(**SPACES), tmp_path, 12)
+    dataset, _ = open_battles(args, BattleView.from_names(**SPACES), tmp_path, 12)
     own, *added = map(len, dataset.sources)
     assert own > 0
     assert added == [added[0], added[0], added[0] - 1]
