@@ -1,7 +1,6 @@
 """What a service gives to whom: how large a request may be, how many there may be, and who may ask at all."""
 
 import hmac
-import ipaddress
 import os
 import time
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from cachetools import LRUCache
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.serving.refusals import RefusedError
+from gemma_metamon.showdown.accounts import is_loopback
 from gemma_metamon.strict_json import read_bounded, shown_path
 
 TOKEN_VARIABLE: Final = "GEMMA_METAMON_TOKEN"
@@ -104,13 +104,3 @@ def require_safe_host(host: str, token: str | None, *, is_open: bool) -> None:
         f"--host {host} can be reached from other machines, and no token is asked for; put one into {TOKEN_VARIABLE} "
         "or a file named by --token_file, or say --open"
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
