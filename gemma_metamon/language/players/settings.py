@@ -1,6 +1,5 @@
 """A chat model behind an OpenAI-compatible endpoint: where it is, how it is asked, and how much it may take."""
 
-import ipaddress
 import os
 import re
 from dataclasses import dataclass, fields
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.prompts import HISTORY
+from gemma_metamon.showdown.accounts import is_loopback
 from gemma_metamon.strict_json import shown
 
 KEY_VARIABLE: Final = "OPENAI_API_KEY"
@@ -111,12 +111,7 @@ def _require_url(url: str) -> None:
 def _is_safe(url: str) -> bool:
     """Whether nobody reads on the way."""
     parts = urlsplit(url)
-    if parts.scheme == "https" or parts.hostname == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return False
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _written(value: object) -> str:
