@@ -145,7 +145,7 @@ def test_an_agents_losses_and_its_targets_are_those_of_a_processor(device: str, 
         found = agent(random_batch(0).to(torch.device(place)))
         (found.actor_loss + found.critic_loss).backward()
         agent.update_targets()
-        losses.append((float(found.actor_loss), float(found.critic_loss)))
+        losses.append((found.actor_loss.item(), found.critic_loss.item()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-4)
 
 
@@ -182,7 +182,7 @@ def test_four_bit_weights_read_and_train(device: str) -> None:
         loss = encoder(obs, rl2s)[..., :24].float().square().mean()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert encoder.backbone.layers[0].mlp.up_proj.base_layer.weight.dtype == torch.uint8
 

@@ -25,8 +25,12 @@ _LIBRARIES: Final = ("transformers", "peft", "accelerate", "safetensors", "gin-c
 WANTED_FOR: Final = {
     "battle": "collect, evaluate, ladder, improve",
     "envs": "gymnasium and PettingZoo environments",
+    "gguf": "export for llama.cpp",
     "language": "chat data, sft, players that are chat models",
+    "mlx": "export for MLX",
+    "ray": "collect, evaluate, prepare, improve on several machines",
     "report": "report, charts, ratings",
+    "serve": "serve, monitor",
     "sweep": "sweeps over values",
     "vision": "scenes, vlm, players that see",
 }

@@ -34,7 +34,7 @@ def test_a_seed_is_checked_by_every_command_that_has_one() -> None:
     seeds = {command: action.type for command, action in flags() if action.dest == "seed"}
     assert set(seeds) == {
         *("train", "evaluate", "collect", "ladder", "improve", "chat export", "sft", "grpo", "vlm export", "vlm train"),
-        *("validate", "find-batch-size"),
+        *("validate", "find-batch-size", "serve"),
     }
     assert set(seeds.values()) == {arguments.seed}
 
