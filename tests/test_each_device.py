@@ -247,6 +247,7 @@ def test_a_resumed_run_draws_on_from_the_random_state_of_its_device(device: str,
 @each_device
 @pytest.mark.parametrize("script", ["bench_heads.py", "bench_update.py"])
 def test_a_bench_runs_and_ends_with_its_figures(device: str, script: str) -> None:
-    short = {"bench_heads.py": ["--turns", "1"], "bench_update.py": ["--repeats", "1", "--sides", "entity"]}[script]
-    done = run(device, str(SCRIPTS / script), "--device", device, "--small", "--threads", "1", "--json", *short)
+    updates = ["--repeats", "1", "--sides", "entity", "--json"]
+    short = {"bench_heads.py": ["--turns", "1"], "bench_update.py": updates}[script]
+    done = run(device, str(SCRIPTS / script), "--device", device, "--small", "--threads", "1", *short)
     assert json.loads(done.stdout.strip().splitlines()[-1])
