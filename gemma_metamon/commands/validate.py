@@ -76,6 +76,7 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
     from gemma_metamon.runs.experiment import build_without_weights
     from gemma_metamon.training import validating
     from gemma_metamon.training.batch_sizes import want_of_memory
+    from gemma_metamon.training.saving import SaveEvery
     from gemma_metamon.training.trainer import Schedule
 
     run_dir = args.save_dir / args.run_name
@@ -105,7 +106,10 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
         seed=args.seed,
     )
     try:
-        yield from validating.try_out(folder, plan.experiment, plan.dataset, schedule, plan.resolved.text)
+        checkpoints = plan.keeping.most(schedule.epochs, between=plan.save_every != SaveEvery())
+        yield from validating.try_out(
+            folder, plan.experiment, plan.dataset, schedule, plan.resolved.text, checkpoints=checkpoints
+        )
     except (MemoryError, RuntimeError) as error:
         reason = want_of_memory(error)
         if reason is None:

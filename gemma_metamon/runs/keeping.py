@@ -49,6 +49,18 @@ class Keeping:
         """Whether the metric is one of critics."""
         return self.best is not None and self.best.removeprefix(HELD_OUT) != "agreement"
 
+    def most(self, epochs: int, *, between: bool) -> int:
+        """How many checkpoints are on the disk at once, at most: a new one is written before an old one goes.
+
+        Args:
+            epochs: of the run.
+            between: whether it is saved between epochs as well.
+        """
+        if self.last is None:
+            return epochs + 1 + 2 * between
+        kept = min(epochs + 1, self.last + len(self.always) + (self.best is not None))
+        return kept + between * self.last + 1
+
 
 def keep(run_dir: Path, keeping: Keeping, in_use: Collection[int] = ()) -> None:
     """Writes `last` and `best`, and then removes what need not stay. Raises OSError where it cannot.

@@ -99,7 +99,7 @@ def _returns(rewards: np.ndarray[Any, Any], gamma: float) -> np.ndarray[Any, Any
 
 
 def try_out(
-    run_dir: Path, experiment: Experiment, dataset: BattleDataset, schedule: Schedule, config: str
+    run_dir: Path, experiment: Experiment, dataset: BattleDataset, schedule: Schedule, config: str, *, checkpoints: int
 ) -> Iterator[Row]:
     """Trains a few batches in this folder, saves, loads and lets act: a row for each step. What was made is removed.
 
@@ -111,6 +111,7 @@ def try_out(
         dataset: the battles.
         schedule: of the run: its batch size and seed are taken, its length tells what the run will need.
         config: the resolved configuration as text.
+        checkpoints: of the run that are on the disk at once.
     """
     trainer = Trainer(run_dir=run_dir, experiment=experiment, dataset=dataset, schedule=schedule, config=config)
     B = schedule.batch_size
@@ -124,7 +125,7 @@ def try_out(
         yield row
         if row.state == "wrong":
             return
-    yield from _save_load_act(trainer, batches[0])
+    yield from _save_load_act(trainer, batches[0], checkpoints)
 
 
 def _look_at_batches(batches: Sequence[Batch], view: BattleView) -> Row:
@@ -218,7 +219,7 @@ class _Learning:
         return Row(name="gradients", state="ok", found=found)
 
 
-def _save_load_act(trainer: Trainer, batch: Batch) -> Iterator[Row]:
+def _save_load_act(trainer: Trainer, batch: Batch, checkpoints: int) -> Iterator[Row]:
     agent, run_dir = trainer.bare_agent, trainer.run_dir
     with Tracker(run_dir, run_dir.name, {}, wandb=False) as tracker:
         trainer.save(Saver(run_dir, trainer.accelerator, SaveEvery(), metrics=tracker.path))
@@ -234,18 +235,18 @@ def _save_load_act(trainer: Trainer, batch: Batch) -> Iterator[Row]:
         yield Row(name="save and load", state="wrong", found=found, mend="a fault of this package; report it")
         return
     yield Row(name="save and load", state="ok", found=f"{found}; loaded, they are the same")
-    yield _room(run_dir, size, trainer.schedule.epochs)
+    yield _room(run_dir, size, checkpoints)
     del fresh, loaded
     yield _act(trainer, checkpoint, batch)
 
 
-def _room(run_dir: Path, size: int, epochs: int) -> Row:
-    """Whether a checkpoint after each epoch fits."""
-    needed, free = size * (epochs + 1), shutil.disk_usage(run_dir).free
-    found = f"{needed / 1e9:,.2f} GB for {epochs + 1} checkpoints, {free / 1e9:,.1f} GB free"
+def _room(run_dir: Path, size: int, checkpoints: int) -> Row:
+    """Whether all checkpoints that are there at once fit."""
+    needed, free = size * checkpoints, shutil.disk_usage(run_dir).free
+    found = f"{needed / 1e9:,.2f} GB for {checkpoints} checkpoints, {free / 1e9:,.1f} GB free"
     if needed <= free:
         return Row(name="room", state="ok", found=found)
-    mend = "keep fewer checkpoints (longer epochs), make room, or choose another --save_dir"
+    mend = "keep fewer checkpoints (--keep_last), make room, or choose another --save_dir"
     return Row(name="room", state="wrong", found=found, mend=mend)
 
 
