@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import ray
 from ray.exceptions import RayError
@@ -23,6 +24,8 @@ _SETTINGS = {
 def connected(address: str, *, workers: int) -> Iterator[None]:
     """Ray, for the length of the block. Where this process is connected already, it stays so afterwards.
 
+    What is printed meanwhile goes to stderr: Ray prints what it hears of lost nodes, and stdout is for results.
+
     Args:
         address: "local" begins Ray on this machine and ends it afterwards; "auto", or HOST:PORT of a cluster's head, is
             one that runs: what is working there for others stays.
@@ -35,7 +38,8 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
     if address.startswith("ray://"):
         raise ConfigError(f"--ray {address} is the address of a Ray client; give HOST:PORT of the head (6379), or auto")
     if ray.is_initialized():
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
         return
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -48,7 +52,8 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
             f"--ray {address}: no Ray can be reached ({first}); begin one with `ray start --head`, or give --ray local"
         ) from error
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
 

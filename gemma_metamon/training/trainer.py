@@ -259,6 +259,8 @@ class Trainer:
         left = max(0, schedule.steps_per_epoch - self.updates_in_epoch)
         numbers = WindowNumbers(self.windows, self.windows + left * of_update)
         on_gpu = self.accelerator.device.type == "cuda"
+        if not self.updates_in_epoch:  # loaders once drew their seed here: old runs go on as ever
+            torch.empty((), dtype=torch.int64).random_()
         loader = open_loader(self.dataset, numbers, schedule.batch_size, self.dloader_workers, pin_memory=on_gpu)
         meter, self._meter = self._meter or Meter(), None
         self._forget_texts()

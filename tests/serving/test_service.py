@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
 from support.pages import loads
+from support.paths import ROOT
 from support.processes import eventually
 from support.served import ask, policy_of, served
 from support.small_agent import BATTLES
@@ -202,6 +205,22 @@ def test_a_service_that_is_told_to_end_answers_what_it_was_asked(run_dir: Path) 
     assert answers[0][0] == 200
     assert TOKEN not in said + out + error
     assert "ended" in error
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_example_plays_what_a_service_answers(run_dir: Path) -> None:
+    with served(policy_of(run_dir)) as (url, _):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", str(ROOT / "examples" / "ask_served_agent.py"), url, "--battles", "1"],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"the served agent won [01] of 1 battles", done.stdout)
 
 
 def test_what_is_answered_is_counted_and_the_monitor_sees_it(
