@@ -157,6 +157,8 @@ class CheckpointReader:
         from gemma_metamon.runs import resolve, resuming
         from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
         from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity
+        from gemma_metamon.training.meter import Meter
+        from gemma_metamon.training.random_states import random_states
 
         torch.set_num_threads(1)
         resolved, view = (
@@ -179,12 +181,15 @@ class CheckpointReader:
             draws=4,
             settings={"epochs": 1, "formats": ["gen1ou"]},
         )
-        random_states = {"cpu": torch.get_rng_state()}
+        meter = Meter()
+        meter.add("loss", 1.0)
+        meter.end_update(accepted=True)
+        own = resuming.TrainingState(random_states(torch.device("cpu")), {0: meter.state()})
         self.whole = write_checkpoint(
             folder / "run",
             meta,
             self.agent.state_dict(),
-            resuming.training_state(self.optimizer, self.agent, random_states),
+            resuming.training_state(self.optimizer, self.agent, own),
         )
         self.harmed = Checkpoint(folder / "harmed", 1)
 
@@ -199,9 +204,13 @@ class CheckpointReader:
         (self.harmed.folder / self.name).write_bytes(mutate(rng, content))
 
     def read(self) -> Iterator[Any]:
+        import torch
+
         from gemma_metamon.runs import resuming
         from gemma_metamon.runs.checkpoints import META, WEIGHTS
         from gemma_metamon.runs.loading import load_weights
+        from gemma_metamon.training.meter import Meter
+        from gemma_metamon.training.random_states import restore_random_states
 
         if self.name == META:
             meta = self.harmed.read_meta()
@@ -212,7 +221,10 @@ class CheckpointReader:
             load_weights(self.agent, self.harmed)
             yield from (value.float() for value in self.agent.state_dict().values())
         else:
-            resuming.load_training_state(self.harmed, self.optimizer, self.agent)
+            found = resuming.load_training_state(self.harmed, self.optimizer, self.agent)
+            restore_random_states(found.random, 0, torch.device("cpu"))
+            for measured in found.meters.values():
+                Meter().restore(measured)
             moments = self.optimizer.state_dict()["state"].values()
             yield from (value for state in moments for value in state.values())
 
