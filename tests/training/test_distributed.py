@@ -36,8 +36,8 @@ def poison(self, number):
     if number == poisoned:
         window.obs["numbers"] = window.obs["numbers"] * float("nan")
     return window
-def keep(self, *args):
-    train(self, *args)
+def keep(self, *args, **options):
+    train(self, *args, **options)
     last = {name: value.contiguous() for name, value in self.bare_agent.state_dict().items()}
     save_file(last, folder / f"weights_{os.environ['RANK']}.safetensors")
 meter.Meter.add, BattleDataset.__getitem__, Trainer.train = note, poison, keep
@@ -110,7 +110,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_battles_in_an_update
         return [line[loss] for line in lines for loss in ("loss/total", "loss/actor", "loss/critic") if loss in line]
 
     assert len(losses("two")) == 9
-    within = 1e-5 if precision == "no" else 1e-3  # a last bit of bfloat16 is a 256th
+    within = 1e-5 if precision == "no" else 4e-3  # a last bit of bfloat16 is a 256th
     assert losses("two") == pytest.approx(losses("in parts"), rel=within)
     assert losses("two") == pytest.approx(losses("at once"), rel=within)
     assert len(set(losses("two"))) == 9
