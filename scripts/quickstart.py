@@ -47,7 +47,10 @@ def train(args: argparse.Namespace) -> Path:
     command += ["--holdout_share", str(HOLDOUT_SHARE), "--seed", str(args.seed)]
     print(f"$ gemma-metamon {' '.join(command)}", file=sys.stderr)
     if gemma_metamon(command) != 0:
-        raise SystemExit("quickstart: training failed, see above")
+        raise SystemExit(
+            f"quickstart: training did not end, see above; what it saved is in {args.save_dir / run_name}. "
+            "Run again, the quickstart begins anew (--updates 100 --battles 20 is a short one)"
+        )
     return args.save_dir / run_name
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -271,4 +272,4 @@ def _folder(name: str, folder: Path, mend: str) -> Row:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return textwrap.shorten(str(error), 500, placeholder=" ...") or type(error).__name__

@@ -167,7 +167,10 @@ class Reader:
             if source.kind == "override":
                 self._macros_of_overrides[macro] = source.name
         else:
-            key = gin.config.ParsedBindingKey.parse((scope, selector, parameter)).scope_selector_arg
+            try:
+                key = gin.config.ParsedBindingKey.parse((scope, selector, parameter)).scope_selector_arg
+            except ValueError as error:
+                raise ValueError(f"{str(error).rstrip('.')}{self._meant(selector, parameter)}") from error
             if key[1] not in self._targets:
                 raise ValueError(f"No configurable matching {selector!r}")
             self._check_parameter(key[1], parameter)
@@ -175,6 +178,15 @@ class Reader:
                 self.overridden[source.name] = self._names[key[1]]
         gin.bind_parameter(key, value)
         self._bound[key] = value
+
+    def _meant(self, selector: str, parameter: str) -> str:
+        """The nearest name to one that is not known, for the end of an error; empty where none is near."""
+        target = self._registered.get(selector.rpartition(".")[2])
+        if target is None:
+            near = difflib.get_close_matches(selector, list(self._registered), n=1)
+        else:
+            near = difflib.get_close_matches(parameter, list(inspect.signature(target[1]).parameters), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def _check_parameter(self, selector: str, parameter: str) -> None:
         found = inspect.signature(self._targets[selector]).parameters.get(parameter)
