@@ -18,6 +18,9 @@ from gemma_metamon.showdown.players.contestants import Contestant
 
 logger = logging.getLogger(__name__)
 
+MOST_BEGINNINGS = 5
+"""So often is a server begun, if each is lost before it has begun."""
+
 Build = Callable[[int], Sequence[Contestant]]
 """Makes the contestants on a server's machine, with room for so many leases at a time."""
 
@@ -52,7 +55,7 @@ class PolicyServers:
         self._free = asyncio.Condition()
         self.servers = [self._begin(None if gpus else nodes[i]) for i in range(count)]
         try:
-            (version, described), *_ = [self._told(server.actor.describe.remote()) for server in self.servers]
+            (version, described), *_ = [self._described(place) for place in range(count)]
             require_same_version(version)
         except BaseException:
             self.close()
@@ -112,6 +115,19 @@ class PolicyServers:
                 if who is not None and isinstance(who.policy, RemotePolicy) and figures is not None:
                     who.policy.add_figures(figures)
 
+    def _described(self, place: int) -> Any:
+        """What the server of this place says of itself; another begins where it was lost before it could.
+
+        For a while a cluster gives work to a node that it does not yet know to be dead.
+        """
+        for _ in range(MOST_BEGINNINGS - 1):
+            try:
+                return self._told(self.servers[place].actor.describe.remote())
+            except _LostServerError as error:
+                logger.warning("%s; another begins in its place", error)
+                self.servers[place] = self._begin(None)
+        return self._told(self.servers[place].actor.describe.remote())
+
     def _begin(self, node: str | None) -> _Server:
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": int(self._on_gpus)}
         if node is not None:
@@ -124,8 +140,12 @@ class PolicyServers:
             return ray.get(ref)
         except RayTaskError as error:
             raise error.cause from None
-        except ray.exceptions.ActorDiedError as error:
+        except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
             raise _reason(error) from error
+
+
+class _LostServerError(ServerError):
+    """A server's process or node went before it had begun; nothing that it was given to do was the reason."""
 
 
 @dataclass(frozen=True)
@@ -147,4 +167,5 @@ def _reason(error: Exception) -> GemmaMetamonError:
     if isinstance(cause, GemmaMetamonError):
         return cause
     last = str(error).strip().splitlines()[-1]
-    return ServerError(f"a policy server could not begin: {last}")
+    kind = ServerError if getattr(error, "actor_init_failed", False) else _LostServerError
+    return kind(f"a policy server could not begin: {last}")
