@@ -1,7 +1,7 @@
 """Two chat models on the same held-out decisions: how much oftener the second agrees, and what its draws earn more.
 
     python scripts/compare_words.py OUT/early OUT/grpo OUT/told/chats.validation.jsonl \\
-        --battles OUT/early_paired OUT/grpo_paired                                         # OUT of words_gen1ou.sh
+        --battles OUT/early_table OUT/grpo_table                                           # OUT of words_gen1ou.sh
 
 Each is a run of `sft` or `grpo`, RUN or RUN@EPOCH. Agreement is of the most probable legal choice; a drawn answer
 earns 1 for a legal choice and 2 more for the recorded one (rewards `legality` and `correctness`), and eight are drawn
@@ -50,13 +50,14 @@ def main() -> None:
     if args.battles:
         first, second = map(won, args.battles)
         same = sorted(set(first) & set(second))
-        before, after = ([wins[seating] for seating in same] for wins in (first, second))
-        change, half = difference([draw for _, draw, _ in same], before, after)
-        opponents = sorted({opponent for opponent, _, _ in same})
-        print(
-            f"win rate against {', '.join(opponents)}: {sum(before) / len(same):.3f} and "
-            f"{sum(after) / len(same):.3f}, {change:+.3f} ± {half:.3f} ({len(same)} battles each)"
-        )
+        for opponent in sorted({opponent for opponent, _, _ in same}):
+            own = [seating for seating in same if seating[0] == opponent]
+            before, after = ([wins[seating] for seating in own] for wins in (first, second))
+            change, half = difference([draw for _, draw, _ in own], before, after)
+            print(
+                f"win rate against {opponent}: {sum(before) / len(own):.3f} and {sum(after) / len(own):.3f}, "
+                f"{change:+.3f} ± {half:.3f} ({len(own)} battles each)"
+            )
 
 
 def won(folder: Path) -> dict[tuple[str, int, str], float]:

@@ -4,16 +4,16 @@
 #     bash scripts/words_gen1ou.sh [FOLDER] [SEED] [TEACHER]     # default runs/words_gen1ou 0, and battles of its own
 #
 # TEACHER is a folder of DuelTrainer's battles, as runs/win_gen1ou/teacher of win.sh. Each player of the table that is
-# printed at the end plays 500 battles or more against each opponent. Beside the model that was trained stand the same one
+# printed at the end plays 500 battles against each opponent. Beside the model that was trained stand the same one
 # before training, one that was trained on texts in which the battle is blanked, and random moves without switching;
 # then a model that was stopped after EARLY (160) updates and what GRPO makes of it in GRPO (240) of its own. Run again,
-# it goes on after the last step that was done. UPDATES (6000) are those of the training: about 0.1 s of one core each.
+# it goes on after the last step that was done. UPDATES (4500) are those of the training: about 0.1 s of one core each.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language report
 
 out="${1:-runs/words_gen1ou}"
 seed="${2:-0}"
 teacher="${3:-$out/teacher}"
-updates="${UPDATES:-6000}"
+updates="${UPDATES:-4500}"
 early="${EARLY:-160}"
 grpo="${GRPO:-240}"
 began=$SECONDS
@@ -49,17 +49,10 @@ learn() {
         --val "$out/$2/chats.validation.jsonl" --max_updates "$3" --held_out 1500 --generated 500 \
         --seed "$seed" "${@:4}"
 }
-# play FOLDER PLAYER [BATTLES OPPONENT...]: by default 500 against each of three
+# play FOLDER PLAYER: 500 battles against each of three, over the same teams and seats for every PLAYER
 play() {
-    local opponents=("${@:4}")
-    [ "$#" -ge 4 ] || opponents=(RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer)
-    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "${3:-500}" \
-        --seed "$seed" --concurrency 32 --opponents "${opponents[@]}"
-}
-# play_paired RUN: more battles against one opponent, over the same teams and seats for every RUN
-play_paired() {
-    play "$1_table" "text:$out/$1" 500 RandomPlayer SimpleHeuristicsPlayer
-    play "$1_paired" "text:$out/$1" 1000 MaxBasePowerPlayer
+    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles 500 \
+        --seed "$seed" --concurrency 32 --opponents RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer
 }
 
 if [ "$#" -lt 3 ]; then
@@ -71,28 +64,28 @@ export_chats blanked --workers 1 --blank
 wait $!
 gemma-metamon chat validate "$out/told/chats.jsonl" "$out/told/chats.validation.jsonl"
 
-# two things at a time: the long training, and all that does not need it
+# two lanes of about the same length
 {
     learn words told "$updates"
     echo "the model after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
     play words_table "text:$out/words"
-    play untrained_table "text:$out/words@0"
+    learn blank blanked "$updates"
+    play blank_table "text:$out/blank"
 } &
-words=$!
+lane=$!
 learn early told "$early"
 # held near where it began (--beta), for else it merely becomes surer of what it would say anyway
 OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl" \
     --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
     --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 1 --learning_rate 7e-4 \
     --max_updates "$grpo" --keep_every 40
-play_paired early
-play_paired grpo
-learn blank blanked "$updates"
-play blank_table "text:$out/blank"
+play early_table "text:$out/early"
+play grpo_table "text:$out/grpo"
 play no_switch_table NoSwitchRandomPlayer
-wait "$words"
+play untrained_table "text:$out/early@0"
+wait "$lane"
 python scripts/words_table.py "$out"
 python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl" \
-    --battles "$out/early_paired" "$out/grpo_paired"
+    --battles "$out/early_table" "$out/grpo_table"
 python scripts/words_latency.py "$out/words" "$out/told/chats.validation.jsonl"
 echo "done after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2

@@ -19,8 +19,8 @@ WORDS = {  # name in the table -> its run, and the folders of its battles
     "SFT, battle blanked": ("blank", ["blank_table"]),
     "untrained": (None, ["untrained_table"]),
     "random, no switching": (None, ["no_switch_table"]),
-    "SFT, stopped early": ("early", ["early_table", "early_paired"]),
-    "GRPO from there": ("grpo", ["grpo_table", "grpo_paired"]),
+    "SFT, stopped early": ("early", ["early_table"]),
+    "GRPO from there": ("grpo", ["grpo_table"]),
 }
 EYES = {
     "sees": ("eyes", ["eyes_table"]),
