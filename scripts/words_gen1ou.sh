@@ -49,10 +49,13 @@ learn() {
         --val "$out/$2/chats.validation.jsonl" --max_updates "$3" --held_out 1500 --generated 500 \
         --seed "$seed" "${@:4}"
 }
-# play FOLDER PLAYER: 500 battles against each of three, over the same teams and seats for every PLAYER
+# play FOLDER PLAYER [OPPONENT...]: 500 battles against each, of three unless they are named; every PLAYER has the same
+# teams and seats
 play() {
+    local opponents=("${@:3}")
+    [ "$#" -ge 3 ] || opponents=(RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer)
     OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles 500 \
-        --seed "$seed" --concurrency 32 --opponents RandomPlayer MaxBasePowerPlayer SimpleHeuristicsPlayer
+        --seed "$seed" --concurrency 32 --opponents "${opponents[@]}"
 }
 
 if [ "$#" -lt 3 ]; then
@@ -79,8 +82,8 @@ OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl"
     --val "$out/told/chats.validation.jsonl" --model "$out/early" --held_out 1500 --generated 500 --seed "$seed" \
     --num_generations 8 --batch_size 512 --answer_subwords 12 --reward correctness --beta 1 --learning_rate 7e-4 \
     --max_updates "$grpo" --keep_every 40
-play early_table "text:$out/early"
-play grpo_table "text:$out/grpo"
+play early_table "text:$out/early" MaxBasePowerPlayer
+play grpo_table "text:$out/grpo" MaxBasePowerPlayer
 play no_switch_table NoSwitchRandomPlayer
 play untrained_table "text:$out/early@0"
 wait "$lane"
