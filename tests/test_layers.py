@@ -63,7 +63,7 @@ ROOMS: dict[str, set[str]] = {
     "cluster": MATCHES | {"battle", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "sweeps": RUNS | {"results", "reports"},
-    "envs": WORDS | MATCHES | {"runs"},
+    "envs": WORDS | MATCHES | {"runs", "language", "language.players"},
     "serving": WORDS | MATCHES | {"language", "language.players", "vision", "reports", "results"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
     "release": WORDS | AGENTS | RUNS | {"language", "upstream", "results", "reports"},

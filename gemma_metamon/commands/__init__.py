@@ -40,6 +40,7 @@ COMMANDS = (
     "showdown",
     "serve",
     "monitor",
+    "openenv",
     "export",
     "import",
     "import-replays",

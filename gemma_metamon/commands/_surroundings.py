@@ -29,6 +29,7 @@ WANTED_FOR: Final = {
     "gguf": "export for llama.cpp",
     "language": "chat data, sft, players that are chat models",
     "mlx": "export for MLX",
+    "openenv": "battles as an OpenEnv environment",
     "ray": "collect, evaluate, prepare, improve on several machines",
     "report": "report, charts, ratings",
     "serve": "serve, monitor",

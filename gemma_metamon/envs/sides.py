@@ -64,7 +64,9 @@ class Side:
         """Whether the battle was cut short, so that nothing more is asked."""
         self._has_chosen = False
         self._player, self._view, self._dice = player, view, dice
-        self._live = live_battle(seat.battle)
+        self.live = live_battle(seat.battle)
+        """The battle, as it goes on."""
+        """The battle as it goes on."""
         self._memory = OpponentMemory()
         self._options: Options = {}
         self._text_tokens = np.zeros(view.obs_space.n_words, dtype=np.int32)
@@ -92,12 +94,12 @@ class Side:
         if self.seat.given_up is not None and self.state is not None:
             self.legal = np.zeros_like(self.legal)
             return 0.0
-        state, before = self._live.state, self.state
+        state, before = self.live.state, self.state
         self.state = state
         words, self._numbers = self._view.obs_space.observe(state, self._memory)
         self._text_tokens = self._view.vocabulary.encode(words)
         self._note_refusal()
-        self._options, n_actions = self._live.options if self.is_asked else {}, self._view.action_space.n
+        self._options, n_actions = self.live.options if self.is_asked else {}, self._view.action_space.n
         not_refused = {a: order for a, order in self._options.items() if order.message not in self._refused}
         self.legal = legal_mask(not_refused)[:n_actions]
         if not self.legal.any():
