@@ -74,6 +74,7 @@ gemma-metamon chat validate "$out/told/chats.jsonl" "$out/told/chats.validation.
     play words_table "text:$out/words"
     learn blank blanked "$updates"
     play blank_table "text:$out/blank"
+    play untrained_random "text:$out/early@0" RandomPlayer # slow: it takes 110 turns
 } &
 lane=$!
 learn early told "$early"
@@ -85,7 +86,7 @@ OMP_NUM_THREADS=1 done_in grpo gemma-metamon grpo --data "$out/told/chats.jsonl"
 play early_table "text:$out/early" MaxBasePowerPlayer
 play grpo_table "text:$out/grpo" MaxBasePowerPlayer
 play no_switch_table NoSwitchRandomPlayer
-play untrained_table "text:$out/early@0"
+play untrained_table "text:$out/early@0" MaxBasePowerPlayer SimpleHeuristicsPlayer
 wait "$lane"
 python scripts/words_table.py "$out"
 python scripts/compare_words.py "$out/early" "$out/grpo" "$out/told/chats.validation.jsonl" \

@@ -17,7 +17,7 @@ OPPONENTS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
 WORDS = {  # name in the table -> its run, and the folders of its battles
     "SFT": ("words", ["words_table"]),
     "SFT, battle blanked": ("blank", ["blank_table"]),
-    "untrained": (None, ["untrained_table"]),
+    "untrained": (None, ["untrained_random", "untrained_table"]),
     "random, no switching": (None, ["no_switch_table"]),
     "SFT, stopped early": ("early", ["early_table"]),
     "GRPO from there": ("grpo", ["grpo_table"]),
