@@ -141,6 +141,40 @@ def test_a_mirror_follows_a_folder_and_leaves_out_what_is_being_written(store: s
     assert set(remote.sizes()) == {"ckpts/epoch_2/weights", f"ckpts/epoch_2/{WHOLE}"}
 
 
+def test_a_checkpoint_whose_mark_the_store_refused_is_marked_at_the_next_look(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
+    write(folder, ckpts__epoch_1__weights="1")
+    mirror = Mirror(folder, remote)
+    with monkeypatch.context() as patched:
+
+        def refuse(*_: object) -> None:
+            raise OSError("slow down")
+
+        patched.setattr(remote._fs, "pipe_file", refuse)
+        with pytest.raises(ServerError, match="slow down"):
+            mirror.bring_up_to_date()
+    mirror.bring_up_to_date()
+    assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
+    (folder / "ckpts" / "epoch_1" / "weights").unlink()
+    remote._fs.rm_file(f"{remote._root}/ckpts/epoch_1/weights")  # somebody else was faster
+    mirror.bring_up_to_date()
+    assert set(remote.sizes()) == set()
+
+
+def test_what_the_store_has_no_more_is_not_read_any_more(store: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", x="1", inner__y="2", log="a")
+    remote = RemoteFolder(f"{store}/folder")
+    remote.upload(tmp_path / "a")
+    place = remote.fetch()
+    (place / "log").write_text("ab")  # goes on here
+    (place / "own").write_text("made here")
+    for name in ("inner/y", "log"):
+        remote._fs.rm_file(f"{remote._root}/{name}")
+    assert contents(RemoteFolder(f"{store}/folder").fetch()) == {"x": "1", "log": "ab", "own": "made here"}
+
+
 def test_what_cannot_be_reached_is_a_sentence(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
