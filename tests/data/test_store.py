@@ -27,7 +27,8 @@ from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers, co
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle
 from gemma_metamon.data.preparing import prepare
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, write_shard
-from gemma_metamon.data.store import BattleStore, FormatPlan, write_plan, write_records
+from gemma_metamon.data.store import BattleStore
+from gemma_metamon.data.store_files import FormatPlan, write_plan, write_records
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
