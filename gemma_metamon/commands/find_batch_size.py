@@ -143,7 +143,8 @@ def _as_text(row: "SizeRow") -> str:
 
 def build_trainer(args: argparse.Namespace) -> "Trainer":
     """As `train` builds it. In a process of its own, whose log nobody wants."""
-    from gemma_metamon.training.trainer import Schedule, Trainer
+    from gemma_metamon.training.schedule import Schedule
+    from gemma_metamon.training.trainer import Trainer
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     plan = plan_training(args, args.save_dir / args.run_name)

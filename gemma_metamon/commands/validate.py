@@ -77,7 +77,7 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
     from gemma_metamon.training import validating
     from gemma_metamon.training.batch_sizes import want_of_memory
     from gemma_metamon.training.saving import SaveEvery
-    from gemma_metamon.training.trainer import Schedule
+    from gemma_metamon.training.schedule import Schedule
 
     run_dir = args.save_dir / args.run_name
     plan = plan_training(args, run_dir)
