@@ -6,6 +6,7 @@ requests logs, and gives up battles in which nothing happens.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -130,7 +131,8 @@ class Ladder:
                 for ended in (await asyncio.wait({connected, sender}, timeout=TICK_S))[0]:
                     ended.result()  # both end only by an error
                 self._tick()
-            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=SETTLE_S)
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):  # two classes until Python 3.11
+                await asyncio.wait_for(self._outbox.join(), SETTLE_S)
         except ServerError:
             reason = LOST
             raise
