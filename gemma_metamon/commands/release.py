@@ -155,21 +155,27 @@ def _play(
             command += [f"--{flag}", str(value)]
     peak = args.out / f"memory_{number}.json"
     launcher = [sys.executable, "-m", "gemma_metamon.release.measured", str(peak)]
-    done = subprocess.run(
-        [*launcher, *command, "--out", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    status, output, complaints = _run([*launcher, *command, "--out", str(folder)])
     try:
         peak_mib = float(read_json_object(peak)["peak_mib"]) if peak.is_file() else None
-        report = read_dataclass(EvaluationReport, parse_json_object(done.stdout))
+        report = read_dataclass(EvaluationReport, parse_json_object(output))
     except DataError:
-        lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        lines = complaints.strip().splitlines() or [f"it ended with status {status}"]
         return Battles(gate=gate, failed=lines[-1])
     finally:
         peak.unlink(missing_ok=True)
     return Battles(gate=gate, report=report, peak_mib=peak_mib)
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    """A command's status, what it prints and what it complains of. It ends with this one, and may end well."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            output, complaints = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, output, complaints
 
 
 def _promote(args: argparse.Namespace, registered: Reference | None, contents: "Contents", written: list[Path]) -> str:
