@@ -212,8 +212,8 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     assert main([*command, "--out", f"{store}/prepared"]) == 0
     assert main([*command, "--out", str(tmp_path / "prepared")]) == 0
 
-    def trained(save_dir: str, battles: str, *flags: str) -> None:
-        given = train_command(Path("x"), *flags)
+    def trained(save_dir: str, battles: str, *flags: str, command: str = "train") -> None:
+        given = [command, *train_command(Path("x"), *flags)[1:]]
         given[given.index("--save_dir") + 1] = save_dir
         given[given.index("--parsed_replay_dir") + 1] = battles
         assert main(given) == 0, capsys.readouterr().err
@@ -221,7 +221,10 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     for place, name in ((store, "there"), (str(tmp_path), "here")):
         trained(f"{place}/runs", f"{place}/prepared")
         monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
-        trained(f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
+        later = (f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
+        trained(*later, command="validate")
+        assert "goes on after epoch_1" in capsys.readouterr().out
+        trained(*later)
     there = RemoteFolder(f"{store}/runs/run")
     assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2"]
     fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
