@@ -25,6 +25,7 @@ from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, l
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS, trim_embedding
 from gemma_metamon.nets.reader.four_bit import quantise_linears
 from gemma_metamon.nets.reader.weights import load_tokenizer, load_with_head
+from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 TINY: Final = "tiny"
 TINY_CONFIG: Final[dict[str, Any]] = {
@@ -92,6 +93,14 @@ class ModelPlan:
         return not (self.full or self.is_random)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """chat_model.json; see `ChatModel` for `kept_ids`."""
+
+    plan: ModelPlan
+    kept_ids: list[int] | None
+
+
 @dataclass
 class ChatModel:
     """A model with its tokenizer.
@@ -152,8 +161,8 @@ class ChatModel:
 
     def _save_description(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        description = {"plan": asdict(self.plan), "kept_ids": self.kept_ids}
-        (folder / DESCRIPTION).write_text(json.dumps(description) + "\n", encoding="utf-8")
+        description = _Description(plan=self.plan, kept_ids=self.kept_ids)
+        (folder / DESCRIPTION).write_text(json.dumps(asdict(description)) + "\n", encoding="utf-8")
 
     def _save_adapters(self, folder: Path) -> None:
         config = self.model.peft_config["default"]
@@ -206,6 +215,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         described = read_dataclass(_Description, read_json_object(folder / DESCRIPTION))
     except DataError as error:
         raise DataError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
+    plan, kept_ids = described.plan, described.kept_ids
     tokenizer = load_tokenizer(str(folder))
     if not plan.uses_adapters:
         return _placed(
@@ -215,7 +225,6 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
 
     adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids, device), folder, is_trainable=trainable)
     return _placed(ChatModel(adapted, tokenizer, plan, kept_ids), device, trainable)
-    plan, kept_ids = described.plan, described.kept_ids
 
 
 def export_whole(chat: ChatModel, out: Path) -> list[str]:
