@@ -85,9 +85,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(
 
 
 @pytest.mark.slow
-def test_adapters_go_on_beside_those_they_began_with(
-    tmp_path: Path, taught: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_adapters_go_on_beside_those_they_began_with(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     base = save_pretrained_like(tmp_path / "gemma", gemma_tokenizer())
     settings = sft.SFTSettings(max_updates=1, batch_size=8, generated=0)
     sft.train(ModelPlan(model=str(base)), settings, CHATS, [], tmp_path / "words", device=CPU)
