@@ -11,8 +11,9 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset, split_held_out
 from gemma_metamon.runs import resolve
+from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
-from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.training.trainer import Trainer
 from gemma_metamon.view import BattleView
 
 

@@ -14,8 +14,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +23,8 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import (
-    ConfigError,
-    DataError,
-    GemmaMetamonError,
-    MissingDependencyError,
-    MissingFileError,
-    ServerError,
-)
+from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError, ServerError
+from gemma_metamon.object_stores import open_store, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 from gemma_metamon.user_cache import cache_folder
 
@@ -43,7 +37,6 @@ LAST: Final = "last"
 MIRROR_EVERY_S = 20.0
 _LOCK_S = 24 * 3600.0
 _ADDRESS = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+):/(?P<rest>[^/].*)", re.DOTALL)
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def address_of(path: Path) -> str | None:
@@ -69,18 +62,9 @@ class RemoteFolder:
     _root: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        from fsspec.core import url_to_fs
-
-        try:
-            fs, root = url_to_fs(self.address)
-        except ValueError as error:
-            raise ConfigError(f"{shown_path(self.address)} is no address of a folder ({on_one_line(error)})") from error
-        except ImportError as error:
-            extra = _EXTRAS.get(self.address.partition("://")[0])
-            mend = f"pip install 'gemma-metamon[{extra}]'" if extra else on_one_line(error)
-            raise MissingDependencyError(f"{shown_path(self.address)} needs a package: {mend}") from error
+        fs, root = open_store(self.address)
         object.__setattr__(self, "_fs", fs)
-        object.__setattr__(self, "_root", root.rstrip("/"))
+        object.__setattr__(self, "_root", root)
 
     @property
     def cached(self) -> Path:
@@ -116,7 +100,8 @@ class RemoteFolder:
     ) -> Path:
         """The folder on this machine, with those of its files that are `wanted`, as they are in the store now.
 
-        A folder of the store that is being uploaded is passed over: one that has a `.whole` where its like have one.
+        A folder of the store that is being uploaded is passed over: one that has no `.whole` where its like have one.
+        What was fetched before and is no longer in the store is removed, unless it has changed here.
 
         Args:
             wanted: of a file's name in the folder, with "/" between folders.
@@ -139,8 +124,9 @@ class RemoteFolder:
                 journal = place.with_name(f".{place.name}.json")
                 known = _read_journal(journal)
                 try:
+                    _remove_gone(place, known, there)
                     for name, about in there.items():
-                        if not wanted(name) or name.startswith(half) or name.endswith(f"/{WHOLE}"):
+                        if not wanted(name) or name.startswith(half) or _is_mark(name):
                             continue
                         target = place / name
                         if not target.is_file() or known.get(name) != list(about):
@@ -161,7 +147,8 @@ class RemoteFolder:
 
         Args:
             folder: of this machine.
-            known: size and time of the files as they were uploaded before, which is brought up to date.
+            known: size and time of the files as they were uploaded before, and the `.whole` of finished folders, which
+                is brought up to date.
 
         Returns:
             How many files were uploaded.
@@ -176,51 +163,43 @@ class RemoteFolder:
             found = path.stat()
             if known.get(name) != (found.st_size, found.st_mtime_ns):
                 changed[name] = (path, (found.st_size, found.st_mtime_ns))
-        finished = {name.rpartition("/")[0] for name in changed if _is_in_checkpoint(name)}
+        # not only of what has changed: where the store did not take a mark, the next call tries again
+        unmarked = {name.rpartition("/")[0] for name in files if _is_in_checkpoint(name)}
         names_last = {name for name in changed if LAST in name.split("/")}
         for name in sorted(changed, key=lambda name: name in names_last):
             if name in names_last:
-                self._put_marks(finished)
-                finished = set()
+                self._put_marks(unmarked, known)
             path, about = changed[name]
             with self._speaking():
                 self._fs.put_file(str(path), f"{self._root}/{name}")
             known[name] = about
-        self._put_marks(finished)
+        self._put_marks(unmarked, known)
         return len(changed)
 
     def remove_missing(self, folder: Path, known: dict[str, tuple[int, int]]) -> None:
         """Removes what was uploaded from a folder of this machine and is no longer in it; `.whole` first."""
-        gone = [name for name in known if not (folder / name).exists()]
-        folders = {name.rpartition("/")[0] for name in gone if _is_in_checkpoint(name)}
+        gone = [name for name in known if not _is_mark(name) and not (folder / name).exists()]
+        marks = {f"{name.rpartition('/')[0]}/{WHOLE}" for name in gone if _is_in_checkpoint(name)}
         with self._speaking():
-            for inner in sorted(folders):
-                if self._fs.exists(f"{self._root}/{inner}/{WHOLE}"):
-                    self._fs.rm_file(f"{self._root}/{inner}/{WHOLE}")
-            for name in gone:
-                self._fs.rm_file(f"{self._root}/{name}")
-                del known[name]
+            for name in [*sorted(marks), *gone]:
+                if self._fs.exists(f"{self._root}/{name}"):  # somebody else may have removed it
+                    self._fs.rm_file(f"{self._root}/{name}")
+                known.pop(name, None)
 
-    def _put_marks(self, folders: Iterable[str]) -> None:
-        with self._speaking():
-            for inner in sorted(folders):
-                self._fs.pipe_file(f"{self._root}/{inner}/{WHOLE}", b"{}")
+    def _put_marks(self, folders: Iterable[str], known: dict[str, tuple[int, int]]) -> None:
+        for name in sorted(f"{inner}/{WHOLE}" for inner in folders):
+            if name not in known:
+                with self._speaking():
+                    self._fs.pipe_file(f"{self._root}/{name}", b"{}")
+                known[name] = (2, 0)
 
     def _fetch_file(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(target, durable=False) as staged, self._speaking():
             self._fs.get_file(f"{self._root}/{name}", str(staged))
 
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        """What a store's library raises, as a sentence."""
-        try:
-            yield
-        except GemmaMetamonError:
-            raise
-        except Exception as error:
-            what = f"{type(error).__name__}: {on_one_line(error)}"
-            raise ServerError(f"{shown_path(self.address)} could not be reached or read ({what[:300]})") from error
+    def _speaking(self) -> AbstractContextManager[None]:
+        return speaking_to(self.address)
 
 
 class Mirror:
@@ -265,6 +244,19 @@ class Mirror:
                 self.bring_up_to_date()
             except (ServerError, OSError) as error:
                 logger.warning("%s; it is tried again in %.0f s", on_one_line(error), self._every_s)
+
+
+def _remove_gone(place: Path, known: dict[str, list[Any]], there: Collection[str]) -> None:
+    """Or a battle that was deleted would be trained on, and a checkpoint that was would be uploaded again."""
+    for name in [name for name in known if name not in there]:
+        fetched = place / name
+        if fetched.is_file() and fetched.stat().st_size == known[name][0]:
+            fetched.unlink()
+        del known[name]
+
+
+def _is_mark(name: str) -> bool:
+    return name.endswith(f"/{WHOLE}")
 
 
 def _is_in_checkpoint(name: str) -> bool:

@@ -21,6 +21,7 @@ PYTHON: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "gemma_metamon.nets.timestep",
             "gemma_metamon.nets.reader.tstep_encoder",
             "gemma_metamon.training.trainer",
+            "gemma_metamon.training.schedule",
         ),
     ),
     "battles": (

@@ -110,7 +110,7 @@ class StoreReader:
         )
 
     def harm(self, rng: random.Random) -> None:
-        from gemma_metamon.data.store import read_records, write_records
+        from gemma_metamon.data.store_files import read_records, write_records
 
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(self.whole, self.root)
@@ -264,7 +264,7 @@ class VocabularyReader:
         self.path.write_bytes(mutate_json(rng, rng.choice(self.seeds)))
 
     def read(self) -> Iterator[Any]:
-        from gemma_metamon.data.store import hash_lines
+        from gemma_metamon.data.store_files import hash_lines
         from gemma_metamon.text.vocabulary import Vocabulary
 
         vocabulary = Vocabulary.from_file(self.path)

@@ -141,6 +141,40 @@ def test_a_mirror_follows_a_folder_and_leaves_out_what_is_being_written(store: s
     assert set(remote.sizes()) == {"ckpts/epoch_2/weights", f"ckpts/epoch_2/{WHOLE}"}
 
 
+def test_a_checkpoint_whose_mark_the_store_refused_is_marked_at_the_next_look(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
+    write(folder, ckpts__epoch_1__weights="1")
+    mirror = Mirror(folder, remote)
+    with monkeypatch.context() as patched:
+
+        def refuse(*_: object) -> None:
+            raise OSError("slow down")
+
+        patched.setattr(remote._fs, "pipe_file", refuse)
+        with pytest.raises(ServerError, match="slow down"):
+            mirror.bring_up_to_date()
+    mirror.bring_up_to_date()
+    assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
+    (folder / "ckpts" / "epoch_1" / "weights").unlink()
+    remote._fs.rm_file(f"{remote._root}/ckpts/epoch_1/weights")  # somebody else was faster
+    mirror.bring_up_to_date()
+    assert set(remote.sizes()) == set()
+
+
+def test_what_the_store_has_no_more_is_not_read_any_more(store: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", x="1", inner__y="2", log="a")
+    remote = RemoteFolder(f"{store}/folder")
+    remote.upload(tmp_path / "a")
+    place = remote.fetch()
+    (place / "log").write_text("ab")  # goes on here
+    (place / "own").write_text("made here")
+    for name in ("inner/y", "log"):
+        remote._fs.rm_file(f"{remote._root}/{name}")
+    assert contents(RemoteFolder(f"{store}/folder").fetch()) == {"x": "1", "log": "ab", "own": "made here"}
+
+
 def test_what_cannot_be_reached_is_a_sentence(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,8 +212,8 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     assert main([*command, "--out", f"{store}/prepared"]) == 0
     assert main([*command, "--out", str(tmp_path / "prepared")]) == 0
 
-    def trained(save_dir: str, battles: str, *flags: str) -> None:
-        given = train_command(Path("x"), *flags)
+    def trained(save_dir: str, battles: str, *flags: str, command: str = "train") -> None:
+        given = [command, *train_command(Path("x"), *flags)[1:]]
         given[given.index("--save_dir") + 1] = save_dir
         given[given.index("--parsed_replay_dir") + 1] = battles
         assert main(given) == 0, capsys.readouterr().err
@@ -187,7 +221,10 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     for place, name in ((store, "there"), (str(tmp_path), "here")):
         trained(f"{place}/runs", f"{place}/prepared")
         monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
-        trained(f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
+        later = (f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
+        trained(*later, command="validate")
+        assert "goes on after epoch_1" in capsys.readouterr().out
+        trained(*later)
     there = RemoteFolder(f"{store}/runs/run")
     assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2"]
     fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"

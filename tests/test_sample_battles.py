@@ -53,7 +53,7 @@ def test_all_battles_load_with_a_result_and_legal_actions(bundled: tuple[str, li
         check(path)
 
 
-def test_battles_are_unpacked_once(bundled: tuple[str, list[Path]], tmp_path: Path) -> None:
+def test_battles_are_unpacked_once(bundled: tuple[str, list[Path]]) -> None:
     battle_format, files = bundled
     root = files[0].parent.parent
     again = sample_battles.extract(battle_format, root.parent)

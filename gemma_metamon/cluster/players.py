@@ -61,7 +61,8 @@ class PlayerActor:
                     messages.put(SERVER_LOST)
                 else:
                     messages.put(error if isinstance(error, GemmaMetamonError | OSError) else RuntimeError(repr(error)))
-            messages.put(None)
+            finally:  # whatever ended it: nobody waits for more
+                messages.put(None)
 
         threading.Thread(target=work, name="battles", daemon=True).start()
         while (message := messages.get()) is not None:

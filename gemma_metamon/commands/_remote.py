@@ -75,6 +75,22 @@ def fetch_inputs(args: argparse.Namespace) -> None:
             args.init_from = f"{fetched_run(run, int(epoch) if named else None)}{at + epoch if named else ''}"
 
 
+def fetched_save_dir(path: Path, run_name: str) -> Path:
+    """A folder of runs: of an address the folder that what the store has of one of them was fetched into.
+
+    Raises as `RemoteFolder` and `fetched_run`.
+    """
+    address = address_of(path)
+    if address is None:
+        return path
+    remote = RemoteFolder(f"{address}/{run_name}")
+    try:
+        fetched_run(path / run_name)
+    except MissingFileError:
+        logger.info("%s begins empty", remote.address)
+    return remote.cached.parent
+
+
 @contextmanager
 def mirrored(path: Path, folder_name: str | None = None) -> Iterator[Path]:
     """Where to write what belongs at a path: of an address a folder of this machine that is uploaded meanwhile.
@@ -93,17 +109,13 @@ def mirrored(path: Path, folder_name: str | None = None) -> Iterator[Path]:
         yield path
         return
     remote = RemoteFolder(f"{address}/{folder_name}" if folder_name else address)
-    if folder_name:
-        try:
-            fetched_run(path / folder_name)
-        except MissingFileError:
-            logger.info("%s begins empty", remote.address)
+    place = fetched_save_dir(path, folder_name) if folder_name else remote.cached
     if os.environ.get("RANK", "0") != "0":
-        yield remote.cached.parent if folder_name else remote.cached
+        yield place
         return
     logger.info("%s is written to %s and uploaded from there", remote.address, remote.cached)
     with Mirror(remote.cached, remote):
-        yield remote.cached.parent if folder_name else remote.cached
+        yield place
 
 
 def _fetch(address: str, wanted: Callable[[str], bool]) -> Path:

@@ -103,7 +103,7 @@ class Rounds:
     def _begin_with(self, step: Step) -> None:
         """Copies the agent, and prepares the battles: every round trains on them."""
         from gemma_metamon import sample_battles
-        from gemma_metamon.data.store import is_store
+        from gemma_metamon.data.store_files import is_store
 
         if self.begin is not None:
             self._copy_agent()

@@ -245,7 +245,7 @@ def _list_battles(args: argparse.Namespace, view: "BattleView") -> "tuple[list[s
 
 def _list_formats(root: Path) -> list[str]:
     from gemma_metamon.battle.replays import list_formats
-    from gemma_metamon.data.store import is_store, read_plan
+    from gemma_metamon.data.store_files import is_store, read_plan
 
     return sorted(read_plan(root)[1]) if is_store(root) else list(list_formats(root))
 
@@ -253,7 +253,8 @@ def _list_formats(root: Path) -> list[str]:
 def _find_battles(root: Path, formats: list[str], view: "BattleView") -> "Battles":
     """Of a folder of battle files, or of a prepared store of this view."""
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.data.store import BattleStore, is_store
+    from gemma_metamon.data.store import BattleStore
+    from gemma_metamon.data.store_files import is_store
 
     if not is_store(root):
         return find_battles(root, formats)

@@ -15,15 +15,16 @@ from gemma_metamon.commands._player_options import read_options, yes_no
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.registry.manifests import PLAYED_AS
 from gemma_metamon.registry.names import leading, read_reference
 from gemma_metamon.registry.registry import Registry
 
 if TYPE_CHECKING:
     from gemma_metamon.language.answering import Thinking
 
-WORDS = "text:"
+WORDS = PLAYED_AS["text"]
 """Before the folder of a chat model that plays."""
-SEES = "vlm:"
+SEES = PLAYED_AS["vision"]
 """Before the folder of one that sees."""
 EXAMPLE = f"{WORDS}RUN(reasoning=yes, reasoning_tokens=64)"
 _OPTIONS = re.compile(r"(?P<run>(?!\s*ensemble\s*\().+?)\s*\((?P<body>[^()]*)\)\s*", re.DOTALL)
@@ -74,7 +75,7 @@ def with_kind(text: str) -> str:
     if registered is None:
         return text
     kind = Registry().find(read_reference(registered[0])).kind
-    return {"agent": "", "text": WORDS, "vision": SEES}[kind] + text
+    return PLAYED_AS[kind] + text
 
 
 def _read_seeing(text: str) -> WordsText:

@@ -15,7 +15,8 @@ from gemma_metamon.commands._arguments import (
     at_least_one,
     require_place,
 )
-from gemma_metamon.commands._training_plan import add_flags, plan_training
+from gemma_metamon.commands._run_folder import find_start
+from gemma_metamon.commands._training_plan import Plan, add_flags, plan_training
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
 if TYPE_CHECKING:
@@ -67,7 +68,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--batch_size_from is what this command makes; leave it out")
     if args.out is not None:
         require_place(args.out, "out")
-    plan_training(args, args.save_dir / args.run_name)  # what is wrong is said before a process begins
+    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir
+
+    fetch_inputs(args)
+    args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
+    _plan(args)  # what is wrong is said before a process begins
     from gemma_metamon.training import batch_sizes
 
     device = batch_sizes.device_type()
@@ -84,6 +89,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(args, found)
     return 0
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    run_dir = args.save_dir / args.run_name
+    return plan_training(args, run_dir, find_start(args, run_dir))
 
 
 def _measure(args: argparse.Namespace, limit: int) -> "list[SizeRow]":
@@ -143,10 +153,11 @@ def _as_text(row: "SizeRow") -> str:
 
 def build_trainer(args: argparse.Namespace) -> "Trainer":
     """As `train` builds it. In a process of its own, whose log nobody wants."""
-    from gemma_metamon.training.trainer import Schedule, Trainer
+    from gemma_metamon.training.schedule import Schedule
+    from gemma_metamon.training.trainer import Trainer
 
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    plan = plan_training(args, args.save_dir / args.run_name)
+    plan = _plan(args)
     plan.dataset.set_aside.record = None
     return Trainer(
         run_dir=Path(tempfile.gettempdir()),  # nothing is written there

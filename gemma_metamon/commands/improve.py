@@ -192,7 +192,7 @@ def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for flags that cannot work, alone or together, MissingFileError for teams or battles."""
     from gemma_metamon import sample_battles
     from gemma_metamon.battle.replays import find_battles
-    from gemma_metamon.data.store import is_store
+    from gemma_metamon.data.store_files import is_store
     from gemma_metamon.runs.loading import usable_device
     from gemma_metamon.showdown.simulator.formats import find_teams
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.results.schema import LadderRow
     from gemma_metamon.showdown.accounts import LadderServer
-    from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
-    from gemma_metamon.showdown.ladder.results import Results
+    from gemma_metamon.showdown.ladder.ladder import Ladder
+    from gemma_metamon.showdown.ladder.results import Results, Summary
     from gemma_metamon.showdown.players.contestants import Contestant
 
 logger = logging.getLogger(__name__)

@@ -110,7 +110,7 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
     from gemma_metamon.data.battle_sources import list_sources
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.data.preparing import prepare
-    from gemma_metamon.data.store import SET_ASIDE, is_store
+    from gemma_metamon.data.store_files import SET_ASIDE, is_store
 
     view = load_view(args)
     formats = args.formats or list_sources(args.parsed_replay_dir)

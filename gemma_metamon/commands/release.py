@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register
-from gemma_metamon.commands._words_players import SEES, WORDS, with_kind
+from gemma_metamon.commands._words_players import with_kind
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.registry.manifests import PLAYED_AS
 from gemma_metamon.registry.names import STAGES, Reference, check_name, leading, read_reference
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ EXAMPLE = """examples:
 It loads the model, looks for passwords and tokens in its files, exports it as the gates name and compares, and plays:
 win rates, refused choices, latency, memory. OUT/release.html and OUT/release.json tell each gate; the exit status is 0
 where all are passed, and only then --promote registers the model under that name and promotes it."""
-PLAYER = {"agent": "", "text": WORDS, "vision": SEES}
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -145,7 +145,7 @@ def _play(
     from gemma_metamon.strict_json import parse_json_object, read_dataclass, read_json_object
 
     folder = args.out / f"battles_{number}"
-    player = PLAYER[contents.facts.kind] + str(contents.run_dir)
+    player = PLAYED_AS[contents.facts.kind] + str(contents.run_dir)
     player += "" if contents.epoch is None else f"@{contents.epoch}"
     command = [sys.executable, "-m", "gemma_metamon", "evaluate", "--json", "--players", player]
     command += ["--opponents", gate.player, "--battles", str(gate.battles), "--format", gates.format]
@@ -155,21 +155,27 @@ def _play(
             command += [f"--{flag}", str(value)]
     peak = args.out / f"memory_{number}.json"
     launcher = [sys.executable, "-m", "gemma_metamon.release.measured", str(peak)]
-    done = subprocess.run(
-        [*launcher, *command, "--out", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    status, output, complaints = _run([*launcher, *command, "--out", str(folder)])
     try:
         peak_mib = float(read_json_object(peak)["peak_mib"]) if peak.is_file() else None
-        report = read_dataclass(EvaluationReport, parse_json_object(done.stdout))
+        report = read_dataclass(EvaluationReport, parse_json_object(output))
     except DataError:
-        lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        lines = complaints.strip().splitlines() or [f"it ended with status {status}"]
         return Battles(gate=gate, failed=lines[-1])
     finally:
         peak.unlink(missing_ok=True)
     return Battles(gate=gate, report=report, peak_mib=peak_mib)
+
+
+def _run(command: list[str]) -> tuple[int, str, str]:
+    """A command's status, what it prints and what it complains of. It ends with this one, and may end well."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            output, complaints = process.communicate()
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, output, complaints
 
 
 def _promote(args: argparse.Namespace, registered: Reference | None, contents: "Contents", written: list[Path]) -> str:

@@ -129,7 +129,8 @@ def _open_trainer(
 ) -> "Trainer":
     """Where it begins, or is to go on."""
     from gemma_metamon.runs.checkpoints import Checkpoint
-    from gemma_metamon.training.trainer import Schedule, Trainer
+    from gemma_metamon.training.schedule import Schedule
+    from gemma_metamon.training.trainer import Trainer
 
     trainer = Trainer(
         run_dir=run_dir,

@@ -4,11 +4,13 @@ import argparse
 import logging
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.checklist import Row
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.commands._checklists import print_rows
+from gemma_metamon.commands._run_folder import find_start, is_done
 from gemma_metamon.commands._training_plan import add_flags, plan_training, take_batch_size
 from gemma_metamon.errors import GemmaMetamonError
 
@@ -44,13 +46,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _look(args: argparse.Namespace) -> Iterator[Row]:
+    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir
     from gemma_metamon.runs.run_folder import writing_in
     from gemma_metamon.training.validating import as_row
 
     step = "configuration"
-    folder = args.save_dir / f".{args.run_name}.validate"
     try:
         take_batch_size(args)
+        fetch_inputs(args)
+        args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
         with writing_in(args.save_dir / args.run_name):
             for row in _steps(args):
                 yield row
@@ -58,7 +62,12 @@ def _look(args: argparse.Namespace) -> Iterator[Row]:
     except GemmaMetamonError as error:
         yield as_row(step, error)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # on a read-only disk there is none
+        shutil.rmtree(_folder(args), ignore_errors=True)  # on a read-only disk there is none
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Where the trial saves: on the disk that the training will save on."""
+    return Path(args.save_dir / f".{args.run_name}.validate")
 
 
 _NEXT = {
@@ -77,16 +86,21 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
     from gemma_metamon.training import validating
     from gemma_metamon.training.batch_sizes import want_of_memory
     from gemma_metamon.training.saving import SaveEvery
-    from gemma_metamon.training.trainer import Schedule
+    from gemma_metamon.training.schedule import Schedule
 
     run_dir = args.save_dir / args.run_name
-    plan = plan_training(args, run_dir)
+    start = find_start(args, run_dir)
+    if is_done(args, start) and start is not None:
+        yield Row(name="configuration", state="ok", found=f"{run_dir} is trained to epoch {start.epoch} already")
+        return
+    plan = plan_training(args, run_dir, start)
     plan.dataset.set_aside.record = None
     bound = sum(1 for name in plan.resolved.bindings if not name.startswith("gin."))
     found = (
         f"{args.model_gin_config}, {args.train_gin_config or 'no training config'}: {bound} bindings, {EXPERIMENT}'s"
     )
-    yield Row(name="configuration", state="ok", found=f"{found} parts fit each other; {run_dir} is free")
+    place = f"{run_dir} is free" if start is None else f"{run_dir} goes on after {start.folder.name}"
+    yield Row(name="configuration", state="ok", found=f"{found} parts fit each other; {place}")
     battles, row = validating.sample_battles(plan.dataset)
     yield row
     if row.state == "wrong":
@@ -95,7 +109,7 @@ def _steps(args: argparse.Namespace) -> Iterator[Row]:
     if row.state == "ok" and plan.warning is not None:
         row = Row(name=row.name, state="wrong", found=row.found, mend=plan.warning)
     yield row
-    folder = args.save_dir / f".{args.run_name}.validate"
+    folder = _folder(args)
     shutil.rmtree(folder, ignore_errors=True)  # a killed one's
     make_folder(folder, "save_dir")
     schedule = Schedule(

@@ -85,8 +85,8 @@ class Reader:
         self._bound: dict[tuple[str, str, str], Any] = {}
         self._macros_of_overrides: dict[str, str] = {}
         self._made_of: dict[str, set[str]] = {}
-        self.overridden: dict[str, str] = {}
-        """Override, as errors call it -> the gin name that it sets a parameter of."""
+        self.overridden: dict[str, tuple[str, str]] = {}
+        """Override, as errors call it -> the gin name that it sets a parameter of, and the parameter."""
         self._n_files = 0
 
     def _look_up(self) -> None:
@@ -175,7 +175,7 @@ class Reader:
                 raise ValueError(f"No configurable matching {selector!r}")
             self._check_parameter(key[1], parameter)
             if source.kind == "override":
-                self.overridden[source.name] = self._names[key[1]]
+                self.overridden[source.name] = (self._names[key[1]], parameter)
         gin.bind_parameter(key, value)
         self._bound[key] = value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from gemma_metamon.battle.archives import find_archives, refuse_archives_in
 from gemma_metamon.battle.replays import find_battles, formats_of_files, refuse_logs_in
 from gemma_metamon.data.archives import Listing, list_archive, read_archive
-from gemma_metamon.data.store import FormatPlan, hash_lines
+from gemma_metamon.data.store_files import FormatPlan, hash_lines
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.progress import progress_bar
 

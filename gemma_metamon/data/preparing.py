@@ -22,7 +22,7 @@ from gemma_metamon.child_processes import in_workers
 from gemma_metamon.data.battle_sources import BattleSource, ShardTask, find_sources
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle, encode_recorded, require_format
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, size_complaint, write_shard
-from gemma_metamon.data.store import (
+from gemma_metamon.data.store_files import (
     SHARDS,
     STORE,
     WORDS,

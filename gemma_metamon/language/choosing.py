@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem
 from gemma_metamon.errors import DataError
@@ -15,7 +15,6 @@ from gemma_metamon.language.recorded import is_stand_in, recorded_decisions
 from gemma_metamon.language.rows import ChatRow, number_of, result_of
 
 Reasoning = Literal["none", "facts", "recorded", "seen"]
-REASONINGS: tuple[Reasoning, ...] = get_args(Reasoning)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,13 @@
 import fnmatch
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from gemma_metamon.battle.replays import BattleFileName, RecordedBattle
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.rows import RESULTS, Result, result_of
 
 Turns = Literal["all", "sampled"]
-TURNS: tuple[Turns, ...] = get_args(Turns)
 
 REASONS: Final = {
     "result": "of battles with another result",

@@ -27,6 +27,7 @@ from gemma_metamon.language.held_out import Measured, measure
 from gemma_metamon.language.models import ChatModel
 from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
+from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -67,14 +68,17 @@ class Settings:
 
 
 def read_form(run_dir: Path) -> PromptForm:
-    """How the prompts of a run are told. A plain folder of transformers' has no run.json: then as they usually are."""
+    """How the prompts of a run are told. A plain folder of transformers' has no run.json: then as they usually are.
+
+    Raises DataError where run.json is damaged.
+    """
     path = run_dir / RUN
     if not path.is_file():
         return PromptForm()
     try:
-        return PromptForm(**json.loads(path.read_text(encoding="utf-8"))["form"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); train the model again") from error
+        return read_dataclass(PromptForm, read_json_object(path).get("form"))
+    except DataError as error:
+        raise DataError(f"{path} cannot be read ({on_one_line(error)}); train the model again") from error
 
 
 def find_model(run_dir: Path, epoch: int | None = None) -> Path:
@@ -102,7 +106,10 @@ def run_of(folder: Path) -> tuple[Path, str]:
 
 
 def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, resume: bool) -> None:
-    """Raises ConfigError for a run that is there already, or is to go on and was made otherwise."""
+    """Raises ConfigError for a run that is there already, or is to go on and was made otherwise.
+
+    DataError for one whose run.json is damaged.
+    """
     there = (run_dir / RUN).is_file()
     if not resume:
         if there or list_checkpoints(run_dir):
@@ -110,10 +117,11 @@ def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, 
         return
     if not there:
         raise ConfigError(f"{run_dir} holds no run to go on with; leave out --resume")
-    before = json.loads((run_dir / RUN).read_text(encoding="utf-8"))
+    before = read_json_object(run_dir / RUN)
     for part, now in described.items():
         for name, value in now.items():
-            found = before.get(part, {}).get(name)
+            of_part = before.get(part)
+            found = of_part.get(name) if isinstance(of_part, dict) else None
             if name != "epochs" and found != value:
                 raise ConfigError(
                     f"{run_dir} was begun with {name} = {found!r}, not {value!r}; give the same flags "

@@ -190,7 +190,7 @@ def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool
         return load(find_model(folder, epoch), device, trainable=True)
     if not chats:
         raise ConfigError(f"{model} is no run of sft or grpo, which --environment begins with; train sft first")
-    chat = build(ModelPlan(model=model, full=full), [each.messages for each in chats])
+    chat = build(ModelPlan(model=model, full=full), [each.messages for each in chats], device)
     chat.model.to(device)
     return chat
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -15,7 +15,6 @@ from gemma_metamon.language.models import ChatModel, ModelPlan
 from gemma_metamon.language.rewards import Reward, evaluate
 
 LossType = Literal["dr_grpo", "grpo", "dapo", "bnpo"]
-LOSS_TYPES: tuple[LossType, ...] = get_args(LossType)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class GRPOSettings(Settings):
         batch_size: answers in a batch, per process: whole groups.
         temperature: of the draw of answers.
         answer_subwords: of an answer at most; None is 32, and 256 with reasoning.
-        loss_type: one of LOSS_TYPES, as TRL names them.
+        loss_type: as TRL names them.
         beta: how much the distance (KL) to the model at the start costs.
         keep_every: updates after which the model is kept and measured.
         vllm: draw answers with vLLM; needs CUDA.

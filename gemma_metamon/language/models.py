@@ -25,6 +25,7 @@ from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, l
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS, trim_embedding
 from gemma_metamon.nets.reader.four_bit import quantise_linears
 from gemma_metamon.nets.reader.weights import load_tokenizer, load_with_head
+from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 TINY: Final = "tiny"
 TINY_CONFIG: Final[dict[str, Any]] = {
@@ -92,6 +93,14 @@ class ModelPlan:
         return not (self.full or self.is_random)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """chat_model.json; see `ChatModel` for `kept_ids`."""
+
+    plan: ModelPlan
+    kept_ids: list[int] | None
+
+
 @dataclass
 class ChatModel:
     """A model with its tokenizer.
@@ -152,8 +161,8 @@ class ChatModel:
 
     def _save_description(self, folder: Path) -> None:
         self.tokenizer.save_pretrained(folder)
-        description = {"plan": asdict(self.plan), "kept_ids": self.kept_ids}
-        (folder / DESCRIPTION).write_text(json.dumps(description) + "\n", encoding="utf-8")
+        description = _Description(plan=self.plan, kept_ids=self.kept_ids)
+        (folder / DESCRIPTION).write_text(json.dumps(asdict(description)) + "\n", encoding="utf-8")
 
     def _save_adapters(self, folder: Path) -> None:
         config = self.model.peft_config["default"]
@@ -163,8 +172,13 @@ class ChatModel:
         config.base_model_name_or_path = ""  # with a name, peft looks there whenever TRL saves
 
 
-def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]]) -> ChatModel:
-    """A model to be trained, with the subwords of these chats.
+def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]], device: torch.device | str = "cpu") -> ChatModel:
+    """A model to be trained, with the subwords of these chats; on the CPU for now.
+
+    Args:
+        plan: which model.
+        chats: whose subwords it knows.
+        device: where it will compute; for CUDA a base under adapters is held in bfloat16.
 
     Raises:
         MissingFileError: weights or a tokenizer that cannot be reached.
@@ -175,7 +189,7 @@ def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]]) -> ChatMod
         return ChatModel(_random_gemma(len(tokenizer), plan.seed, tokenizer), tokenizer, plan)
     whole = _tokenizer_of(plan.model)
     tokenizer, kept_ids = trim_tokenizer(whole, chats)
-    gemma = _base(plan, tokenizer, kept_ids)
+    gemma = _base(plan, tokenizer, kept_ids, device)
     return ChatModel(_with_adapters(gemma, plan) if plan.uses_adapters else gemma, tokenizer, plan, kept_ids)
 
 
@@ -198,10 +212,10 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         plain = ChatModel(load_with_head(str(folder), _dtype(device)), _tokenizer_of(str(folder)), ModelPlan(full=True))
         return _placed(plain, device, trainable)
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        plan, kept_ids = ModelPlan(**description["plan"]), description["kept_ids"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        described = read_dataclass(_Description, read_json_object(folder / DESCRIPTION))
+    except DataError as error:
         raise DataError(f"{folder / DESCRIPTION} cannot be read ({error}); train the model again") from error
+    plan, kept_ids = described.plan, described.kept_ids
     tokenizer = load_tokenizer(str(folder))
     if not plan.uses_adapters:
         return _placed(
@@ -209,7 +223,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         )
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids), folder, is_trainable=trainable)
+    adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids, device), folder, is_trainable=trainable)
     return _placed(ChatModel(adapted, tokenizer, plan, kept_ids), device, trainable)
 
 
@@ -279,10 +293,9 @@ def _with_ids(gemma: Any, tokenizer: Any) -> Any:
     return gemma
 
 
-def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int]) -> Any:
-    """The pretrained model with the kept subwords alone, in 4 bits if so planned."""
-    on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if plan.use_4bit or (on_gpu and plan.uses_adapters) else torch.float32
+def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int], device: torch.device | str) -> Any:
+    """The pretrained model with the kept subwords alone, in 4 bits if so planned; not on the device yet."""
+    dtype = torch.bfloat16 if plan.use_4bit else _dtype(device) if plan.uses_adapters else torch.float32
     gemma = load_with_head(plan.model, dtype)
     if kept_ids[-1] >= gemma.config.vocab_size:
         raise ConfigError(

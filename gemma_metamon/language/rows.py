@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 from gemma_metamon.battle.state import BattleState
 
 Shape = Literal["messages", "gemini"]
-SHAPES: tuple[Shape, ...] = get_args(Shape)
 Result = Literal["won", "lost", "tied"]
 RESULTS: tuple[Result, ...] = get_args(Result)
 

@@ -106,7 +106,8 @@ def train(
     if resume:
         chat = load(find_model(run_dir), device, trainable=True)
     else:
-        chat = build(plan, [each.messages for each in (chats[:CHATS_FOR_WORDS] if plan.is_random else chats)])
+        known = chats[:CHATS_FOR_WORDS] if plan.is_random else chats
+        chat = build(plan, [each.messages for each in known], device)
         if adapter is not None:
             adapter.put_into(chat.gemma)
         chat.model.to(device)

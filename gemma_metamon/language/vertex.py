@@ -15,7 +15,6 @@ from gemma_metamon.strict_json import on_one_line, parse_json_object, shown_path
 
 LOCATION: Final = "us-central1"
 _FOLDER: Final = "gemma-metamon"
-_HASH_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True)

@@ -132,11 +132,12 @@ def only_worker(folder: Path) -> Iterator[None]:
     except Timeout as error:
         raise GemmaMetamonError(busy) from error
     try:
-        with step_lock:
-            pass
+        try:
+            with step_lock:
+                pass
+        except Timeout as error:
+            raise GemmaMetamonError(busy) from error
         yield
-    except Timeout as error:
-        raise GemmaMetamonError(busy) from error
     finally:
         lock.release()
 

@@ -12,6 +12,8 @@ from gemma_metamon.registry.names import Stage, check_name
 from gemma_metamon.strict_json import Count, parse_json_object, read_dataclass, shown
 
 Kind = Literal["agent", "text", "vision"]
+PLAYED_AS: Final[dict[Kind, str]] = {"agent": "", "text": "text:", "vision": "vlm:"}
+"""What stands before the name of a model of each kind where players are named."""
 MAX_BYTES: Final = 2**22
 MOST_FILES: Final = 1000
 _HEX: Final = re.compile(r"[0-9a-f]{64}")

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from gemma_metamon.errors import DataError, MissingFileError
+from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
 from gemma_metamon.registry.manifests import (
     MAX_BYTES,
     FileRow,
@@ -156,7 +156,10 @@ class Registry:
         return manifest
 
     def rollback(self, name: str, stage: Stage) -> Manifest:
-        """Puts back the version that was in a stage before the one that is. Raises as `promote`, and where none was."""
+        """Puts back the version that was in a stage before the one that is.
+
+        Raises as `promote`, and where none was, or another process has changed the stage meanwhile.
+        """
         stack = self.stages(name).of(stage)
         if len(stack) < 2:
             self.versions(name)
@@ -165,7 +168,10 @@ class Registry:
         manifest = self.find(Reference(name, stack[-2]))
         self.verify(manifest)
         with self.storage.held():
-            self._add(name, self.stages(name), stage, "rollback", manifest.version)
+            before = self.stages(name)
+            if before.of(stage) != stack:
+                raise GemmaMetamonError(f"another process has changed {stage} of {name} meanwhile; look at it again")
+            self._add(name, before, stage, "rollback", manifest.version)
         return manifest
 
     def fetch(self, manifest: Manifest) -> Path:
@@ -226,8 +232,10 @@ class Registry:
                 "again, or use another version"
             )
 
-    def _add(self, name: str, before: Stages, stage: Stage, action: str, version: int) -> None:
-        row = StageRow(stage=stage, action="promote" if action == "promote" else "rollback", version=version, at=now())
+    def _add(
+        self, name: str, before: Stages, stage: Stage, action: Literal["promote", "rollback"], version: int
+    ) -> None:
+        row = StageRow(stage=stage, action=action, version=version, at=now())
         rows = [asdict(each) for each in (*before.rows, row)]
         self.storage.write(f"{_MODELS}/{name}/stages.json", (json.dumps({"rows": rows}, indent=1) + "\n").encode())
 

@@ -4,19 +4,30 @@ Files are whole or absent. In a folder that is so by renaming; elsewhere an uplo
 """
 
 import contextlib
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Protocol
 
 from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingDependencyError, MissingFileError
+from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
+from gemma_metamon.object_stores import open_store, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 
 _LOCK_S: Final = 600.0
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError)
+
+
+class Readable(Protocol):
+    """What can be read on."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
 
 
 class Storage:
@@ -35,33 +46,23 @@ class Storage:
         self._fs: Any = None
         if "://" not in place or place.startswith("file://"):
             self._root = str(Path(place.removeprefix("file://")).expanduser().absolute())
-            return
-        from fsspec.core import url_to_fs
-
-        try:
-            self._fs, self._root = url_to_fs(place)
-        except ValueError as error:
-            raise ConfigError(f"{shown_path(place)} is no place for a registry ({on_one_line(error)})") from error
-        except ImportError as error:
-            raise MissingDependencyError(f"{shown_path(place)}: {on_one_line(error)}") from error
+        else:
+            self._fs, self._root = open_store(place)
 
     def where(self, name: str) -> str:
         """A file's full name, for messages."""
         return f"{self.place.rstrip('/')}/{name}"
 
     @contextmanager
-    def reading(self, name: str) -> Iterator[BinaryIO]:
-        """The file, open to read. Raises MissingFileError where there is none, DataError where it cannot be read."""
-        path = self._path(name)
-        try:
-            with cast("BinaryIO", path.open("rb") if self._fs is None else self._fs.open(str(path), "rb")) as file:
-                yield file
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise MissingFileError(f"no file {shown_path(self.where(name))}") from error
-        except OSError as error:
-            if isinstance(error, GemmaMetamonError):
-                raise
-            raise DataError(f"{shown_path(self.where(name))} cannot be read ({on_one_line(error)})") from error
+    def reading(self, name: str) -> Iterator[Readable]:
+        """The file, open to read. Raises MissingFileError where there is none.
+
+        Opening and reading raise DataError in a folder, and ServerError in a store, where they fail.
+        """
+        with self._looking(name):
+            opened = self._open(name)
+        with opened:
+            yield _Looked(opened, self, name)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """A small file's content. Raises as `reading`, and DataError for a larger one."""
@@ -73,39 +74,37 @@ class Storage:
 
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
-        path = self._path(name)
-        with self._heard(name):
-            return path.is_file() if self._fs is None else bool(self._fs.isfile(str(path)))
+        with contextlib.suppress(MissingFileError), self._looking(name):
+            return Path(self._root, name).is_file() if self._fs is None else bool(self._fs.isfile(self._key(name)))
         return False
 
     def names(self, folder: str) -> list[str]:
         """The last parts of the names in a folder, sorted; none where there is no such folder."""
-        path = self._path(folder)
-        with self._heard(folder):
+        with contextlib.suppress(MissingFileError), self._looking(folder):
             if self._fs is None:
-                return sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
-            return sorted(str(child).rstrip("/").rpartition("/")[2] for child in self._fs.ls(str(path), detail=False))
+                found = [child.name for child in Path(self._root, folder).iterdir()]
+            else:
+                found = [str(child).rstrip("/").rpartition("/")[2] for child in self._fs.ls(self._key(folder), False)]
+            return sorted(name for name in found if not name.startswith("."))
         return []
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a small file there, in the place of one of that name. Raises GemmaMetamonError where it cannot."""
-        with self._writing(name) as path:
+        with self._writing(name):
             if self._fs is None:
-                with written_whole(Path(path)) as staged:
+                with written_whole(Path(self._root, name)) as staged:
                     staged.write_bytes(content)
             else:
-                self._fs.pipe_file(path, content)
+                self._fs.pipe_file(self._key(name), content)
 
     def put(self, name: str, source: Path) -> None:
         """Copies a file of this machine there. Raises GemmaMetamonError where it cannot be written."""
-        with self._writing(name) as path:
+        with self._writing(name):
             if self._fs is None:
-                import shutil
-
-                with written_whole(Path(path)) as staged:
+                with written_whole(Path(self._root, name)) as staged:
                     shutil.copyfile(source, staged)
             else:
-                self._fs.put_file(str(source), path)
+                self._fs.put_file(str(source), self._key(name))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -125,12 +124,12 @@ class Storage:
             ) from error
 
     @contextmanager
-    def _writing(self, name: str) -> Iterator[str]:
-        path = self._path(name)
+    def _writing(self, name: str) -> Iterator[None]:
         try:
-            if self._fs is not None:
-                self._fs.makedirs(str(path).rpartition("/")[0], exist_ok=True)
-            yield str(path)
+            with self._speaking(name):
+                if self._fs is not None:
+                    self._fs.makedirs(self._key(name).rpartition("/")[0], exist_ok=True)
+                yield
         except OSError as error:
             if isinstance(error, GemmaMetamonError):
                 raise
@@ -140,34 +139,46 @@ class Storage:
                 "another --registry"
             ) from error
 
-    def _path(self, name: str) -> Any:
-        return Path(self._root, name) if self._fs is None else _Joined(self._root, name)
-
     @contextmanager
-    def _heard(self, name: str) -> Iterator[None]:
-        """Takes what is not there for nothing; says what else cannot be looked at."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
+    def _looking(self, name: str) -> Iterator[None]:
+        """Raises MissingFileError where there is nothing of this name; says what else keeps it from being read."""
+        try:
+            with self._speaking(name):
                 yield
-            except OSError as error:
-                if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                    raise
-                raise DataError(f"{shown_path(self.where(name))} cannot be read ({on_one_line(error)})") from error
+        except _ABSENT as error:
+            raise MissingFileError(f"no file {shown_path(self.where(name))}") from error
+        except OSError as error:
+            if isinstance(error, GemmaMetamonError):
+                raise
+            raise DataError(f"{shown_path(self.where(name))} cannot be read ({on_one_line(error)})") from error
+
+    def _open(self, name: str) -> BinaryIO:
+        if self._fs is None:
+            return Path(self._root, name).open("rb")
+        opened: BinaryIO = self._fs.open(self._key(name), "rb")
+        return opened
+
+    def _speaking(self, name: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._fs is None else speaking_to(self.where(name), passes=_ABSENT)
+
+    def _key(self, name: str) -> str:
+        """A name of fsspec's: always with "/", whatever this machine parts folders by."""
+        return f"{self._root}/{name}"
 
 
-class _Joined(str):
-    """A name of fsspec's: always with "/", whatever this machine parts folders by."""
+class _Looked:
+    """A file whose reading fails in a sentence. What else its user does fails as it does: a full disk is no such."""
 
-    __slots__ = ()
+    def __init__(self, file: BinaryIO, storage: Storage, name: str) -> None:
+        self._file, self._storage, self._name = file, storage, name
 
-    def __new__(cls, root: str, name: str) -> "_Joined":
-        return super().__new__(cls, f"{root.rstrip('/')}/{name}".rstrip("/"))
+    def read(self, size: int, /) -> bytes:
+        with self._storage._looking(self._name):
+            return self._file.read(size)
 
 
-def hashed(file: BinaryIO, out: BinaryIO | None = None) -> tuple[str, int]:
+def hashed(file: Readable, out: BinaryIO | None = None) -> tuple[str, int]:
     """The SHA-256 of what is left of a file, as 64 hex digits, and its bytes; copied to `out` on the way."""
-    import hashlib
-
     digest, size = hashlib.sha256(), 0
     while block := file.read(2**20):
         digest.update(block)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import MissingFileError
-from gemma_metamon.registry.manifests import Kind
+from gemma_metamon.registry.manifests import PLAYED_AS, Kind
 from gemma_metamon.release.contents import Contents, Facts, last_measured
 from gemma_metamon.results import schema
 from gemma_metamon.results.json_lines import read_rows
@@ -24,7 +24,6 @@ _WHAT: Final[dict[Kind, str]] = {
     "text": "A Gemma 3 that answers a battle's situation in words with one legal choice.",
     "vision": "A Gemma 3 that sees a battle as a picture and answers with one legal choice.",
 }
-_PLAYER: Final[dict[Kind, str]] = {"agent": "", "text": "text:", "vision": "vlm:"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def find_results(contents: Contents, folders: Sequence[Path] = ()) -> list[Playe
                 found += [Played(row.format, pair) for pair in row.pairs]
     for folder in folders:
         results = schema.read(folder / "results.json" if folder.is_dir() else folder)
-        names = {label, f"{_PLAYER[contents.facts.kind]}{label}"}
+        names = {label, f"{PLAYED_AS[contents.facts.kind]}{label}"}
         pairs = [Played(results.format, pair) for pair in results.pairs if pair.player in names]
         if not pairs:
             there = ", ".join(dict.fromkeys(pair.player for pair in results.pairs)) or "nobody"
@@ -145,7 +144,7 @@ def _results(results: Sequence[Played]) -> str:
 
 
 def _use(name: str, facts: Facts) -> str:
-    player = f"{_PLAYER[facts.kind]}registry:{name}@VERSION"
+    player = f"{PLAYED_AS[facts.kind]}registry:{name}@VERSION"
     command = f'gemma-metamon evaluate --players "{player}" --opponents MaxBasePowerPlayer'
     return f"## Use\n\n{_code(command, 'bash')}"
 

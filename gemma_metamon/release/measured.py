@@ -4,6 +4,7 @@ A process of its own, because a child counts what its parent had before it becam
 """
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from pathlib import Path
 def main() -> int:
     """Of the arguments the first is the file to write {"peak_mib": ...} to, the others are the command."""
     report, *command = sys.argv[1:]
-    status = subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        # whoever ends this process means the command
+        signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+        status = process.wait()
     try:
         import resource
     except ImportError:  # Windows counts otherwise

@@ -4,7 +4,6 @@ import pprint
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from gemma_metamon.configs.files import find_config, include_folders
 from gemma_metamon.configs.names import EXPERIMENT, bases_of, bindings_of, followed, registered
@@ -12,9 +11,8 @@ from gemma_metamon.configs.statements import Reader, Source
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.runs.embedded import AGENTS, register
 from gemma_metamon.runs.experiment import MADE_BY_NAME
+from gemma_metamon.runs.void_settings import ENCODER, why_void
 from gemma_metamon.strict_json import shown
-
-ENCODER: Final = "GemmaTstepEncoder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class ResolvedConfig:
     Attributes:
         text: all bindings as a .gin text that loads again, sorted by name; references by name.
         bindings: "Name.parameter" -> value as gin would print it, what a macro stands for in its place.
-        unused: override -> the name that it is of, where no part of the agent is made by that name.
+        unused: override that would change nothing -> why, and what to do.
     """
 
     text: str
@@ -33,11 +31,8 @@ class ResolvedConfig:
 
     def require_used(self) -> None:
         """Raises ConfigError for an override that would change nothing."""
-        for override, name in self.unused.items():
-            raise ConfigError(
-                f"--gin_override {override} would change nothing: these configs make no {name}; leave it out, or "
-                f"choose configs in which something is @{name}"
-            )
+        for override, why in self.unused.items():
+            raise ConfigError(f"--gin_override {override} would change nothing: {why}")
 
 
 def load(
@@ -106,7 +101,14 @@ def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
         for parameter, value in sorted(gin.get_bindings(selector, resolve_references=False).items())
     }
     used = _used_names(reader)
-    unused = {override: name for override, name in reader.overridden.items() if name not in used}
+    unused = {}
+    for override, (name, parameter) in reader.overridden.items():
+        if name not in used:
+            unused[override] = (
+                f"these configs make no {name}; leave it out, or choose configs in which something is @{name}"
+            )
+        elif (decider := why_void(name, parameter)) is not None:
+            unused[override] = f"{decider} makes it void; leave it out, or override that as well"
     return ResolvedConfig(text=gin.config_str(), bindings=bindings, unused=unused)
 
 

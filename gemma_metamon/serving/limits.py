@@ -28,7 +28,7 @@ class Limits:
         body_bytes: of a request.
         body_s: within which it must have come.
         rate: requests a second from one address, on the whole; for twice as many at once there is room.
-        at_once: requests that are being answered.
+        at_once: requests that may be answered at a time.
     """
 
     body_bytes: int = 8 * 2**20
@@ -43,6 +43,9 @@ class Gate:
     Args:
         limits: within which.
         token: that a request must bear; None asks for none.
+
+    Attributes:
+        inside: requests that are being answered, the one that asks for room among them.
     """
 
     def __init__(self, limits: Limits, token: str | None = None) -> None:
@@ -72,7 +75,7 @@ class Gate:
                 429, f"more than {self.limits.rate:g} requests a second; ask again later", retry_after_s=wait_s
             )
         self._buckets[client] = (left - 1, now)
-        if self.inside >= self.limits.at_once:
+        if self.inside > self.limits.at_once:
             raise RefusedError(
                 503, f"{self.limits.at_once} requests are being answered, as many as may be; ask again", retry_after_s=1
             )

@@ -1,5 +1,6 @@
 """A service looked at from outside: is it there, how fast does it answer, how often does it fail, what does it take."""
 
+import http.client
 import json
 import time
 import urllib.error
@@ -39,7 +40,7 @@ class Look:
         fault: why it is not well; "" where it is.
         agent: what it serves.
         answered_ms: how long /health took.
-        statuses: requests so far, by status.
+        statuses: requests so far, by status, but for those of /metrics: a monitor's own would hide failures.
         buckets: upper bound in seconds -> requests of ANSWERING that took no longer.
         memory_mb: that it has.
         battles: that it remembers.
@@ -110,7 +111,7 @@ class Monitor:
             return Look(at_s=at_s, fault="it is not ready" if is_unready else f"{path} answers {error.code}")
         except OSError as error:
             return Look(at_s=at_s, fault=f"it cannot be reached ({on_one_line(getattr(error, 'reason', error))})")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             return Look(at_s=at_s, fault=f"it answers as no service of gemma-metamon does ({on_one_line(error)})")
 
     def _get(self, path: str) -> str:
@@ -193,7 +194,7 @@ def _read(text: str, **seen: Any) -> Look:
     single: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == f"{REQUESTS}_total":
+            if sample.name == f"{REQUESTS}_total" and sample.labels["route"] != "/metrics":
                 status = int(sample.labels["status"])
                 statuses[status] = statuses.get(status, 0.0) + sample.value
             elif sample.name == f"{LATENCY}_bucket" and sample.labels["route"] in ANSWERING:

@@ -119,9 +119,10 @@ def _listen(address: Address) -> socket.socket:
         except OSError:
             listening.close()
             raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the second of what no name of a machine can be
+        said = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"--host {address.host} --port {address.port} cannot be used ({error.strerror}); name another one"
+            f"--host {address.host} --port {address.port} cannot be used ({said}); name another one"
         ) from error
     return listening
 

@@ -31,7 +31,7 @@ class TrialRow:
     """A trial as results.json has it.
 
     Attributes:
-        number: from 0; its run is trials/trial_<number>.
+        number: from 0; its run is trial_<number, four digits>.
         state: `failed` was set aside, with its reason; `killed` was begun again under another number.
         value: of the metric, where there is one.
         seconds: that it took.

@@ -8,7 +8,6 @@ AMAGO. Where the loss or the gradient is not finite, the update ends after the c
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,30 +34,10 @@ from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.ranking import judge_battles, keep_best
 from gemma_metamon.training.readers import failures_in_a_sentence, open_loader
 from gemma_metamon.training.saving import SaveEvery, Saver, go_on_from
+from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long to train, and in which portions.
-
-    Attributes:
-        epochs: after each of which a checkpoint is saved.
-        steps_per_epoch: updates of an epoch.
-        batch_size: battles in a batch, in each process.
-        grad_accum: batches of an update, whose gradients are averaged.
-        seed: of the weights, of the windows of battles, and of what is random in training.
-        log_interval: updates between two lines of metrics.
-    """
-
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    grad_accum: int = 1
-    seed: int = 0
-    log_interval: int = 20
 
 
 class Trainer:

@@ -26,8 +26,9 @@ from gemma_metamon.runs.experiment import Experiment, obs_spaces
 from gemma_metamon.runs.loading import load_for_play, load_weights
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.saving import SaveEvery, Saver
+from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
-from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.training.trainer import Trainer
 from gemma_metamon.view import BattleView
 
 SAMPLED_BATTLES: Final = 64

@@ -55,6 +55,23 @@ def test_what_train_refuses_is_the_first_row(validated: Callable[..., Any]) -> N
     assert "no_such" in rows["configuration"]["found"]
 
 
+def test_a_run_that_goes_on_is_tried_out_as_it_goes_on(
+    validated: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train_command(tmp_path / "runs", "--steps_per_epoch", "1")) == 0
+    capsys.readouterr()
+    status, rows = validated()
+    assert (status, list(rows)) == (1, ["configuration"])
+    assert "already holds checkpoints" in rows["configuration"]["found"]
+    for going_on in (["--ckpt", "1"], ["--resume", "auto"]):
+        status, rows = validated("--steps_per_epoch", "1", "--epochs", "2", *going_on)
+        assert (status, tuple(rows)) == (0, NAMES)
+        assert rows["configuration"]["found"].endswith("goes on after epoch_1")
+    status, rows = validated("--resume", "auto")
+    assert (status, list(rows)) == (0, ["configuration"])
+    assert rows["configuration"]["found"].endswith("is trained to epoch 1 already")
+
+
 def test_battles_that_cannot_be_read_are_a_row_with_the_first_reason(
     validated: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -23,7 +23,8 @@ from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.data import battle_sources
 from gemma_metamon.data.archives import list_archive, read_archive
-from gemma_metamon.data.store import BattleStore, hash_lines
+from gemma_metamon.data.store import BattleStore
+from gemma_metamon.data.store_files import hash_lines
 from gemma_metamon.errors import DataError
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "lz4": lz4.frame.compress}

@@ -16,7 +16,8 @@ from gemma_metamon.commands import main
 from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.data.encoding import SetAside
 from gemma_metamon.data.preparing import prepare
-from gemma_metamon.data.store import BattleStore, read_records, write_records
+from gemma_metamon.data.store import BattleStore
+from gemma_metamon.data.store_files import read_records, write_records
 from gemma_metamon.errors import DataError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.view import BattleView

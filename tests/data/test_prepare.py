@@ -18,7 +18,8 @@ from support.small_agent import BATTLES
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
 from gemma_metamon.data.preparing import LOCK
-from gemma_metamon.data.store import SHARDS, BattleStore, read_records
+from gemma_metamon.data.store import BattleStore
+from gemma_metamon.data.store_files import SHARDS, read_records
 
 FORMATS = ["gen1ou", "gen9ou"]
 

@@ -27,7 +27,8 @@ from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers, co
 from gemma_metamon.data.encoding import EncodedBattle, SetAside, encode_battle
 from gemma_metamon.data.preparing import prepare
 from gemma_metamon.data.shards import Shard, ShardForm, ShardRecord, write_shard
-from gemma_metamon.data.store import BattleStore, FormatPlan, write_plan, write_records
+from gemma_metamon.data.store import BattleStore
+from gemma_metamon.data.store_files import FormatPlan, write_plan, write_records
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
@@ -250,7 +251,7 @@ def test_a_store_that_is_not_whole_is_refused_by_name(
         BattleStore(root).battles(FORMATS)
 
 
-def test_a_file_that_is_no_shard_is_named(prepared: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_shard_is_named(tmp_path: Path) -> None:
     shard = tmp_path / "00000.arrow"
     shard.write_bytes(b"ARROW1" + bytes(1000))
     with pytest.raises(DataError, match=r"00000\.arrow is damaged"):
@@ -352,7 +353,7 @@ print(most - before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path, folder: Path) -> None:
+def test_resident_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     view, root, grown = view_of(), tmp_path / "store", {}
     longest = max(find_battles(BATTLES, ["gen1ou"]), key=lambda path: path.stat().st_size)
     record = write_shard(

@@ -199,7 +199,7 @@ def test_a_call_refused_for_now_is_tried_again_no_sooner_than_it_may_be() -> Non
     assert taken.fallbacks == {}
 
 
-def test_an_endpoint_that_fails_for_good_costs_no_battle_that_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_fails_for_good_costs_no_battle_that_was_begun() -> None:
     def fail(told: Told) -> Reply:
         return first_choice(told) if len(here.calls) < 20 else (500, "gone", {})
 

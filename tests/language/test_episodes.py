@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from support.chats import chats_of, small_model, write_chats
 
 from gemma_metamon.battle.rewards import get_reward_function
@@ -43,6 +44,28 @@ def test_each_answer_earns_what_its_battle_gave_afterwards() -> None:
         assert turn.prompt == encode_prompts(MODEL.tokenizer, [turn.chat.messages])[0]
         assert 1 <= len(turn.answer) <= 3
         assert turn.text == MODEL.tokenizer.decode(turn.answer, skip_special_tokens=True)
+
+
+def test_a_groups_battles_are_the_same_whatever_was_played_before() -> None:
+    battle_format, teams = find_teams("gen1ou", None)
+
+    def played(*calls: int) -> list[list[int]]:
+        episodes = Episodes(
+            arena=arena,
+            battle_format=battle_format,
+            teams=teams,
+            opponents=[scripted("MaxBasePowerPlayer")],
+            form=PromptForm(),
+            reward_function=get_reward_function("BinaryReward"),
+            discount=1.0,
+        )
+        for group in calls:
+            torch.manual_seed(1)  # of the answers
+            turns = episodes.play(MODEL, [group], 2, 2, most=3, temperature=1.0)
+        return [turn.prompt for turn in turns]
+
+    with Arena() as arena:
+        assert played(0, 1) == played(1)
 
 
 def test_a_run_in_battles_logs_what_they_gave(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

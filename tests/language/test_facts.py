@@ -69,10 +69,6 @@ def factor(attack: str, types: str, gen: int) -> float:
     return product
 
 
-def word_of(name: str, words: set[str]) -> str:
-    return next(word for word in words if NAMES.get(word, word) == name)
-
-
 def gen_of(state: BattleState) -> int:
     return int(state.format[3])
 

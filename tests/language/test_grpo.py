@@ -85,9 +85,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_were_not(
 
 
 @pytest.mark.slow
-def test_adapters_go_on_beside_those_they_began_with(
-    tmp_path: Path, taught: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_adapters_go_on_beside_those_they_began_with(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     base = save_pretrained_like(tmp_path / "gemma", gemma_tokenizer())
     settings = sft.SFTSettings(max_updates=1, batch_size=8, generated=0)
     sft.train(ModelPlan(model=str(base)), settings, CHATS, [], tmp_path / "words", device=CPU)
@@ -135,5 +133,9 @@ def test_what_is_wrong_is_said_in_one_sentence(taught: Path, tmp_path: Path, cap
     assert "holds no chat model" in sentence("--model", str(tmp_path))
     assert "no checkpoint 99" in sentence("--model", f"{taught}@99")
     assert "no run to go on with" in sentence("--resume")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run/run.json").write_text('{"start": ', encoding="utf-8")
+    assert "run.json is not JSON" in sentence("--resume")
+    (tmp_path / "run/run.json").unlink()
     assert "and an update takes 32" in sentence("--batch_size", "128")
     assert not (tmp_path / "run" / "run.json").exists()

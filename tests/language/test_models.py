@@ -103,6 +103,15 @@ def test_adapters_over_four_bits_come_back(pretrained: Path, tmp_path: Path) -> 
     assert "4 bits" in export_whole(again, tmp_path / "whole")[0]
 
 
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), ("cuda", torch.bfloat16)])
+def test_a_base_is_held_as_its_device_wants_it_whatever_the_machine_has(
+    device: str, dtype: torch.dtype, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there is none here
+    chat = build(ModelPlan(model=str(pretrained)), MESSAGES, device)
+    assert chat.gemma.model.embed_tokens.weight.dtype == dtype
+
+
 def test_a_base_model_without_template_is_given_gemmas_and_one_without_its_marks_is_refused(
     pretrained: Path, tmp_path: Path
 ) -> None:

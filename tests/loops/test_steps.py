@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import Timeout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.processes import descendants, eventually, is_running
@@ -135,6 +136,13 @@ def test_it_waits_for_the_step_that_a_killed_process_has_left(
                     pass
         finally:
             orphan.kill()
+
+
+def test_a_lock_that_the_work_itself_waits_for_is_no_other_worker(tmp_path: Path) -> None:
+    with pytest.raises(Timeout), steps.only_worker(tmp_path):
+        raise Timeout("another lock")
+    with steps.only_worker(tmp_path):
+        pass
 
 
 def test_a_step_whose_process_is_killed_before_it_begins_does_nothing(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ import json
 import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.registries import own_registry, run_files
@@ -13,7 +16,14 @@ from support.registries import own_registry, run_files
 from gemma_metamon.commands import main
 from gemma_metamon.commands._player_texts import read_text
 from gemma_metamon.commands._words_players import with_kind
-from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingDependencyError, MissingFileError
+from gemma_metamon.errors import (
+    ConfigError,
+    DataError,
+    GemmaMetamonError,
+    MissingDependencyError,
+    MissingFileError,
+    ServerError,
+)
 from gemma_metamon.registry.manifests import StageRow, Stages, is_plain, read_manifest
 from gemma_metamon.registry.names import Reference, leading, read_reference
 from gemma_metamon.registry.registry import Registry, local_folder
@@ -65,6 +75,45 @@ def test_a_registry_in_any_place_of_fsspecs_holds_the_same(tmp_path: Path, monke
 def test_a_place_that_nothing_can_reach_is_refused_in_one_sentence() -> None:
     with pytest.raises((ConfigError, MissingDependencyError), match="nowhere://x"):
         Storage("nowhere://x")
+
+
+class _Refusing(MemoryFileSystem):
+    """A store whose library has errors of its own, as botocore's of missing credentials: no OSErrors."""
+
+    protocol = "refusing"
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("Unable to locate credentials")
+
+    ls = isfile = open = pipe_file = put_file = makedirs = _refuse
+
+
+def test_whatever_a_stores_library_raises_is_one_sentence(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fsspec.register_implementation("refusing", _Refusing, clobber=True)
+    place = "refusing://models"
+    run = run_files(tmp_path / "run")
+    said = r"refusing://models/.* could not be reached or read \(RuntimeError: Unable to locate credentials\)"
+    for use in (
+        Registry(place).names,
+        lambda: Registry(place).find(Reference("best", 1)),
+        lambda: Registry(place).register("best", "agent", run, source="first@3", epoch=3),
+        lambda: Storage(place).read("models/best/versions/1.json", 100),
+    ):
+        with pytest.raises(ServerError, match=said):
+            use()
+    assert main(["registry", "list", "--registry", place]) == 1
+    assert "Unable to locate credentials" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_of_this_machine_is_not_taken_for_a_damaged_registry(registry: Registry, tmp_path: Path) -> None:
+    register(registry, tmp_path)
+    manifest = registry.find(Reference("best", 1))
+    with pytest.raises(OSError, match="No space left on device") as full:
+        registry._read(manifest, "README.md", manifest.files["README.md"], Path("/dev/full"))
+    assert not isinstance(full.value, GemmaMetamonError)
 
 
 def test_a_damaged_file_is_refused_by_name_and_registering_again_mends_it(registry: Registry, tmp_path: Path) -> None:
@@ -137,6 +186,20 @@ def test_a_stage_is_promoted_to_and_rolled_back(registry: Registry, tmp_path: Pa
         registry.rollback("best", "production")
     with pytest.raises(MissingFileError, match="only version 3 has been in staging"):
         registry.rollback("best", "staging")
+
+
+def test_a_stage_that_another_process_changes_meanwhile_is_not_rolled_back(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for said in (b"1", b"2", b"3"):
+        register(registry, tmp_path, said)
+    for version in (1, 2):
+        registry.promote(Reference("best", version), "production")
+    # while this one reads the files of version 1
+    monkeypatch.setattr(registry, "verify", lambda _: Registry().promote(Reference("best", 3), "production"))
+    with pytest.raises(GemmaMetamonError, match="another process has changed production of best meanwhile"):
+        registry.rollback("best", "production")
+    assert registry.find(Reference("best", "production")).version == 3
 
 
 def test_nothing_whole_is_promoted_that_is_damaged(registry: Registry, tmp_path: Path) -> None:

@@ -122,9 +122,7 @@ BYTES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", [WEIGHTS, TRAINING])
 @pytest.mark.parametrize("harm", BYTES)
-def test_tensors_that_are_damaged_neither_play_nor_resume(
-    name: str, harm: str, run_dir: Path, checkpoint: Checkpoint, capsys: pytest.CaptureFixture
-) -> None:
+def test_tensors_that_are_damaged_neither_play_nor_resume(name: str, harm: str, checkpoint: Checkpoint) -> None:
     (checkpoint.folder / name).write_bytes(BYTES[harm]((checkpoint.folder / name).read_bytes()))
     with pytest.raises(GemmaMetamonError, match=r"epoch_1") as caught:
         load_both(checkpoint)

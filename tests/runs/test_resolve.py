@@ -60,6 +60,19 @@ UNUSED = {
     "other critics": ("binary_rl.gin", "NCritics.d_hidden = 8"),
     "a filter of another training": ("il.gin", "agent.exp_filter.beta = 2.0"),
 }
+VOID = {
+    "GemmaTstepEncoder.lora_r = 8": ("binary_rl.gin", "GemmaTstepEncoder.use_lora = False"),
+    "GemmaTstepEncoder.lora_alpha = 64": ("binary_rl.gin", "GemmaTstepEncoder.use_lora = False"),
+    "GemmaTstepEncoder.lora_dropout = 0.5": ("binary_rl.gin", "GemmaTstepEncoder.use_lora = False"),
+    "GemmaTstepEncoder.model_name = 'google/gemma-3-1b-pt'": ("binary_rl.gin", "GemmaTstepEncoder.pretrained = False"),
+    "GemmaTstepEncoder.fusion_layers = 2": ("binary_rl.gin", "GemmaTstepEncoder.granularity = 'turn'"),
+    "GemmaTstepEncoder.token_mask_share = 0.3": ("binary_rl.gin", "GemmaTstepEncoder.token_mask_aug = False"),
+    "MetamonAMAGOExperiment.best_after_epoch = 2": ("binary_rl.gin", "MetamonAMAGOExperiment.best_share = None"),
+    "MultiTaskAgent.critic_warmup = 'wait'": ("binary_rl.gin", "MultiTaskAgent.critic_warmup_updates = 0"),
+    "MultiTaskAgent.fbc_filter_func = @exp_filter": ("il.gin", "MultiTaskAgent.fake_filter = True"),
+    "PopArtLayer.beta = 1e-3": ("binary_rl.gin", "MultiTaskAgent.popart = False"),
+    "Multigammas.discrete = [0.9]": ("il.gin", "MultiTaskAgent.use_multigamma = False"),
+}
 RESIDUAL = "MultiTaskAgent.actor_type = @MetamonMaskedResidualActor"
 
 
@@ -68,6 +81,21 @@ def test_an_override_of_what_the_agent_is_made_of_is_used(what: str) -> None:
     training, override = USED[what]
     overrides = [override, RESIDUAL] if "Residual" in override else [override]
     resolve.load(TINY, training, overrides).require_used()
+
+
+@pytest.mark.parametrize("override", VOID)
+def test_an_override_that_another_setting_makes_void_is_refused_with_that_setting(override: str) -> None:
+    training, decider = VOID[override]
+    name, _, value = decider.partition(" = ")
+    resolved = resolve.load(TINY, training, [decider, override])
+    with pytest.raises(ConfigError, match=f" would change nothing: {re.escape(decider)} makes it void; leave it out"):
+        resolved.require_used()
+    other = {"False": "True", "True": "False", "None": "0.5", "0": "10", "'turn'": "'entity'"}[value]
+    resolve.load(TINY, training, [f"{name} = {other}", override]).require_used()
+
+
+def test_what_a_config_sets_beside_an_override_that_makes_it_void_is_nobodys_mistake() -> None:
+    resolve.load("gemma_agent.gin", None, ["GemmaTstepEncoder.use_lora = False"]).require_used()
 
 
 @pytest.mark.parametrize("what", UNUSED)

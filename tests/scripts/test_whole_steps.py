@@ -26,6 +26,6 @@ def test_battles_that_were_interrupted_are_collected_again(tmp_path: Path) -> No
     assert len(list(battles.rglob("*.json.lz4"))) >= 2
 
 
-def test_a_step_that_fails_ends_the_script_with_its_status(tmp_path: Path) -> None:
+def test_a_step_that_fails_ends_the_script_with_its_status() -> None:
     with pytest.raises(SystemExit, match="2"):
         steps.command("train", "--no_such_flag")

@@ -120,8 +120,9 @@ def test_who_asks_too_often_waits_and_others_do_not() -> None:
     with pytest.raises(RefusedError) as refused:
         gate.require_room("one")
     assert (refused.value.status, 0 < (refused.value.retry_after_s or 0) <= 0.5) == (429, True)
+    gate.inside = 3  # this request among them
     gate.require_room("other")
-    gate.inside = 3
+    gate.inside = 4
     with pytest.raises(RefusedError) as full:
         gate.require_room("third")
     assert full.value.status == 503
@@ -248,6 +249,42 @@ def test_what_is_answered_is_counted_and_the_monitor_sees_it(
         assert "it is not ready (seen 1 of 1 times)" in json.loads(capsys.readouterr().out)["problems"]
     assert main(command) == 1
     assert "cannot be reached" in capsys.readouterr().out
+
+
+def test_what_the_monitor_asks_for_itself_hides_no_failure(run_dir: Path) -> None:
+    with served(policy_of(run_dir)) as (url, service):
+        monitor = Monitor(url)
+        looks = [monitor.look()]
+        service.metrics.note_request("/act", 500, 0.1)
+        looks += monitor.watch(3, 0.01)
+    found = figures(looks)
+    assert (found.requests, found.error_rate) == (1, 1.0)
+
+
+def test_what_speaks_no_http_is_told_as_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        assert main(["monitor", "--server_url", f"http://127.0.0.1:{other.getsockname()[1]}"]) == 1
+        thread.join(30)
+    assert "it answers as no service of gemma-metamon does (SSH-2.0-OpenSSH_9.9" in capsys.readouterr().out
+    assert main(["monitor", "--server_url", "http://127.0.0.1:eight"]) == 1
+    assert "nonnumeric port: 'eight'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_a_host_that_can_be_none_is_refused_by_name(host: str) -> None:
+    from gemma_metamon.serving.server import Address, listening_at
+
+    with pytest.raises(ConfigError, match=rf"^--host {host} --port 0 cannot be used \("), listening_at(Address(host)):
+        pass
 
 
 def test_a_percentile_lies_within_its_bucket() -> None:

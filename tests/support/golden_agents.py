@@ -37,7 +37,8 @@ from gemma_metamon.nets.heads.actors import ActionDistribution, MetamonMaskedAct
 from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 from gemma_metamon.nets.trajectory.traj_encoder import TformerTrajEncoder
 from gemma_metamon.training.meter import Meter
-from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.training.schedule import Schedule
+from gemma_metamon.training.trainer import Trainer
 
 
 def compare_agent(golden: Golden) -> dict[str, float]:

@@ -13,8 +13,8 @@ from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 
 from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.accounts import LadderServer
-from gemma_metamon.showdown.ladder.ladder import Ladder, Summary
-from gemma_metamon.showdown.ladder.results import Results
+from gemma_metamon.showdown.ladder.ladder import Ladder
+from gemma_metamon.showdown.ladder.results import Results, Summary
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 from gemma_metamon.showdown.players.registry import player_class
 from gemma_metamon.showdown.simulator.teams import load_teams

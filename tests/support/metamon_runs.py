@@ -162,3 +162,10 @@ def run_here(*command: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def printed_object(output: str) -> dict[str, Any]:
+    """The JSON object that metamon prints at the end; its players may print a last choice behind it."""
+    found, _ = json.JSONDecoder().raw_decode(output, output.rindex("\n{\n") + 1)
+    assert isinstance(found, dict)
+    return found

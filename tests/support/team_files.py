@@ -16,6 +16,8 @@ HIDDEN_POWER_IVS = {
 SWEEPER = "EVs: 4 HP / 252 SpA / 252 Spe\nTimid Nature\n"
 GENGAR = f"Gengar @ Leftovers\nAbility: Cursed Body\n{SWEEPER}- Shadow Ball\n- Sludge Bomb\n"
 SNORLAX = "Snorlax @ Leftovers\nAbility: Thick Fat\nEVs: 252 HP / 252 SpD\nCareful Nature\n- Body Slam\n- Rest\n"
+TAUROS = "Tauros\nAbility: No Ability\nEVs: 252 HP / 252 Atk\n- Body Slam\n- Hyper Beam"
+PACKED = "Tauros||leftovers|intimidate|frustration,earthquake|Jolly|4,252,,,,252|||||0"
 
 
 def set_of(first: str, *lines: str, moves: str = "- Tackle\n- Protect") -> str:
@@ -178,3 +180,12 @@ TEXTS: dict[str, str] = {
     "gen8ou": "Corviknight @ Leftovers\nAbility: Pressure\nDynamax Level: 10\nImpish Nature\n- Body Press\n- U-turn\n",
     "gen9ou": "Kingambit @ Black Glasses\nAbility: Supreme Overlord\nTera Type: Dark\nJolly Nature\n- Kowtow Cleave\n",
 }  # fmt: skip
+
+
+def species(team: str) -> list[str]:
+    return [pokemon.split("|")[0] for pokemon in team.split("]")]
+
+
+def backup(*teams: tuple[str, str]) -> str:
+    """As Showdown's teambuilder writes all teams into one text."""
+    return "".join(f"=== {title} ===\n\n{text}\n\n\n" for title, text in teams)

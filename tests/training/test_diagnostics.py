@@ -202,7 +202,7 @@ def test_the_policys_entropy_and_its_distance_from_the_start_are_those_of_legal_
 
 
 def test_a_run_logs_them_from_its_start_and_a_resumed_one_knows_where_it_started(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
 ) -> None:
     steps = ["--steps_per_epoch", "4", "--gin_override", "MetamonAMAGOExperiment.learning_rate = 1e-2"]
     for where, *flags in (["whole", "2"], ["parts", "1"], ["parts", "2", "--ckpt", "1"]):

@@ -59,7 +59,7 @@ def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> BattleDataset:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_bad_update_leaves_no_trace(dataset: BattleDataset, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_update_leaves_no_trace(dataset: BattleDataset, what: str) -> None:
     experiment: Experiment = configurable(EXPERIMENT)()
     agent = experiment.build_agent(dataset.view).train()
     guard = FiniteGuard(Accelerator(cpu=True), agent, experiment)

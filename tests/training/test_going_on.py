@@ -25,8 +25,9 @@ from gemma_metamon.runs.keeping import Keeping, keep
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.random_states import random_states, restore_random_states, seed_by_name
 from gemma_metamon.training.saving import SaveEvery
+from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
-from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.training.trainer import Trainer
 from gemma_metamon.view import BattleView
 
 DROPOUT = "TformerTrajEncoder.dropout_ff = 0.5"

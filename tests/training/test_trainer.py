@@ -14,8 +14,9 @@ from gemma_metamon.data.dataset import BattleDataset, collate
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
-from gemma_metamon.training.trainer import Schedule, Trainer
+from gemma_metamon.training.trainer import Trainer
 from gemma_metamon.view import BattleView
 
 

@@ -1,6 +1,6 @@
 """`metamon-evaluate --eval_type h2h` and the like: a launcher's processes know the runs. metamon is a stand-in on disk.
 
-tests/upstream/test_metamon.py runs the real launchers where they are.
+tests/upstream/test_metamon_battles.py runs the real launchers where they are.
 """
 
 import json

@@ -159,7 +159,6 @@ class Episodes:
     discount: float
     in_play: int = 64
     seed: int = 0
-    _begun: int = 0
 
     def described(self) -> dict[str, Any]:
         """What a run says of them."""
@@ -177,7 +176,7 @@ class Episodes:
 
         Args:
             chat: the model that plays.
-            groups: the number of each; teams and opponent follow from it.
+            groups: the number of each; teams, opponent and dice follow from it, whatever was played before.
             n: battles of a group.
             n_turns: decisions of a battle; one with fewer gives some of them more than once.
             most: subwords of an answer.
@@ -189,7 +188,7 @@ class Episodes:
         policy, sessions = _DrawingPolicy(chat, self.form, most=most, temperature=temperature), dict[str, _Session]()
         learner = Contestant(LEARNER, partial(_Player, policy, sessions), policy)
         records: dict[str, RecordedBattle] = {}
-        plans = [self._plan(learner, group, k, records) for group in groups for k in range(n)]
+        plans = [self._plan(learner, group, group * n + k, records) for group in groups for k in range(n)]
         match = ArenaMatch(self.arena, self.battle_format, self.seed, min(self.in_play, len(plans)), _passed)
         asyncio.run(match.play(plans))
         turns = []
@@ -205,11 +204,10 @@ class Episodes:
                 turns += draws.sample(own, n_turns) if len(own) >= n_turns else draws.choices(own, k=n_turns)
         return turns
 
-    def _plan(self, learner: Contestant, group: int, k: int, records: dict[str, RecordedBattle]) -> Plan:
-        number, self._begun = self._begun, self._begun + 1
+    def _plan(self, learner: Contestant, group: int, number: int, records: dict[str, RecordedBattle]) -> Plan:
         opponent = dice(self.seed, group, "opponent").choice(self.opponents)
         first, second = draw_pair(self.teams, self.seed, group)
-        swapped = bool(k % 2)
+        swapped = bool(number % 2)
 
         def keep(battle: Battle, record: RecordedBattle | None) -> None:
             if record is not None:

@@ -6,13 +6,12 @@ requests logs, and gives up battles in which nothing happens.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +24,7 @@ from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.accounts import LadderServer, Secret, check_ladder
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.connection import Connection
-from gemma_metamon.showdown.ladder.results import FINISHED, LOST, STOPPED, BattleLog, Results, read_outcome
+from gemma_metamon.showdown.ladder.results import FINISHED, LOST, STOPPED, BattleLog, Results, Summary, read_outcome
 from gemma_metamon.showdown.ladder.search import SETTLE_S, Search
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 from gemma_metamon.showdown.live.recording import Recorder
@@ -36,36 +35,6 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 GONE = "the server does not know the battle any more"
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9 -]")
-
-
-@dataclass
-class Summary:
-    """What this run did. Battles of earlier runs in the same folder are counted in `Results.finished` only.
-
-    Attributes:
-        results: how many battles were "won", "lost", "tied" and "unfinished".
-        decisions: how many were asked for.
-        fallbacks: decisions that were not the player's own.
-        refused: choices that the server refused.
-        rejoins: how often a battle's whole log was sent again.
-        cuts: how often the connection was lost.
-        teams_refused: the server's reason for each team that it refused.
-        rating: the newest; None before the first.
-    """
-
-    results: Counter[str] = field(default_factory=Counter)
-    decisions: int = 0
-    fallbacks: int = 0
-    refused: int = 0
-    rejoins: int = 0
-    cuts: int = 0
-    teams_refused: list[str] = field(default_factory=list)
-    rating: int | None = None
-
-    @property
-    def finished(self) -> int:
-        """How many battles were played to their end."""
-        return sum(self.results[result] for result in FINISHED)
 
 
 class Ladder:
@@ -162,7 +131,8 @@ class Ladder:
                 for ended in (await asyncio.wait({connected, sender}, timeout=TICK_S))[0]:
                     ended.result()  # both end only by an error
                 self._tick()
-            await asyncio.wait({asyncio.ensure_future(self._outbox.join())}, timeout=SETTLE_S)
+            with contextlib.suppress(asyncio.TimeoutError, TimeoutError):  # two classes until Python 3.11
+                await asyncio.wait_for(self._outbox.join(), SETTLE_S)
         except ServerError:
             reason = LOST
             raise

@@ -1,4 +1,4 @@
-"""A ladder run's folder: one line per battle in results.jsonl, and every battle's log, written while they are played.
+"""A ladder run's counts, and its folder: a line per battle in results.jsonl, and each battle's log as it is played.
 
     results.jsonl            a LadderRow of results/schema.py per battle, written when it ends
     replays/NAME.log         the messages that the server sent about the battle, one per line
@@ -12,8 +12,9 @@ import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,6 +32,36 @@ STOPPED, LOST = "stopped by hand", "the connection was lost for good"
 _STAMP = re.compile(r"-\d{8}T\d{6}(-\d+)?$")
 # messages that only one player gets, or that are about the room
 _NOT_LOGGED = ("|request|", "|sentchoice|", "|error|", "|deinit", "|expire|", "|noinit|")
+
+
+@dataclass
+class Summary:
+    """What this run did. Battles of earlier runs in the same folder are counted in `Results.finished` only.
+
+    Attributes:
+        results: how many battles were "won", "lost", "tied" and "unfinished".
+        decisions: how many were asked for.
+        fallbacks: decisions that were not the player's own.
+        refused: choices that the server refused.
+        rejoins: how often a battle's whole log was sent again.
+        cuts: how often the connection was lost.
+        teams_refused: the server's reason for each team that it refused.
+        rating: the newest; None before the first.
+    """
+
+    results: Counter[str] = field(default_factory=Counter)
+    decisions: int = 0
+    fallbacks: int = 0
+    refused: int = 0
+    rejoins: int = 0
+    cuts: int = 0
+    teams_refused: list[str] = field(default_factory=list)
+    rating: int | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many battles were played to their end."""
+        return sum(self.results[result] for result in FINISHED)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.matches.arena_play import Plan, needs_rounds
 from gemma_metamon.showdown.simulator.installation import ensure_installed
+from gemma_metamon.strict_json import on_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +184,11 @@ def _listen(receiver: Connection, loop: asyncio.AbstractEventLoop, messages: "as
             loop.call_soon_threadsafe(messages.put_nowait, receiver.recv())
     except (EOFError, OSError):
         loop.call_soon_threadsafe(messages.put_nowait, _OVER)
+    except Exception as error:  # noqa: BLE001 of some errors no copy can be made, in many ways: waiting would be for ever
+        lost = ServerError(
+            f"what a process that plays said cannot be read ({on_one_line(f'{type(error).__name__}: {error}')})"
+        )
+        loop.call_soon_threadsafe(messages.put_nowait, lost)
 
 
 def _be_process(sender: Connection, play: Play, plans: Sequence[Plan], in_play: int, timeout_s: float) -> None:

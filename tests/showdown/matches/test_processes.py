@@ -19,7 +19,7 @@ from support.collections import contents
 from support.processes import descendants, eventually, is_running
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles
-from gemma_metamon.errors import ServerError
+from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.showdown.matches import processes
@@ -232,7 +232,7 @@ def test_processes_end_with_a_command_that_is_interrupted_or_killed(tmp_path: Pa
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from gemma_metamon.errors import ServerError
+from gemma_metamon.errors import GemmaMetamonError, ServerError
 from gemma_metamon.showdown.matches import processes
 from gemma_metamon.showdown.matches.collect import collect, draw_matchups
 from gemma_metamon.showdown.players.contestants import scripted
@@ -267,3 +267,20 @@ def test_a_command_between_scripted_players_imports_no_torch(tmp_path: Path) -> 
     code += "; print({'torch', 'gin'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
+
+
+class _TwoWordsError(GemmaMetamonError):
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def test_an_error_that_no_other_process_can_make_again_is_heard_all_the_same() -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    sender.send(_TwoWordsError("two", "words"))
+
+    async def heard() -> Any:
+        messages: asyncio.Queue[Any] = asyncio.Queue()
+        await asyncio.to_thread(processes._listen, receiver, asyncio.get_running_loop(), messages)
+        return await asyncio.wait_for(messages.get(), 10)
+
+    assert "what a process that plays said cannot be read (TypeError: " in str(asyncio.run(heard()))

@@ -1,0 +1,56 @@
+"""Settings that another setting makes void: who changes one of these believes that something is changed."""
+
+from typing import Any, Final, NamedTuple
+
+from gemma_metamon.configs.names import EXPERIMENT, bindings_of, bound_value, registered
+
+ENCODER: Final = "GemmaTstepEncoder"
+_AGENT: Final = "the agent's"
+"""Stands for the gin name of the agent that is made."""
+
+
+class _Void(NamedTuple):
+    """Some parameters that mean nothing while another one has this value."""
+
+    owner: str
+    parameters: tuple[str, ...]
+    decided_by: str
+    decider: str
+    value: Any
+
+
+_VOID: Final = (
+    _Void(ENCODER, ("lora_r", "lora_alpha", "lora_dropout"), ENCODER, "use_lora", False),
+    _Void(ENCODER, ("model_name",), ENCODER, "pretrained", False),
+    _Void(ENCODER, ("fusion_layers", "fusion_width", "fusion_heads"), ENCODER, "granularity", "turn"),
+    _Void(ENCODER, ("token_mask_share",), ENCODER, "token_mask_aug", False),
+    _Void(EXPERIMENT, ("best_after_epoch",), EXPERIMENT, "best_share", None),
+    _Void(_AGENT, ("critic_warmup",), _AGENT, "critic_warmup_updates", 0),
+    _Void(_AGENT, ("fbc_filter_func",), _AGENT, "fake_filter", True),
+    _Void("PopArtLayer", ("beta", "init_nu"), _AGENT, "popart", False),
+    _Void("Multigammas", ("discrete",), _AGENT, "use_multigamma", False),
+)
+
+
+def why_void(name: str, parameter: str) -> str | None:
+    """Why a parameter that gin has bound changes nothing, as the binding that decides it; None where it may.
+
+    Args:
+        name: gin's, "GemmaTstepEncoder".
+        parameter: of it.
+    """
+    agent = _name_of_agent()
+    for rule in _VOID:
+        owner, decided_by = (agent if each == _AGENT else each for each in (rule.owner, rule.decided_by))
+        if owner != name or parameter not in rule.parameters or decided_by is None:
+            continue
+        found = bound_value(decided_by, rule.decider)
+        if type(found) is type(rule.value) and found == rule.value:
+            return f"{decided_by}.{rule.decider} = {found!r}"
+    return None
+
+
+def _name_of_agent() -> str | None:
+    made = bindings_of(EXPERIMENT).get("agent_type")
+    selector = getattr(made, "config_key", (None, None))[1]
+    return next((name for name, (own, _) in registered.items() if own == selector), None)
