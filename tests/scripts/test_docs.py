@@ -10,7 +10,7 @@ from pathlib import Path
 import check_site
 import draw_architecture
 import pytest
-from support.modules import PACKAGE
+from support.modules import PACKAGE, is_in_the_code
 from support.paths import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
@@ -57,6 +57,29 @@ def test_every_step_of_the_drawn_ways_is_a_module_or_a_room() -> None:
         for module, _ in steps:
             path = PACKAGE.joinpath(*module.split("."))
             assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+NAME = re.compile(r"`([a-z_]\w*(?:\.\w+)+)`")
+FILE_ENDINGS = ("py", "js", "gin", "jsonl", "json", "html")
+
+
+def names_of_code(page: Path) -> set[str]:
+    """The dotted names on a page that are of this package: after `gemma_metamon.`, or after one of its rooms."""
+    rooms = {path.stem for path in PACKAGE.iterdir()}
+    names = {name.removeprefix("gemma_metamon.") for name in NAME.findall(page.read_text(encoding="utf-8"))}
+    return {name for name in names if name.split(".")[0] in rooms and name.split(".")[-1] not in FILE_ENDINGS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_the_code_on_a_page_is_there(page: Path) -> None:
+    assert not [name for name in sorted(names_of_code(page)) if not is_in_the_code(name)]
+
+
+def test_the_hops_of_the_architecture_are_named_and_a_wrong_name_is_found(tmp_path: Path) -> None:
+    assert len(names_of_code(ROOT / "docs" / "architecture.md")) > 40
+    page = tmp_path / "page.md"
+    page.write_text("`data.dataset.take_window`, `data.dataset.take_windows`, `view.py`, `nets.batch.Batch.rl2s`")
+    assert [name for name in sorted(names_of_code(page)) if not is_in_the_code(name)] == ["data.dataset.take_windows"]
 
 
 def test_a_link_of_a_built_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
