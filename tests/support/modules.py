@@ -58,3 +58,17 @@ def _names_of(node: ast.stmt) -> set[str]:
         return {node.name}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def texts_of_the_code() -> list[list[str]]:
+    """Every text in the package, as its literal parts: one, or those between the values of an f-string."""
+    found = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            values = node.values if isinstance(node, ast.JoinedStr) else [node]
+            parts = [
+                value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
+            ]
+            if parts:
+                found.append(parts)
+    return found
