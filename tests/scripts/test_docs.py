@@ -89,16 +89,16 @@ def quoted_messages(page: str) -> list[str]:
 
 
 def unsaid(messages: list[str]) -> list[str]:
-    """Those of which no text of the package says ten signs, in parts of four or more."""
+    """Those of which no text of the package says 12 signs, in parts of four or more."""
     texts = [
         [part.strip(" `'") for whole in parts for part in re.split("[;:,(\n]", whole)] for parts in texts_of_the_code()
     ]
     longer = [[part for part in parts if len(part) >= 4] for parts in texts]
 
     def is_said(message: str) -> bool:
-        stated = message.strip("… ")
+        stated = message.strip("…; ")
         return any(
-            sum(len(part) for part in parts if part in message) >= 10 or any(stated in part for part in parts)
+            sum(len(part) for part in parts if part in message) >= 12 or any(stated in part for part in parts)
             for parts in longer
         )
 
