@@ -41,7 +41,7 @@ SHOWN: Final = (
     "troubleshooting.html",
 )
 ON_SHEET: Final = 4
-SHEET_WIDTH: Final = 1280
+SHEET_WIDTH: Final = 860
 GAP: Final = 16
 DEADLINE_S: Final = 1800
 WIDER: Final = """
