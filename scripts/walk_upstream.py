@@ -1,4 +1,4 @@
-"""The whole way inside the metamon that is installed, as one row of the table in docs/tutorials/inside_metamon.md.
+"""The whole way inside the metamon that is installed, as one row of the table in docs/reference/upstream.md.
 
     python scripts/walk_upstream.py --folder walked          # in an environment with metamon and amago
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ import torch
 from support.paths import BATTLE_FILES, ROOT
 from support.small_agent import BATTLES, SMALL, train_command
 
+from gemma_metamon.battle.observations import OBSERVATION_SPACES, ObservationSpace
+from gemma_metamon.battle.replays import RecordedBattle, load_battle
+from gemma_metamon.nets.reader.subword_lookup import SubwordLookup
 from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.text.slots import split_turn
+from gemma_metamon.text.subwords import SubwordTable
+from gemma_metamon.text.vocabulary import Vocabulary
 
 EXAMPLES = ROOT / "examples"
 GEN1 = [path for path in BATTLE_FILES if path.parent == BATTLES / "gen1ou"]
@@ -91,6 +98,48 @@ def test_an_observation_space_of_ones_own_is_read_whole_and_in_parts(tmp_path: P
     fusion = ["--gin_override", "GemmaTstepEncoder.fusion_heads = 2"] if granularity == "entity" else []
     run_example("custom_observations.py", *train_command(tmp_path, *space, *fusion))
     assert Checkpoint.find(tmp_path / "run").read_meta().identity.obs_space == "DuelSpace"
+
+
+@pytest.fixture
+def spaces(monkeypatch: pytest.MonkeyPatch) -> tuple[ObservationSpace, ObservationSpace]:
+    """TeamPreview's, and that of examples/custom_phrasing.py, whose name no other test is to know."""
+    known = dict(OBSERVATION_SPACES)
+    runpy.run_path(str(EXAMPLES / "custom_phrasing.py"))
+    both = OBSERVATION_SPACES["TeamPreviewObservationSpace"], OBSERVATION_SPACES["SteadyFirstSpace"]
+    OBSERVATION_SPACES.clear()
+    OBSERVATION_SPACES.update(known)
+    return both
+
+
+def subwords_left_to_read(battle: RecordedBattle, space: ObservationSpace) -> int:
+    """Of a battle's different turns, without what each has in common with the one before it."""
+    words, _ = space.observe_battle(battle.states)
+    table = SubwordTable.load("natural").packaged
+    texts, _ = SubwordLookup(table, compact=False)(torch.tensor(Vocabulary.default().encode(words))).sorted_distinct()
+    return int(texts.lengths.sum() - texts.shared().sum())
+
+
+def test_a_turn_that_is_phrased_another_way_says_the_same_and_leaves_less_to_read(
+    spaces: tuple[ObservationSpace, ObservationSpace],
+) -> None:
+    usual, steady = spaces
+    said_otherwise = {"<player_prev>": "<player>", "<opp_prev>": "<opponent>"}
+    battles = [load_battle(path) for path in BATTLE_FILES if "edge" not in str(path)]
+    for battle in battles:
+        words, numbers = usual.observe_battle(battle.states)
+        told, same_numbers = steady.observe_battle(battle.states)
+        assert (numbers == same_numbers).all()
+        for turn, retold in zip(words.tolist(), told.tolist(), strict=True):
+            assert sorted(said_otherwise.get(word, word) for word in turn) == sorted(retold)
+    assert set(split_turn(steady)) != set(split_turn(usual))
+    assert steady.entities.items() == usual.entities.items()
+    read = [sum(subwords_left_to_read(battle, space) for battle in battles) for space in spaces]
+    assert read[1] < 0.75 * read[0]  # docs/extending/observations.md says so
+
+
+def test_a_run_is_trained_on_turns_that_are_phrased_another_way(tmp_path: Path) -> None:
+    run_example("custom_phrasing.py", *train_command(tmp_path, "--obs_space", "SteadyFirstSpace"))
+    assert Checkpoint.find(tmp_path / "run").read_meta().identity.obs_space == "SteadyFirstSpace"
 
 
 @pytest.mark.server

@@ -10,7 +10,7 @@ from pathlib import Path
 import check_site
 import draw_architecture
 import pytest
-from support.modules import PACKAGE
+from support.modules import PACKAGE, is_in_the_code, texts_of_the_code
 from support.paths import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
@@ -57,6 +57,61 @@ def test_every_step_of_the_drawn_ways_is_a_module_or_a_room() -> None:
         for module, _ in steps:
             path = PACKAGE.joinpath(*module.split("."))
             assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
+NAME = re.compile(r"`([a-z_]\w*(?:\.\w+)+)`")
+FILE_ENDINGS = ("py", "js", "gin", "jsonl", "json", "html")
+
+
+def names_of_code(page: Path) -> set[str]:
+    """The dotted names on a page that are of this package: after `gemma_metamon.`, or after one of its rooms."""
+    rooms = {path.stem for path in PACKAGE.iterdir()}
+    names = {name.removeprefix("gemma_metamon.") for name in NAME.findall(page.read_text(encoding="utf-8"))}
+    return {name for name in names if name.split(".")[0] in rooms and name.split(".")[-1] not in FILE_ENDINGS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_of_the_code_on_a_page_is_there(page: Path) -> None:
+    assert not [name for name in sorted(names_of_code(page)) if not is_in_the_code(name)]
+
+
+def test_the_hops_of_the_architecture_are_named_and_a_wrong_name_is_found(tmp_path: Path) -> None:
+    assert len(names_of_code(ROOT / "docs" / "architecture.md")) > 40
+    page = tmp_path / "page.md"
+    page.write_text("`data.dataset.take_window`, `data.dataset.take_windows`, `view.py`, `nets.batch.Batch.rl2s`")
+    assert [name for name in sorted(names_of_code(page)) if not is_in_the_code(name)] == ["data.dataset.take_windows"]
+
+
+def quoted_messages(page: str) -> list[str]:
+    """What stands between backticks in the first column of the tables of messages."""
+    rows = re.findall(r"^\| (`.+?) \| ", page.partition("## By message")[2], flags=re.MULTILINE)
+    return [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+
+
+def unsaid(messages: list[str]) -> list[str]:
+    """Those of which no text of the package says 12 signs, in parts of four or more."""
+    texts = [
+        [part.strip(" `'") for whole in parts for part in re.split("[;:,(\n]", whole)] for parts in texts_of_the_code()
+    ]
+    longer = [[part for part in parts if len(part) >= 4] for parts in texts]
+
+    def is_said(message: str) -> bool:
+        stated = message.strip("…; ")
+        return any(
+            sum(len(part) for part in parts if part in message) >= 12 or any(stated in part for part in parts)
+            for parts in longer
+        )
+
+    return [message for message in messages if not is_said(message)]
+
+
+def test_every_message_that_troubleshooting_quotes_is_said_by_the_package() -> None:
+    messages = quoted_messages((ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"))
+    assert len(messages) > 40
+    assert not unsaid(messages)
+    assert unsaid(["the dog ate the battle file 3", "runs/first already holds checkpoints"]) == [
+        "the dog ate the battle file 3"
+    ]
 
 
 def test_a_link_of_a_built_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
