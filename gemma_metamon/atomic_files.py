@@ -8,6 +8,7 @@ the same name next, or by `put_in_order`.
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,10 +79,43 @@ def append_whole(path: Path, text: str, *, durable: bool = True) -> None:
             raise
 
 
-def as_os_error(error: Exception, path: Path) -> OSError:
-    """What a library that is written in Rust says of a disk, "... (os error 28)", as Python says it."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else OSError(f"{path}: {error}")
+@contextmanager
+def as_os_errors(path: Path) -> Iterator[None]:
+    """What a library in Rust or C++ says of a disk that takes nothing more, as Python says it.
+
+    safetensors and tokenizers say "... (os error 28)"; torch says only that it has not written what it should have, so
+    that the disk is asked for the reason.
+
+    Args:
+        path: of the file or folder that the block writes, for the sentence.
+
+    Raises OSError for what the disk has refused; everything else as it comes.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is not None:
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+        if isinstance(error, RuntimeError) and _TORCH_WRITES.search(str(error)):
+            _try_room(path)
+        raise
+
+
+_TORCH_WRITES = re.compile("PytorchStreamWriter|inline_container|iostream error")
+_TRIED_BYTES = 1 << 30  # a single tensor that was not written may be as large
+
+
+def _try_room(path: Path) -> None:
+    """Raises OSError where there is no room beside this path, or no leave to write."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as trial:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(trial.fileno(), 0, _TRIED_BYTES)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def sync(path: Path) -> None:

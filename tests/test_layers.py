@@ -66,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
     "envs": WORDS | MATCHES | {"runs", "language", "language.players"},
     "serving": WORDS | MATCHES | {"language", "language.players", "vision", "reports", "results"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
-    "release": WORDS | AGENTS | RUNS | {"language", "upstream", "results", "reports"},
+    "release": WORDS | AGENTS | RUNS | {"language", "vision", "upstream", "results", "reports"},
 }
 
 

@@ -6,7 +6,8 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
@@ -146,6 +147,20 @@ def make_folder(folder: Path, flag: str) -> None:
     except OSError as error:
         raise ConfigError(f"--{flag} {folder} cannot be made ({error.strerror}); name another folder") from error
     require_writable(folder, flag)
+
+
+@contextmanager
+def made_folder(folder: Path, flag: str) -> Iterator[None]:
+    """`make_folder`, and where the block raises before anything is written there, it is taken away again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    make_folder(folder, flag)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # something is in it
+            for each in made:
+                each.rmdir()
+        raise
 
 
 def require_writable(folder: Path, flag: str) -> None:

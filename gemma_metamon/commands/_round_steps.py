@@ -223,7 +223,7 @@ class Rounds:
 
     def _playing_flags(self) -> list[str]:
         flags = ["--concurrency", str(self.args.concurrency), "--workers", str(self.args.workers)]
-        for name in ("device", "team_dir", "ray"):
+        for name in ("device", "team_dir", "ray", "timeout_s"):
             if (value := getattr(self.args, name)) is not None:
                 flags += [f"--{name}", str(value)]
         return flags

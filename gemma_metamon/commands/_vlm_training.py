@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import add_shared_argument, make_folder, require_place
+from gemma_metamon.commands._arguments import add_shared_argument, made_folder, require_place
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
@@ -97,19 +97,19 @@ def run_train(args: argparse.Namespace) -> int:
     if args.val is not None and read_form(args.val.parent) != form:
         raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
     held_out = [] if args.val is None else read_seen(args.val)
-    make_folder(args.out, "out")
-    trained = train(
-        plan,
-        form,
-        settings,
-        seen,
-        held_out,
-        args.out,
-        device=device,
-        choice_alone=args.choice_alone,
-        resume=args.resume,
-        wandb=args.log,
-    )
+    with made_folder(args.out, "out"):
+        trained = train(
+            plan,
+            form,
+            settings,
+            seen,
+            held_out,
+            args.out,
+            device=device,
+            choice_alone=args.choice_alone,
+            resume=args.resume,
+            wandb=args.log,
+        )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, f"vlm:{args.out}"))
     return 0
 

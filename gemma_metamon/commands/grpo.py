@@ -12,7 +12,7 @@ from gemma_metamon.commands._arguments import (
     above_zero,
     add_shared_argument,
     at_least_one,
-    make_folder,
+    made_folder,
     share,
     zero_or_above,
 )
@@ -158,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     chats, held_out, sight = _decisions(args)
     with ExitStack() as stack:
         battles = stack.enter_context(_battles(args)) if args.environment else None
-        make_folder(args.out, "out")
+        stack.enter_context(made_folder(args.out, "out"))
         reinforced = train(
             args.model,
             settings,

@@ -51,6 +51,7 @@ FREE = {
     "device",
     "workers",
     "ray",
+    "timeout_s",
     "dloader_workers",
     "json",
     "out",
@@ -110,8 +111,8 @@ def add_parser(subparsers: "Subparsers") -> None:
     battles.add_argument(
         "--max_turns", type=at_least_one, default=300, help="cut off longer battles (default: %(default)s)"
     )
-    add_shared_argument(battles, "team_dir")
-    add_shared_argument(battles, "concurrency")
+    for name in ("team_dir", "concurrency", "timeout_s"):
+        add_shared_argument(battles, name)
     add_shared_argument(battles, "device", help="to play on: cpu, cuda, ... (default: cuda where there is one)")
     training = parser.add_argument_group("training")
     training.add_argument("--parsed_replay_dir", type=Path, help="battles that it begins with (default: the bundled)")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import make_folder
+from gemma_metamon.commands._arguments import made_folder
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
@@ -76,17 +76,17 @@ def run(args: argparse.Namespace) -> int:
     device = usable_device(args.device)
     begins_anew = args.init_from is not None and not args.resume
     adapter = find_agents_adapter(args.init_from, plan) if begins_anew else None
-    make_folder(args.out, "out")
-    trained = train(
-        plan,
-        settings,
-        read_chats(args.data),
-        [] if args.val is None else read_chats(args.val),
-        args.out,
-        device=device,
-        resume=args.resume,
-        wandb=args.log,
-        adapter=adapter,
-    )
+    with made_folder(args.out, "out"):
+        trained = train(
+            plan,
+            settings,
+            read_chats(args.data),
+            [] if args.val is None else read_chats(args.val),
+            args.out,
+            device=device,
+            resume=args.resume,
+            wandb=args.log,
+            adapter=adapter,
+        )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, f"text:{args.out}"))
     return 0

@@ -12,21 +12,22 @@ TRL takes seconds to import: whoever trains imports it there.
 import json
 import logging
 import math
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.atomic_files import as_os_errors, put_in_order, written_whole
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.language.chats import Example, PromptForm
 from gemma_metamon.language.held_out import Measured, measure
 from gemma_metamon.language.models import ChatModel
 from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
+from gemma_metamon.runs.run_folder import move_later_aside, writing_in
 from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object
 from gemma_metamon.training.tracking import Tracker
 
@@ -111,7 +112,15 @@ def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, 
     DataError for one whose run.json is damaged.
     """
     there = (run_dir / RUN).is_file()
+    if there:  # a process may have been killed between two renames
+        put_in_order(run_dir)
+        put_in_order(run_dir / CHECKPOINTS)
     if not resume:
+        if there and saved_state(run_dir) is None:
+            raise ConfigError(
+                f"{run_dir} holds a run that was stopped before there was anything to go on from; delete it, or choose "
+                "another --out"
+            )
         if there or list_checkpoints(run_dir):
             raise ConfigError(f"{run_dir} already holds a run; go on with --resume, or choose another --out")
         return
@@ -127,8 +136,33 @@ def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, 
                     f"{run_dir} was begun with {name} = {found!r}, not {value!r}; give the same flags "
                     "and data, or choose another --out without --resume"
                 )
-    if not list((run_dir / TRAINER).glob("checkpoint-*")):
+    if saved_state(run_dir) is None:
         raise ConfigError(f"{run_dir} has no whole epoch to go on after; delete it, and leave out --resume")
+
+
+def saved_state(run_dir: Path) -> Path | None:
+    """The folder of TRL's that a run goes on from, checkpoint-<updates>; None where there is none yet."""
+    whole = [path.parent for path in (run_dir / TRAINER).glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=_updates_of, default=None)
+
+
+def _updates_of(saved: Path) -> int:
+    updates = saved.name.rpartition("-")[2]
+    return int(updates) if updates.isdecimal() else 0
+
+
+@contextmanager
+def writing(run_dir: Path) -> Iterator[None]:
+    """Raises GemmaMetamonError, one sentence, where the run cannot be written any more: what is whole stays."""
+    with writing_in(run_dir, "out", _how_to_go_on):
+        yield
+
+
+def _how_to_go_on(run_dir: Path) -> str:
+    saved = saved_state(run_dir)
+    if saved is None:
+        return f"there is nothing to go on from yet: delete {run_dir}, and the same command begins it"
+    return f"the run is saved up to update {_updates_of(saved)}: the same command with --resume goes on"
 
 
 def write_description(run_dir: Path, described: Mapping[str, Mapping[str, Any]]) -> None:
@@ -199,7 +233,10 @@ class FineTuning:
         for parameter in self.chat.model.parameters():
             if parameter.requires_grad:  # TRL rounds adapters over 4 bits to bfloat16, which feels no small update
                 parameter.data = parameter.data.float()
-        trainer.train(resume_from_checkpoint=resume)
+        saved = saved_state(self.run_dir) if resume else None
+        if saved is not None:
+            move_later_aside(self.run_dir, list_checkpoints(self.run_dir)[-1], _updates_of(saved))
+        trainer.train(resume_from_checkpoint=None if saved is None else str(saved))
         return int(trainer.state.global_step)
 
     def log(self, updates: int, logs: Mapping[str, Any]) -> None:
@@ -217,10 +254,7 @@ class FineTuning:
 
     def keep(self, number: int, updates: int) -> None:
         """Saves the model as epoch `number`, and measures it."""
-        folder = Checkpoint(self.run_dir, number).folder
-        if folder.exists():  # killed before TRL had saved what it goes on from
-            shutil.rmtree(folder)
-        self.chat.save(folder)
+        self.chat.save(Checkpoint(self.run_dir, number).folder)  # it may be there: TRL saves later what it goes on from
         if not self.held_out:
             return
         found = measure(
@@ -239,6 +273,32 @@ class FineTuning:
         if found.legal_share is not None:
             said.append(f"{found.legal_share:.1%} of {found.generated} free answers are legal")
         logger.info("epoch %d: %s", number, ", ".join(said))
+
+
+def saving_whole(trainer: Any) -> Any:
+    """A class of TRL's trainers that leaves no half of what it goes on from, whenever it is stopped, and one of it."""
+
+    class SavingWhole(trainer):  # type: ignore[misc]  # it has no types
+        """TRL writes into the folder itself, and removes the one before without a look at the disk."""
+
+        _written_to: Path | None = None
+
+        def _get_output_dir(self, trial: Any) -> str:
+            return super()._get_output_dir(trial) if self._written_to is None else str(self._written_to)
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            """None: it would be one of a model called "trainer"."""
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            folder = Path(self.args.output_dir)
+            with written_whole(folder) as staged, as_os_errors(folder):
+                self._written_to = staged
+                try:
+                    super()._save_checkpoint(model, trial)
+                finally:
+                    self._written_to = None
+
+    return SavingWhole
 
 
 def told(run: FineTuning, bar: Any, *, keep_every: int | None = None) -> Any:

@@ -21,6 +21,7 @@ from gemma_metamon.language.fine_tuning import (
     find_model,
     require_place,
     write_description,
+    writing,
 )
 from gemma_metamon.language.grpo_trainer import Battles, GRPOSettings, build_trainer
 from gemma_metamon.language.held_out import ANSWER_SUBWORDS, REASONED_SUBWORDS, Measured
@@ -269,26 +270,22 @@ def train(
             f"{len(examples)} chats fit into {context} subwords with {most} of an answer, and an update takes "
             f"{wanted}; give more --data, a larger --context or a smaller --batch_size"
         )
-    if not resume:
-        write_description(run_dir, described)
-    with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker:
-        run = _Reinforcing(
-            chat, settings, tested, run_dir, tracker, reasoning=reasoning, rewards=rewards, weights=weights
-        )
+    source = examples if battles is None else battles
+    with writing(run_dir):
         if not resume:
-            run.keep(0, 0)
-        before = run.measured
-        # a reference of all weights is read from there
-        chat.gemma.config.name_or_path = "" if chat.plan.uses_adapters else str(start)
-        with progress_bar(unit="update") as bar:
-            source = examples if battles is None else battles
-            trainer = build_trainer(run, settings, rewards, weights, source, most, device, bar)
-            return Reinforced(
-                updates=run.go(trainer, resume=resume),
-                too_long=(too_long, tested_too_long),
-                before=before,
-                measured=run.measured,
+            write_description(run_dir, described)
+        with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
+            run = _Reinforcing(
+                chat, settings, tested, run_dir, tracker, reasoning=reasoning, rewards=rewards, weights=weights
             )
+            if not resume:
+                run.keep(0, 0)
+            before = run.measured
+            # a reference of all weights is read from there
+            chat.gemma.config.name_or_path = "" if chat.plan.uses_adapters else str(start)
+            trainer = build_trainer(run, settings, rewards, weights, source, most, device, bar)
+            updates = run.go(trainer, resume=resume)
+    return Reinforced(updates=updates, too_long=(too_long, tested_too_long), before=before, measured=run.measured)
 
 
 def _require_playable(settings: GRPOSettings, rewards: Mapping[str, Reward]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import ConfigError, DataError, MissingDependencyError
 from gemma_metamon.language.answers import parse_answer, write_answer
 from gemma_metamon.language.chats import Example
@@ -151,7 +151,7 @@ class ChatModel:
 
     def save(self, folder: Path) -> None:
         """Writes the folder, whole or not at all. Raises OSError where it cannot be written."""
-        with written_whole(folder) as staged:
+        with written_whole(folder) as staged, as_os_errors(folder):
             staged.mkdir(parents=True)
             if hasattr(self.model, "peft_config"):
                 self._save_adapters(staged)
@@ -264,7 +264,7 @@ def export_whole(chat: ChatModel, out: Path) -> list[str]:
                 "the adapter was trained over a base in 4 bits and is merged into the full-precision one: answers "
                 "differ from training's by what the rounding had changed"
             )
-    with written_whole(out) as staged:
+    with written_whole(out) as staged, as_os_errors(out):
         staged.mkdir(parents=True)
         merged.save_pretrained(staged)
         tokenizer.save_pretrained(staged)

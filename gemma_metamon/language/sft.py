@@ -18,8 +18,10 @@ from gemma_metamon.language.fine_tuning import (
     Settings,
     find_model,
     require_place,
+    saving_whole,
     told,
     write_description,
+    writing,
 )
 from gemma_metamon.language.held_out import Measured, answer_loss
 from gemma_metamon.language.models import ModelPlan, build, load
@@ -100,6 +102,7 @@ def train(
         MissingFileError, ConfigError: as `models.build`.
         CheckpointMismatchError: an adapter that does not fit the model.
         DataError: no chat fits into the context.
+        GemmaMetamonError: the run's folder takes nothing more; what it says of going on is true of what is whole.
     """
     described = {"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form_of(chats))}
     require_place(run_dir, described, resume=resume)
@@ -119,16 +122,15 @@ def train(
             logger.warning("%d of the chats %s are set aside: longer than the context of %d subwords", n, what, context)
     if not examples:
         raise DataError(f"no chat fits into {context} subwords; give a larger --context, or export with less --history")
-    if not resume:
-        write_description(run_dir, described)
-        chat.save(Checkpoint(run_dir, 0).folder)
-    with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker:
-        run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=described["form"]["reasoning"])
-        with progress_bar(unit="update") as bar:
+    with writing(run_dir):
+        if not resume:
+            write_description(run_dir, described)
+            chat.save(Checkpoint(run_dir, 0).folder)
+        with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
+            run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=described["form"]["reasoning"])
             trainer = _trainer(run, settings, examples, context, device, bar)
-            return Trained(
-                updates=run.go(trainer, resume=resume), too_long=(too_long, tested_too_long), measured=run.measured
-            )
+            updates = run.go(trainer, resume=resume)
+    return Trained(updates=updates, too_long=(too_long, tested_too_long), measured=run.measured)
 
 
 def _trainer(
@@ -161,7 +163,7 @@ def answer_trainer(run: FineTuning) -> Any:
     """The class of a run's trainer: TRL's, with our loss on a CPU."""
     from trl import SFTTrainer
 
-    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # it has no types
+    class AnswerTrainer(saving_whole(SFTTrainer)):  # type: ignore[misc]  # it has no types
         """On one CPU TRL's loss asks the head about the prompt, too, though nothing is learned there."""
 
         def compute_loss(

@@ -123,7 +123,16 @@ def _chat_model(kind: Kind, run_dir: Path, epoch: int | None) -> Contents:
     base = plan.get("model") if plan else _read(folder / "config.json").get("_name_or_path") or folder.resolve().name
     run = _read(own / RUN) if own != folder else {}
     progress = {} if own == folder else {"epoch": int(folder.name.removeprefix("epoch_"))}
-    learnt = {**plan, **run.get("settings", {}), **run.get("form", {})}
+    model = run.get("start", {}).get("model")  # of grpo: `plan` is that of the run which it began with
+    rewards = [f"{name}={weight}" for name, weight in run.get("rewards", {}).items()]
+    learnt = {
+        **plan,
+        "began_with": None if model is None else _base(str(model)),
+        **run.get("settings", {}),
+        "rewards": rewards or None,
+        **run.get("battles", {}),
+        **run.get("form", {}),
+    }
     facts = Facts(
         kind=kind,
         label=label,

@@ -27,7 +27,7 @@ def check_export(form: Form, contents: Contents) -> GateRow:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             found = checks[form](contents, Path(scratch, "out"))
-    except GemmaMetamonError as error:
+    except (GemmaMetamonError, MissingDependencyError) as error:
         return GateRow(name=name, passed=False, found=str(error), wanted=wanted)
     if found is None:
         return GateRow(name=name, passed=True, found="equal", wanted=wanted)
@@ -37,7 +37,9 @@ def check_export(form: Form, contents: Contents) -> GateRow:
 def _checks(contents: Contents) -> dict[str, Callable[[Contents, Path], float | None]]:
     if contents.facts.kind == "agent":
         return {"amago": _amago, "peft": _peft, "merged": _merged_agent}
-    return {"merged": _merged_text, "gguf": _gguf, "mlx": _mlx} if contents.facts.kind == "text" else {}
+    if contents.facts.kind == "vision":
+        return {"merged": _merged_seeing}
+    return {"merged": _merged_text, "gguf": _gguf, "mlx": _mlx}
 
 
 def _amago(contents: Contents, out: Path) -> None:
@@ -99,6 +101,13 @@ def _merged_text(contents: Contents, out: Path) -> float:
         own = chat.model.eval()(input_ids=drawn).logits.float()
         theirs = exported(input_ids=drawn if kept is None else kept[drawn]).logits.float()
     return float((own - (theirs if kept is None else theirs[..., kept])).abs().max())
+
+
+def _merged_seeing(contents: Contents, out: Path) -> float:
+    from gemma_metamon.language.fine_tuning import find_model
+    from gemma_metamon.vision.models import merge
+
+    return merge(find_model(contents.run_dir, contents.epoch), out)  # it reads the folder back
 
 
 def _gguf(contents: Contents, out: Path) -> None:

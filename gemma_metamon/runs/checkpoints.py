@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gemma_metamon.atomic_files import as_os_error, written_whole
+from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.registry.names import is_registered
 from gemma_metamon.registry.registry import local_folder
@@ -163,7 +162,5 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for key, value in tensors.items():
         written[key] = value.clone() if value.data_ptr() in places else value.contiguous()
         places.add(value.data_ptr())
-    try:
+    with as_os_errors(path):
         save_file(written, path)
-    except SafetensorError as error:  # its own name for a full disk, among others
-        raise as_os_error(error, path) from error

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gemma_metamon.atomic_files import as_os_error, written_whole
+from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.reader.backbone import GEMMA_3_270M_CONFIG, build_backbone
 from gemma_metamon.nets.reader.four_bit import whole_weight
@@ -108,12 +107,9 @@ def export_merged(encoder: GemmaTstepEncoder, out: Path) -> list[str]:
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
     """A folder to write, there whole or not at all. Raises OSError where safetensors cannot write there, too."""
-    with written_whole(out) as folder:
+    with written_whole(out) as folder, as_os_errors(out):
         folder.mkdir()
-        try:
-            yield folder
-        except SafetensorError as error:
-            raise as_os_error(error, out) from error
+        yield folder
 
 
 def _whole_base(encoder: GemmaTstepEncoder) -> Any:

@@ -109,8 +109,16 @@ def _holds(line: bytes, belongs: Callable[[dict[str, Any]], bool]) -> bool:
 
 
 @contextmanager
-def writing_in(run_dir: Path) -> Iterator[None]:
-    """Raises GemmaMetamonError, one sentence, where a disk is full or a file or folder cannot be written."""
+def writing_in(
+    run_dir: Path, flag: str = "save_dir", going_on: "Callable[[Path], str] | None" = None
+) -> Iterator[None]:
+    """Raises GemmaMetamonError, one sentence, where a disk is full or a file or folder cannot be written.
+
+    Args:
+        run_dir: of the run.
+        flag: that names the folder.
+        going_on: says what to do then; None is `how_to_go_on`.
+    """
     try:
         yield
     except OSError as error:
@@ -118,8 +126,8 @@ def writing_in(run_dir: Path) -> Iterator[None]:
             raise
         what = "" if error.filename is None else f" {error.filename}"
         raise GemmaMetamonError(
-            f"{run_dir} cannot be written ({error.strerror or error}{what}); make room, or choose another --save_dir; "
-            f"{how_to_go_on(run_dir)}"
+            f"{run_dir} cannot be written ({error.strerror or error}{what}); make room, or choose another --{flag}; "
+            f"{(going_on or how_to_go_on)(run_dir)}"
         ) from error
 
 

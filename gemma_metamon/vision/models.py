@@ -21,7 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.json_answers import parse_json_answer, write_json_answer
@@ -192,7 +192,7 @@ def merge(folder: Path, out: Path) -> float:
     """
     chat = _load(folder, replace(_plan_of(folder), use_4bit=False), torch.float32)
     before = _logits(chat)
-    with written_whole(out) as staged:
+    with written_whole(out) as staged, as_os_errors(out):
         staged.mkdir(parents=True)
         (chat.model.merge_and_unload() if chat.plan.uses_adapters else chat.model).save_pretrained(staged)
         chat.processor.save_pretrained(staged)

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.chats import Example
-from gemma_metamon.language.fine_tuning import FineTuning, find_model, require_place, told, write_description
+from gemma_metamon.language.fine_tuning import FineTuning, find_model, require_place, told, write_description, writing
 from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -57,6 +57,7 @@ def train(
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done; and as `build`.
         MissingFileError: as `build`.
         DataError: no decision fits into the context, or pictures of another size than the form says.
+        GemmaMetamonError: the run's folder takes nothing more.
     """
     described = {
         **{"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form)},
@@ -84,16 +85,14 @@ def train(
             f"no decision fits into {context} tokens, of which its {len(seen[0].pictures)} pictures take {spent}; give "
             "a larger --context, or export with --frames grid"
         )
-    if not resume:
-        write_description(run_dir, described)
-        chat.save(Checkpoint(run_dir, 0).folder)
-    with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker:
-        run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=form.reasoning)
-        with progress_bar(unit="update") as bar:
-            trainer = _trainer(run, chat, settings, examples, device, bar)
-            return Trained(
-                updates=run.go(trainer, resume=resume), too_long=(too_long, tested_too_long), measured=run.measured
-            )
+    with writing(run_dir):
+        if not resume:
+            write_description(run_dir, described)
+            chat.save(Checkpoint(run_dir, 0).folder)
+        with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
+            run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=form.reasoning)
+            updates = run.go(_trainer(run, chat, settings, examples, device, bar), resume=resume)
+    return Trained(updates=updates, too_long=(too_long, tested_too_long), measured=run.measured)
 
 
 def _require_sizes(first: SeenChat, form: Form) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.collections import contents
 from support.small_agent import train_command
 
-from gemma_metamon.commands import main
+from gemma_metamon.commands import _round_steps, main
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import BattleRow
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
@@ -132,3 +132,49 @@ def test_a_store_that_a_cluster_prepares_is_the_one_of_one_machine(cluster: Any,
     assert len(stores[0]) > 2
     assert stores[0] == stores[1]
     assert main(["prepare", "--out", str(tmp_path / "there"), "--verify"]) == 0
+
+
+def test_what_improve_makes_on_a_cluster_is_what_it_makes_on_one_machine(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps in this process, which is connected: each of them for itself would begin Python, torch and Ray."""
+    from support.small_agent import BATTLES
+
+    assert main(train_command(tmp_path, "--formats", "gen1ou")) == 0
+
+    def run_here(main: Callable[[list[str]], int], arguments: list[str], *_: Any) -> None:
+        ran.append(arguments)
+        assert main(arguments) == 0, arguments
+
+    monkeypatch.setattr(_round_steps, "run_command", run_here)
+    found = []
+    for name, flags in (("here", ["--workers", "1"]), ("there", ["--ray", "auto"])):
+        ran: list[list[str]] = []
+        out = tmp_path / name / "improved"
+        command = ["improve", "--run_dir", str(tmp_path / "run"), "--format", "gen1ou", "--rounds", "1"]
+        command += ["--battles_per_round", "2", "--steps_per_round", "1", "--batch_size_per_gpu", "2"]
+        command += ["--opponents", "RandomPlayer", "--eval_opponents", "RandomPlayer", "--eval_battles", "1"]
+        command += ["--parent_battles", "1", "--max_turns", "10", "--concurrency", "2", "--device", "cpu"]
+        command += ["--parsed_replay_dir", str(BATTLES), "--timeout_s", str(TIMEOUT_S), "--out", str(out)]
+        assert main([*command, *flags]) == 0
+        assert [("--ray" in arguments) for arguments in ran if arguments[0] != "train"] == [name == "there"] * (
+            len(ran) - 1
+        )
+        results = json.loads((out / "results.json").read_text())
+        found.append(
+            {
+                "battles": contents(out / "battles"),
+                "stores": {
+                    str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stores/**/*.arrow"))
+                },
+                "agent": (Checkpoint(out / "improved", 1).folder / WEIGHTS).read_bytes(),
+                "pairs": [
+                    {key: value for key, value in pair.items() if key != "latency_ms"} for pair in results["pairs"]
+                ],
+            }
+        )
+    here, there = found
+    assert here["battles"]
+    assert len(here["stores"]) >= 2
+    for what, value in here.items():
+        assert there[what] == value, what

@@ -1,5 +1,6 @@
 """`gemma-metamon improve`: steps that are done once each however often it is stopped, and what comes of them."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -19,12 +21,15 @@ from support.small_agent import BATTLES, SMALL, TINY, train_command
 from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
 from gemma_metamon.commands import _round_steps, build_parser, main
 from gemma_metamon.commands._round_steps import Rounds, count_battles, drop_half_recorded
+from gemma_metamon.commands.improve import _begin
+from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.loops.round_results import as_table, shares_of_parents, together
-from gemma_metamon.loops.steps import Step
+from gemma_metamon.loops.steps import Step, run_command
 from gemma_metamon.reports.evaluation import rating_curve
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import EvaluationResults
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_checkpoints
+from gemma_metamon.showdown.arena.arena import Arena, News
 from gemma_metamon.showdown.matches.evaluate import Evaluation
 from gemma_metamon.showdown.matches.ratings import rate
 from gemma_metamon.showdown.matches.seatings import PairResult
@@ -395,6 +400,59 @@ def test_killed_after_each_kind_of_step_it_goes_on_to_the_same_end(trained: Path
     assert stores in said
     pool = f"--players {out}/out@1 --opponents {out}/out@1 {out}/out@0 RandomPlayer"
     assert pool in said
+
+
+def main_over_a_faulty_simulator(arguments: Sequence[str]) -> int:
+    """The command line in a step's process, whose simulator gets a signal when it is listened to for the n-th time.
+
+    FAULTS is "9:9,15:9": the n and the signal of each.
+    """
+    faults = dict(map(int, fault.split(":")) for fault in os.environ["FAULTS"].split(","))
+    settle, n_calls = Arena.settle, itertools.count(1)
+
+    def failing(arena: Arena, battles: Iterable[str]) -> list[News]:
+        if (how := faults.get(next(n_calls))) is not None:
+            os.kill(arena.process_ids[0], how)
+        return settle(arena, battles)
+
+    Arena.settle = failing  # type: ignore[method-assign]
+    return main(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_simulator_that_dies_twice_ends_a_round_in_a_sentence_and_one_that_hangs_costs_no_battle(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    args = build_parser().parse_args(improve_command(out, "--run_dir", str(trained), "--timeout_s", "10"))
+    rounds = Rounds(args, _begin(args))
+    rounds._copy_agent()
+    run: list[str] = []
+
+    def run_faulty(main: object, arguments: list[str], step: Step, folder: Path) -> None:
+        run.append(arguments[0])
+        run_command(main_over_a_faulty_simulator, arguments, step, folder)
+
+    monkeypatch.setattr(_round_steps, "run_command", run_faulty)
+    monkeypatch.setenv("FAULTS", f"9:{int(signal.SIGKILL)},15:{int(signal.SIGKILL)}")
+    with pytest.raises(
+        GemmaMetamonError, match=r"round 1: collect ended with 1, see above; run the same command again"
+    ):
+        rounds.work(Step(1, "collect"))
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert "for the second time; it may be that this machine has too little memory" in said
+    there = count_battles(out / "battles" / "round_1" / "gen1ou")
+    assert there < 3
+    monkeypatch.setenv("FAULTS", f"9:{int(signal.SIGSTOP)}")
+    rounds.work(Step(1, "collect"))
+    assert "said nothing for 10 seconds and was ended by signal 9; it begins again" in capfd.readouterr().err
+    assert count_battles(out / "battles" / "round_1" / "gen1ou") == 3
+    assert run == ["collect", "collect"]
+    assert not any(is_running(pid) for pid in descendants(os.getpid()))
 
 
 @pytest.mark.slow

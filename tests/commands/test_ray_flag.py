@@ -57,5 +57,7 @@ def test_who_can_is_not() -> None:
 
 
 def test_improve_hands_it_to_the_commands_that_play() -> None:
-    args: Any = SimpleNamespace(out=Path("improved"), concurrency=4, workers=2, device=None, team_dir=None, ray="auto")
-    assert Rounds(args, None)._playing_flags()[-2:] == ["--ray", "auto"]
+    args: Any = SimpleNamespace(
+        out=Path("improved"), concurrency=4, workers=2, device=None, team_dir=None, ray="auto", timeout_s=60
+    )
+    assert Rounds(args, None)._playing_flags()[-4:] == ["--ray", "auto", "--timeout_s", "60"]

@@ -122,7 +122,8 @@ def test_a_worker_that_hangs_is_ended_and_its_battles_begin_again(command: str, 
         process.wait()
     text = log.read_text()
     assert status == 0, text
-    assert f"is lost: worker {hanging}, which played it, was ended by signal 9; it begins again" in text
+    why = "said nothing for 15 seconds and was ended by signal 9"
+    assert f"is lost: worker {hanging}, which played it, {why}; it begins again" in text
     assert "80/80" in text
     assert "Traceback" not in text
     eventually(lambda: not any(map(is_running, helpers)))

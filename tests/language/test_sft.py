@@ -152,3 +152,4 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, capsys: pytest.Ca
     assert "no run to go on with" in sentence(capsys, "--data", str(data), "--resume", *out)
     assert "the tiny model has none" in sentence(capsys, "--data", str(data), "--use_4bit", *out)
     assert len(read_chats(data)) == len(CHATS)
+    assert not (tmp_path / "run").exists()  # what is refused leaves no empty folder

@@ -163,9 +163,9 @@ def test_what_is_wrong_is_said_in_one_sentence_before_anything_is_trained(
     shutil.copytree(base, tmp_path / "base")
     spoil(tmp_path / "seen", tmp_path / "base")
     command = ["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--model", str(tmp_path / "base")]
-    assert main([*command, "--out", str(tmp_path / "run")]) == 1
+    assert main([*command, "--out", str(tmp_path / "runs/run")]) == 1
     assert said in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / "run/run.json").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(

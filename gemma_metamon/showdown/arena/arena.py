@@ -66,6 +66,7 @@ class News:
         ended: of a battle that is over; it is forgotten.
         lost: why a battle could not be started, or not be played to its end, in one sentence; it is forgotten.
         worker_lost: whether that is because its worker has ended: begun again, it would go as it did.
+        silent: whether the worker was ended because it had said nothing for too long.
         ahead: of `Arena.look_ahead`: a row for each world, in it how each choice stands, in 0..1.
     """
 
@@ -74,6 +75,7 @@ class News:
     ended: Ending | None = None
     lost: str | None = None
     worker_lost: bool = False
+    silent: bool = False
     ahead: Sequence[Sequence[float]] | None = None
 
 
@@ -123,6 +125,7 @@ class Arena:
         self._place: dict[str, _Place] = {}
         self._names: dict[int, str] = {}
         self._kept: list[News] = []  # of battles that nobody has asked for yet
+        self._silent: set[Worker] = set()  # that were ended because they said nothing
         self._begun = 0
         self._workers: list[Worker] = []
         try:
@@ -144,6 +147,10 @@ class Arena:
     def battles(self) -> frozenset[str]:
         """The names of those in play."""
         return frozenset(self._place)
+
+    def has_lost(self, battle: str) -> bool:
+        """Whether it went with its worker, and nobody has asked for that news yet."""
+        return any(news.battle == battle and news.worker_lost for news in self._kept)
 
     @property
     def process_ids(self) -> list[int]:
@@ -351,6 +358,7 @@ class Arena:
         for worker in self._workers:
             begins = worker.done == 0 and time.monotonic() - worker.began_at < START_TIMEOUT_S
             if worker.is_busy and not begins:
+                self._silent.add(worker)
                 worker.process.kill()
 
     def _replace(self, worker: Worker) -> list[News]:
@@ -358,6 +366,10 @@ class Arena:
         if worker not in self._workers:
             return []
         how, pid, began = worker.how_it_ended(), worker.process.pid, worker.done > 0
+        silent = worker in self._silent
+        if silent:
+            self._silent.remove(worker)
+            how = f"said nothing for {self._silence_timeout_s:g} seconds and {how}"
         worker.close()
         lost = [battle for battle, place in self._place.items() if place.worker is worker]
         for battle in lost:
@@ -367,7 +379,9 @@ class Arena:
             raise ServerError(f"the simulator does not run here: its process {how}; look at Node.js and its memory")
         self._workers.append(self._new_worker())
         why = f"worker {pid}, which played it, {how}"
-        return [News(battle=battle, lost=f"{battle} is lost: {why}", worker_lost=True) for battle in lost]
+        return [
+            News(battle=battle, lost=f"{battle} is lost: {why}", worker_lost=True, silent=silent) for battle in lost
+        ]
 
 
 def _require_seat(seat: str) -> None:

@@ -152,7 +152,8 @@ class ArenaMatch:
         if not news.worker_lost:
             raise ServerError(str(news.lost))
         if news.battle in self._begun_again:
-            raise ServerError(f"{news.lost}, for the second time; it may be that this machine has too little memory")
+            mend = "give a larger --timeout_s" if news.silent else "it may be that this machine has too little memory"
+            raise ServerError(f"{news.lost}, for the second time; {mend}")
         logger.warning("%s; it begins again", news.lost)
         self._begun_again.add(news.battle)
         plan, table = group.tables[news.battle]

@@ -70,8 +70,9 @@ class Ahead:
                 future.set_result(answer)
 
     def _ask_arena(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        names = [f"{question.battle} ahead of {question.seat}" for question in questions]
-        for name, question in zip(names, questions, strict=True):
+        # the seats of a battle that went with its worker think on until they hear of it
+        asked = {_name(question): question for question in questions if not self.arena.has_lost(question.battle)}
+        for name, question in asked.items():
             self.arena.look_ahead(
                 question.battle,
                 name,
@@ -81,8 +82,12 @@ class Ahead:
                 turns=question.turns,
                 times=question.times,
             )
-        news = {each.battle: each for each in self.arena.settle(names)}
-        return [_answer(news[name]) for name in names]
+        news = {each.battle: each for each in self.arena.settle(asked)}
+        return [_answer(news[name]) if (name := _name(question)) in news else [] for question in questions]
+
+
+def _name(question: Question) -> str:
+    return f"{question.battle} ahead of {question.seat}"
 
 
 def _answer(news: News) -> Answer | Exception:

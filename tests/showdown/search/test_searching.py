@@ -1,16 +1,22 @@
 """Players that look ahead in an arena: repeatable, and knowing no more than their seat was told."""
 
 import asyncio
+import itertools
+import json
 import os
 import random
 import signal
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.small_agent import train_command
 
+from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, ServerError
-from gemma_metamon.showdown.arena.arena import SEATS, Arena
+from gemma_metamon.showdown.arena.arena import SEATS, Arena, News
 from gemma_metamon.showdown.live.battle import live_battle
 from gemma_metamon.showdown.live.poke_env_hooks import messages_read
 from gemma_metamon.showdown.matches.arena_play import ArenaMatch, Plan
@@ -95,9 +101,15 @@ def test_battles_do_not_depend_on_the_number_of_workers() -> None:
     assert len(one[0][1]) > 20
 
 
-def test_battles_of_a_worker_killed_during_a_search_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def undisturbed() -> list[tuple[str | None, list[str]]]:
+    return played(1)
+
+
+def test_battles_of_a_worker_killed_during_a_search_begin_again(
+    undisturbed: list[tuple[str | None, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And go as they do undisturbed."""
-    undisturbed = played(1)
     look_ahead, asked = Arena.look_ahead, []
 
     def killing(arena: Arena, *args: Any, **question: Any) -> None:
@@ -109,6 +121,66 @@ def test_battles_of_a_worker_killed_during_a_search_begin_again(monkeypatch: pyt
     monkeypatch.setattr(Arena, "look_ahead", killing)
     assert played(1) == undisturbed
     assert len(asked) > 12
+
+
+def test_a_battle_that_is_lost_before_its_seat_has_searched_begins_again(
+    undisturbed: list[tuple[str | None, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker ends while the messages of the other group of battles are read."""
+    settle, n_reads = Arena.settle, itertools.count()
+
+    def killing(arena: Arena, battles: Iterable[str]) -> list[News]:
+        wanted = set(battles)
+        if not any(" ahead of " in name for name in wanted) and next(n_reads) == 1:
+            os.kill(arena.process_ids[0], signal.SIGKILL)
+        return settle(arena, wanted)
+
+    monkeypatch.setattr(Arena, "settle", killing)
+    assert played(1) == undisturbed
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    assert main(train_command(folder)) == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("player", ["LookaheadTrainer(forks=8, turns=2)", "search({}, forks=8, turns=2)"])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_under_an_evaluation_of_who_searches_is_replaced_once(
+    how: signal.Signals,
+    player: str,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    look_ahead, asked = Arena.look_ahead, list[str]()
+    faulty = {3}
+
+    def failing(arena: Arena, *args: Any, **question: Any) -> None:
+        look_ahead(arena, *args, **question)
+        asked.append(str(args[0]))
+        if len(asked) in faulty:
+            os.kill(arena.process_ids[0], how)
+
+    monkeypatch.setattr(Arena, "look_ahead", failing)
+    command = ["evaluate", "--players", player.format(run_dir), "--opponents", "RandomPlayer", "--battles", "1"]
+    command += ["--format", "gen1ou", "--timeout_s", "5", "--workers", "1", "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"][0]["battles"] == 1
+    why = "was" if how == signal.SIGKILL else "said nothing for 5 seconds and was"
+    assert f"which played it, {why} ended by signal 9; it begins again" in caplog.text
+    asked.clear()
+    faulty.add(6)
+    assert main(command) == 1
+    mend = "it may be that this machine has too little memory" if how == signal.SIGKILL else "give a larger --timeout_s"
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("gemma-metamon evaluate: ")
+    assert line.endswith(f"{why} ended by signal 9, for the second time; {mend}")
 
 
 def test_no_search_without_an_arena(arena: Arena) -> None:
