@@ -10,7 +10,7 @@
 #
 # It first learns to read: LOOKS (1000) updates of BATCH (16) decisions, whose answers also say what the picture shows.
 # Then it learns to choose alone: UPDATES (1500). The control, which has nothing to read, makes as many in all.
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle language vision report
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle vision report
 
 out="${1:-runs/eyes_gen1ou}"
 seed="${2:-0}"
@@ -21,34 +21,41 @@ batch="${BATCH:-16}"
 battles="${BATTLES:-500}"
 began=$SECONDS
 mkdir -p "$out"
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
+set -m # what runs in the background is a process group of its own, which can be ended whole
+trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true' EXIT # where one of two things at a time fails, end the other
 
-# done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there
+# done_in FOLDER COMMAND...: runs it with FOLDER.part as its --out, unless FOLDER is there; a training that has kept
+# something goes on there
 done_in() {
+    local resume=()
     if [ ! -e "$out/$1" ]; then
-        rm -rf "${out:?}/$1.part"
-        "${@:2}" --out "$out/$1.part"
+        if compgen -G "$out/$1.part/trainer/checkpoint-*" >/dev/null; then
+            resume=(--resume)
+        else
+            rm -rf "${out:?}/$1.part"
+        fi
+        "${@:2}" --out "$out/$1.part" "${resume[@]}"
         mv "$out/$1.part" "$out/$1"
     fi
 }
-# export_pictures NAME FLAGS...: rows and pictures in the folder NAME; of as many as the training looks at, and a
-# twentieth of the battles held out. An export that was stopped goes on where it was
+# export_pictures NAME FLAGS...: rows and pictures in the folder NAME; a few more than the trainings look at, so that
+# none begins a second epoch, and a twentieth of the battles held out. An export that was stopped goes on where it was
 export_pictures() {
     if [ ! -f "$out/$1/dataset.jsonl" ]; then
         gemma-metamon vlm export --parsed_replay_dir "$teacher" --formats gen1ou --players 'DuelTrainer*' \
-            --frames single --size 224 --val_share 0.05 --subset "$(((looks + updates) * batch * 21 / 20))" \
+            --frames single --size 224 --val_share 0.05 --subset "$(((looks + updates) * batch * 11 / 10))" \
             --seed "$seed" --workers 1 --out "$out/$1" "${@:2}"
     fi
 }
-# learn RUN DATA UPDATES FLAGS...: one thread each, as two of them run at a time
+# learn RUN DATA UPDATES FLAGS...
 learn() {
-    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon vlm train --data "$out/$2/dataset.jsonl" \
+    done_in "$1" gemma-metamon vlm train --data "$out/$2/dataset.jsonl" \
         --val "$out/$2/dataset.validation.jsonl" --max_updates "$3" --epochs 99 --batch_size "$batch" \
-        --held_out 1500 --generated 200 --seed "$seed" "${@:4}"
+        --held_out 1500 --seed "$seed" "${@:4}"
 }
 # play FOLDER PLAYER OPPONENTS...
 play() {
-    OMP_NUM_THREADS=1 done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "$battles" \
+    done_in "$1" gemma-metamon evaluate --players "$2" --format gen1ou --battles "$battles" \
         --seed "$seed" --concurrency 32 --workers 1 --opponents "${@:3}"
 }
 
@@ -56,9 +63,10 @@ if [ "$#" -lt 3 ]; then
     done_in teacher gemma-metamon collect --format gen1ou --battles 1000 --seed "$seed" --players DuelTrainer \
         --opponents DuelTrainer SimpleHeuristicsPlayer MaxBasePowerPlayer
 fi
+export OMP_NUM_THREADS=1 # from here on two things run at a time
 {
     export_pictures blank --blank
-    learn eyes_blank blank "$((looks + updates))"
+    learn eyes_blank blank "$((looks + updates))" --generated 200
     play blank_table "vlm:$out/eyes_blank" RandomPlayer MaxBasePowerPlayer
     play no_switch_table NoSwitchRandomPlayer RandomPlayer MaxBasePowerPlayer
     until [ -e "$out/reader" ]; do sleep 5; done # the other one is long done, unless it has ended this one as well
@@ -67,8 +75,8 @@ fi
 control=$!
 export_pictures seen --reasoning seen
 gemma-metamon chat validate "$out/seen/dataset.jsonl" "$out/seen/dataset.validation.jsonl"
-learn reader seen "$looks"
-learn eyes seen "$updates" --choice_alone --full --learning_rate 1e-3 \
+learn reader seen "$looks" --generated 0
+learn eyes seen "$updates" --generated 200 --choice_alone --full --learning_rate 1e-3 \
     --model "$(find "$out/reader/ckpts" -maxdepth 1 -name 'epoch_*' | sort -V | tail -n 1)"
 echo "trained after $(((SECONDS - began) / 60)) minutes of this run of the script" >&2
 play eyes_table "vlm:$out/eyes" RandomPlayer MaxBasePowerPlayer
