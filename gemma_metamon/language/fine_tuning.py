@@ -233,6 +233,25 @@ class FineTuning:
         logger.info("epoch %d: %s", number, ", ".join(said))
 
 
+def going_on(trainer: Any, run: FineTuning) -> Any:
+    """A class of TRL's trainers that reads a whole model that sees back when it goes on.
+
+    Transformers writes its weights by the names that they have on the hub, and Trainer looks for those that they have
+    in memory, finds none, and would go on from whatever the model has at the time.
+    """
+
+    class GoingOn(trainer):  # type: ignore[misc]  # it has no types
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            chat = run.chat
+            if not hasattr(chat, "processor") or chat.plan.uses_adapters or self.is_fsdp_enabled:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+                return
+            kept = type(chat.gemma).from_pretrained(resume_from_checkpoint)
+            chat.gemma.load_state_dict(kept.state_dict())
+
+    return GoingOn
+
+
 def told(run: FineTuning, bar: Any, *, keep_every: int | None = None) -> Any:
     """A callback of a trainer's that tells the run of what is done.
 

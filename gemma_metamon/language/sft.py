@@ -17,6 +17,7 @@ from gemma_metamon.language.fine_tuning import (
     FineTuning,
     Settings,
     find_model,
+    going_on,
     require_place,
     told,
     write_description,
@@ -160,7 +161,7 @@ def answer_trainer(run: FineTuning) -> Any:
     """The class of a run's trainer: TRL's, with our loss on a CPU."""
     from trl import SFTTrainer
 
-    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # it has no types
+    class AnswerTrainer(going_on(SFTTrainer, run)):  # type: ignore[misc]  # it has no types
         """On one CPU TRL's loss asks the head about the prompt, too, though nothing is learned there."""
 
         def compute_loss(
