@@ -100,7 +100,7 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.language.choosing import Wording
     from gemma_metamon.language.export import export
     from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures
-    from gemma_metamon.vision.forms import Form, write_form
+    from gemma_metamon.vision.forms import Form
     from gemma_metamon.vision.picture_files import Style
     from gemma_metamon.vision.processors import require_fit
     from gemma_metamon.vision.rows import PictureChooser
@@ -108,16 +108,11 @@ def run_export(args: argparse.Namespace) -> int:
 
     style = Style(size=args.size, theme=args.theme, sprites=args.sprites)
     pictures = Pictures(args.out, args.frames, style, args.workers)
-    output = PictureOutput(path=args.out / DATASET, val_share=args.val_share, subset=args.subset, pictures=pictures)
-    if output.path.exists():  # said before anything is loaded
+    if (args.out / DATASET).exists():  # said before anything is loaded
         raise ConfigError(f"--out {args.out} holds {DATASET} already; remove it, or name another folder")
     if args.processor is not None:
         require_fit(args.processor, args.size)
     sprites = None if args.sprites is None else Sprites(args.sprites)
-    require_place(output.path, "out")
-    pictures.require_new(output.work)
-    sources = load_sources(args)
-    wording = Wording(reasoning=args.reasoning, blank=args.blank)
     form = Form(
         layout=args.frames,
         context=args.context,
@@ -127,6 +122,13 @@ def run_export(args: argparse.Namespace) -> int:
         theme=args.theme,
         sprites=None if sprites is None else sprites.mark,
     )
+    output = PictureOutput(
+        path=args.out / DATASET, val_share=args.val_share, subset=args.subset, pictures=pictures, form=form
+    )
+    require_place(output.path, "out")
+    pictures.require_new(output.work)
+    sources = load_sources(args)
+    wording = Wording(reasoning=args.reasoning, blank=args.blank)
     chooser = PictureChooser(form.showing, **chooser_arguments(args, wording))
     settings = {
         **settings_of(args, chooser),
@@ -134,7 +136,6 @@ def run_export(args: argparse.Namespace) -> int:
         "sprites": form.sprites,
     }
     exported = export(sources, chooser, output, settings, SetAside(args.max_set_aside), workers=args.workers)
-    write_form(args.out, form)
     if args.json:
         print(json.dumps(as_json(exported, output) | _pictures_as_json(pictures)))
     else:

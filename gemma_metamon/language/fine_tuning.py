@@ -275,10 +275,10 @@ class FineTuning:
         logger.info("epoch %d: %s", number, ", ".join(said))
 
 
-def saving_whole(trainer: Any) -> Any:
-    """A class of TRL's trainers that leaves no half of what it goes on from, whenever it is stopped, and one of it."""
+def resumable(trainer: Any, run: FineTuning) -> Any:
+    """A class of TRL's trainers that can be stopped at any moment and go on from what it kept."""
 
-    class SavingWhole(trainer):  # type: ignore[misc]  # it has no types
+    class Resumable(trainer):  # type: ignore[misc]  # it has no types
         """TRL writes into the folder itself, and removes the one before without a look at the disk."""
 
         _written_to: Path | None = None
@@ -298,7 +298,20 @@ def saving_whole(trainer: Any) -> Any:
                 finally:
                     self._written_to = None
 
-    return SavingWhole
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+            """Reads a whole model that sees itself.
+
+            Transformers writes its weights by the names that they have on the hub, and Trainer looks for those that
+            they have in memory, finds none, and would go on from whatever the model has at the time.
+            """
+            chat = run.chat
+            if not hasattr(chat, "processor") or chat.plan.uses_adapters or self.is_fsdp_enabled:
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+                return
+            kept = type(chat.gemma).from_pretrained(resume_from_checkpoint)
+            chat.gemma.load_state_dict(kept.state_dict())
+
+    return Resumable
 
 
 def told(run: FineTuning, bar: Any, *, keep_every: int | None = None) -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.chats import Chat, Example, PromptForm
-from gemma_metamon.language.fine_tuning import FineTuning, Settings, saving_whole, told
+from gemma_metamon.language.fine_tuning import FineTuning, Settings, resumable, told
 from gemma_metamon.language.grouped import draw, weigh
 from gemma_metamon.language.models import ChatModel, ModelPlan
 from gemma_metamon.language.rewards import Reward, evaluate
@@ -127,7 +127,7 @@ def build_trainer(
     sees = isinstance(source, Sequence) and bool(source) and bool(source[0].pictures)
     grouped = run.chat.device.type == "cpu" and not sees  # of a model that sees TRL itself draws and weighs
 
-    class GroupTrainer(saving_whole(GRPOTrainer)):  # type: ignore[misc]  # it has no types
+    class GroupTrainer(resumable(GRPOTrainer, run)):  # type: ignore[misc]  # it has no types
         """TRL reads a prompt once for each of its answers, and on a CPU asks the head about all of it as well."""
 
         def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:

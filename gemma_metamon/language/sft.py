@@ -18,7 +18,7 @@ from gemma_metamon.language.fine_tuning import (
     Settings,
     find_model,
     require_place,
-    saving_whole,
+    resumable,
     told,
     write_description,
     writing,
@@ -163,7 +163,7 @@ def answer_trainer(run: FineTuning) -> Any:
     """The class of a run's trainer: TRL's, with our loss on a CPU."""
     from trl import SFTTrainer
 
-    class AnswerTrainer(saving_whole(SFTTrainer)):  # type: ignore[misc]  # it has no types
+    class AnswerTrainer(resumable(SFTTrainer, run)):  # type: ignore[misc]  # it has no types
         """On one CPU TRL's loss asks the head about the prompt, too, though nothing is learned there."""
 
         def compute_loss(

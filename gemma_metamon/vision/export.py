@@ -22,6 +22,7 @@ from gemma_metamon.language.row_files import RowWriter
 from gemma_metamon.language.rows import number_of
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.vision.drawing import require_size
+from gemma_metamon.vision.forms import Form, write_form
 from gemma_metamon.vision.grid import Layout
 from gemma_metamon.vision.picture_files import Style, draw_batch
 
@@ -54,7 +55,6 @@ class Pictures:
         self.drawn = self.there_before = 0
         self.without_sprite: set[str] = set()
         self._numbers: dict[int, int] = {}
-        self._waiting = 0
 
     @property
     def folder(self) -> Path:
@@ -83,15 +83,14 @@ class Pictures:
             mark = number_of(text)
             if mark not in self._numbers:
                 self._numbers[mark] = len(self._numbers) + 1
-                self._waiting += 1
                 waiting.write(f"{self._numbers[mark]} {text}\n")
             names.append(self.name(self._numbers[mark]))
         return names
 
-    def draw(self, waiting: Path) -> None:
-        """Draws what waits and is not there yet."""
+    def draw(self, waiting: Path, count: int) -> None:
+        """Draws what of `count` pictures that wait is not there yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with progress_bar(desc="drawing", unit="picture", total=self._waiting) as bar:
+        with progress_bar(desc="drawing", unit="picture", total=count) as bar:
             work = partial(draw_batch, root=self.root, style=self.style)
             try:
                 for drawn, without in in_workers(work, self._batches(waiting, bar), self.workers):
@@ -103,7 +102,6 @@ class Pictures:
                     "a worker was killed, perhaps for want of memory; run the same command with fewer --workers: what "
                     "is drawn is kept"
                 ) from error
-        self._waiting = 0
 
     def _batches(self, waiting: Path, bar: Any) -> Iterator[list[tuple[str, str]]]:
         """File and scenes of those to draw."""
@@ -128,11 +126,14 @@ class _PictureLines(RowWriter):
     def __init__(self, path: Path, pictures: Pictures, waiting: Path) -> None:
         super().__init__()
         self._pictures = pictures
+        self.new = 0  # pictures that wait to be drawn
         self._file, self._waiting = path.open("w", encoding="utf-8"), waiting.open("w", encoding="utf-8")
 
     def _write(self, text: str) -> None:
         row = json.loads(text)
+        before = self._pictures.count
         names = self._pictures.add(row.pop("pictures"), self._waiting)
+        self.new += self._pictures.count - before
         self._file.write(json.dumps({"image": names[-1], "images": names} | row, ensure_ascii=False) + "\n")
 
     def close(self) -> None:
@@ -146,9 +147,11 @@ class PictureOutput(Output):
 
     Attributes:
         pictures: of the rows of both files.
+        form: how decisions are shown; written beside them.
     """
 
     pictures: Pictures
+    form: Form
 
     @contextmanager
     def writer(self, path: Path) -> Iterator[RowWriter]:
@@ -160,4 +163,5 @@ class PictureOutput(Output):
                 yield lines
             finally:
                 lines.close()
-            self.pictures.draw(waiting)
+            self.pictures.draw(waiting, lines.new)
+            write_form(self.path.parent, self.form)  # where there are rows, all is there that a training reads

@@ -1,7 +1,7 @@
 """`gemma-metamon vlm export` and `scenes`: the rows of `chat export`, with pictures that are there."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +98,32 @@ def test_four_pictures_are_shared_by_the_turns_that_show_them(
     assert [part["type"] for part in parts] == ["image"] * 4 + ["text"]
 
 
-def test_several_processes_draw_what_one_draws(battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for name, workers in (("one", "1"), ("two", "2")):
-        export(capsys, battles, tmp_path / name, "--subset", "20", "--workers", workers)
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+def test_several_processes_read_and_draw_what_one_does(
+    battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "PART_BATTLES", 1)
+    monkeypatch.setattr(picturing, "_BATCH", 4)
+    shared_out: list[tuple[str, int]] = []  # who had work for how many processes
+
+    def watched(module: Any) -> Callable[..., Any]:
+        in_workers = module.in_workers
+
+        def noted(work: Any, tasks: Iterator[Any], workers: int) -> Iterator[Any]:
+            shared_out.append((module.__name__, workers))
+            return in_workers(work, tasks, workers)
+
+        return noted
+
+    for module in (exporting, picturing):
+        monkeypatch.setattr(module, "in_workers", watched(module))
+    flags = ["--subset", "20", "--val_share", "0.5", "--reasoning", "seen"]
+    for name, workers in (("one", "1"), ("several", "3")):
+        export(capsys, battles, tmp_path / name, *flags, "--workers", workers)
+    assert {(exporting.__name__, 3), (picturing.__name__, 3)} <= set(shared_out)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "several")
 
 
-@pytest.mark.parametrize("stopped_in", ["rows", "pictures"])
+@pytest.mark.parametrize("stopped_in", ["rows", "pictures", "form"])
 def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
     battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, stopped_in: str
 ) -> None:
@@ -125,6 +144,12 @@ def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
                 return rows(self, battle, name, counts)
 
             patched.setattr(exporting.Chooser, "rows", stopped)
+        elif stopped_in == "form":
+
+            def no_more(*args: Any) -> None:
+                raise KeyboardInterrupt
+
+            patched.setattr(picturing, "write_form", no_more)
         else:
 
             def two_batches(work: Any, tasks: Iterator[Any], workers: int) -> Iterator[Any]:
@@ -137,7 +162,7 @@ def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
     assert "begun with other flags or battles (size differ)" in sentence(capsys, *command, "--size", "168")
     printed = export(capsys, battles, tmp_path / "x", *flags)
     assert files_of(tmp_path / "x") == files_of(tmp_path / "whole")
-    assert (printed["pictures_drawn"] < printed["pictures"]) == (stopped_in == "pictures")
+    assert (printed["pictures_drawn"] < printed["pictures"]) == (stopped_in != "rows")
 
 
 def test_the_blank_control_keeps_the_rows_and_shows_nothing(

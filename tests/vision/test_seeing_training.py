@@ -12,7 +12,7 @@ from support.seen_battles import bundled
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import DataError
-from gemma_metamon.language.fine_tuning import find_model
+from gemma_metamon.language.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.json_answers import write_json_answer
 from gemma_metamon.language.sft import SFTSettings
 from gemma_metamon.vision.chats import choices_alone, encode, read_seen
@@ -75,6 +75,27 @@ def test_adapters_learn_on_the_language_layers_and_resume_and_merge(data: Path, 
     assert merged.form == read_form(data)
     assert {path.suffix for path in (tmp_path / "plain").iterdir()} <= {".json", ".safetensors", ".jinja"}
     assert not any("lora" in name for name, _ in merged.model.named_parameters())
+
+
+def test_all_weights_go_on_after_a_stop_as_if_there_were_none(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach = ["vlm", "train", "--data", str(data / "dataset.jsonl"), "--epochs", "2", "--batch_size", "2"]
+    teach += ["--warmup_updates", "0", "--out"]
+    assert main([*teach, str(tmp_path / "whole")]) == 0
+    keep = FineTuning.keep
+
+    def stopping(self: FineTuning, number: int, updates: int) -> None:
+        keep(self, number, updates)
+        if number == 2:  # its model is there, and what TRL goes on from is still that of the epoch before
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FineTuning, "keep", stopping)
+        assert main([*teach, str(tmp_path / "stopped")]) == 130
+    assert main([*teach, str(tmp_path / "stopped"), "--resume"]) == 0
+    whole, resumed = (load(find_model(tmp_path / name)).model.state_dict() for name in ("whole", "stopped"))
+    torch.testing.assert_close(resumed, whole, rtol=0, atol=1e-6)
 
 
 def test_the_vision_layers_learn_where_that_is_asked_for(data: Path, base: Path, tmp_path: Path) -> None:
