@@ -1,21 +1,20 @@
 """Battles behind OpenEnv's protocol, asked by OpenEnv's own client."""
 
-import asyncio
-import threading
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.processes import free_port
 
 pytest.importorskip("openenv", reason="needs the extra: pip install 'gemma-metamon[openenv]'")
 
-import uvicorn
 from openenv.core import GenericEnvClient
 
 from gemma_metamon.envs.chat_env import ChatBattleEnv
-from gemma_metamon.envs.open_env import battle_app
 from gemma_metamon.language.answers import write_answer
-from gemma_metamon.serving.server import Address, listening_at
 
 pytestmark = [
     pytest.mark.server,
@@ -25,15 +24,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    app = battle_app(lambda: ChatBattleEnv(max_turns=30), sessions=2)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
-    with listening_at(Address()) as listening:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(60)
+    command = [sys.executable, "-m", "gemma_metamon", "openenv", "--opponent", "RandomPlayer", "--max_turns", "30"]
+    command += ["--sessions", "2", "--port", str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        said = served.stdout.readline() if served.stdout is not None else ""
+        assert said.startswith("gen1ou against RandomPlayer is served at http://127.0.0.1:")
+        yield said.split()[-1]
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(60) in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 def played(url: str, seed: int) -> list[tuple[int, Any, bool]]:

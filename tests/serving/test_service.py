@@ -18,7 +18,7 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metam
 
 from support.pages import loads
 from support.paths import ROOT
-from support.processes import eventually
+from support.processes import eventually, free_port
 from support.served import ask, policy_of, served
 from support.small_agent import BATTLES
 
@@ -174,12 +174,6 @@ def test_who_cannot_be_served_is_told_so(run_dir: Path, capsys: pytest.CaptureFi
         taken.listen()
         assert main(["serve", str(run_dir), "--port", str(taken.getsockname()[1])]) == 1
     assert "cannot be used" in capsys.readouterr().err
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.mark.slow

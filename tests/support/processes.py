@@ -1,5 +1,6 @@
 """Processes of a test's own: which they have started, whether they are still there, and waiting for them."""
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,3 +32,10 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def free_port() -> int:
+    """Of this machine; nobody had it a moment ago."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
