@@ -78,7 +78,7 @@ def test_a_proxy_that_another_package_is_needed_for_is_one_sentence(monkeypatch:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "socks5h://127.0.0.1:9")
     where = LadderServer(name="there", websocket_url="wss://ladder.invalid/", login_url="https://login.invalid")
-    with pytest.raises(ServerError, match="cannot be reached: .* requires python-socks"):
+    with pytest.raises(ServerError, match=r"cannot be reached: .* requires python-socks"):
         asyncio.run(Connection(where, "Anna", None, Nobody(), LadderTimeouts()).run())
 
 
