@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
@@ -138,6 +138,42 @@ _SHARED: dict[str, dict[str, Any]] = {
 def add_shared_argument(parser: "argparse._ActionsContainer", name: str, **changes: Any) -> None:
     """A flag that several commands have, with its type, default and help; `changes` are of this command alone."""
     parser.add_argument(f"--{name}", **(_SHARED[name] | changes))
+
+
+def refuse_void(args: argparse.Namespace, usual: Mapping[str, object], why: str) -> None:
+    """Raises ConfigError for the first of some flags that was given another value than its default, and means nothing.
+
+    Args:
+        args: of the command line.
+        usual: flag -> its default.
+        why: it means nothing, as in "without --eval_gens no checkpoint plays".
+    """
+    for flag, default in usual.items():
+        value = getattr(args, flag)
+        if value != default:
+            said = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise ConfigError(f"--{flag} {shown_path(str(said))} changes nothing: {why}; leave it out")
+
+
+_CUSTOM_SHARE = 0.25
+
+
+def add_custom_share_argument(parser: "argparse._ActionsContainer") -> None:
+    """How often the battles of --custom_replay_dir are drawn, under both of metamon's names for it."""
+    parser.add_argument(
+        "--custom_replay_sample_weight",
+        "--custom_replay_weight",
+        type=share,
+        default=_CUSTOM_SHARE,
+        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
+    )
+
+
+def check_custom_share(args: argparse.Namespace) -> None:
+    """Raises ConfigError for a share of battles of which there are none."""
+    if args.custom_replay_dir is None:
+        why = "without --custom_replay_dir all are of one folder"
+        refuse_void(args, {"custom_replay_sample_weight": _CUSTOM_SHARE}, why)
 
 
 def make_folder(folder: Path, flag: str) -> None:

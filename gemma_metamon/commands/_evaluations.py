@@ -5,6 +5,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import at_least_one, refuse_void
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -12,9 +13,47 @@ if TYPE_CHECKING:
     from gemma_metamon.training.tracking import Tracker
 
 
+_USUAL = {
+    "eval_every": 1,
+    "eval_opponents": ["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
+    "eval_battles": 50,
+    "eval_device": "cpu",
+}
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds them as a group."""
+    evaluation = parser.add_argument_group(
+        "evaluation while training",
+        "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
+        "them. Results go to evaluations.jsonl in the run's folder. A checkpoint that still waits when the next one is "
+        "there is passed over; the last one is always played.",
+    )
+    evaluation.add_argument(
+        "--eval_gens", nargs="*", type=at_least_one, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
+    )
+    evaluation.add_argument(
+        "--eval_every", type=at_least_one, default=_USUAL["eval_every"], help="epochs between (default: %(default)s)"
+    )
+    evaluation.add_argument(
+        "--eval_opponents",
+        nargs="+",
+        default=_USUAL["eval_opponents"],
+        help="as of `evaluate` (default: %(default)s)",
+    )
+    evaluation.add_argument(
+        "--eval_battles", type=at_least_one, default=_USUAL["eval_battles"], help="per opponent (default: %(default)s)"
+    )
+    evaluation.add_argument(
+        "--eval_device", default=_USUAL["eval_device"], help="where the agent plays (default: %(default)s)"
+    )
+
+
 def check_evaluation(args: argparse.Namespace) -> None:
-    """Raises for what would make every evaluation fail."""
-    if not args.eval_gens:
+    """Raises for what would make every evaluation fail, and ConfigError for what no evaluation would heed."""
+    if args.eval_gens is None:
+        refuse_void(args, _USUAL, "without --eval_gens no checkpoint plays")
+    if not args.eval_gens:  # none behind the flag: a command line of metamon's that turns it off
         return
     require_extra("battle", "--eval_gens")
     from gemma_metamon.commands._players import find_players

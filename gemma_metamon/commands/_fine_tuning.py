@@ -3,12 +3,20 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from gemma_metamon.commands._arguments import above_zero, add_shared_argument, at_least_one, not_negative, share
+from gemma_metamon.commands._arguments import (
+    above_zero,
+    add_shared_argument,
+    at_least_one,
+    not_negative,
+    refuse_void,
+    share,
+)
 
 if TYPE_CHECKING:
     from gemma_metamon.language.sft import Trained
 
-_ADAPTERS = ("use_4bit", "lora_r", "lora_alpha", "lora_dropout")
+_ADAPTERS = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05}
+_MEASURED = {"held_out": 1000, "generated": 100}
 _LEARNING = (
     "epochs",
     "max_updates",
@@ -17,8 +25,7 @@ _LEARNING = (
     "learning_rate",
     "warmup_updates",
     "context",
-    "held_out",
-    "generated",
+    *_MEASURED,
     "seed",
 )
 
@@ -26,9 +33,13 @@ _LEARNING = (
 def add_adapter_arguments(model: "argparse._ActionsContainer") -> None:
     """How a pretrained base is held and adapted; see `plan_arguments`."""
     model.add_argument("--use_4bit", action="store_true", help="hold the base in 4 bits (NF4); needs bitsandbytes")
-    model.add_argument("--lora_r", type=at_least_one, default=16, help="rank of the adapters (default: %(default)s)")
-    model.add_argument("--lora_alpha", type=above_zero, default=32, help="their scale (default: %(default)s)")
-    model.add_argument("--lora_dropout", type=share, default=0.05, help="default: %(default)s")
+    model.add_argument(
+        "--lora_r", type=at_least_one, default=_ADAPTERS["lora_r"], help="rank of the adapters (default: %(default)s)"
+    )
+    model.add_argument(
+        "--lora_alpha", type=above_zero, default=_ADAPTERS["lora_alpha"], help="their scale (default: %(default)s)"
+    )
+    model.add_argument("--lora_dropout", type=share, default=_ADAPTERS["lora_dropout"], help="default: %(default)s")
 
 
 def add_learning_arguments(
@@ -60,12 +71,15 @@ def add_learning_arguments(
         "--context", type=at_least_one, help="subwords of the longest chat (default: the model's, to 4096)"
     )
     how.add_argument(
-        "--held_out", type=at_least_one, default=1000, help="chats of --val looked at (default: %(default)s)"
+        "--held_out",
+        type=at_least_one,
+        default=_MEASURED["held_out"],
+        help="chats of --val looked at (default: %(default)s)",
     )
     how.add_argument(
         "--generated",
         type=not_negative,
-        default=100,
+        default=_MEASURED["generated"],
         help="of these so many are answered freely (default: %(default)s)",
     )
     add_shared_argument(how, "seed", help=f"{seeds} (default: %(default)s)")
@@ -87,12 +101,21 @@ def check_log(args: argparse.Namespace) -> None:
 
 
 def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """What a `ModelPlan` takes of the flags."""
-    return {"model": args.model, "seed": args.seed, **{name: getattr(args, name) for name in _ADAPTERS}}
+    """What a `ModelPlan` takes of the flags. Raises ConfigError for those of adapters where none are trained."""
+    from gemma_metamon.language.models import TINY
+
+    if args.full or args.model == TINY:
+        who = "with --full" if args.full else "of the tiny model"
+        refuse_void(args, _ADAPTERS, f"{who} all weights are trained, and no adapters")
+    chosen = {name: getattr(args, name) for name in ("use_4bit", *_ADAPTERS)}
+    return {"model": args.model, "seed": args.seed, **chosen}
 
 
 def learning_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """What `Settings` take of the flags."""
+    """What `Settings` take of the flags. Raises ConfigError for those of what is held out where nothing is."""
+    if args.val is None:
+        asked = {flag: usual for flag, usual in _MEASURED.items() if getattr(args, flag)}  # 0 asks for nothing
+        refuse_void(args, asked, "without --val nothing is held out")
     return {name: getattr(args, name) for name in _LEARNING}
 
 

@@ -210,10 +210,12 @@ def contestants(
         teams: packed: among which those that search guess the other side's; none are the format's own.
 
     Raises:
-        ConfigError: a device that cannot be used.
+        ConfigError: a device that cannot be used, or another dtype where no checkpoint of an agent plays.
         DataError, CheckpointMismatchError: a checkpoint that cannot be used; all are looked at before one is loaded.
         ServerError: a chat model that gives no answer.
     """
+    if dtype != "float32" and not any(player.members for player in found):
+        raise ConfigError(f"--dtype {dtype} is of checkpoints of `train`, and none plays here; leave it out")
     made = {
         player: _unlearned(player, teams)
         if player.words is None

@@ -37,6 +37,8 @@ def find_start(args: argparse.Namespace, run_dir: Path) -> "Checkpoint | None":
         raise ConfigError("--init_from begins a run and --ckpt goes on with one; give one of them")
     if args.anew and args.ckpt is None:
         raise ConfigError("--anew is of a run that goes on; give it with --ckpt, or begin with --init_from")
+    if args.discard_later and args.ckpt is None:
+        raise ConfigError("--discard_later is of what came after --ckpt N; give that, too, or leave it out")
     if args.resume is not None and args.ckpt is not None:
         raise ConfigError("--resume auto finds the checkpoint itself, and --ckpt names one; give one of them")
     if args.resume is not None:

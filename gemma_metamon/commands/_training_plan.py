@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
+    add_custom_share_argument,
     add_gin_arguments,
     add_shared_argument,
     add_space_arguments,
     add_tokenizer_argument,
     at_least_one,
+    check_custom_share,
     folder_name,
     load_view,
     not_negative,
+    refuse_void,
     share,
 )
-from gemma_metamon.commands._evaluations import check_evaluation
+from gemma_metamon.commands._evaluations import add_evaluation_arguments, check_evaluation
 from gemma_metamon.commands._run_folder import check_run_folder
 from gemma_metamon.commands._saving import add_saving_arguments, read_saving
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -57,13 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--custom_replay_dir", type=Path, nargs="+", help="more folders of recorded battles, or stores, taken as one"
     )
-    data.add_argument(
-        "--custom_replay_sample_weight",
-        "--custom_replay_weight",
-        type=share,
-        default=0.25,
-        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
-    )
+    add_custom_share_argument(data)
     data.add_argument(
         "--formats", nargs="+", type=folder_name, help="battle formats (default: all in parsed_replay_dir)"
     )
@@ -103,24 +100,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verbose", action="store_true", help="print the resolved configuration, too")
     parser.add_argument("--log", action="store_true", help="log to wandb (offline where no key is set up)")
     add_saving_arguments(parser)
-    evaluation = parser.add_argument_group(
-        "evaluation while training",
-        "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
-        "them. Results go to evaluations.jsonl in the run's folder. A checkpoint that still waits when the next one is "
-        "there is passed over; the last one is always played.",
-    )
-    evaluation.add_argument(
-        "--eval_gens", nargs="*", type=at_least_one, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
-    )
-    evaluation.add_argument("--eval_every", type=at_least_one, default=1, help="epochs between (default: %(default)s)")
-    evaluation.add_argument(
-        "--eval_opponents",
-        nargs="+",
-        default=["RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer"],
-        help="as of `evaluate` (default: %(default)s)",
-    )
-    evaluation.add_argument("--eval_battles", type=at_least_one, default=50, help="per opponent (default: %(default)s)")
-    evaluation.add_argument("--eval_device", default="cpu", help="where the agent plays (default: %(default)s)")
+    add_evaluation_arguments(parser)
     unused = parser.add_argument_group("accepted and unused")
     unused.add_argument("--async_env_mp_context", help=UNUSED["async_env_mp_context"])
 
@@ -140,11 +120,15 @@ class Plan:
 
 
 def take_batch_size(args: argparse.Namespace) -> None:
-    """Puts what --batch_size_from names in the place of the two flags. Raises DataError for a file of another kind."""
+    """Puts what --batch_size_from names in the place of the two flags.
+
+    Raises DataError for a file of another kind, ConfigError where --grad_accum is given beside it.
+    """
     if args.batch_size_from is None:
         return
     from gemma_metamon.training.batch_sizes import BatchSizes
 
+    refuse_void(args, {"grad_accum": 1}, "--batch_size_from brings its own")
     found = BatchSizes.read(args.batch_size_from)
     args.batch_size_per_gpu, args.grad_accum = found.batch_size_per_gpu, found.grad_accum
     logger.info(
@@ -211,6 +195,7 @@ def open_battles(
     if not training:
         raise ConfigError(f"--holdout_share {args.holdout_share} leaves none of {len(battles)} battles to train on")
     sources, weights = [training], [1.0]
+    check_custom_share(args)
     if args.custom_replay_dir is not None:
         custom = [_find_battles(folder, formats, view) for folder in args.custom_replay_dir]
         share = args.custom_replay_sample_weight

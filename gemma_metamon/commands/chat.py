@@ -122,6 +122,10 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.language.choosing import Chooser, Wording
     from gemma_metamon.language.export import Output, export
 
+    if args.to == "gemini" and args.critics is not None and args.min_advantage is None:
+        raise ConfigError(
+            "--to gemini writes no advantages, so --critics would judge for nothing; add --min_advantage X"
+        )
     output = Output(path=args.out, shape=args.to, val_share=args.val_share, subset=args.subset)
     if output.path.exists():  # said before an agent is loaded
         raise ConfigError(f"--out {output.path} is there already; remove it, or name another file")

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import (
+    add_custom_share_argument,
     add_gin_arguments,
     add_override_argument,
     add_shared_argument,
     add_space_arguments,
+    check_custom_share,
     load_view,
-    share,
+    refuse_void,
 )
 
 if TYPE_CHECKING:
@@ -91,13 +93,7 @@ def add_parser(subparsers: "Subparsers") -> None:
         help="recorded battles, DIR/<format>/*.json.lz4 (default: metamon's human replays, which it downloads)",
     )
     dataset.add_argument("--custom_replay_dir", type=Path, nargs="+", help="more folders of recorded battles")
-    dataset.add_argument(
-        "--custom_replay_sample_weight",
-        "--custom_replay_weight",
-        type=share,
-        default=0.25,
-        help="share of battles drawn from custom_replay_dir (default: %(default)s)",
-    )
+    add_custom_share_argument(dataset)
     dataset.add_argument("--formats", nargs="+", help="battle formats (default: all in the folders)")
     dataset.add_argument("--roots", type=Path, help="where the links go (default: metamon_roots beside the battles)")
     dataset.set_defaults(run=run_dataset)
@@ -194,8 +190,11 @@ def run_dataset(args: argparse.Namespace) -> int:
     from gemma_metamon.battle.replays import list_formats
     from gemma_metamon.upstream.datasets import dataset_text, link_roots, shares_by_battles
 
+    check_custom_share(args)
     custom = args.custom_replay_dir or []
     folders = [*([] if args.parsed_replay_dir is None else [args.parsed_replay_dir]), *custom]
+    if not folders:
+        refuse_void(args, {"roots": None}, "metamon's own replays are no folder here")
     formats = args.formats or (list_formats(folders[0]) if folders else None)
     made = []
     for number, folder in enumerate(folders):

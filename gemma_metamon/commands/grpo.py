@@ -13,6 +13,7 @@ from gemma_metamon.commands._arguments import (
     add_shared_argument,
     at_least_one,
     made_folder,
+    refuse_void,
     share,
     zero_or_above,
 )
@@ -53,6 +54,17 @@ form.json beside the data. The rewards are the same, format that of one JSON obj
 Begin with a model that `sft` has taught the form: one that never earns anything learns nothing."""
 
 
+# flag of --environment -> its default
+_OF_BATTLES = {
+    "format": "gen1ou",
+    "opponents": ["MaxBasePowerPlayer"],
+    "reward_function": "DefaultShapedReward",
+    "discount": 0.95,
+    "turns": 1,
+    "team_dir": None,
+}
+
+
 def add_parser(subparsers: "Subparsers") -> None:
     """Adds `gemma-metamon grpo` with its flags."""
     parser = subparsers.add_parser(
@@ -86,24 +98,30 @@ def add_parser(subparsers: "Subparsers") -> None:
     )
     rewards.add_argument("--vllm", action="store_true", help="draw them with vLLM; needs CUDA and vllm")
     battles = parser.add_argument_group("which battles, with --environment")
-    battles.add_argument("--format", default="gen1ou", help="default: %(default)s")
+    battles.add_argument("--format", default=_OF_BATTLES["format"], help="default: %(default)s")
     battles.add_argument(
         "--opponents",
         nargs="+",
-        default=["MaxBasePowerPlayer"],
+        default=_OF_BATTLES["opponents"],
         metavar="PLAYER",
         help="drawn among for each group (default: MaxBasePowerPlayer)",
     )
     battles.add_argument(
         "--reward_function",
-        default="DefaultShapedReward",
+        default=_OF_BATTLES["reward_function"],
         help="of each decision and the result; see gemma-metamon train (default: %(default)s)",
     )
     battles.add_argument(
-        "--discount", type=share, default=0.95, help="what a reward counts one decision later (default: %(default)s)"
+        "--discount",
+        type=share,
+        default=_OF_BATTLES["discount"],
+        help="what a reward counts one decision later (default: %(default)s)",
     )
     battles.add_argument(
-        "--turns", type=at_least_one, default=1, help="answers of a battle that are learned from (default: 1)"
+        "--turns",
+        type=at_least_one,
+        default=_OF_BATTLES["turns"],
+        help="answers of a battle that are learned from (default: %(default)s)",
     )
     for name in ("concurrency", "team_dir", "workers", "timeout_s"):
         add_shared_argument(battles, name)
@@ -136,7 +154,12 @@ def run(args: argparse.Namespace) -> int:
     if (args.data is None) != args.environment:
         raise ConfigError("give --data, whose prompts are answered, or --environment, to play battles; not both")
     if args.environment:
+        refuse_void(
+            args, {"epochs": 1}, "battles have no end of their own, and --max_updates says how many updates are made"
+        )
         require_extra("battle", "grpo --environment")
+    else:
+        refuse_void(args, _OF_BATTLES, "without --environment no battle is played")
     from gemma_metamon.language.grpo import train
     from gemma_metamon.language.grpo_trainer import GRPOSettings
     from gemma_metamon.language.rewards import BATTLE_DEFAULTS, DEFAULTS, read_weights
@@ -144,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = GRPOSettings(
         num_generations=args.num_generations,
-        turns=args.turns if args.environment else 1,
+        turns=args.turns,
         temperature=args.temperature,
         answer_subwords=args.answer_subwords,
         loss_type=args.loss_type,

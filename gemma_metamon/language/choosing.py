@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gemma_metamon.battle.replays import MISSING_ACTION, BattleFileName, RecordedBattle, battle_stem
-from gemma_metamon.errors import DataError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.advice import Adviser
 from gemma_metamon.language.answers import write_answer
 from gemma_metamon.language.filters import Counts, Filters
@@ -27,11 +27,18 @@ class Wording:
             said to it, as chat models do; decisions without such words are left out then. "seen" is for pictures: what
             is to be seen there, which a model learns to read by saying it.
         blank: leave out all that the text tells of the battle: the control that shows what the text is worth.
+
+    Raises:
+        ConfigError: on construction, for a history that is left out.
     """
 
     history: int = HISTORY
     reasoning: Reasoning = "none"
     blank: bool = False
+
+    def __post_init__(self) -> None:
+        if self.blank and self.history:
+            raise ConfigError(f"--history {self.history} tells nothing beside --blank, which leaves all out; give one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,14 +181,18 @@ def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool
         full: train all weights of a pretrained model, not adapters.
 
     Raises:
-        ConfigError: no chats, and another model than a run's.
+        ConfigError: no chats, and another model than a run's; or `full` of a run that trained adapters.
         MissingFileError, ConfigError, DataError: as `models.build` and `models.load`.
     """
     folder, epoch = split_model(model)
-    if (folder / DESCRIPTION).is_file():
-        return load(folder, device, trainable=True)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        return load(find_model(folder, epoch), device, trainable=True)
+    is_saved = (folder / DESCRIPTION).is_file()
+    if is_saved or (folder.is_dir() and not (folder / "config.json").is_file()):
+        chat = load(folder if is_saved else find_model(folder, epoch), device, trainable=True)
+        if full and chat.plan.uses_adapters:
+            raise ConfigError(
+                f"--full is of a pretrained --model, and the run {model} goes on with its adapters; leave it out"
+            )
+        return chat
     if not chats:
         raise ConfigError(f"{model} is no run of sft or grpo, which --environment begins with; train sft first")
     chat = build(ModelPlan(model=model, full=full), [each.messages for each in chats], device)

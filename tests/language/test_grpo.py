@@ -96,6 +96,8 @@ def test_adapters_go_on_beside_those_they_began_with(tmp_path: Path, capsys: pyt
     assert json.loads(capsys.readouterr().out)["updates"] == 1
     assert load(find_model(tmp_path / "run")).plan.uses_adapters
     assert not (find_model(tmp_path / "run") / "ref").exists()
+    assert main([*command[:-1], str(tmp_path / "whole"), "--full", *flags]) == 1
+    assert f"and the run {tmp_path / 'words'}@1 goes on with its adapters" in capsys.readouterr().err
 
 
 def test_a_collapse_is_told_once() -> None:

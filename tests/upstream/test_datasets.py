@@ -113,6 +113,8 @@ def test_one_file_covers_the_folders_of_several_rounds(replays: Path, tmp_path: 
         (["--parsed_replay_dir", "nowhere"], "no such folder: nowhere"),
         (["--parsed_replay_dir", "{}", "--formats", "gen3ou"], "holds no battle of format 'gen3ou'"),
         (["--custom_replay_dir", "{}", "--custom_replay_weight", "1.5"], "--custom_replay_sample_weight 1.5; it is a"),
+        (["--custom_replay_weight", "0.5"], "--custom_replay_sample_weight 0.5 changes nothing: without --custom_rep"),
+        (["--formats", "gen9ou", "--roots", "{}"], "changes nothing: metamon's own replays are no folder here"),
         (["--custom_replay_dir", "{}", "--roots", "{}/gen1ou/in_the_way"], "give --roots a folder that can be written"),
     ],
 )

@@ -25,12 +25,23 @@ def test_the_language_layers_learn_and_sight_stays(tmp_path: Path, capsys: pytes
     data, eyes, out = tmp_path / "seen/dataset.jsonl", tmp_path / "eyes", tmp_path / "earned"
     export = ["vlm", "export", "--parsed_replay_dir", str(tmp_path / "battles"), "--out", str(data.parent)]
     assert main([*export, "--size", "112", "--frames", "single", "--workers", "1", "--subset", "16"]) == 0
-    few = ["--data", str(data), "--generated", "2", "--warmup_updates", "0", "--json"]
+    few = ["--data", str(data), "--warmup_updates", "0", "--json"]
     taught = ["--out", str(eyes), "--epochs", "40", "--batch_size", "8", "--learning_rate", "5e-3"]
     assert main(["vlm", "train", *few, *taught]) == 0
     capsys.readouterr()
     reinforce = ["grpo", *few, "--val", str(data), "--model", str(eyes), "--out", str(out), "--held_out", "4"]
-    reinforce += ["--batch_size", "8", "--answer_subwords", "16", "--keep_every", "2", "--learning_rate", "1e-3"]
+    reinforce += [
+        "--generated",
+        "2",
+        "--batch_size",
+        "8",
+        "--answer_subwords",
+        "16",
+        "--keep_every",
+        "2",
+        "--learning_rate",
+        "1e-3",
+    ]
     assert main([*reinforce, "--max_updates", "2"]) == 0
     done: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert done["updates"] == 2

@@ -136,7 +136,7 @@ class Connection:
                 finally:
                     late.cancel()
                 return f"closed by the server, {websocket.close_code}"
-        except (OSError, WebSocketException, ValueError) as error:
+        except (OSError, WebSocketException, ValueError, ImportError) as error:  # the last: of a SOCKS proxy
             if self._late:
                 return f"it let nobody in within {self._timeouts.login_s:g} s"
             return str(error) or type(error).__name__

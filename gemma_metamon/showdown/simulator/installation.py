@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from gemma_metamon.errors import MissingDependencyError, ServerError
+from gemma_metamon.strict_json import on_one_line
 from gemma_metamon.user_cache import cache_folder, make_once
 
 ASSETS = resources.files("gemma_metamon.showdown.simulator") / "assets" / "server"
 OLDEST_NODE = 18
 INSTALL_TIMEOUT_S = 900.0
 ASK_TIMEOUT_S = 300.0
+VERSION_TIMEOUT_S = 60.0
 _PINS = ("package.json", "package-lock.json")
 _OURS = {
     "config.js": "config/config.js",
@@ -42,7 +44,12 @@ def find_node() -> str:
     mend = f"install Node.js {OLDEST_NODE} or later (https://nodejs.org) so that `node` and `npm` are on the PATH"
     if node is None:
         raise MissingDependencyError(f"the simulator of battles needs Node.js, and no `node` was found; {mend}")
-    answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    try:
+        answer = subprocess.run(
+            [node, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:  # no program of this machine's, or one that hangs
+        raise MissingDependencyError(f"`{node} --version` gave no answer ({on_one_line(error)}); {mend}") from error
     version = re.match(r"v(\d+)\.", answer.stdout)
     if version is None:
         raise MissingDependencyError(f"`{node} --version` answered {answer.stdout or answer.stderr!r}; {mend}")

@@ -1,6 +1,7 @@
 """When a connection is sought again, and how soon."""
 
 import asyncio
+import importlib.util
 import itertools
 import time
 from typing import Any
@@ -68,6 +69,17 @@ def test_a_server_that_lets_nobody_in_is_one_sentence() -> None:
 
     with pytest.raises(ServerError, match=r"cannot be reached: it let nobody in within 0\.2 s"):
         asyncio.run(asyncio.wait_for(silence(), 20))
+
+
+def test_a_proxy_that_another_package_is_needed_for_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("python_socks") is not None:
+        pytest.skip("python-socks is installed")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "socks5h://127.0.0.1:9")
+    where = LadderServer(name="there", websocket_url="wss://ladder.invalid/", login_url="https://login.invalid")
+    with pytest.raises(ServerError, match=r"cannot be reached: .* requires python-socks"):
+        asyncio.run(Connection(where, "Anna", None, Nobody(), LadderTimeouts()).run())
 
 
 @pytest.mark.parametrize("frame", ["|updateuser|", ">battle-", "|updatesearch|{", "|formats|,", "\x00", ""])

@@ -58,6 +58,22 @@ def test_old_node_is_named_with_what_is_needed(tmp_path: Path, monkeypatch: pyte
         installation.find_node()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("#!/bin/sh\nexec sleep 60\n", "timed out after 0.1 seconds"), ("\x7fELF", "Exec format error")],
+)
+def test_a_node_that_cannot_say_its_version_is_one_sentence(
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_node(tmp_path, "v20.0.0")
+    (tmp_path / "node").write_text(script)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(installation, "VERSION_TIMEOUT_S", 0.1)
+    with pytest.raises(MissingDependencyError, match=rf"node --version` gave no answer \(.*{said}.*\); install Node"):
+        installation.find_node()
+
+
 def test_half_made_folder_is_never_seen(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("x")
