@@ -164,9 +164,8 @@ def test_what_improve_makes_on_a_cluster_is_what_it_makes_on_one_machine(
         found.append(
             {
                 "battles": contents(out / "battles"),
-                "stores": {
-                    str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stores/**/*.arrow"))
-                },
+                # that of the collected battles has the times in their names; the agent has learned from it
+                "store": [path.read_bytes() for path in sorted(out.glob("stores/begin/**/*.arrow"))],
                 "agent": (Checkpoint(out / "improved", 1).folder / WEIGHTS).read_bytes(),
                 "pairs": [
                     {key: value for key, value in pair.items() if key != "latency_ms"} for pair in results["pairs"]
@@ -175,6 +174,6 @@ def test_what_improve_makes_on_a_cluster_is_what_it_makes_on_one_machine(
         )
     here, there = found
     assert here["battles"]
-    assert len(here["stores"]) >= 2
+    assert here["store"]
     for what, value in here.items():
         assert there[what] == value, what

@@ -127,4 +127,4 @@ def test_a_chat_model_is_registered_promoted_named_served_and_released(
     assert set(passed.values()) == {True}, report["rows"]
     assert passed.keys() == {"loads", "secrets", "export, merged", "refused choices", "latency, median", "memory"}
     assert report["promoted"] == ("words@3 production" if won else None)
-    assert set(registry.versions("words")) == {1, 2, 3} if won else {1, 2}
+    assert set(registry.versions("words")) == ({1, 2, 3} if won else {1, 2})
