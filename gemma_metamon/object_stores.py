@@ -35,7 +35,9 @@ def speaking_to(address: str, *, passes: tuple[type[Exception], ...] = ()) -> It
     """Raises ServerError for whatever a store's library raises in the block; our own errors, and these, as they are."""
     try:
         yield
-    except (GemmaMetamonError, *passes):
+    except GemmaMetamonError:
+        raise
+    except passes:
         raise
     except Exception as error:  # each library has errors of its own, for a network, a refusal and missing credentials
         what = f"{type(error).__name__}: {on_one_line(error)}"

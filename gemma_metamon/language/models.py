@@ -221,6 +221,8 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         return _placed(
             ChatModel(load_with_head(str(folder), torch.float32), tokenizer, plan, kept_ids), device, trainable
         )
+    if not kept_ids:
+        raise DataError(f"{folder / DESCRIPTION} has adapters and no kept_ids; train the model again")
     from peft import PeftModel
 
     adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids, device), folder, is_trainable=trainable)
