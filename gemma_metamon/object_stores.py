@@ -33,11 +33,10 @@ def open_store(address: str) -> tuple[Any, str]:
 @contextmanager
 def speaking_to(address: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raises ServerError for whatever a store's library raises in the block; our own errors, and these, as they are."""
+    known: tuple[type[Exception], ...] = (GemmaMetamonError, *passes)
     try:
         yield
-    except GemmaMetamonError:
-        raise
-    except passes:
+    except known:
         raise
     except Exception as error:  # each library has errors of its own, for a network, a refusal and missing credentials
         what = f"{type(error).__name__}: {on_one_line(error)}"

@@ -88,7 +88,9 @@ class Recorder:
             return ForfeitBattleOrder()
         self.note_request(live)
         if self._label is not None:
-            self._recordings[live.battle.battle_tag].labels[-1] = await self._label(live)
+            label = await self._label(live)
+            if (recording := self._recordings.get(live.battle.battle_tag)) is not None:  # it may end meanwhile
+                recording.labels[-1] = label
         order = await decide()
         self.note_sent(live, order)
         return order

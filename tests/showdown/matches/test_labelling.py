@@ -1,17 +1,20 @@
 """Labels of battles that are played: an expert's choice in each state, which changes nothing of the battle."""
 
 import asyncio
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
-from poke_env.battle import AbstractBattle
+from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player, RandomPlayer
+from support.small_agent import BATTLES
 
 from gemma_metamon.battle.replays import RecordedBattle, find_battles, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, ServerError
-from gemma_metamon.showdown.live.battle import live_battle
+from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
+from gemma_metamon.showdown.live.recording import Recorder
 from gemma_metamon.showdown.matches.collect import Matchup, collect
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.search.players import lookahead
@@ -55,6 +58,27 @@ def test_who_labels_itself_is_of_one_mind(tmp_path: Path) -> None:
     views = played(tmp_path, "DuelTrainer", scripted("DuelTrainer"))
     own = [view for view in views if view.labels == view.actions]
     assert len(own) == len(views) // 2  # the other half are the opponent's
+
+
+def test_a_battle_that_ends_while_its_expert_thinks_is_no_failure() -> None:
+    """As on a server, where an opponent may leave at any time."""
+    view = load_battle(find_battles(BATTLES, ["gen1ou"])[0])
+    battle = Battle("battle-gen1ou-1", "Anna", logging.getLogger(), gen=1)
+    live = live_battle(battle)
+
+    async def label(_: LiveBattle) -> int:
+        recorder.note_end(live)
+        return 3
+
+    async def decide() -> BattleOrder:
+        return RandomPlayer.choose_default_move()
+
+    recorder = Recorder(lambda battle, record: None, label=label)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LiveBattle, "state", view.states[0])
+        patch.setattr(LiveBattle, "options", {0: RandomPlayer.choose_default_move()})
+        order = asyncio.run(recorder.follow(live, decide))
+    assert order.message == "/choose default"
 
 
 def test_an_expert_that_fails_is_named(tmp_path: Path) -> None:
