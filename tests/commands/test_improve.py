@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from poke_env.player import RandomPlayer
 from support.paths import SCRIPTS
-from support.processes import descendants, is_running
+from support.processes import command_line, descendants, eventually, is_running
 from support.small_agent import BATTLES, SMALL, TINY, train_command
 
 from gemma_metamon.battle.replays import BattleFileName, find_battles, load_battle
@@ -430,6 +430,7 @@ def test_a_simulator_that_dies_twice_ends_a_round_in_a_sentence_and_one_that_han
     args = build_parser().parse_args(improve_command(out, "--run_dir", str(trained), "--timeout_s", "10"))
     rounds = Rounds(args, _begin(args))
     rounds._copy_agent()
+    before = descendants(os.getpid())
     run: list[str] = []
 
     def run_faulty(main: object, arguments: list[str], step: Step, folder: Path) -> None:
@@ -452,7 +453,9 @@ def test_a_simulator_that_dies_twice_ends_a_round_in_a_sentence_and_one_that_han
     assert "said nothing for 10 seconds and was ended by signal 9; it begins again" in capfd.readouterr().err
     assert count_battles(out / "battles" / "round_1" / "gen1ou") == 3
     assert run == ["collect", "collect"]
-    assert not any(is_running(pid) for pid in descendants(os.getpid()))
+    assert eventually(
+        lambda: not [pid for pid in descendants(os.getpid()) if pid not in before and "worker.js" in command_line(pid)]
+    )
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.processes import descendants, eventually, is_running
+from support.processes import command_line, descendants, eventually, is_running
 
 from gemma_metamon.commands import main
 
@@ -173,7 +173,7 @@ def worker_in_play(parent: int, known: list[int]) -> int | None:
     """A worker that has begun to play: it has read its commands, and used the processor for a while."""
     for pid in descendants(parent):
         with suppress(OSError):  # a process that has ended meanwhile
-            if pid not in known and "worker.js" in Path(f"/proc/{pid}/cmdline").read_text():
+            if pid not in known and "worker.js" in command_line(pid):
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.2:
                     return pid

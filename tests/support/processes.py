@@ -34,6 +34,14 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def command_line(pid: int) -> str:
+    """Of a process, on Linux; "" of one that has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
 def free_port() -> int:
     """Of this machine; nobody had it a moment ago."""
     with socket.socket() as free:
