@@ -119,7 +119,7 @@ def _chat_model(kind: Kind, run_dir: Path, epoch: int | None) -> Contents:
         files[RUN] = own / RUN
     if not any(name.endswith(".safetensors") for name in files):
         raise MissingFileError(f"{folder} holds no weights in safetensors; name a run, or a folder with a Gemma 3")
-    plan = _read(folder / (SEEING_DESCRIPTION if sees else DESCRIPTION)).get("plan", {})
+    plan = _read(folder / SEEING_DESCRIPTION) if sees else _read(folder / DESCRIPTION).get("plan", {})
     base = plan.get("model") if plan else _read(folder / "config.json").get("_name_or_path") or folder.resolve().name
     run = _read(own / RUN) if own != folder else {}
     progress = {} if own == folder else {"epoch": int(folder.name.removeprefix("epoch_"))}

@@ -139,5 +139,6 @@ def test_what_is_wrong_is_said_in_one_sentence(taught: Path, tmp_path: Path, cap
     (tmp_path / "run/run.json").write_text('{"start": ', encoding="utf-8")
     assert "run.json is not JSON" in sentence("--resume")
     (tmp_path / "run/run.json").unlink()
+    (tmp_path / "run").rmdir()
     assert "and an update takes 32" in sentence("--batch_size", "128")
     assert not (tmp_path / "run").exists()
