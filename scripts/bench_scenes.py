@@ -184,7 +184,7 @@ def tokens_of(data: Path, processor: Any) -> tuple[float, float]:
 
     model = SeeingModel(None, processor.tokenizer, SeeingPlan(), None, processor)
     examples, _ = encode(model, read_seen(data), 1 << 20)
-    pictures = sum(each.prompt.count(processor.image_token_id) for each in examples)
+    pictures = sum(each.prompt.count(processor.tokenizer.image_token_id) for each in examples)
     return pictures / len(examples), sum(map(len, examples)) / len(examples)
 
 
