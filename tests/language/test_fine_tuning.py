@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint_which_resume_goes
     """While the second model is written, or while TRL writes what it goes on from."""
     keep = FineTuning.keep
     before: dict[str, bytes] = {}
-    with disk_with_room(tmp_path / "disk", 2**26, size_mib=64) as disk:
+    with disk_with_room(tmp_path / "disk", 2**27, size_mib=128) as disk:
         run_dir = disk / "run"
         command = TRAININGS[training](sources, run_dir)
 
