@@ -10,7 +10,7 @@ EXTRAS = {
     "gguf": ("gguf",),
     "language": ("trl", "datasets", "openai"),
     "mlx": ("mlx_lm", "mlx"),
-    "openenv": ("openenv", "uvicorn"),
+    "openenv": ("openenv",),
     "ray": ("ray",),
     "report": ("choix", "jinja2", "matplotlib"),
     "sweep": ("optuna", "matplotlib"),

@@ -12,7 +12,7 @@ from gemma_metamon.commands._players import find_players
 from gemma_metamon.extras import EXTRAS
 
 PYPROJECT = ROOT / "pyproject.toml"
-PUBLISHED_AS = {"PIL": "pillow"}
+PUBLISHED_AS = {"PIL": "pillow", "openenv": "openenv-core"}
 IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_round", "1", "--steps_per_round", "1"]
 
 
@@ -43,6 +43,7 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("jinja2", "report", ["ladder", "--username", "Anna", "--player", "RandomPlayer"]),
         ("openai", "language", ["evaluate", "--players", "chat:m@http://127.0.0.1:9/v1"]),
         ("trl", "language", ["sft", "--data", "x", "--out", "y"]),
+        ("openenv", "openenv", ["openenv"]),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(

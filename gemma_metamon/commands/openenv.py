@@ -43,7 +43,7 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end; status 0 then."""
-    for extra in ("openenv", "envs", "battle"):
+    for extra in ("openenv", "envs", "battle", "serve"):
         require_extra(extra, "openenv")
     from gemma_metamon.serving.limits import require_safe_host
     from gemma_metamon.serving.server import Address, listening_at

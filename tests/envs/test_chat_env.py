@@ -1,13 +1,11 @@
 """One side of a battle in words: its battles are those of the numbered environment, and bad answers lose nothing."""
 
-import importlib.util
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
-from gemma_metamon.commands import main
 from gemma_metamon.envs.battle_env import BattleEnv
 from gemma_metamon.envs.chat_env import Asked, ChatBattleEnv
 from gemma_metamon.errors import ConfigError
@@ -93,16 +91,3 @@ def test_past_the_last_turn_it_is_cut_short() -> None:
 def test_an_opponent_that_cannot_be_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="NobodyPlayer"):
         ChatBattleEnv(opponent="NobodyPlayer")
-
-
-def test_the_command_says_which_extra_it_lacks(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "openenv" else find(name, *rest)
-    )
-    assert main(["openenv", "--port", "1"]) == 1
-    assert capsys.readouterr().err == (
-        "gemma-metamon openenv: openenv needs openenv; pip install 'gemma-metamon[openenv]'\n"
-    )
