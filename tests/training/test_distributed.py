@@ -84,7 +84,6 @@ def test_two_processes_share_an_update(tmp_path: Path, training: str) -> None:
 WITHOUT_DRAWS = [
     "TformerTrajEncoder.dropout_ff = 0.0",
     "TformerTrajEncoder.dropout_emb = 0.0",
-    "GemmaTstepEncoder.lora_dropout = 0.0",
     "MultiTaskAgent.num_critics = 1",  # of several, those of a target are drawn
     "MultiTaskAgent.num_critics_td = 1",
     "MultiTaskAgent.value_estimate = 'exact'",  # otherwise by actions that are drawn
