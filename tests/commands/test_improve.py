@@ -345,9 +345,11 @@ def test_experts_play_and_label_and_each_round_begins_anew(
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-def test_killed_after_each_kind_of_step_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
+def test_killed_between_steps_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
+    """After three of its ten; scripts/kill_improve.py kills at any moment."""
+
     def to_kill_after(out: Path) -> list[tuple[int, str]]:
-        return [step for step in finished(out) if step[0] != 1]  # the second round has the same steps as the first
+        return [step for step in finished(out) if step in ((0, "evaluate"), (2, "collect"), (2, "train"))]
 
     out = tmp_path / "out"
     flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES)]
@@ -372,7 +374,7 @@ def test_killed_after_each_kind_of_step_it_goes_on_to_the_same_end(trained: Path
         while any(map(is_running, own)):
             assert time.monotonic() < deadline, "a step goes on without us"
             time.sleep(0.05)
-    assert kills >= 5
+    assert kills == 3
     each = ["collect", "prepare", "train", "evaluate"]
     assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
     assert list_checkpoints(out / "out") == [0, 1, 2]
