@@ -155,7 +155,7 @@ def test_the_docs_own_block_trains(home_env: dict[str, str], tmp_path: Path) -> 
 @pytest.mark.usefixtures("showdown", "trained")
 def test_the_docs_own_block_evaluates(home_env: dict[str, str], save_dir: Path, tmp_path: Path) -> None:
     """With the checkpoint of a short run, and few battles."""
-    start, evaluate = docs_block("metamon's own evaluation, of such a run or of an exported one")
+    start, evaluate = docs_block("metamon's own evaluation plays on port")
     assert start == f"gemma-metamon showdown start --port {SHOWDOWN_PORT}"  # as the fixture has done
     shutil.copytree(save_dir / "run", Path(home_env["HOME"]) / DOCS_RUN)
     for word, other in (("--ckpt 40", "--ckpt 2"), ("--total_battles 100", "--total_battles 6")):
