@@ -1,7 +1,6 @@
 """`gemma-metamon openenv`: battles as an OpenEnv environment, for whatever trains language models on such."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, port
@@ -55,13 +54,11 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.envs.open_env import battle_app
     from gemma_metamon.showdown.live.recording import MAX_TURNS
 
-    team_dir: Path | None = args.team_dir
-
     def make() -> ChatBattleEnv:
         return ChatBattleEnv(
             args.format,
             args.opponent,
-            team_dir=team_dir,
+            team_dir=args.team_dir,
             max_turns=args.max_turns or MAX_TURNS,
             reasoning=args.reasoning,
         )

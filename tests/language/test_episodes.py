@@ -66,18 +66,8 @@ def test_each_answer_earns_what_its_battle_gave_afterwards() -> None:
 
 
 def test_a_groups_battles_are_the_same_whatever_was_played_before() -> None:
-    battle_format, teams = find_teams("gen1ou", None)
-
     def played(*calls: int) -> list[list[int]]:
-        episodes = Episodes(
-            arena=arena,
-            battle_format=battle_format,
-            teams=teams,
-            opponents=[scripted("MaxBasePowerPlayer")],
-            form=PromptForm(),
-            reward_function=get_reward_function("BinaryReward"),
-            discount=1.0,
-        )
+        episodes = episodes_in(arena)
         for group in calls:
             torch.manual_seed(1)  # of the answers
             turns = episodes.play(MODEL, [group], 2, 2, most=3, temperature=1.0)
