@@ -115,14 +115,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_stdout()
         return 1
     except TerminatedError as error:
-        return _failed(args, f"ended by {error.signal.name}", 128 + error.signal)
-    except KeyboardInterrupt:
-        return _failed(args, "interrupted", 130)
+        return _failed(args, f"ended by {error.signal.name}{_then(error)}", 128 + error.signal)
+    except KeyboardInterrupt as error:
+        return _failed(args, f"interrupted{_then(error)}", 130)
     except (GemmaMetamonError, OSError, UnicodeEncodeError) as error:
         sentence = _sentence(error)
         if sentence is None or args.debug:
             raise
         return _failed(args, sentence, 1)
+
+
+def _then(ended: KeyboardInterrupt) -> str:
+    """What could not be done on the way out, a disk being full for one; not what was broken off in the middle."""
+    cause = ended.__cause__
+    explained = isinstance(cause, GemmaMetamonError | OSError | UnicodeEncodeError) and _sentence(cause)
+    return f"; then {explained}" if explained else ""
 
 
 def _sentence(error: GemmaMetamonError | OSError | UnicodeEncodeError) -> str | None:

@@ -1,20 +1,24 @@
 """Commands that are told to end: a word, a status, and nothing left running."""
 
+import argparse
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from support.processes import descendants, eventually, is_running
 from support.small_agent import BATTLES, TINY
 
 from gemma_metamon.commands import main
-from gemma_metamon.commands._ending import ended_by_signals
-from gemma_metamon.errors import TerminatedError
+from gemma_metamon.commands._ending import ended_by_signals, signals_noted
+from gemma_metamon.errors import DataError, TerminatedError
 
 MANY = ["--battles", "5000"]
 COMMANDS = {
@@ -103,6 +107,77 @@ def test_the_first_signal_ends_the_work_and_further_ones_do_not_disturb_its_end(
         assert signal.getsignal(number) == signal.SIG_DFL
     finally:
         signal.signal(number, before)
+
+
+def swallowed(number: int) -> None:
+    """As torch does what is raised while it loads NumPy, and Python what is raised in a finalizer."""
+    with contextlib.suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+
+StatusOf: TypeAlias = Callable[[Callable[[], None]], int]
+
+
+@pytest.fixture
+def status_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusOf]:
+    """The exit status of a command that does this, where SIGTERM is heard."""
+
+    def run(work: Callable[[], None]) -> int:
+        def run_list(args: argparse.Namespace) -> int:
+            work()
+            return 0
+
+        monkeypatch.setattr("gemma_metamon.commands.configs.run_list", run_list)
+        return main(["configs", "list"])
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever starts the tests may ignore it
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("left", "then"),
+    [(AttributeError("module 'numpy' has no attribute 'ndarray'"), ""), (DataError("x is bad"), "; then x is bad")],
+)
+def test_what_a_signal_has_left_half_done_is_not_a_fault(
+    left: Exception, then: str, status_of: StatusOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        swallowed(signal.SIGTERM)
+        raise left
+
+    assert status_of(work) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == f"gemma-metamon configs: ended by SIGTERM{then}\n"
+
+
+def test_a_signal_that_was_swallowed_can_be_sent_again(status_of: StatusOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    went_on = []
+
+    def work() -> None:
+        swallowed(signal.SIGTERM)
+        monkeypatch.setattr("gemma_metamon.commands._ending.HEARD_AGAIN_AFTER_S", 0)
+        went_on.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+        went_on.append(True)
+
+    assert status_of(work) == 128 + signal.SIGTERM
+    assert went_on == [True]
+
+
+def test_an_error_stays_itself_where_a_signal_was_noted_and_raised_nothing(
+    status_of: StatusOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        with signals_noted() as asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not asked():
+                time.sleep(0.01)
+            raise DataError("the loss is no number")
+
+    assert status_of(work) == 1
+    assert capsys.readouterr().err == "gemma-metamon configs: the loss is no number\n"
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
