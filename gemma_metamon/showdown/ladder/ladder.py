@@ -217,10 +217,11 @@ class Ladder:
         battle = self.battles.get(room)
         if battle is None and outcome.started is not None and self._closed.get(room) == outcome.started:
             return None
-        if battle is not None and battle.outcome.started not in (None, outcome.started):
+        not_ours = len(outcome.players) == 2 and self._username not in outcome.players
+        if battle is not None and (not_ours or battle.outcome.started not in (None, outcome.started)):
             self._write_down(battle, GONE)  # a restarted server gives its numbers again, even to other players
             battle = None
-        if len(outcome.players) == 2 and self._username not in outcome.players:
+        if not_ours:
             self._closed[room] = outcome.started
             self._queue(f"/leave {room}")
             return None
@@ -329,8 +330,6 @@ class Ladder:
             battle = self._add(tag, log)
             if battle.outcome.winner is not None:
                 self._write_down(battle, "read from its log after a restart")
-            elif not battle.outcome.players and not log.lines:
-                self._write_down(battle, "cut off before its first message")
 
     def _write_down(self, battle: LadderBattle, reason: str) -> None:
         """Ends a battle for us: writes its result, has its record saved, and leaves its room."""

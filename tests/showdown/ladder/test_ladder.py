@@ -1,6 +1,7 @@
 """Ladder play on the real simulator: whole runs, misbehaving players, a bad network, a server that dies."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from support.ladder_players import (
 from support.proxy import Faults, Proxy
 
 from gemma_metamon.battle.replays import load_battle
+from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.ladder.ladder import GONE
 from gemma_metamon.showdown.ladder.results import FINISHED, STOPPED, Results
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
@@ -389,6 +391,41 @@ def test_stopping_twice_is_at_once_and_a_restart_takes_the_battle_up_again(serve
     assert row.log == log
     assert row.result in FINISHED
     assert results.finished == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "of others, by now"])
+def test_a_battle_whose_log_is_empty_as_yet_is_played_on_where_it_is_ours(
+    ours: bool, server: Server, tmp_path: Path
+) -> None:
+    """A process killed between making the log and writing its first line; the server may have been restarted since."""
+
+    async def restarted() -> list[LadderRow]:
+        first = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=tmp_path / "first")
+        other = ladder(Thoughtful, server.websocket_url)
+        theirs, playing = asyncio.create_task(other.run()), asyncio.create_task(play([first]))
+        while not first.battles:
+            await asyncio.sleep(0.01)
+        (tag,) = first.battles
+        if ours:
+            first.stop()
+            first.stop()
+            await asyncio.wait_for(playing, 10)
+        folder = tmp_path / "killed"
+        with contextlib.closing(Results(folder)) as results:
+            assert results.new_log(tag).lines == []
+        name = None if ours else "Somebody else"
+        again = ladder("SimpleHeuristicsPlayer", server.websocket_url, battles=1, folder=folder, name=name)
+        await play([again])
+        other.stop()
+        await asyncio.gather(theirs, playing)
+        with contextlib.closing(Results(folder)) as results:
+            return list(results.rows.values())
+
+    rows = asyncio.run(asyncio.wait_for(restarted(), 60))
+    assert [row.reason for row in rows] == ([""] if ours else [GONE, ""])
+    assert rows[-1].result in FINISHED
+    assert unrecorded([tmp_path / "killed"]) == []
 
 
 @pytest.mark.slow
