@@ -3,6 +3,17 @@
 # Other arguments go to pytest, after style and types (then only the fast tests run).
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle envs 4bit wandb language vision serve ray gguf mlx vertex docs dev
 
+# pages are looked at in a browser, and pictures read: without these some tests skip, and say so
+install_programs() {
+    local missing=()
+    command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
+    command -v tesseract >/dev/null || missing+=(tesseract-ocr)
+    if [ "${#missing[@]}" -eq 0 ] || [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then return; fi
+    echo "installing ${missing[*]} from Debian" >&2
+    { timeout 120 apt-get -qq update && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get -qq -y install \
+        --no-install-recommends "${missing[@]}"; } >/dev/null || echo "could not install ${missing[*]}" >&2
+}
+
 ruff check .
 ruff format --check .
 mypy
@@ -12,7 +23,10 @@ npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer
 workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
 every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder)
 case "${1:-}" in
-"") "${every_core[@]}" -m "not (gpu or hub or upstream)" --durations=15 -rs ;;
+"")
+    install_programs
+    "${every_core[@]}" -m "not (gpu or hub or upstream)" --durations=15 -rs
+    ;;
 --fast) "${every_core[@]}" "${@:2}" ;;
 *) pytest "$@" ;;
 esac
