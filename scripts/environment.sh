@@ -1,4 +1,5 @@
 # Sourced by the other scripts: the project's folder, and its virtual environment .venv with the extras named as arguments.
+# Where `locked` is set, in the versions of scripts/constraints.txt, if that was made of this minor version of Python.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +10,19 @@ if [ ! -x .venv/bin/python ]; then
 fi
 if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
     echo "installing into .venv: gemma_metamon[$extras] (with torch; on Linux 5 GB on disk, and minutes without a word)" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+    install() {
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" "$@"
+    }
+    lock=scripts/constraints.txt
+    minor=$(.venv/bin/python -c 'import sys; print("{}.{}.".format(*sys.version_info))')
+    if [ -n "${locked:-}" ] && head -n 1 "$lock" | grep -q " Python $minor"; then
+        install --constraint "$lock" || {
+            echo "not everything is to be had in the versions of $lock: installing those of today" >&2
+            install
+        }
+    else
+        install
+    fi
     touch "$installed"
 fi
 PATH="$PWD/.venv/bin:$PATH"

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Makes scripts/constraints.txt anew: the versions of all that the extras for the tests bring, as pip resolves them now.
-# scripts/audit.sh looks for known faults of them, and `pip install -c scripts/constraints.txt -e ".[battle,dev]"` installs
-# what the tests last ran with. scripts/environment.sh, and with it CI, does not: it serves Python 3.10 as well, for which
-# there are no such numpy, scipy and pandas.
+# scripts/test.sh, and with it CI, installs these where Python's minor version is the one they were resolved for; for 3.10,
+# to name one, there are no such numpy, scipy and pandas. scripts/audit.sh looks for known faults of them.
 #
 #   scripts/lock.sh          # in a new environment: downloads everything, torch's CPU build included
 #   scripts/lock.sh --here   # of the environment that is active: downloads nothing
