@@ -1,6 +1,7 @@
 """Packages that the base install goes without, by the extra that brings them."""
 
 import importlib.util
+import sys
 
 from gemma_metamon.errors import MissingDependencyError
 
@@ -17,6 +18,8 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "vision": ("PIL",),
 }
+PYTHON = sys.version_info[:2]
+FROM_PYTHON_3_11 = ("gguf", "language", "mlx", "openenv", "vision")  # TRL wants it
 
 
 def require_extra(extra: str, what: str, *only: str) -> None:
@@ -29,4 +32,6 @@ def require_extra(extra: str, what: str, *only: str) -> None:
     """
     for package in only or EXTRAS[extra]:
         if importlib.util.find_spec(package) is None:
+            if extra in FROM_PYTHON_3_11 and PYTHON < (3, 11):
+                raise MissingDependencyError(f"{what} needs {package}, and the extra {extra} Python 3.11 or newer")
             raise MissingDependencyError(f"{what} needs {package}; pip install 'gemma-metamon[{extra}]'")

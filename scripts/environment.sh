@@ -3,15 +3,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-extras=$(IFS=,; echo "$*")
-installed=".venv/installed-${extras}"
+names=$(IFS=,; echo "$*")
+installed=".venv/installed-${names}"
 if [ ! -x .venv/bin/python ]; then
     "${PYTHON:-python3}" -m venv .venv
 fi
 if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
-    echo "installing into .venv: gemma_metamon[$extras] (with torch; on Linux 5 GB on disk, and minutes without a word)" >&2
+    echo "installing into .venv: gemma_metamon[$names] (with torch; on Linux 5 GB on disk, and minutes without a word)" >&2
     install() {
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" "$@"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$names]" "$@"
     }
     lock=scripts/constraints.txt
     minor=$(.venv/bin/python -c 'import sys; print("{}.{}.".format(*sys.version_info))')

@@ -2,7 +2,11 @@
 # All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--fast` leaves the slow tests out: minutes.
 # Other arguments go to pytest, after style and types (then only the fast tests run).
 locked=1
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle envs 4bit wandb language vision serve ray gguf mlx vertex docs dev
+extras=(battle envs 4bit wandb serve ray vertex docs dev)
+if "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then # else TRL is not to be had
+    extras+=(language vision gguf mlx)
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "${extras[@]}"
 
 # pages are looked at in a browser, and pictures read: without these some tests skip, and say so
 install_programs() {

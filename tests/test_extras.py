@@ -9,7 +9,7 @@ from support.paths import ROOT
 
 from gemma_metamon.commands import main
 from gemma_metamon.commands._players import find_players
-from gemma_metamon.extras import EXTRAS
+from gemma_metamon.extras import EXTRAS, FROM_PYTHON_3_11
 
 PYPROJECT = ROOT / "pyproject.toml"
 PUBLISHED_AS = {"PIL": "pillow", "openenv": "openenv-core"}
@@ -49,11 +49,22 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
 def test_a_missing_package_is_named_with_its_extra(
     package: str, extra: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    monkeypatch.setattr("gemma_metamon.extras.PYTHON", (3, 11))
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     assert main(command) == 1
     said = capsys.readouterr().err.strip()
     assert said.endswith(f" needs {package}; pip install 'gemma-metamon[{extra}]'")
     assert "\n" not in said
+
+
+def test_what_python_3_10_cannot_have_is_not_told_to_be_installed_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("gemma_metamon.extras.PYTHON", (3, 10))
+    monkeypatch.setitem(sys.modules, "trl", None)
+    assert main(["sft", "--data", "x", "--out", "y"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(" needs trl, and the extra language Python 3.11 or newer")
 
 
 def test_a_chat_player_needs_nothing_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +91,12 @@ def test_extras_are_those_of_the_package() -> None:
     for extra, packages in EXTRAS.items():
         (declared,) = re.findall(rf"^{extra} = \[(.*)\]", text, re.MULTILINE)
         assert all(f'"{PUBLISHED_AS.get(package, package.replace("_", "-"))}>=' in declared for package in packages)
+
+
+def test_an_extra_with_trl_is_known_to_want_python_3_11() -> None:
+    text = PYPROJECT.read_text(encoding="utf-8")
+    declared = {
+        name: packages for name, packages in re.findall(r"^(\w+) = \[(.*)\]", text, re.MULTILINE) if name in EXTRAS
+    }
+    with_trl = {"language"} | {name for name, packages in declared.items() if re.search(r"\[[\w,]*language", packages)}
+    assert with_trl == set(FROM_PYTHON_3_11)
