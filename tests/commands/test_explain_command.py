@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,22 @@ def test_explain_writes_a_page_and_prints_what_it_shows(
     assert (tmp_path / "deep" / "page.html").read_bytes() == page.read_bytes()
 
 
+def test_a_run_is_named_as_it_is_where_it_plays(
+    trained: Path, battle_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def shown(*arguments: str) -> dict[str, Any]:
+        out = str(tmp_path / "page.html")
+        assert main(["explain", str(battle_file), "--out", out, "--json", "--run_dir", *arguments]) == 0
+        told: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return told
+
+    assert shown(f"{trained}@0") == shown(str(trained), "--ckpt", "0")
+    cooled = shown(f"{trained}@1@T0.5", "--ckpt", "0", "--temperature", "2")
+    assert cooled["agent"] == "run@1"
+    assert cooled == shown(f"{trained}", "--temperature", "0.5")
+    assert cooled["decisions"] != shown(f"{trained}@1")["decisions"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -34,6 +51,8 @@ def test_explain_writes_a_page_and_prints_what_it_shows(
         (["--out", "."], "--out . is a folder"),
         (["--ckpt", "9"], "has no checkpoint 9; it has 0, 1"),
         (["--run_dir", "nowhere"], "nowhere: no such folder"),
+        (["--run_dir", "nowhere@2"], "nowhere: no such folder"),
+        (["--run_dir", "ensemble(nowhere, there)"], "'ensemble(nowhere, there)' is an ensemble; name one run"),
         (["--out", "/dev/null/page.html"], "--out /dev/null cannot be made (File exists); name another folder"),
     ],
 )
@@ -60,6 +79,13 @@ def test_evaluate_lets_one_watch(trained: Path, tmp_path: Path, capsys: pytest.C
     assert "file cannot be made (File exists); name another folder" in capsys.readouterr().err
     assert main([*command, "--players", "MaxBasePowerPlayer"]) == 1
     assert "--watch shows what a checkpoint thinks" in capsys.readouterr().err
+
+
+def test_no_probabilities_are_shown_of_who_draws_nothing(
+    trained: Path, battle_file: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["explain", str(battle_file), "--run_dir", f"{trained}@T0"]) == 1
+    assert "at temperature 0 no probabilities are left to show; leave @T0 out" in capsys.readouterr().err
 
 
 def test_a_battle_that_is_not_there_is_named(trained: Path, capsys: pytest.CaptureFixture) -> None:
