@@ -27,3 +27,24 @@ def test_the_mean_lies_in_its_interval(values: list[float]) -> None:
 def test_too_few_or_too_many_values_are_refused(n: int) -> None:
     with pytest.raises(ValueError, match=f"{n} values have no interval"):
         mean_interval([0.5] * n)
+
+
+# scipy 1.17.1: scipy.stats.binomtest(wins, battles).proportion_ci(method="wilson")
+@pytest.mark.parametrize(
+    ("wins", "battles", "low", "high"),
+    [
+        (50, 100, 0.4038315303659956, 0.5961684696340044),
+        (0, 10, 0.0, 0.27753279986288926),
+        (97, 100, 0.9154806357094724, 0.9897454759759611),
+        (500, 500, 0.9923756595384479, 1.0),
+    ],
+)
+def test_the_interval_is_wilsons(wins: int, battles: int, low: float, high: float) -> None:
+    assert wilson_interval(wins, battles) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_the_interval_holds_the_share_even_where_all_or_none_were_won() -> None:
+    for battles in range(1, 600):
+        for wins in (0, battles // 2, battles):
+            low, high = wilson_interval(wins, battles)
+            assert 0 <= low <= wins / battles <= high <= 1

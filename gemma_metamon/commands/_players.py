@@ -3,19 +3,23 @@
 Here and not in showdown/, which knows no checkpoints. How they are written is in _player_texts.py.
 """
 
+import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.commands._arguments import refuse_void
 from gemma_metamon.commands._chat_players import read_chat
-from gemma_metamon.commands._player_texts import EnsembleText, RunText, as_member, read_text
+from gemma_metamon.commands._player_labels import checkpoint_labels, run_label, search_label, words_label
+from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
 from gemma_metamon.commands._remote import fetched_run
 from gemma_metamon.commands._search_texts import LOOKAHEAD, read_search
-from gemma_metamon.commands._words_players import SEES, WORDS, read_words
+from gemma_metamon.commands._words_players import read_words
 from gemma_metamon.errors import ConfigError, MissingFileError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._words_players import WordsText
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from gemma_metamon.showdown.search.settings import SearchSettings
 
 logger = logging.getLogger(__name__)
+_NOT_DRAWN = "%s takes its most probable actions, whatever its temperature: none are drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +95,23 @@ def find_players(texts: Sequence[str], epoch: int | None = None) -> list[FoundPl
         MissingFileError: a folder without checkpoints, or without that one.
     """
     return [_find_player(text, epoch) for text in texts]
+
+
+def find_run(text: str, epoch: int | None = None) -> FoundMember:
+    """One run of `train`, written as it is where it plays: "runs/first@3", "runs/first@3@T0.8".
+
+    Args:
+        text: its text.
+        epoch: of a run that is written without one; None is its last.
+
+    Raises:
+        ConfigError: a text that says nothing, or an ensemble.
+        MissingFileError: a folder without checkpoints, or without that one.
+    """
+    run = read_text(text)
+    if isinstance(run, EnsembleText):
+        raise ConfigError(f"{shown(text)} is an ensemble; name one run, as in RUN or RUN@EPOCH")
+    return _found_member(run, epoch)
 
 
 def find_expert(text: str) -> FoundPlayer:
@@ -160,8 +182,30 @@ def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
             )
 
 
-def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
+def require_drawn(args: argparse.Namespace, found: Sequence[FoundPlayer], *, told: bool) -> None:
+    """Raises ConfigError for a --temperature that changes nothing, as without --sample nothing is drawn.
+
+    What an ensemble takes depends on it all the same, and so does where an agent that searches looks.
+
+    Args:
+        args: with `temperature` and `sample`.
+        found: who plays.
+        told: whether somebody is told the probabilities of a run's actions, which depend on it, too.
+    """
+    depend = any(player.members and (told or player.ensemble or player.search is not None) for player in found)
+    if not args.sample and not depend:
+        refuse_void(args, {"temperature": 1.0}, "without --sample the most probable choice is taken")
+
+
+def _found_member(run: RunText, epoch: int | None) -> FoundMember:
     from gemma_metamon.runs.checkpoints import Checkpoint
+
+    wanted = epoch if run.epoch is None else run.epoch
+    checkpoint = Checkpoint.find(fetched_run(run.run_dir, wanted), wanted)
+    return FoundMember(checkpoint=checkpoint, temperature=run.temperature, weight=run.weight)
+
+
+def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | None) -> FoundMember:
     from gemma_metamon.showdown.players.registry import PLAYERS, player_class
 
     if ensemble is not None and member.text in PLAYERS:
@@ -175,13 +219,11 @@ def _find_member(member: RunText, epoch: int | None, ensemble: EnsembleText | No
         except ConfigError as error:
             raise ConfigError(f"{error}; nor is {member.text!r} the folder of a run") from None
     try:
-        wanted = epoch if member.epoch is None else member.epoch
-        checkpoint = Checkpoint.find(fetched_run(member.run_dir, wanted), wanted)
+        return _found_member(member, epoch)
     except MissingFileError as error:
         if ensemble is None:
             raise
         raise MissingFileError(f"member {member.text} of {ensemble.text}: {error}") from None
-    return FoundMember(checkpoint=checkpoint, temperature=member.temperature, weight=member.weight)
 
 
 def contestants(
@@ -236,20 +278,20 @@ def contestants(
     if len(checkpoints) > 1:
         for checkpoint in checkpoints:
             require_loadable(checkpoint)
-    labels = _labels(checkpoints)
+    labels = checkpoint_labels(checkpoints)
     for player in found:
         if player in made:
             continue
         members = _load_members(player, labels, device, temperature, dtype)
-        name = _label(player, labels)
+        name = run_label(player, labels)
         if player.ensemble:
             share_texts([member.agent for member in members])
             policy = EnsemblePolicy(members, max_battles=max_battles, sample=sample, vote=player.vote, seed=seed)
             made[player] = learned(name, policy)
             continue
         (only,) = members
-        if player.members[0].temperature and not sample:
-            logger.warning("%s takes its most probable actions, whatever its temperature: none are drawn", name)
+        if player.members[0].temperature and not sample and player.search is None:
+            logger.warning(_NOT_DRAWN, name)
         alone = BatchedPolicy(
             only.agent,
             only.view,
@@ -262,7 +304,7 @@ def contestants(
         if player.search is None:
             made[player] = learned(name, alone, observer)
         else:
-            made[player] = searching(_searching(name, player.search), alone, player.search, teams, observer)
+            made[player] = searching(search_label(name, player.search), alone, player.search, teams, observer)
     return [made[player] for player in found]
 
 
@@ -277,6 +319,8 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
     folder, own = player.words, player.temperature
     if folder is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")
+    if own and not sample:
+        logger.warning(_NOT_DRAWN, words_label(player))
     if player.sees:
         from gemma_metamon.vision import models as seeing
         from gemma_metamon.vision.players.seeing import SeeingPolicy, seeing_contestant
@@ -303,16 +347,6 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
     return text_contestant(policy.name, policy)
 
 
-def words_label(player: FoundPlayer) -> str:
-    """The label of a chat model that answers in words, with what is not as usual: text:words@2@T0.5(reasoning=yes)."""
-    from gemma_metamon.language.fine_tuning import run_of
-
-    if player.words is None or player.thinking is None:
-        raise ValueError(f"{player.text} answers in no words")
-    temperature = "" if player.temperature is None else f"@T{player.temperature:g}"
-    return f"{SEES if player.sees else WORDS}{run_of(player.words)[1]}{temperature}{player.thinking}"
-
-
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
     """A scripted player, a chat model, or LookaheadTrainer."""
     from gemma_metamon.showdown.players.contestants import scripted
@@ -327,18 +361,7 @@ def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
     settings = player.search
     if settings is None:
         raise ValueError(f"{player.text} is nobody")
-    return lookahead(_searching("", settings), settings, teams)
-
-
-def _searching(run: str, settings: "SearchSettings") -> str:
-    """A label with all settings that are not the usual ones."""
-    from gemma_metamon.showdown.search.settings import SearchSettings
-
-    usual = SearchSettings()
-    said = [f"{name}={value:g}" for name, value in vars(settings).items() if value != vars(usual)[name]]
-    if run:
-        return f"search({', '.join([run, *said])})"
-    return f"{LOOKAHEAD}({', '.join(said)})" if said else LOOKAHEAD
+    return lookahead(search_label("", settings), settings, teams)
 
 
 def _load_members(
@@ -370,23 +393,3 @@ def _load_members(
         )
         for member in player.members
     ]
-
-
-def _labels(checkpoints: "Sequence[Checkpoint]") -> "dict[Checkpoint, str]":
-    """The label of each, first@3, or with the whole path where runs in two folders have one name."""
-    named = [checkpoint.label for checkpoint in checkpoints]
-    return {
-        checkpoint: label if named.count(label) == 1 else str(checkpoint)
-        for checkpoint, label in zip(checkpoints, named, strict=True)
-    }
-
-
-def _label(player: FoundPlayer, labels: "dict[Checkpoint, str]") -> str:
-    parts = []
-    for member in player.members:
-        temperature = "" if member.temperature is None else f"@T{member.temperature:g}"
-        weight = "" if member.weight == 1 else f"*{member.weight:g}"
-        name, _, epoch = labels[member.checkpoint].rpartition("@")
-        parts.append(f"{as_member(name) if player.ensemble else name}@{epoch}{temperature}{weight}")
-    joined = ", ".join(parts)
-    return f"ensemble({'vote: ' if player.vote else ''}{joined})" if player.ensemble else joined

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from gemma_metamon.commands._players import find_players, require_no_search
+    from gemma_metamon.commands._players import find_players, require_drawn, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
     from gemma_metamon.showdown.players.contestants import Outside
@@ -131,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
         require_no_search(players, "--server")
     if args.watch is not None and not any(len(player.members) == 1 for player in players):
         raise ConfigError("--watch shows what a checkpoint thinks, but nobody here is one that plays alone")
+    require_drawn(args, players, told=args.watch is not None)
     _check_pairs(players, len(args.players), round_robin=args.round_robin)
     args.format, teams = find_teams(args.format, args.team_dir)
     if args.out is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place
-from gemma_metamon.commands._words_players import SEES, WORDS
+from gemma_metamon.commands._words_players import SEES, WORDS, with_kind
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gemma_metamon.explain.page import Explanation
 
 EXAMPLE = """examples:
-  gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first --out battle.html
+  gemma-metamon explain BATTLE.json.lz4 --run_dir runs/first@3 --out battle.html
   gemma-metamon explain BATTLE.json.lz4 --run_dir "text:runs/words(reasoning=yes)"
   gemma-metamon explain BATTLE.json.lz4 --run_dir vlm:runs/eyes
 """
@@ -40,12 +40,12 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--run_dir",
         required=True,
-        help="a run of `train`, save_dir/run_name, or a chat model of `sft` or `vlm train`, written as it plays: "
-        "text:RUN, vlm:RUN",
+        help="a run of `train` (save_dir/run_name, or save_dir/run_name@EPOCH), or a chat model of `sft` or `vlm "
+        "train`, written as it plays: text:RUN, vlm:RUN",
     )
-    add_shared_argument(parser, "ckpt")
+    add_shared_argument(parser, "ckpt", help="the epoch of a run without @EPOCH (default: the last)")
     parser.add_argument("--out", type=Path, help="the page (default: named after the battle, in this folder)")
-    add_shared_argument(parser, "temperature")
+    add_shared_argument(parser, "temperature", help="of a run without @T (default: %(default)s)")
     add_shared_argument(parser, "device")
     add_shared_argument(parser, "json", help="print all that the page shows as one JSON object, too")
     parser.set_defaults(run=run)
@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         name, player, opponent = parts.battle_id, parts.player, parts.opponent
         page = args.out or Path(f"{name}-{player}.html")
+    args.run_dir = with_kind(args.run_dir)
     follow = _follow_words if args.run_dir.startswith((WORDS, SEES)) else _follow_agent
     agent, setting, decisions = follow(args, battle, page)
     explanation = Explanation(
@@ -97,19 +98,23 @@ Followed: TypeAlias = "tuple[str, Setting | None, Iterator[Shown]]"
 
 
 def _follow_agent(args: argparse.Namespace, battle: "RecordedBattle", page: Path) -> Followed:
+    from gemma_metamon.commands._players import find_run
     from gemma_metamon.explain.follow import Follower, follow_recorded
-    from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.runs.loading import load_for_play
 
-    checkpoint = Checkpoint.find(Path(args.run_dir), args.ckpt)
+    run = find_run(args.run_dir, args.ckpt)
+    temperature = args.temperature if run.temperature is None else run.temperature
+    if temperature == 0:
+        raise ConfigError(f"{args.run_dir}: at temperature 0 no probabilities are left to show; leave @T0 out")
     require_place(page, "out")
-    playable = load_for_play(checkpoint, args.device)
-    follower = Follower(playable.agent, playable.view, temperature=args.temperature)
-    return checkpoint.label, follower.setting(), follow_recorded(follower, battle)
+    playable = load_for_play(run.checkpoint, args.device)
+    follower = Follower(playable.agent, playable.view, temperature=temperature)
+    return run.checkpoint.label, follower.setting(), follow_recorded(follower, battle)
 
 
 def _follow_words(args: argparse.Namespace, battle: "RecordedBattle", page: Path) -> Followed:
-    from gemma_metamon.commands._players import find_players, words_label
+    from gemma_metamon.commands._player_labels import words_label
+    from gemma_metamon.commands._players import find_players
 
     (found,) = find_players([args.run_dir], args.ckpt)
     if found.temperature is not None or args.temperature != 1:

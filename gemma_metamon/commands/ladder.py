@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("report", "ladder")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants, find_players, require_no_search
+    from gemma_metamon.commands._players import contestants, find_players, require_drawn, require_no_search
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
     from gemma_metamon.showdown.ladder.results import Results
@@ -126,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
     require_no_search(players, "a ladder")
     if args.watch is not None and len(player.members) != 1:
         raise ConfigError(f"--watch shows what a checkpoint thinks, and {player.text} is not one that plays alone")
+    require_drawn(args, players, told=args.watch is not None)
     password = accounts.read_password(args.password_file)
     server = None
     if args.server == "local":

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _service(args: argparse.Namespace, token: str | None) -> "Service":
-    from gemma_metamon.commands._players import contestants, find_players
+    from gemma_metamon.commands._players import contestants, find_players, require_drawn
     from gemma_metamon.language.players.text import TextPolicy
     from gemma_metamon.serving.app import Service
     from gemma_metamon.serving.battles import SPARE, Battles
@@ -105,6 +105,7 @@ def _service(args: argparse.Namespace, token: str | None) -> "Service":
 
     (found,) = find_players([args.agent], args.ckpt)
     _require_policy(found)
+    require_drawn(args, [found], told=True)
     (who,) = contestants(
         [found],
         device=args.device,

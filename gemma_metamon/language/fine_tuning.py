@@ -106,6 +106,12 @@ def run_of(folder: Path) -> tuple[Path, str]:
     return folder, folder.resolve().name
 
 
+def warn_of_long(n_chats: int, what: str, context: int) -> None:
+    """Says that so many chats, those "to train on" or "held out", were set aside: they have more subwords than that."""
+    if n_chats:
+        logger.warning("%d of the chats %s are set aside: longer than %d subwords", n_chats, what, context)
+
+
 def require_place(run_dir: Path, described: Mapping[str, Mapping[str, Any]], *, resume: bool) -> None:
     """Raises ConfigError for a run that is there already, or is to go on and was made otherwise.
 

@@ -20,6 +20,7 @@ from gemma_metamon.language.fine_tuning import (
     FineTuning,
     find_model,
     require_place,
+    warn_of_long,
     write_description,
     writing,
 )
@@ -265,9 +266,8 @@ def train(
     context = min(chat.context, settings.context or 4096)
     examples, too_long = decisions.encode(chat, context - most, held_out=False)
     tested, tested_too_long = decisions.encode(chat, context, held_out=True)
-    for n, what in ((too_long, "to train on"), (tested_too_long, "held out")):
-        if n:
-            logger.warning("%d of the chats %s are set aside: longer than the context of %d subwords", n, what, context)
+    warn_of_long(too_long, "to train on", context - most)
+    warn_of_long(tested_too_long, "held out", context)
     wanted = settings.batch_size * settings.grad_accum // settings.num_generations
     if battles is None and len(examples) < wanted:
         raise DataError(

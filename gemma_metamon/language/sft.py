@@ -3,7 +3,6 @@
 What the run's folder holds is told in `fine_tuning`.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from gemma_metamon.language.fine_tuning import (
     require_place,
     resumable,
     told,
+    warn_of_long,
     write_description,
     writing,
 )
@@ -29,8 +29,6 @@ from gemma_metamon.nets.reader.adapters import Adapter
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
-
-logger = logging.getLogger(__name__)
 
 CHATS_FOR_WORDS: Final = 5_000
 """A learned tokenizer knows the words of so many chats; the rest of a file has hardly another one."""
@@ -117,9 +115,8 @@ def train(
     context = min(chat.context, settings.context or 4096)
     examples, too_long = encode(chat.tokenizer, chats, context)
     tested, tested_too_long = encode(chat.tokenizer, held_out, context)
-    for n, what in ((too_long, "to train on"), (tested_too_long, "held out")):
-        if n:
-            logger.warning("%d of the chats %s are set aside: longer than the context of %d subwords", n, what, context)
+    warn_of_long(too_long, "to train on", context)
+    warn_of_long(tested_too_long, "held out", context)
     if not examples:
         raise DataError(f"no chat fits into {context} subwords; give a larger --context, or export with less --history")
     with writing(run_dir):

@@ -74,6 +74,19 @@ MEASURED = (
         lines={"held_out/policy_entropy": "entropy", "held_out/policy_kl": "KL to the start"},
     ),
     Measured(
+        title="What free answers to held-out decisions earn",
+        y_label="mean reward",
+        says="The mean reward of free answers to held-out decisions, over updates",
+        lines={"held_out/reward": "reward"},
+    ),
+    Measured(
+        title="Free answers to held-out decisions that are legal",
+        y_label="answers (%)",
+        says="Share of the free answers to held-out decisions that name a legal choice, over updates",
+        lines={"held_out/legal_share": "legal"},
+        percent=True,
+    ),
+    Measured(
         title="Groups of answers that all earn the same",
         y_label="groups (%)",
         says="Share of the groups of answers from which nothing is learned, over updates",

@@ -14,7 +14,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.chats import Example
-from gemma_metamon.language.fine_tuning import FineTuning, find_model, require_place, told, write_description, writing
+from gemma_metamon.language.fine_tuning import (
+    FineTuning,
+    find_model,
+    require_place,
+    told,
+    warn_of_long,
+    write_description,
+    writing,
+)
 from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -77,9 +85,8 @@ def train(
     logger.info("of a context of %d tokens pictures take %d", context, spent)
     examples, too_long = encode(chat, seen, context)
     tested, tested_too_long = encode(chat, held_out, context)
-    for n, what in ((too_long, "to train on"), (tested_too_long, "held out")):
-        if n:
-            logger.warning("%d decisions %s are set aside: longer than the context of %d tokens", n, what, context)
+    warn_of_long(too_long, "to train on", context)
+    warn_of_long(tested_too_long, "held out", context)
     if not examples:
         raise DataError(
             f"no decision fits into {context} tokens, of which its {len(seen[0].pictures)} pictures take {spent}; give "

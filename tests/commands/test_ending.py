@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from support.node import needs_node
 from support.processes import descendants, eventually, is_running
 from support.small_agent import BATTLES, TINY
 
@@ -45,7 +45,7 @@ def hear_ctrl_c() -> None:
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@needs_node
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_command_that_is_told_to_end_leaves_nothing_running(tmp_path: Path) -> None:
     begun = {"collect": "0/5000", "evaluate": "0/5000", "ladder": "battle-gen1ou-", "improve": "$ gemma-metamon train"}

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disks import disk_with_room, fill, read_only_disk
+from support.node import needs_node
 from support.paths import BATTLE_FILES
 from support.small_agent import TINY, train_command
 
@@ -27,7 +27,6 @@ from gemma_metamon.showdown.ladder.results import BattleLog, Results
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import VARIABLE
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 ROW = LadderRow(
     log="battle-gen1ou-1.log",
     player=None,

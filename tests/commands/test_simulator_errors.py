@@ -1,7 +1,6 @@
 """What goes wrong with the simulator is told in one sentence by the commands that play in an arena."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.node import needs_node
 from support.processes import command_line, descendants, eventually, is_running
 
 from gemma_metamon.commands import main
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals, and scripts in the place of Node.js")
 linux = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 COMMANDS = {
     "collect": ["collect", "--players", "RandomPlayer"],
     "evaluate": ["evaluate", "--run_dir", "RandomPlayer", "--opponents", "MaxBasePowerPlayer"],

@@ -8,9 +8,12 @@ from support.small_agent import BATTLES, train_command
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands._evaluations import check_evaluation
 from gemma_metamon.commands._fine_tuning import learning_arguments, plan_arguments
+from gemma_metamon.commands._players import FoundMember, FoundPlayer, require_drawn
 from gemma_metamon.commands._run_folder import find_start
 from gemma_metamon.commands._training_plan import open_battles, take_batch_size
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.showdown.search.settings import SearchSettings
 from gemma_metamon.view import BattleView
 
 ADAPTERS = {"--lora_r": "8", "--lora_alpha": "4", "--lora_dropout": "0.5"}
@@ -119,3 +122,47 @@ def test_a_type_of_weights_is_of_checkpoints(capsys: pytest.CaptureFixture[str])
         main(["evaluate", "--players", "RandomPlayer", "--opponents", "MaxBasePowerPlayer", "--dtype", "bfloat16"]) == 1
     )
     assert "--dtype bfloat16 is of checkpoints of `train`, and none plays here" in capsys.readouterr().err
+
+
+RUN = FoundMember(checkpoint=Checkpoint(Path("runs/first"), 1))
+NOT_DRAWN = r"^--temperature 0\.5 changes nothing: without --sample the most probable choice is taken; leave it out"
+
+
+@pytest.mark.parametrize(
+    ("player", "told", "changes_nothing"),
+    [
+        (FoundPlayer(text="RandomPlayer", scripted="RandomPlayer"), True, True),
+        (FoundPlayer(text="LookaheadTrainer", search=SearchSettings()), True, True),
+        (FoundPlayer(text="text:runs/words", words=Path("runs/words")), True, True),
+        (FoundPlayer(text="runs/first", members=(RUN,)), False, True),
+        (FoundPlayer(text="runs/first", members=(RUN,)), True, False),  # whose probabilities somebody looks at
+        (FoundPlayer(text="ensemble(runs/first)", members=(RUN,), ensemble=True), False, False),
+        (FoundPlayer(text="search(runs/first)", members=(RUN,), search=SearchSettings()), False, False),
+    ],
+    ids=lambda value: f"{value.text}" if isinstance(value, FoundPlayer) else None,
+)
+def test_a_temperature_is_of_what_is_drawn(player: FoundPlayer, told: bool, changes_nothing: bool) -> None:
+    command = ["evaluate", "--players", player.text, "--temperature", "0.5"]
+    args = build_parser().parse_args(command)
+    if changes_nothing:
+        with pytest.raises(ConfigError, match=NOT_DRAWN):
+            require_drawn(args, [player], told=told)
+    else:
+        require_drawn(args, [player], told=told)
+    require_drawn(build_parser().parse_args([*command, "--sample"]), [player], told=told)
+    require_drawn(build_parser().parse_args(command[:-2]), [player], told=told)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "--players", "RandomPlayer", "--opponents", "MaxBasePowerPlayer"],
+        ["ladder", "--username", "Anna", "--player", "RandomPlayer"],
+    ],
+    ids=["evaluate", "ladder"],
+)
+def test_where_nothing_is_drawn_a_temperature_is_refused_before_a_server_is_asked(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--temperature", "0.5"]) == 1
+    assert "--temperature 0.5 changes nothing: without --sample" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node import needs_node
 
 pytest.importorskip("openai", reason="needs the extra: pip install 'gemma-metamon[language]'")
 
@@ -30,7 +30,7 @@ from gemma_metamon.showdown.matches.evaluate import Evaluation, evaluate
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.teams import load_teams
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+pytestmark = needs_node
 KEY = "sk-test-0123456789abcdef"
 TEAMS = ["]".join(team.split("]")[:2]) for team in load_teams("gen1ou")[:2]]
 """Of two Pokémon, so that battles are short."""

@@ -1,13 +1,13 @@
 """What a battle's log says of each Pokémon: held to the simulator's own state, and to what a disguise hides."""
 
 import runpy
-import shutil
 from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.node import needs_node
 from support.paths import SCRIPTS
 
 from gemma_metamon.reports.battle_log import BattleStory, read_log
@@ -15,7 +15,6 @@ from gemma_metamon.reports.battle_sides import Member, read_condition
 from gemma_metamon.reports.replay_page import replay_page
 
 CHECK = SCRIPTS / "check_battle_logs.py"
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 PLAYERS = ["|player|p1|Ann||", "|player|p2|Bob||"]
 PREVIEW = ["|poke|p2|Gholdengo|", "|poke|p2|Skeledirge, F|", "|poke|p2|Zoroark-Hisui, M|", "|teampreview"]

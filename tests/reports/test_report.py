@@ -229,6 +229,21 @@ def test_each_reward_has_a_chart_of_its_own(tmp_path: Path) -> None:
         run_curves.run_charts(tmp_path)
 
 
+def test_what_free_answers_earn_and_how_many_are_legal_is_drawn(tmp_path: Path) -> None:
+    rows = [
+        {"update": 0, "held_out/reward": -0.5, "held_out/reward_se": 0.1, "held_out/legal_share": 0.25},
+        {"update": 1, "reward/total": 0.0},
+        {"update": 2, "held_out/reward": 0.75, "held_out/reward_se": 0.1, "held_out/legal_share": 1.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shown = {
+        figure.axes[0].get_title(loc="left"): [line.get_xydata().tolist() for line in figure.axes[0].lines]
+        for figure, _ in run_curves.run_charts(tmp_path)
+    }
+    assert shown["What free answers to held-out decisions earn"] == [[[0, -0.5], [2, 0.75]]]
+    assert shown["Free answers to held-out decisions that are legal"] == [[[0, 25], [2, 100]]]
+
+
 def test_the_command_makes_a_runs_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_run(tmp_path / "run")
     assert main(["report", str(tmp_path / "run")]) == 0

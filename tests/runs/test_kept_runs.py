@@ -6,7 +6,6 @@ goes through the command line, as it was typed then, so that no move of a module
 
 import json
 import logging
-import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from build_kept_runs import ELSEWHERE, batch_digests, losses_after, option_probabilities, run
+from support.node import needs_node
 from support.paths import GOLDENS
 
 pytestmark = pytest.mark.slow
 
 ARCHIVE = GOLDENS / "before_the_house.tar.xz"
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 
 @pytest.fixture

@@ -1,18 +1,18 @@
 """scripts/tune_trainer.py: real battles, two a row."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import tune_trainer
+from support.node import needs_node
 
 from gemma_metamon.showdown.players.registry import PLAYERS
 
 
 @pytest.mark.server
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@needs_node
 def test_rows_are_played_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,11 +3,11 @@
 import asyncio
 import base64
 import io
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support.node import needs_node
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 pytest.importorskip("openai", reason="needs the extra: pip install 'gemma-metamon[language]'")
@@ -99,7 +99,7 @@ def test_what_is_not_offered_is_refused_by_name(model: ChatModel, changes: dict[
     assert words in answer["error"]["message"]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@needs_node
 def test_a_chat_player_plays_a_battle_through_a_service_of_ours(model: ChatModel) -> None:
     teams = ["]".join(team.split("]")[:2]) for team in load_teams("gen1ou")[:2]]
     with served(policy_of(model)) as (url, service):

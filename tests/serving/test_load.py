@@ -1,19 +1,19 @@
 """Half a minute of many battles at once against a service of this machine."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.node import needs_node
 from support.paths import ROOT
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.server,
-    pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js"),
+    needs_node,
 ]
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from support.node import needs_node
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
@@ -204,7 +204,7 @@ def test_a_service_that_is_told_to_end_answers_what_it_was_asked(run_dir: Path) 
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@needs_node
 def test_the_example_plays_what_a_service_answers(run_dir: Path) -> None:
     with served(policy_of(run_dir)) as (url, _):
         done = subprocess.run(

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.accounts import LadderServer
 from gemma_metamon.showdown.ladder.ladder import Ladder
-from gemma_metamon.showdown.ladder.results import Results, Summary
+from gemma_metamon.showdown.ladder.results import FINISHED, Results, Summary
 from gemma_metamon.showdown.ladder.timeouts import LadderTimeouts
 from gemma_metamon.showdown.players.registry import player_class
 from gemma_metamon.showdown.simulator.teams import load_teams
@@ -149,3 +149,34 @@ class Stubborn(RandomPlayer):
 
     def choose_move(self, battle: AbstractBattle) -> BattleOrder:
         return SingleBattleOrder("/choose move notamove")
+
+
+def quick(**changes: float) -> LadderTimeouts:
+    return LadderTimeouts(**{**QUICK.__dict__, **changes})
+
+
+def check_agreement(folders: list[Path]) -> Counter[str]:
+    """Both sides wrote every battle down, and say the same of it."""
+    outcomes: Counter[str] = Counter()
+    for battle, rows in rows_by_battle(folders).items():
+        results = sorted(row.result for row in rows if row.result in FINISHED)
+        outcomes[" and ".join(results)] += 1
+        assert results in (["lost", "won"], ["tied", "tied"]), (battle, rows)
+        assert len({row.turns for row in rows if row.result in FINISHED}) == 1
+    return outcomes
+
+
+def run_four(url: str, folder: Path, battles: int, **options: Any) -> tuple[list[Path], list[Any]]:
+    """Four players; the first two stop after so many battles each, the others when those are through."""
+    folders = [folder / name for name in FOUR]
+    goals = (battles, battles, None, None)
+    concurrency = options.pop("concurrency", 2)
+
+    async def all_four() -> list[Any]:
+        four = [
+            ladder(name, url, battles=goal, folder=place, concurrency=concurrency, **options)
+            for name, goal, place in zip(FOUR, goals, folders, strict=True)
+        ]
+        return await play(four[:2], four[2:])
+
+    return folders, asyncio.run(all_four())

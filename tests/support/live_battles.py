@@ -55,3 +55,12 @@ def by_name(order: Any) -> str:
     """The message of an order as poke-env has it, which names the move or the Pokémon and not its place."""
     assert isinstance(order, SingleBattleOrder)
     return SingleBattleOrder(order.order, terastallize=order.terastallize).message
+
+
+def battle_with_request() -> Battle:
+    battle = Battle("battle-gen1ou-1", "Red", quiet_logger(), gen=1)
+    side = {"pokemon": [pokemon("Snorlax", active=True), pokemon("Tauros")]}
+    moves = [{"id": move} for move in ("rest", "bodyslam", "selfdestruct", "earthquake")]
+    battle.parse_request({"side": side, "active": [{"moves": moves}]})
+    feed(battle, ["|player|p1|Red|1|", "|player|p2|Blue|2|", *START])
+    return battle

@@ -73,14 +73,14 @@ def loads(html: str) -> list[str]:
     return found
 
 
-def after_scripts(path: Path, tmp_path: Path) -> Page:
-    """The page as chromium has it after its scripts have run, read from disk, without a network."""
+def after_scripts(path: Path, tmp_path: Path, mark: str = "") -> Page:
+    """The page as chromium has it after its scripts have run, opened at the mark, read from disk, without a network."""
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
     command += [
         "--disable-background-networking",
         "--disable-component-update",
         f"--user-data-dir={tmp_path / 'chromium'}",
     ]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", path.resolve().as_uri()]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", f"{path.resolve().as_uri()}{mark}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return Page(done.stdout)

@@ -1,9 +1,7 @@
-"""Checkpoints to AMAGO's layout and back: the same names in the same order, every bit, and bad files refused."""
+"""Checkpoints to AMAGO's layout and back: the same names in the same order, every bit, and the same play."""
 
-import contextlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from checkpoint_sizes import checkpoint_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from support.amago_exports import AGENTS, import_command, write_run
 from support.paths import GOLDENS, TESTS
 from support.run_files import identity_of
 from support.small_agent import BATTLES, SMALL, TINY, train_command
@@ -26,7 +25,6 @@ from torch import Tensor, nn
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
 from gemma_metamon.data.dataset import collate, encode_battle, take_window
-from gemma_metamon.errors import DataError
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs import resolve
@@ -39,52 +37,9 @@ from gemma_metamon.upstream import interchange
 from gemma_metamon.view import BattleView
 
 KEYS = GOLDENS / "amago/amago-3.1.1/state_dict_keys/placeholder_tstep_encoder_2944_multitaskagent.json"
+
+
 AMAGO_PROCESS = TESTS / "support" / "amago_process.py"
-AGENTS = {
-    "MultiTaskAgent": SMALL,
-    "Agent": [
-        *SMALL,
-        "MetamonAMAGOExperiment.agent_type = @agent.Agent",
-        "Agent.actor_type = @MetamonMaskedActor",
-        "Agent.pass_obs_keys_to_actor = ['illegal_actions']",
-        "Agent.critic_type = @actor_critic.NCritics",
-        "NCritics.d_hidden = 16",
-    ],
-}
-DTYPES = (torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
-
-
-def random_bits(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Any bits of finite numbers."""
-    if dtype == torch.bool:
-        return torch.randint(2, shape, generator=generator).bool()
-    n_bytes = shape.numel() * torch.empty((), dtype=dtype).element_size()
-    drawn = torch.randint(256, (n_bytes,), generator=generator, dtype=torch.uint8).view(dtype).reshape(shape)
-    return torch.where(drawn.isfinite(), drawn, 1)  # a checkpoint whose numbers are not is refused
-
-
-def write_run(
-    run_dir: Path, *, agent: str = "MultiTaskAgent", epoch: int = 1, seed: int = 0, **meta: Any
-) -> Checkpoint:
-    """A checkpoint of a small agent, with random bits in many dtypes for weights; its configuration is left in gin."""
-    resolved, view = resolve.load(TINY, None, AGENTS[agent]), BattleView.default()
-    generator = torch.Generator().manual_seed(seed)
-    weights = {
-        key: random_bits(tensor.shape, DTYPES[(i + seed) % len(DTYPES)], generator)
-        for i, (key, tensor) in enumerate(interchange.expected_weights(view).items())
-    }
-    known = {"identity": identity_of(view), "config": resolved.text, "epoch": epoch, "updates": 7, "draws": 14}
-    return write_checkpoint(run_dir, CheckpointMeta(**{**known, "settings": {}, **meta}), weights)
-
-
-def import_command(file: Path, save_dir: Path, *extra: str) -> list[str]:
-    return ["import", "--from", "amago", str(file), "--save_dir", str(save_dir), "--run_name", "imported", *extra]
-
-
-@pytest.fixture
-def policy_file(tmp_path: Path) -> Path:
-    """An exported small agent, with its description beside it."""
-    return interchange.export_policy(write_run(tmp_path / "run"), tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
@@ -198,18 +153,6 @@ def test_critics_of_states_stay_behind(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_without_our_description_needs_the_flags(
-    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    (policy_file.parents[1] / interchange.DESCRIPTION).unlink()
-    assert main(import_command(policy_file, tmp_path)) == 1
-    assert "has no gemma_metamon.json" in capsys.readouterr().err
-    flags = ["--model_gin_config", TINY, *(word for line in SMALL for word in ("--gin_override", line))]
-    assert main(import_command(policy_file, tmp_path, *flags)) == 0
-    imported = Checkpoint.find(tmp_path / "imported", 1)
-    assert_same_bits(imported.read_weights(), interchange.read_policy(policy_file))
-
-
 def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Path, tmp_path: Path) -> None:
     # as amago writes them: it saves what an SVD returned as it lay in memory
     state, memory = interchange.read_policy(policy_file), torch.randn(64)
@@ -255,141 +198,6 @@ def test_a_word_list_of_its_own_travels_along(tmp_path: Path) -> None:
     flags += ["--tokenizer", str(tmp_path / "words.json"), "--ckpt", "2"]
     assert main(import_command(exported, tmp_path, *flags)) == 0
     assert Checkpoint.find(tmp_path / "imported", 2).read_meta().vocabulary == words
-
-
-REFUSED_IMPORTS = {
-    "another observation space": (["--obs_space", "DefaultObservationSpace"], "use --obs_space TeamPreview"),
-    "another reward": (["--reward_function", "BinaryReward"], "reward_function 'DefaultShapedReward'"),
-    "another phrasing": (["--gin_override", "GemmaTstepEncoder.phrasing = 'raw'"], "phrasing 'natural'"),
-    "another width": (
-        ["--gin_override", "TformerTrajEncoder.d_ff = 24"],
-        "ff1.weight is [16, 16], not [24, 16]",
-    ),
-    "another depth": (["--gin_override", "TformerTrajEncoder.n_layers = 2"], "missing (traj_encoder.tformer.layers.1."),
-    "a training config alone": (["--train_gin_config", "il.gin"], "--train_gin_config needs --model_gin_config"),
-    "no word list": (["--tokenizer", "DefaultObservationSpace-v1"], "no word list DefaultObservationSpace-v1"),
-    "a negative epoch": (["--ckpt", "-1"], "say which epoch it is with --ckpt N"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED_IMPORTS)
-def test_what_does_not_fit_is_refused_in_one_sentence(
-    name: str, policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    flags, complaint = REFUSED_IMPORTS[name]
-    assert main(import_command(policy_file, tmp_path, *flags)) == 1
-    said = capsys.readouterr().err
-    assert complaint in said
-    assert said.startswith("gemma-metamon import: ")
-    assert said.count("\n") == 1
-    assert not (tmp_path / "imported").exists()
-
-
-def test_missing_extra_and_misshapen_entries_are_counted_and_named(
-    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    state = interchange.read_policy(policy_file)
-    missing = [key for key in state if key.startswith("target_actor.")]
-    for key in missing:
-        del state[key]
-    state["popart.mu"] = torch.zeros(3)
-    state["steps"] = torch.zeros(1)
-    torch.save(state, policy_file)
-    assert main(import_command(policy_file, tmp_path)) == 1
-    said = capsys.readouterr().err
-    assert f"{len(missing)} missing ({missing[0]}, {missing[1]}, {missing[2]}, ...)" in said
-    assert "1 extra (steps)" in said
-    assert "1 misshapen (popart.mu is [3], not [7, 1])" in said
-
-
-def test_nothing_is_overwritten(policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    export = ["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]
-    assert main(export) == 1
-    assert "policy_epoch_1.pt exists" in capsys.readouterr().err
-    assert main(import_command(policy_file, tmp_path)) == 0
-    assert main(import_command(policy_file, tmp_path)) == 1
-    assert "imported has a checkpoint 1 already" in capsys.readouterr().err
-    (tmp_path / "out" / "run" / "ckpts" / "config.txt").write_text("another run's")
-    write_run(tmp_path / "run", epoch=2)
-    assert main(export) == 1
-    assert "config.txt is there with another configuration" in capsys.readouterr().err
-    assert main([*export[:3], "--to", "merged", "--out", str(tmp_path / "run")]) == 1
-    assert "run exists; delete it" in capsys.readouterr().err
-
-
-def test_the_untrained_network_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    write_run(tmp_path / "run", epoch=0)
-    assert main(["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]) == 1
-    assert "metamon loads no checkpoint 0" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_checkpoint_of_other_subwords_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    checkpoint = write_run(tmp_path / "run")
-    meta = (checkpoint.folder / META).read_text()
-    subword_hash = checkpoint.read_meta().identity.subword_hash
-    (checkpoint.folder / META).write_text(meta.replace(subword_hash, "0" * len(subword_hash)))
-    assert main(["export", "--run_dir", str(tmp_path / "run"), "--to", "amago", "--out", str(tmp_path / "out")]) == 1
-    assert "was trained with subword_hash" in capsys.readouterr().err
-
-
-class RunsCode:
-    """Unpickled without care, it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_no_code_in_a_file_is_run(zipped: bool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    file, made = tmp_path / "policy_epoch_1.pt", tmp_path / "made"
-    torch.save({"popart.mu": torch.zeros(1), "more": RunsCode(made)}, file, _use_new_zipfile_serialization=zipped)
-    assert main(import_command(file, tmp_path, "--model_gin_config", TINY)) == 1
-    said = capsys.readouterr().err
-    assert "mkdir, which could run code and is not opened" in said
-    assert "weights_only" not in said
-    assert not made.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ({"model": {"popart.mu": torch.zeros(1)}}, "no state dict, it holds 'model': dict"),
-        ([torch.zeros(1)], "no state dict, it holds list"),
-        ({"epoch": 3, "popart.mu": torch.zeros(1)}, "no state dict, it holds 'epoch': int"),
-    ],
-)
-def test_what_is_no_state_dict_is_refused(content: object, complaint: str, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "file.pt")
-    with pytest.raises(DataError, match=complaint):
-        interchange.read_policy(tmp_path / "file.pt")
-
-
-@given(st.integers(0, 10_000), st.booleans(), st.binary(max_size=8))
-@settings(deadline=None, max_examples=60)
-def test_a_damaged_file_is_refused_and_nothing_else(place: int, cut: bool, junk: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "policy_epoch_1.pt"
-        torch.save({"popart.mu": torch.zeros(1), "popart.nu": torch.ones(2)}, file)
-        whole = file.read_bytes()
-        place %= len(whole)
-        file.write_bytes(whole[:place] + junk + (b"" if cut else whole[place + len(junk) :]))
-        with contextlib.suppress(DataError):
-            state = interchange.read_policy(file)
-            assert all(isinstance(value, Tensor) for value in state.values())
-
-
-def test_a_missing_file_and_a_damaged_description_are_refused(
-    policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert main(import_command(tmp_path / "policy_epoch_9.pt", tmp_path)) == 1
-    assert "no file" in capsys.readouterr().err
-    (policy_file.parents[1] / interchange.DESCRIPTION).write_text("{}")
-    assert main(import_command(policy_file, tmp_path)) == 1
-    assert "gemma_metamon.json is no description of a run" in capsys.readouterr().err
 
 
 def test_gemma_is_exported_with_what_one_should_know(

@@ -13,6 +13,7 @@ from poke_env.battle import Move, PokemonType, Status
 from gemma_metamon.showdown.scripted.attacks import Attack, attack_of
 from gemma_metamon.showdown.scripted.damage import effectiveness, hit_share
 from gemma_metamon.showdown.scripted.fighters import HORIZON, Fighter
+from gemma_metamon.showdown.scripted.surroundings import status_loss
 
 ALIVE = 0.35
 LEAST_HP = 0.02
@@ -25,7 +26,6 @@ STATUS_WORTH = {
     Status.PSN: 0.9,
     Status.TOX: 0.8,
 }
-_CHIP = {Status.BRN: 1 / 16, Status.PSN: 1 / 16, Status.TOX: 3 / 16}  # of the HP, each turn
 _STATUS_IMMUNE = {
     Status.BRN: {PokemonType.FIRE},
     Status.PAR: {PokemonType.ELECTRIC},
@@ -130,7 +130,7 @@ def fight_out(duel: Duel, my_hp: float, their_idle: float) -> tuple[float, float
 
 
 def _chip(fighter: Fighter) -> float:
-    return fighter.turn_loss + (_CHIP.get(fighter.status, 0.0) if fighter.status else 0.0)
+    return fighter.turn_loss + status_loss(fighter.status)
 
 
 def _turns(hp: float, rate: float, idle: float) -> float:

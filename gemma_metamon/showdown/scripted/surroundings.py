@@ -62,7 +62,7 @@ _IVY_CUDGEL = {
     "ogerponhearthflame": PokemonType.FIRE,
     "ogerponcornerstone": PokemonType.ROCK,
 }
-_STATUS_LOSS = {Status.BRN: 1 / 16, Status.PSN: 1 / 16, Status.TOX: 3 / 16}
+_STATUS_LOSS = {Status.BRN: 1 / 16, Status.PSN: 1 / 16, Status.TOX: 3 / 16}  # of the HP, each turn
 _FAST = 80
 """Base speed from which on a species is trained for speed rather than for HP."""
 
@@ -143,19 +143,23 @@ def moves_of_own_type(pokemon: Pokemon, around: Surroundings) -> dict[str, Pokem
     return types
 
 
+def status_loss(status: Status | None) -> float:
+    """The share of its HP that a status takes from a Pokémon each turn."""
+    return _STATUS_LOSS.get(status, 0.0) if status else 0.0
+
+
 def turn_loss(pokemon: Pokemon, around: Surroundings) -> float:
     """The share of its HP that it loses each turn to all but a status; below 0 it gains."""
     ability, item = pokemon.ability or "", pokemon.item
-    status_loss = _STATUS_LOSS.get(pokemon.status, 0.0) if pokemon.status else 0.0
     loss = 0.0
     if item == "leftovers" or (item == "blacksludge" and PokemonType.POISON in pokemon.types):
         loss -= 1 / 16
     if around.terrain == "grassy" and is_grounded(pokemon.types, ability, item):
         loss -= 1 / 16
     if ability == "poisonheal" and pokemon.status in (Status.PSN, Status.TOX):
-        return loss - 1 / 8 - status_loss
+        return loss - 1 / 8 - status_loss(pokemon.status)  # it is counted apart, and heals here
     if ability == "magicguard":
-        return loss - status_loss
+        return loss - status_loss(pokemon.status)
     if around.weather == "sand" and not {PokemonType.ROCK, PokemonType.GROUND, PokemonType.STEEL} & set(pokemon.types):
         loss += 0.0 if ability in ("sandrush", "sandforce", "sandveil", "overcoat") else 1 / 16
     if Effect.SALT_CURE in pokemon.effects:

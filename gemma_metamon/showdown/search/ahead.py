@@ -8,8 +8,6 @@ from weakref import WeakKeyDictionary
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.arena.arena import Arena, News, World
 
-_of_arenas: "WeakKeyDictionary[Arena, Ahead]" = WeakKeyDictionary()
-
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
@@ -36,54 +34,59 @@ Answer = Sequence[Sequence[float]]
 """(W, C): about the chance to win, in 0..1; empty where the battle is lost with its worker, and so to begin again."""
 
 
-def ahead_in(arena: Arena) -> "Ahead":
-    """The one `Ahead` of this arena."""
-    return _of_arenas.setdefault(arena, Ahead(arena))
-
-
 @dataclass
-class Ahead:
-    """Asks an arena, for whoever plays in it. All that is asked before the event loop turns goes out together."""
+class _Waiting:
+    """What was asked of one arena, with who waits for it; it goes out when the event loop turns."""
 
-    arena: Arena
-    _asked: list[tuple[Question, "asyncio.Future[Answer]"]] = field(default_factory=list)
-    _sending: "asyncio.Task[None] | None" = None
+    asked: list[tuple[Question, "asyncio.Future[Answer]"]] = field(default_factory=list)
+    sending: "asyncio.Task[None] | None" = None
 
-    async def ask(self, question: Question) -> Answer:
-        """How the choices stand. Raises ServerError where the simulator fails, ConfigError for a battle not in play."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked.append((question, answer))
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.create_task(self._send())
-        return await answer
 
-    async def _send(self) -> None:
-        asked, self._asked = [each for each in self._asked if not each[1].done()], []
-        try:
-            answers = self._ask_arena([question for question, _ in asked])
-        except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those who wait
-            answers = [error] * len(asked)
-        for (_, future), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+_of_arenas: "WeakKeyDictionary[Arena, _Waiting]" = WeakKeyDictionary()
+"""Nothing in it may hold an arena: it would stay with all that it has played."""
 
-    def _ask_arena(self, questions: Sequence[Question]) -> list[Answer | Exception]:
-        # the seats of a battle that went with its worker think on until they hear of it
-        asked = {_name(question): question for question in questions if not self.arena.has_lost(question.battle)}
-        for name, question in asked.items():
-            self.arena.look_ahead(
-                question.battle,
-                name,
-                seat=question.seat,
-                worlds=question.worlds,
-                choices=question.choices,
-                turns=question.turns,
-                times=question.times,
-            )
-        news = {each.battle: each for each in self.arena.settle(asked)}
-        return [_answer(news[name]) if (name := _name(question)) in news else [] for question in questions]
+
+async def ask(arena: Arena, question: Question) -> Answer:
+    """How the choices stand. All that is asked of an arena before the event loop turns goes out together.
+
+    Raises ServerError where the simulator fails, ConfigError for a battle not in play.
+    """
+    waiting = _of_arenas.setdefault(arena, _Waiting())
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    waiting.asked.append((question, answer))
+    if waiting.sending is None or waiting.sending.done():
+        waiting.sending = asyncio.create_task(_send(arena, waiting))
+    return await answer
+
+
+async def _send(arena: Arena, waiting: _Waiting) -> None:
+    asked, waiting.asked = [each for each in waiting.asked if not each[1].done()], []
+    try:
+        answers = _answers(arena, [question for question, _ in asked])
+    except Exception as error:  # noqa: BLE001 whatever it is, it belongs to those who wait
+        answers = [error] * len(asked)
+    for (_, future), answer in zip(asked, answers, strict=True):
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+
+def _answers(arena: Arena, questions: Sequence[Question]) -> list[Answer | Exception]:
+    # the seats of a battle that went with its worker think on until they hear of it
+    asked = {_name(question): question for question in questions if not arena.has_lost(question.battle)}
+    for name, question in asked.items():
+        arena.look_ahead(
+            question.battle,
+            name,
+            seat=question.seat,
+            worlds=question.worlds,
+            choices=question.choices,
+            turns=question.turns,
+            times=question.times,
+        )
+    news = {each.battle: each for each in arena.settle(asked)}
+    return [_answer(news[name]) if (name := _name(question)) in news else [] for question in questions]
 
 
 def _name(question: Question) -> str:

@@ -11,7 +11,7 @@ from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.live.seen import seen_side
 from gemma_metamon.showdown.matches.forks import sample_hidden
 from gemma_metamon.showdown.matches.samplers import Sampler, TeamSampler
-from gemma_metamon.showdown.search.ahead import Question, ahead_in
+from gemma_metamon.showdown.search.ahead import Question, ask
 from gemma_metamon.showdown.search.halving import Found, search
 from gemma_metamon.showdown.search.settings import SearchSettings
 from gemma_metamon.showdown.simulator.formats import find_teams
@@ -71,7 +71,7 @@ class Searcher:
                 turns=self.settings.turns_in(live.battle.gen),
                 times=times,
             )
-            return await ahead_in(arena).ask(question)
+            return await ask(arena, question)
 
         return await search(priors, self.settings.forks_in(live.battle.gen), look)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 from support.live_battles import battle_at
 from support.live_goldens import quiet_logger
+from support.node import needs_node
 
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.errors import ServerError
@@ -23,8 +23,6 @@ from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.formats import find_teams
 from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.teams import pack_team
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 DITTO = """
 Ditto @ Leftovers

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +16,7 @@ from poke_env.player import Player, RandomPlayer
 from poke_env.ps_client import PSClient
 from support.live_battles import START, battle_at, new_battle
 from support.live_goldens import feed
+from support.node import needs_node
 from support.paths import ROOT, TESTS
 
 from gemma_metamon.errors import MissingDependencyError
@@ -27,8 +27,12 @@ from gemma_metamon.showdown.players.registry import connection
 PLAYED_WITH_THE_NEWEST = [
     "showdown/live/test_poke_env_hooks.py",
     "showdown/live/test_door.py",
+    "showdown/live/test_legal_on_a_server.py",
     "showdown/live/test_live_state.py",
+    "showdown/live/test_recording.py",
     "showdown/matches/test_collect.py",
+    "showdown/matches/test_watching.py",
+    "showdown/players/test_players_by_name.py",
     "showdown/players/test_playing.py",
 ]
 
@@ -127,7 +131,7 @@ def test_a_battle_that_was_frozen_goes_on_by_itself_and_is_seen_as_it_was() -> N
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif("POKE_ENV_UNDER_TEST" in os.environ, reason="this is the run with the newest poke-env")
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+@needs_node
 def test_battles_are_followed_with_the_newest_poke_env(tmp_path: Path) -> None:
     """In an environment of its own, with poke-env and what it lacks from the registry, and all else as it is here.
 

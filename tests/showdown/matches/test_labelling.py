@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import shutil
 from pathlib import Path
 
 import pytest
 from poke_env.battle import AbstractBattle, Battle
 from poke_env.player import BattleOrder, Player, RandomPlayer
+from support.node import needs_node
 from support.small_agent import BATTLES
 
 from gemma_metamon.battle.replays import RecordedBattle, find_battles, load_battle
@@ -21,7 +21,7 @@ from gemma_metamon.showdown.search.players import lookahead
 from gemma_metamon.showdown.search.settings import SearchSettings
 from gemma_metamon.showdown.simulator.formats import find_teams
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+pytestmark = needs_node
 
 
 def played(out: Path, player: str, label_by: Contestant | None, battles: int = 3) -> list[RecordedBattle]:

@@ -2,7 +2,6 @@ import asyncio
 import gzip
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
 from poke_env.player import Player
 from support.live_goldens import FORMATS, LIVE_GOLDENS, decisions, feed, quiet_logger
+from support.node import needs_node
 from support.trainer_situations import choice, own, situation, trainer
 
 from gemma_metamon.showdown.live.orders import legal_options, order_to_action
@@ -38,7 +38,6 @@ from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.teams import load_teams
 
 TRAINERS = (TypeTrainer, DamageTrainer, DuelTrainer)
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 
 @pytest.fixture(autouse=True)

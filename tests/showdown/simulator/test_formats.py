@@ -1,10 +1,10 @@
 """Which formats are played: the simulator says what they are, and what states cannot hold is refused before play."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.node import needs_node
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
@@ -15,8 +15,6 @@ from gemma_metamon.showdown.simulator.formats import (
     find_teams,
     require_singles,
 )
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 SINGLES = BattleFormat(
     id="gen9ou", name="[Gen 9] OU", game_type="singles", gives_teams=False, max_team_size=6, best_of=1

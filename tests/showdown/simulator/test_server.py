@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.node import needs_node
 
 from gemma_metamon.commands import showdown
 from gemma_metamon.errors import GemmaMetamonError, MissingDependencyError, ServerError
 from gemma_metamon.showdown.simulator import installation, server
 from gemma_metamon.user_cache import VARIABLE, cache_folder, make_once
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 
 
 def eventually(claim: Callable[[], bool], timeout_s: float = 15.0) -> bool:

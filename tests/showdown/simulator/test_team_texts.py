@@ -3,13 +3,13 @@
 import json
 import re
 import runpy
-import shutil
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from support.node import needs_node
 from support.paths import GOLDENS, SCRIPTS
 from support.team_files import GENGAR, HIDDEN_POWERS, PACKED, SNORLAX, TAUROS, TEXTS, backup, species
 
@@ -19,7 +19,6 @@ from gemma_metamon.showdown.simulator.team_texts import TeamText, pack_teams, sp
 from gemma_metamon.showdown.simulator.teams import pack_team
 
 T = TypeVar("T")
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 SCRIPT = SCRIPTS / "build_team_goldens.py"
 # texts that the simulator packs, but not into a team that can be played
 NO_TEAMS = {"quoted": "1 of them without moves"}

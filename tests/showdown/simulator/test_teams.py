@@ -1,12 +1,12 @@
 import asyncio
 import logging
 import os
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 from poke_env.player import RandomPlayer
+from support.node import needs_node
 from support.team_files import GENGAR, PACKED, SNORLAX, TAUROS, TEXTS, backup, set_of, species
 
 from gemma_metamon.errors import DataError, MissingFileError
@@ -16,9 +16,6 @@ from gemma_metamon.showdown.simulator.installation import import_teams, validate
 from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.team_texts import pack_teams, split_teams
 from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams, own_formats, pack_team
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
-
 
 # --- folders -------------------------------------------------------------------------------------------------------
 
