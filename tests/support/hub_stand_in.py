@@ -19,7 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Hub:
-    """Repositories by name (of data sets with "datasets/" before it): revision -> file -> content; the tokens that were sent, and what nobody expected."""
+    """Repositories by name: revision -> file -> content; the tokens that were sent, and what nobody expected.
+
+    Names of data sets have "datasets/" before them.
+    """
 
     url: str = ""
     repos: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
@@ -121,7 +124,7 @@ def tree(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
     for path, content in files.items():
         if not path.startswith(start):
             continue
-        *folders, last = path[len(start) :].split("/")
+        folders = path[len(start) :].split("/")[:-1]
         for depth in range(1, len(folders) + 1 if recursive else min(len(folders), 1) + 1):
             inner = start + "/".join(folders[:depth])
             found[inner] = {
