@@ -30,6 +30,20 @@ def open_store(address: str) -> tuple[Any, str]:
     return fs, root.rstrip("/")
 
 
+def require_writable(address: str) -> None:
+    """Before anything slow: raises ConfigError for a repository of the Hugging Face hub, which is only read.
+
+    Each file written there would be a commit of its own, every 20 seconds of a run, and the hub allows few an hour. Its
+    buckets are like those of other stores.
+    """
+    protocol, _, rest = address.partition("://")
+    if protocol == "hf" and not rest.startswith("buckets/"):
+        raise ConfigError(
+            f"{shown_path(address)} is a repository, where each file written would be a commit; name a folder of this "
+            "machine and upload that with `hf upload`, or write to s3://, gs:// or hf://buckets/"
+        )
+
+
 @contextmanager
 def speaking_to(address: str, *, passes: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Raises ServerError for whatever a store's library raises in the block; our own errors, and these, as they are."""

@@ -284,7 +284,18 @@ def _whole_files(folder: Path) -> list[Path]:
 
 
 def _version(info: dict[str, Any]) -> str:
-    for name in ("ETag", "etag", "md5Hash", "crc32c", "blob_id", "sha256", "LastModified", "mtime", "created"):
+    for name in (
+        "ETag",
+        "etag",
+        "md5Hash",
+        "crc32c",
+        "blob_id",
+        "xet_hash",
+        "sha256",
+        "LastModified",
+        "mtime",
+        "created",
+    ):
         if info.get(name) is not None:
             return str(info[name])
     return ""

@@ -7,7 +7,7 @@
 #   scripts/lock.sh --here   # of the environment that is active: downloads nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
-extras="battle,envs,4bit,wandb,serve,ray,vertex,docs,dev,language,vision,gguf,mlx"
+extras="battle,envs,4bit,wandb,serve,ray,s3,gs,vertex,docs,dev,language,vision,gguf,mlx"
 python=python
 if [[ "${1:-}" != "--here" ]]; then
     folder=$(mktemp -d)

@@ -2,7 +2,7 @@
 # All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--fast` leaves the slow tests out: minutes.
 # Other arguments go to pytest, after style and types (then only the fast tests run).
 locked=1
-extras=(battle envs 4bit wandb serve ray vertex docs dev)
+extras=(battle envs 4bit wandb serve ray s3 gs vertex docs dev)
 if "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then # else TRL is not to be had
     extras+=(language vision gguf mlx)
 fi

@@ -1,10 +1,14 @@
-"""Folders in object stores: what is fetched and what is uploaded, in S3 (moto's server) and in fsspec's own memory."""
+"""Folders in object stores: what is fetched and what is uploaded.
+
+In S3 (moto's server), in Google's (its emulator), in fsspec's own memory, and read from the hub (a stand-in).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.hub_stand_in import Hub, hub_stand_in
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
@@ -23,7 +27,17 @@ def s3_server() -> Iterator[str]:
     running.stop()
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(scope="module")
+def gs_server() -> Iterator[str]:
+    pytest.importorskip("gcsfs", reason="needs the extra: pip install 'gemma-metamon[gs]'")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator from PyPI")
+    running = emulator.create_server("127.0.0.1", 0, in_memory=True)
+    running.start()
+    yield f"http://127.0.0.1:{running._api._httpd.server_port}"
+    running.stop()
+
+
+@pytest.fixture(params=["memory", "s3", "gs"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The address of an empty place in a store."""
     monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
@@ -33,6 +47,14 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
         monkeypatch.setattr(MemoryFileSystem, "store", {})
         monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
         return "memory://bucket"
+    bucket = f"bucket{abs(hash(tmp_path)) % 10**9}"
+    if request.param == "gs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gs_server"))
+        import gcsfs
+
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        gcsfs.GCSFileSystem(token="anon").mkdir(bucket)
+        return f"gs://{bucket}"
     url = request.getfixturevalue("s3_server")
     for name, value in {
         "AWS_ENDPOINT_URL": url,
@@ -44,7 +66,6 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    bucket = f"bucket{abs(hash(tmp_path)) % 10**9}"
     s3fs.S3FileSystem().mkdir(bucket)
     return f"s3://{bucket}"
 
@@ -230,3 +251,88 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
     for name in ("weights.safetensors", "training.safetensors"):
         assert (fetched / name).read_bytes() == (here / name).read_bytes()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """As hf:// reaches it, by fsspec's own settings."""
+    import fsspec.config
+    from huggingface_hub import HfFileSystem
+
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    with hub_stand_in() as running:
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": running.url, "token": False})
+        yield running
+        HfFileSystem.clear_instance_cache()
+        assert not running.unexpected
+
+
+def publish(hub: Hub, repo: str, folder: Path) -> None:
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.repos[repo] = {"main": files, "0" * 40: files}
+
+
+def test_a_repository_of_the_hub_is_fetched_and_again_only_where_it_changed(hub: Hub, tmp_path: Path) -> None:
+    write(tmp_path / "a", x="1", inner__y="2", inner__deep__z="3")
+    publish(hub, "datasets/me/battles", tmp_path / "a")
+    place = RemoteFolder("hf://datasets/me/battles").fetch()
+    assert place.name == "battles"
+    assert contents(place) == {"x": "1", "inner/y": "2", "inner/deep/z": "3"}
+    times = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
+    write(tmp_path / "a", inner__y="4")
+    publish(hub, "datasets/me/battles", tmp_path / "a")
+    RemoteFolder("hf://datasets/me/battles").fetch()
+    assert [path.name for path, time in times.items() if path.stat().st_mtime_ns != time] == ["y"]
+    inner = RemoteFolder("hf://datasets/me/battles@main/inner").fetch()
+    assert contents(inner) == {"y": "4", "deep/z": "3"}
+
+
+def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
+    for address in ("hf://datasets/me/nothing", "hf://me/nothing/inner"):
+        with pytest.raises(
+            ServerError, match=rf"^{address} could not be reached or read \(FileNotFoundError: .*nothing"
+        ):
+            RemoteFolder(address).fetch()
+    write(tmp_path / "a", x="1")
+    publish(hub, "me/run", tmp_path / "a")
+    with pytest.raises(MissingFileError, match=r"^hf://me/run/inner holds no files; look at its address$"):
+        RemoteFolder("hf://me/run/inner").fetch()
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "validate", "find-batch-size", "collect"])
+def test_nothing_is_written_to_a_repository_and_that_is_said_before_anything_is_read(
+    command: str, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    battles = ["--parsed_replay_dir", "hf://datasets/me/nothing", "--formats", "gen9ou"]
+    run = [*train_command(Path("x"))[1:], *battles, "--save_dir", "hf://me/runs"]
+    flags = {
+        "prepare": [*battles, "--out", "hf://datasets/me/store"],
+        "collect": ["--format", "gen1ou", "--battles", "1", "--players", "nobody", "--out", "hf://datasets/me/battles"],
+    }
+    assert main([command, *flags.get(command, run)]) != 0
+    said = "".join(capsys.readouterr())
+    assert "is a repository, where each file written would be a commit" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_run_trains_from_repositories_of_the_hub(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(hub, "datasets/me/battles", BATTLES)
+    hub.repos["datasets/me/battles"]["main"] |= {".gitattributes": b"* text=auto", "README.md": b"# Battles"}
+    command = ["prepare", "--formats", "gen1ou", "gen9ou", "--workers", "1"]
+    for source, store in (("hf://datasets/me/battles", "from hub"), (str(BATTLES), "from disk")):
+        assert main([*command, "--parsed_replay_dir", source, "--out", str(tmp_path / store)]) == 0
+    shards = {path.name: path.read_bytes() for path in (tmp_path / "from hub").rglob("*.arrow")}
+    assert shards == {path.name: path.read_bytes() for path in (tmp_path / "from disk").rglob("*.arrow")}
+    publish(hub, "datasets/me/store", tmp_path / "from hub")
+
+    def trained(save_dir: str, *flags: str) -> None:
+        given = ["train", *train_command(tmp_path / save_dir, *flags)[1:]]
+        given[given.index("--parsed_replay_dir") + 1] = "hf://datasets/me/store"
+        assert main(given) == 0, capsys.readouterr().err
+
+    trained("first")
+    publish(hub, "me/first", tmp_path / "first" / "run")
+    trained("second", "--init_from", "hf://me/first@1")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import ray
-from ray.exceptions import RayError
 
 from gemma_metamon import __version__
 from gemma_metamon.errors import ConfigError, ServerError
@@ -46,11 +45,12 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
     options = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, RayError, OSError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ServerError(
-            f"--ray {address}: no Ray can be reached ({first}); begin one with `ray start --head`, or give --ray local"
-        ) from error
+    except Exception as error:  # of a node that does not come up in its 30 seconds, Ray raises a bare one
+        first = str(error).strip().partition("\n")[0].rstrip(".")
+        said = "no Ray can be reached ({}); begin one with `ray start --head`, or give --ray local"
+        if address == LOCAL:
+            said = "Ray did not begin here ({}); run the command again where the machine is less busy, or without --ray"
+        raise ServerError(f"--ray {address}: {said.format(first)}") from error
     try:
         with redirect_stdout(sys.stderr):
             yield

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gemma_metamon.errors import MissingFileError
+from gemma_metamon.object_stores import require_writable
 from gemma_metamon.remote_folders import Mirror, RemoteFolder, address_of
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,13 @@ def fetch_inputs(args: argparse.Namespace) -> None:
             args.init_from = f"{fetched_run(run, int(epoch) if named else None)}{at + epoch if named else ''}"
 
 
+def require_writable_folder(path: Path) -> None:
+    """Before what is read is fetched: raises ConfigError for an address that nothing can be written to."""
+    address = address_of(path)
+    if address is not None:
+        require_writable(address)
+
+
 def fetched_save_dir(path: Path, run_name: str) -> Path:
     """A folder of runs: of an address the folder that what the store has of one of them was fetched into.
 
@@ -102,12 +110,13 @@ def mirrored(path: Path, folder_name: str | None = None) -> Iterator[Path]:
         folder_name: the folder in it that is written; what the store has of it is fetched first, of checkpoints the
             last alone. None is all of it, of which nothing is fetched.
 
-    Raises as `RemoteFolder`, `fetched_run` and `Mirror`.
+    Raises as `RemoteFolder`, `fetched_run`, `require_writable_folder` and `Mirror`.
     """
     address = address_of(path)
     if address is None:
         yield path
         return
+    require_writable(address)
     remote = RemoteFolder(f"{address}/{folder_name}" if folder_name else address)
     place = fetched_save_dir(path, folder_name) if folder_name else remote.cached
     if os.environ.get("RANK", "0") != "0":

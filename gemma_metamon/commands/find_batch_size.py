@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--batch_size_from is what this command makes; leave it out")
     if args.out is not None:
         require_place(args.out, "out")
-    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir
+    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir, require_writable_folder
 
+    require_writable_folder(args.save_dir)
     fetch_inputs(args)
     args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
     _plan(args)  # what is wrong is said before a process begins

@@ -16,7 +16,7 @@ from gemma_metamon.commands._arguments import (
     load_view,
 )
 from gemma_metamon.commands._cluster import require_ray
-from gemma_metamon.commands._remote import fetched_battles, mirrored
+from gemma_metamon.commands._remote import fetched_battles, mirrored, require_writable_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.parsed_replay_dir is None and not args.verify:
         raise ConfigError("nothing to do: give --parsed_replay_dir to prepare it, or --verify to check a store")
     require_ray(args)
+    require_writable_folder(args.out)
     if args.parsed_replay_dir is not None:
         args.parsed_replay_dir = fetched_battles(args.parsed_replay_dir, args.formats)
     with mirrored(args.out) as args.out:

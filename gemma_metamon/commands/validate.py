@@ -46,13 +46,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _look(args: argparse.Namespace) -> Iterator[Row]:
-    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir
+    from gemma_metamon.commands._remote import fetch_inputs, fetched_save_dir, require_writable_folder
     from gemma_metamon.runs.run_folder import writing_in
     from gemma_metamon.training.validating import as_row
 
     step = "configuration"
     try:
         take_batch_size(args)
+        require_writable_folder(args.save_dir)
         fetch_inputs(args)
         args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
         with writing_in(args.save_dir / args.run_name):

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
-from gemma_metamon.object_stores import open_store, speaking_to
+from gemma_metamon.object_stores import open_store, require_writable, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 
 _LOCK_S: Final = 600.0
@@ -108,8 +108,12 @@ class Storage:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For the block, no other process of this machine changes the registry; elsewhere nothing can be held."""
+        """For the block, no other process of this machine changes the registry; elsewhere nothing can be held.
+
+        Raises ConfigError where nothing can be written to, as in a repository of the hub.
+        """
         if self._fs is not None:
+            require_writable(self.place)
             yield
             return
         root = Path(self._root)

@@ -10,7 +10,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.commands._cluster import _require_on_cluster
 from gemma_metamon.commands._players import FoundMember, FoundPlayer
 from gemma_metamon.commands._round_steps import Rounds
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.showdown.search.settings import SearchSettings
 
@@ -36,6 +36,28 @@ def test_an_address_of_rays_client_is_refused(tmp_path: Path, capsys: pytest.Cap
     pytest.importorskip("ray", reason="needs the extra: pip install 'gemma-metamon[ray]'")
     assert main([*COLLECT, "--out", str(tmp_path / "out"), "--ray", "ray://host:10001"]) == 1
     assert "--ray ray://host:10001 is the address of a Ray client; give HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "mend"),
+    [
+        ("local", r"Ray did not begin here \(The current node timed out\); run the command again where the machine"),
+        ("auto", r"no Ray can be reached \(The current node timed out\); begin one with `ray start --head`"),
+    ],
+)
+def test_a_ray_that_does_not_begin_is_a_sentence(
+    address: str, mend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs the extra: pip install 'gemma-metamon[ray]'")
+    from gemma_metamon.cluster.connecting import connected
+
+    def busy(**_: object) -> None:  # in place of a machine so busy that Ray gives up after its 30 seconds
+        raise Exception("The current node timed out.\nThis could happen")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", busy)
+    with pytest.raises(ServerError, match=rf"^--ray {address}: {mend}"), connected(address, workers=1):
+        pass
 
 
 @pytest.mark.parametrize(

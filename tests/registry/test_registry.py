@@ -77,6 +77,13 @@ def test_a_place_that_nothing_can_reach_is_refused_in_one_sentence() -> None:
         Storage("nowhere://x")
 
 
+def test_a_registry_in_a_repository_of_the_hub_is_not_written_to(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^hf://me/models is a repository, where each file written would be a commit"
+    ):
+        register(Registry("hf://me/models"), tmp_path)
+
+
 class _Refusing(MemoryFileSystem):
     """A store whose library has errors of its own, as botocore's of missing credentials: no OSErrors."""
 

@@ -1,4 +1,5 @@
-"""A stand-in for the Hugging Face hub in this process: real HTTP, and as much of the hub as push and pull ask for.
+"""A stand-in for the Hugging Face hub in this process: real HTTP, and as much of the hub as push, pull and
+hf:// addresses ask for.
 
 The real one cannot be written to from a test. What it answers follows what huggingface_hub's client sends and reads.
 """
@@ -18,7 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Hub:
-    """Repositories by name: revision -> file -> content; the tokens that were sent, and what nobody expected."""
+    """Repositories by name: revision -> file -> content; the tokens that were sent, and what nobody expected.
+
+    Names of data sets have "datasets/" before them.
+    """
 
     url: str = ""
     repos: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
@@ -93,15 +97,48 @@ def tag(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
     return 200, {}, {}
 
 
+def find_revision(hub: Hub, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes] | None]:
+    repo = name if kind == "models" else f"{kind}/{name}"
+    return repo, hub.repos.get(repo, {}).get(revision)
+
+
+NO_REPO = (404, {"error": "no"}, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"})
+
+
 def describe(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
-    repo, what, revision = match.groups()
-    if revision not in hub.repos.get(repo, {}):
-        return 404, {"error": "no"}, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"}
-    files = hub.repos[repo][revision]
-    if what == "tree":
-        return 200, [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in files.items()], {}
+    kind, name, revision = match.groups()
+    repo, files = find_revision(hub, kind, name, revision or "main")
+    if files is None:
+        return NO_REPO
     siblings = [{"rfilename": name} for name in files]
-    return 200, {"id": repo, "sha": hub.oid_of(repo, revision), "siblings": siblings, "tags": []}, {}
+    return 200, {"id": name, "sha": hub.oid_of(repo, revision or "main"), "siblings": siblings, "tags": []}, {}
+
+
+def tree(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
+    kind, name, revision, folder, recursive = match.groups()
+    _, files = find_revision(hub, kind, name, revision)
+    if files is None:
+        return NO_REPO
+    start = f"{folder}/" if folder else ""
+    found: dict[str, dict[str, Any]] = {}
+    for path, content in files.items():
+        if not path.startswith(start):
+            continue
+        folders = path[len(start) :].split("/")[:-1]
+        for depth in range(1, len(folders) + 1 if recursive else min(len(folders), 1) + 1):
+            inner = start + "/".join(folders[:depth])
+            found[inner] = {
+                "type": "directory",
+                "path": inner,
+                "size": 0,
+                "oid": hashlib.sha1(inner.encode()).hexdigest(),
+            }
+        if recursive or not folders:
+            oid = hashlib.sha1(content).hexdigest()
+            found[path] = {"type": "file", "path": path, "size": len(content), "oid": oid}
+    if not found:
+        return 404, {"error": "no"}, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "no"}
+    return 200, list(found.values()), {}
 
 
 def download(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
@@ -126,8 +163,9 @@ ROUTES: list[tuple[str, Callable[[Hub, re.Match[str], bytes], Answer]]] = [
     (r"PUT /blobs/(.+)", upload),
     (r"POST /api/models/(.+)/commit/main", commit),
     (r"POST /api/models/(.+)/tag/(.+)", tag),
-    (r"GET /api/models/([^/]+/[^/]+)/(revision|tree)/([^/]+)", describe),
-    (r"(?:GET|HEAD) /([^/]+/[^/]+)/resolve/([^/]+)/(.+)", download),
+    (r"GET /api/(models|datasets)/([^/]+/[^/]+)(?:/revision/([^/]+))?", describe),
+    (r"GET /api/(models|datasets)/([^/]+/[^/]+)/tree/([^/?]+)(?:/([^?]+?))?/?(\?recursive)?", tree),
+    (r"(?:GET|HEAD) /((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", download),
 ]
 
 
@@ -150,7 +188,10 @@ class Handler(BaseHTTPRequestHandler):
     def handle_request(self) -> None:
         token = self.headers.get("Authorization", "")
         self.hub.tokens |= {token} if token else set()
-        body, asked = self.body(), f"{self.command} {unquote(urlsplit(self.path).path)}"
+        url = urlsplit(self.path)
+        body, asked = self.body(), f"{self.command} {unquote(url.path)}"
+        if "recursive=true" in url.query.lower():
+            asked += "?recursive"
         found = [(route, match) for pattern, route in ROUTES if (match := re.fullmatch(pattern, asked))]
         if not found:
             self.hub.unexpected.append(asked)
