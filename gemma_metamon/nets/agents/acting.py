@@ -88,7 +88,9 @@ def _read_alike(encoder: GemmaTstepEncoder, other: GemmaTstepEncoder) -> bool:
         return False
     if len({(each.options.use_4bit, each.options.lora_r, each.options.lora_alpha) for each in both}) > 1:
         return False
-    if encoder.backbone.config.to_dict() != other.backbone.config.to_dict():
+    config: Any = encoder.backbone.config
+    other_config: Any = other.backbone.config
+    if config.to_dict() != other_config.to_dict():
         return False
     weights, others = encoder.backbone.state_dict(), other.backbone.state_dict()
     return weights.keys() == others.keys() and all(_equal(weights[name], others[name]) for name in weights)
