@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -166,7 +167,7 @@ def _count_agreed(chat: ChatModel, examples: Sequence[Example]) -> int:
             chat.pixels_of(batch),
         )
         agreed += sum(
-            each.chat.legal[int(own.argmax())] == each.chat.choice for each, own in zip(batch, scores, strict=True)
+            each.chat.legal[int(np.argmax(own))] == each.chat.choice for each, own in zip(batch, scores, strict=True)
         )
     return agreed
 

@@ -40,7 +40,7 @@ def pack_rows(rows: Sequence[Sequence[int]]) -> tuple[IntArray, IntArray]:
 
 def pad_flat_ids(flat_ids: IntArray, lengths: IntArray) -> IntArray:
     """Ids one row after the other (sum of lengths,) -> the same, padded with 0 on the right (rows, longest)."""
-    padded = np.full((len(lengths), int(lengths.max(initial=0))), PAD_ID, dtype=np.int32)
+    padded = np.full((len(lengths), int(np.max(lengths, initial=0))), PAD_ID, dtype=np.int32)
     padded[_real_entries(padded, lengths)] = flat_ids
     return padded
 
