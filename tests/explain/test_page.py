@@ -85,4 +85,4 @@ def test_a_browser_shows_one_decision_at_a_time(
     decisions = page.all("section", class_="decision")
     visible = [i for i, section in enumerate(decisions, 1) if "hidden" not in section.attributes]
     assert visible == [shown]
-    assert page.all("line", id="cursor")[0].attributes["x"] == str(shown - 1)
+    assert page.all("rect", id="cursor")[0].attributes["x"] == str(shown - 1)

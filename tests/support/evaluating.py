@@ -19,8 +19,8 @@ TEAMS = load_teams("gen1ou") if shutil.which("node") else []
 
 
 def played(server: Server, *pairs: tuple[Contestant, Any], battles: int = 4, **options: Any) -> Evaluation:
-    settings = {"battle_format": "gen1ou", "teams": TEAMS, "websocket_url": server.websocket_url, **options}
-    return asyncio.run(evaluate(pairs, battles, **settings))
+    settings = {"battle_format": "gen1ou", "teams": TEAMS, "websocket_url": server.websocket_url, "timeout_s": 600.0}
+    return asyncio.run(evaluate(pairs, battles, **settings | options))
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:

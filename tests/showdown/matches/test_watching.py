@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from typing import Any
 
 import pytest
@@ -52,11 +51,9 @@ def play(
 @pytest.mark.server
 @needs_node
 def test_refused_team_is_an_error_in_the_servers_words(server: Server) -> None:
-    started = time.monotonic()
     bad = load_teams("gen1ou")[0].replace("Recover", "Spore", 1)
     with pytest.raises(ServerError, match=r"refused Random-\w+'s team for gen1ou: Your team was rejected.*Spore"):
         play(server.websocket_url, RandomPlayer, RandomPlayer, teams=[bad])
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.server
