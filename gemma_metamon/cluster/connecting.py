@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
@@ -44,7 +46,10 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
         os.environ.setdefault(name, value)
     options = {"num_cpus": workers, "include_dashboard": False} if address == LOCAL else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
+        with _own_signals():
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options
+            )
     except Exception as error:  # of a node that does not come up in its 30 seconds, Ray raises a bare one
         first = str(error).strip().partition("\n")[0].rstrip(".")
         said = "no Ray can be reached ({}); begin one with `ray start --head`, or give --ray local"
@@ -56,6 +61,17 @@ def connected(address: str, *, workers: int) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM after the block does what it did before: Ray would end this process at once, by an abort."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def n_processors() -> int:
