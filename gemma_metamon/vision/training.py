@@ -70,7 +70,7 @@ def train(
     if resume:
         chat = load(find_model(run_dir), device, trainable=True)
     else:
-        chat = build(plan, form, [text for each in seen[:CHATS_FOR_WORDS] for text in each.texts])
+        chat = build(plan, form, [text for each in seen[:CHATS_FOR_WORDS] for text in each.texts], device)
         chat.model.to(device)
     context = min(chat.context, settings.context or 4096)
     spent = chat.processor.image_seq_length * len(seen[0].pictures)

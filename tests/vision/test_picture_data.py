@@ -1,6 +1,7 @@
 """`gemma-metamon vlm export` and `scenes`: the rows of `chat export`, with pictures that are there."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,25 @@ def test_pokemon_without_a_sprite_are_drawn_and_counted(
     assert printed["without_sprite"]
 
 
+def test_those_drawn_before_a_stop_are_counted_as_well(
+    battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sprite(tmp_path / "sprites", "tauros.png")
+    flags = ["--formats", "gen1ou", "--subset", "30", "--sprites", str(tmp_path / "sprites")]
+    whole = export(capsys, battles, tmp_path / "whole", *flags)
+
+    def no_more(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(picturing, "write_form", no_more)
+        command = ["vlm", "export", "--parsed_replay_dir", str(battles), "--out", str(tmp_path / "x"), *SMALL, *flags]
+        assert main(command) == 130
+    resumed = export(capsys, battles, tmp_path / "x", *flags)
+    assert resumed["pictures_drawn"] == 0
+    assert resumed["without_sprite"] == whole["without_sprite"]
+
+
 def processor(folder: Path, size: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}), encoding="utf-8")
@@ -223,7 +243,7 @@ def test_what_cannot_be_is_said_in_one_sentence(battles: Path, tmp_path: Path, c
     assert "expected a square" in sentence(capsys, *command, "--processor", str(processor(tmp_path / "m", None)))
     assert "neither processor_config.json" in sentence(capsys, *command, "--processor", str(tmp_path))
     large = sprite(tmp_path / "sprites", "mew.png", (900, 20))
-    assert "mew.png is 900 x 20 pixels" in sentence(capsys, *command, "--sprites", str(large.parent))
+    assert f"vlm: {large} is 900 x 20 pixels" in sentence(capsys, *command, "--sprites", str(large.parent))
     assert "--size 113 is odd" in sentence(capsys, *command, "--size", "113")
     assert "--size 9000 is no size" in sentence(capsys, *command, "--size", "9000")
     assert "--size 56 is no size of a grid; give 112 to 4096" in sentence(capsys, *command, "--size", "56")
@@ -272,4 +292,7 @@ def test_scenes_draws_each_decision_of_a_battle(tmp_path: Path, capsys: pytest.C
     kind = "grid" if frames == "grid" else "scene"
     assert drawn == {"sheet.png", *(f"{kind}_{n:04d}.png" for n in range(1, len(drawn)))}
     assert said == f"{len(drawn) - 1} pictures in {tmp_path / 'out'}\n"
+    sprite(tmp_path / "sprites", "tauros.png")
+    assert main([*command, "--sprites", str(tmp_path / "sprites")]) == 0
+    assert re.search(r"\n +[1-9][0-9]* Pokémon have no sprite, and are drawn: [a-z, .-]+\n$", capsys.readouterr().out)
     assert "no battle file" in sentence(capsys, "scenes", str(tmp_path / "none.json.lz4"), "--out", str(tmp_path / "o"))

@@ -98,13 +98,19 @@ def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
     """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `check_weights` does."""
     from transformers import AutoModelForImageTextToText
 
+    config = load_config_that_sees(model_name)
+    return _load(AutoModelForImageTextToText, model_name, config, dtype, trust_remote_code=False)
+
+
+def load_config_that_sees(model_name: str) -> Any:
+    """The `Gemma3Config` of a hub name or a local folder; raises as `check_weights` does. Reads no weights."""
     config = _read_config(model_name)
     if config.model_type != "gemma3":
         raise ConfigError(
             f"{model_name!r} is a {config.model_type} model, which sees nothing; name one that does, as "
             "google/gemma-3-4b-it"
         )
-    return _load(AutoModelForImageTextToText, model_name, config, dtype, trust_remote_code=False)
+    return config
 
 
 def _read_config(model_name: str) -> Any:
