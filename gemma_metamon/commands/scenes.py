@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._pictures import add_style_arguments, told_without_sprite
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.battle.replays import load_battle
     from gemma_metamon.language.recorded import recorded_decisions
     from gemma_metamon.vision.drawing import require_size
-    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of
+    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of, require_one_battle
     from gemma_metamon.vision.sheets import contact_sheet
     from gemma_metamon.vision.sprites import Sprites
 
@@ -62,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
     decisions = list(recorded_decisions(load_battle(args.battle)))
     if not decisions:
         raise ConfigError(f"{args.battle} holds no decision; give a battle that was played")
+    if args.frames == "grid":
+        try:
+            require_one_battle(decisions)
+        except DataError as error:
+            raise DataError(f"{shown_path(args.battle)}: {error}") from error
     make_folder(args.out, "out")
     kind = "grid" if args.frames == "grid" else "scene"
     without = set[str]()

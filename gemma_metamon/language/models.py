@@ -24,7 +24,7 @@ from gemma_metamon.language.chats import Example
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, learn_tokenizer, trim_tokenizer
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS, trim_embedding
 from gemma_metamon.nets.reader.four_bit import quantise_linears
-from gemma_metamon.nets.reader.weights import load_tokenizer, load_with_head
+from gemma_metamon.nets.reader.weights import load_adapted, load_tokenizer, load_with_head
 from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 TINY: Final = "tiny"
@@ -225,9 +225,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         )
     if not kept_ids:
         raise DataError(f"{folder / DESCRIPTION} has adapters and no kept_ids; train the model again")
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids, device), folder, is_trainable=trainable)
+    adapted = load_adapted(_base(plan, tokenizer, kept_ids, device), folder, trainable=trainable)
     return _placed(ChatModel(adapted, tokenizer, plan, kept_ids), device, trainable)
 
 

@@ -61,7 +61,7 @@ def read_form(folder: Path) -> Form:
     read = read_json_object(folder / FORM)
     try:
         form = read_dataclass(Form, read)
-        require_size(form.size, grid=form.layout == "grid")
+        require_size(form.size, grid=form.layout == "grid", named="size")
     except (DataError, ConfigError) as error:
         raise DataError(
             f"{shown_path(folder / FORM)} is wrong ({on_one_line(error)}); make the folder again with "

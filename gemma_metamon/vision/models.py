@@ -35,7 +35,13 @@ from gemma_metamon.language.models import (
 )
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.four_bit import quantise_linears
-from gemma_metamon.nets.reader.weights import load_config_that_sees, load_processor, load_that_sees
+from gemma_metamon.nets.reader.weights import (
+    load_adapted,
+    load_config_that_sees,
+    load_processor,
+    load_that_sees,
+    local_folder,
+)
 from gemma_metamon.strict_json import read_dataclass, read_json_object, shown_path, why_no_picture
 from gemma_metamon.vision.forms import FORM, Form, read_form, write_form
 from gemma_metamon.vision.processors import picture_size
@@ -193,9 +199,7 @@ def _load(
             f"beside it looks at {size}; put back the files that vlm train or merge wrote"
         )
     if plan.uses_adapters:
-        from peft import PeftModel
-
-        model: Any = PeftModel.from_pretrained(_base(plan, processor, dtype), folder, is_trainable=trainable)
+        model = load_adapted(_base(plan, processor, dtype), folder, trainable=trainable)
     else:
         require_matching(processor, load_config_that_sees(str(folder)), str(folder))
         model = load_that_sees(str(folder), dtype)
@@ -289,6 +293,9 @@ def _plan_of(folder: Path) -> SeeingPlan:
 
 
 def _processor_of(name: str) -> Any:
+    folder = local_folder(name)
+    if folder is not None:
+        picture_size(folder)  # transformers says of a file that is missing or damaged what helps nobody
     processor = load_processor(name)
     if not hasattr(processor, "full_image_sequence") or not processor.chat_template:
         raise ConfigError(

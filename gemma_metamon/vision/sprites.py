@@ -29,12 +29,12 @@ class Sprites:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise MissingFileError(f"no folder {shown_path(folder)}; give --sprites a folder of pictures")
+            raise MissingFileError(f"no folder {shown_path(folder)}; name one of sprites")
         self.folder = folder
         self._paths = {path.stem: path for suffix in SUFFIXES[::-1] for path in sorted(folder.glob(f"*{suffix}"))}
         if not self._paths:
             raise MissingFileError(
-                f"{shown_path(folder)} holds no NAME.png or NAME.gif; give --sprites a folder of pictures with "
+                f"{shown_path(folder)} holds no NAME.png or NAME.gif; name a folder of pictures with "
                 "Showdown's names, like greattusk.png"
             )
         self._pictures: dict[str, Image.Image] = {}
@@ -76,11 +76,11 @@ def _read(path: Path) -> Image.Image:
     except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{shown_path(path)} cannot be read as a picture ({why_no_picture(error)}); replace it, or take it out of "
-            "the folder of --sprites"
+            "the folder of sprites"
         ) from error
     if not fits:
         raise DataError(
             f"{shown_path(path)} is {width} x {height} pixels, and a sprite has {MIN_PIXELS} to {MAX_PIXELS} on a "
-            "side; scale it, or take it out of the folder of --sprites"
+            "side; scale it, or take it out of the folder of sprites"
         )
     return sprite

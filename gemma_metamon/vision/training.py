@@ -81,9 +81,10 @@ def train(
         if n:
             logger.warning("%d decisions %s are set aside: longer than the context of %d tokens", n, what, context)
     if not examples:
+        fewer = ", or export with --frames grid" if len(seen[0].pictures) > 1 else ""
         raise DataError(
-            f"no decision fits into {context} tokens, of which its {len(seen[0].pictures)} pictures take {spent}; give "
-            "a larger --context, or export with --frames grid"
+            f"no decision fits into a context of {context} tokens, of which pictures take {spent}; give a larger "
+            f"--context{fewer}"
         )
     with writing(run_dir):
         if not resume:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import pytest
 from PIL import Image
 from support.seen_battles import battles, bundled, sprite
@@ -280,6 +281,32 @@ def test_sft_in_words_takes_no_rows_with_pictures(battles: Path, tmp_path: Path,
     export(capsys, battles, tmp_path / "seen", "--subset", "3")
     with pytest.raises(DataError, match="line 1 has pictures; give rows of gemma-metamon chat export"):
         read_chats(tmp_path / "seen" / "dataset.jsonl")
+
+
+def test_a_file_of_two_battles_is_named_before_a_grid_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Two battles of one format follow one another as far as their states tell."""
+    first, second = (
+        json.loads(lz4.frame.decompress(bundled(name, 1)[0].read_bytes())) for name in ("gen1ou", "gen9ou")
+    )
+    spliced = {key: value[:5] + second[key][-5:] if isinstance(value, list) else value for key, value in first.items()}
+    path = tmp_path / "battles/gen1ou" / bundled("gen1ou", 1)[0].name.removesuffix(".lz4")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(spliced), encoding="utf-8")
+    said = sentence(capsys, "scenes", str(path), "--out", str(tmp_path / "out"), "--size", "112", "--frames", "grid")
+    assert said.endswith(
+        f"{path}: turn 5 of gen9ou does not follow turn 4 of gen1ou; give a grid the turns of one battle, in order"
+    )
+    assert not (tmp_path / "out").exists()
+    export = [
+        "vlm",
+        "export",
+        "--parsed_replay_dir",
+        str(tmp_path / "battles"),
+        "--out",
+        str(tmp_path / "seen"),
+        *SMALL,
+    ]
+    assert f"{path.name}: turn 5 of gen9ou does not follow turn 4 of gen1ou" in sentence(capsys, *export)
 
 
 @pytest.mark.parametrize("frames", ["grid", "single"])

@@ -135,7 +135,9 @@ def test_what_does_not_fit_the_context_is_set_aside_before_the_run(data: Path, b
     lengths = [len(example) for example in encode(model, seen, 4096)[0]]
     assert min(lengths) > spent
     assert encode(model, seen, min(lengths))[1] == sum(length > min(lengths) for length in lengths)
-    with pytest.raises(DataError, match=f"no decision fits into {spent} tokens, of which its 4 pictures take {spent}"):
+    with pytest.raises(
+        DataError, match=f"no decision fits into a context of {spent} tokens, of which pictures take {spent}; .* grid"
+    ):
         train(SeeingPlan(model=str(base)), read_form(data), SFTSettings(context=spent), seen, [], tmp_path, device=CPU)
     assert not (tmp_path / "run.json").exists()
 
@@ -194,7 +196,7 @@ def lose_pictures_of_rows(data: Path, base: Path) -> None:
         (write_words, "cannot be read (it is no picture of a known kind); see all that is wrong with"),
         (lose_form, "holds no form.json, which says how its decisions are shown"),
         (spoil_form, "form.json is wrong (layout is 'nine'; expected"),
-        (change_size, "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"),
+        (change_size, "pictures have 140 pixels on a side, and"),
         (change_processor, "gives a picture so many tokens: 4, and the model wants 16"),
         (change_processor_and_size, "pictures have 112 pixels on a side, and"),
         (lose_pictures_of_rows, "has no pictures; give rows of gemma-metamon vlm export"),
@@ -233,15 +235,25 @@ def test_a_model_is_looked_at_before_the_data_and_its_weights(
     train = ["vlm", "train", "--data", str(data / "dataset.jsonl"), "--out", str(tmp_path / "run"), "--model"]
     for model, said in (
         (tmp_path / "base", "gives a picture so many tokens: 4, and the model wants 16"),
-        (tmp_path, "holds no processor"),
+        (tmp_path, "holds neither processor_config.json nor preprocessor_config.json"),
     ):
         assert main([*train, str(model)]) == 1
         assert said in capsys.readouterr().err.splitlines()[-1]
-    write_form(tmp_path, Form(size=100))
+    write_form(tmp_path, Form(layout="single", size=100))
     assert main(["vlm", "train", "--data", str(tmp_path / "dataset.jsonl"), "--out", str(tmp_path / "run")]) == 1
     assert "pictures of 100 pixels are not made of the tiny model's patches" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="gives a picture so many tokens"):
         load(tmp_path / "base")
+
+
+def test_pictures_of_another_size_than_form_json_says_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(data, tmp_path / "seen")
+    change_size(tmp_path / "seen", tmp_path)
+    assert main(["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--out", str(tmp_path / "run")]) == 1
+    said = "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_model_whose_form_names_another_size_does_not_play(base: Path, tmp_path: Path) -> None:
@@ -250,6 +262,24 @@ def test_a_model_whose_form_names_another_size_does_not_play(base: Path, tmp_pat
     with pytest.raises(
         ConfigError, match=r"says that pictures have 224 pixels .* the processor beside it looks at 112"
     ):
+        load(tmp_path / "base")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_weights_and_adapters_are_told_in_one_sentence(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    model = build(SeeingPlan(model=str(tmp_path / "base"), lora_r=2), Form(size=112, layout="four"), [])
+    model.save(tmp_path / "adapted")
+    cut(tmp_path / "adapted/adapter_model.safetensors")
+    with pytest.raises(
+        DataError, match=r"the adapters in .*adapted cannot be put over their base \(.*; train them again"
+    ):
+        load(tmp_path / "adapted")
+    cut(tmp_path / "base/model.safetensors")
+    with pytest.raises(DataError, match=r"the weights of .*base' are damaged \(.*; get them again"):
         load(tmp_path / "base")
 
 

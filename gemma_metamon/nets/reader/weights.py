@@ -138,10 +138,25 @@ def _load(loader: Any, model_name: str, config: Any, dtype: torch.dtype, **optio
             output_loading_info=True,
             **options,
         )
+    except SafetensorError as error:
+        raise DataError(f"the weights of {model_name!r} are damaged ({on_one_line(error)}); get them again") from error
     except (OSError, ValueError) as error:
         raise _unreachable(model_name, error) from error
     _require_all(report, model_name)
     return model
+
+
+def load_adapted(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A base under the adapters in a folder, as peft has it. Raises DataError where they are damaged or do not fit."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise DataError(
+            f"the adapters in {shown_path(folder)} cannot be put over their base ({_first_line(error)}); train them "
+            "again"
+        ) from error
 
 
 def load_processor(model_name: str) -> Any:
@@ -152,7 +167,9 @@ def load_processor(model_name: str) -> Any:
     try:
         return processor.from_pretrained(local_folder(model_name) or model_name, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise MissingFileError(f"{model_name!r} holds no processor that can be read ({_first_line(error)})") from error
+        raise MissingFileError(
+            f"{model_name!r} holds no processor that can be read ({_first_line(error)}); name a whole model that sees"
+        ) from error
 
 
 def load_tokenizer(model_name: str) -> Any:
