@@ -1,7 +1,10 @@
 """Adapters over a base that sees: what they touch, in 4 bits, resumed, merged; and what is refused in one sentence."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +247,17 @@ def test_a_model_is_looked_at_before_the_data_and_its_weights(
     assert "pictures of 100 pixels are not made of the tiny model's patches" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="gives a picture so many tokens"):
         load(tmp_path / "base")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(data: Path, tmp_path: Path) -> None:
+    told = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    told.pop("HF_HUB_OFFLINE", None)
+    train = ["vlm", "train", "--data", str(data / "dataset.jsonl"), "--model", "google/gemma-3-4b-it"]
+    command = [sys.executable, "-m", "gemma_metamon", *train, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    assert "the weights of 'google/gemma-3-4b-it' cannot be reached" in done.stderr.splitlines()[-1]
+    assert "Retry" not in done.stderr
 
 
 def test_pictures_of_another_size_than_form_json_says_are_refused(

@@ -164,8 +164,11 @@ def load_processor(model_name: str) -> Any:
     from transformers import AutoProcessor
 
     processor: Any = AutoProcessor
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
     try:
-        return processor.from_pretrained(local_folder(model_name) or model_name, backend="pil", trust_remote_code=False)
+        return processor.from_pretrained(folder or model_name, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise MissingFileError(
             f"{model_name!r} holds no processor that can be read ({_first_line(error)}); name a whole model that sees"
@@ -176,8 +179,11 @@ def load_tokenizer(model_name: str) -> Any:
     """The tokenizer of a hub name or a local folder. Raises MissingFileError where there is none."""
     from transformers import AutoTokenizer
 
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
     try:
-        return AutoTokenizer.from_pretrained(local_folder(model_name) or model_name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder or model_name, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise MissingFileError(f"{model_name!r} holds no tokenizer that can be read ({_first_line(error)})") from error
 
