@@ -263,6 +263,15 @@ def shown_path(path: Path | str | bytes) -> str:
     return _escaped(path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else str(path))
 
 
+def why_no_picture(error: Exception) -> str:
+    """Why a picture cannot be read, as a part of a sentence that names its file."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # it says which object in memory
+        return "it is no picture of a known kind"
+    return on_one_line(error.strerror if isinstance(error, OSError) and error.strerror else error)
+
+
 def _escaped(text: str) -> str:
     return "".join(character if character.isprintable() else _escape(character) for character in text)
 

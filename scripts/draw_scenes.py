@@ -33,7 +33,7 @@ def main() -> None:
     for battle_format, number, t, layout, theme in SHOWN:
         (picture,) = pictures_of(decisions_of(battle_format, number)[: t + 1], layout)
         images.append(GridPainter(SIZE, theme).draw(picture))
-    contact_sheet(images, columns=3).save(OUT, optimize=True)
+    contact_sheet(images, len(images), SIZE, columns=3).save(OUT, optimize=True)
 
 
 if __name__ == "__main__":

@@ -86,16 +86,18 @@ def run_train(args: argparse.Namespace) -> int:
     from gemma_metamon.runs.loading import usable_device
     from gemma_metamon.vision.chats import read_seen
     from gemma_metamon.vision.forms import read_form
-    from gemma_metamon.vision.models import SeeingPlan
+    from gemma_metamon.vision.models import SeeingPlan, require_buildable
     from gemma_metamon.vision.training import train
 
     plan = SeeingPlan(vision_layers=args.vision_layers, full=args.full, **plan_arguments(args))
     settings = SFTSettings(**learning_arguments(args))
     device = usable_device(args.device)
-    seen = read_seen(args.data)
     form = read_form(args.data.parent)
     if args.val is not None and read_form(args.val.parent) != form:
         raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
+    if not args.resume:
+        require_buildable(plan, form)
+    seen = read_seen(args.data)
     held_out = [] if args.val is None else read_seen(args.val)
     with made_folder(args.out, "out"):
         trained = train(

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.commands._arguments import make_folder
-from gemma_metamon.commands._pictures import add_style_arguments
-from gemma_metamon.errors import ConfigError
+from gemma_metamon.commands._pictures import add_style_arguments, told_without_sprite
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.strict_json import shown_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL.Image import Image
 
     from gemma_metamon.commands._arguments import Subparsers
@@ -50,25 +53,41 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.battle.replays import load_battle
     from gemma_metamon.language.recorded import recorded_decisions
     from gemma_metamon.vision.drawing import require_size
-    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of
+    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of, require_one_battle
     from gemma_metamon.vision.sheets import contact_sheet
     from gemma_metamon.vision.sprites import Sprites
 
     require_size(args.size, grid=args.frames == "grid")
-    painter = GridPainter(args.size, args.theme, None if args.sprites is None else Sprites(args.sprites))
+    sprites = None if args.sprites is None else Sprites(args.sprites)
+    painter = GridPainter(args.size, args.theme, sprites)
     decisions = list(recorded_decisions(load_battle(args.battle)))
     if not decisions:
         raise ConfigError(f"{args.battle} holds no decision; give a battle that was played")
+    if args.frames == "grid":
+        try:
+            require_one_battle(decisions)
+        except DataError as error:
+            raise DataError(f"{shown_path(args.battle)}: {error}") from error
     make_folder(args.out, "out")
     kind = "grid" if args.frames == "grid" else "scene"
-    images = []
-    for number in range(len(decisions)):
-        (picture,) = pictures_of(decisions[max(0, number + 1 - FRAMES) : number + 1], args.frames)
-        images.append(painter.draw(picture))
-        _save(images[-1], args.out / f"{kind}_{number + 1:04d}.png")
+    without = set[str]()
+
+    def drawn() -> "Iterator[Image]":
+        for number in range(len(decisions)):
+            (picture,) = pictures_of(decisions[max(0, number + 1 - FRAMES) : number + 1], args.frames)
+            image = painter.draw(picture)
+            _save(image, args.out / f"{kind}_{number + 1:04d}.png")
+            if sprites is not None:
+                on_field = (side.active.species for scene in picture.scenes for side in (scene.own, scene.foe))
+                without.update(sprites.lacking(on_field))
+            yield image
+
     if args.sheet:
-        _save(contact_sheet(images), args.out / "sheet.png")
-    print(f"{len(images)} pictures in {args.out}")
+        _save(contact_sheet(drawn(), len(decisions), args.size), args.out / "sheet.png")
+    else:
+        for _ in drawn():
+            pass
+    print("\n".join([f"{len(decisions)} pictures in {args.out}", *told_without_sprite(without)]))
     return 0
 
 

@@ -19,7 +19,7 @@ from gemma_metamon.commands._exports import (
     load_sources,
     settings_of,
 )
-from gemma_metamon.commands._pictures import add_style_arguments
+from gemma_metamon.commands._pictures import add_style_arguments, told_without_sprite
 from gemma_metamon.commands._vlm_training import add_merge, add_train
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -99,6 +99,7 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.data.encoding import SetAside
     from gemma_metamon.language.choosing import Wording
     from gemma_metamon.language.export import export
+    from gemma_metamon.vision.drawing import require_size
     from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures
     from gemma_metamon.vision.forms import Form
     from gemma_metamon.vision.picture_files import Style
@@ -107,12 +108,13 @@ def run_export(args: argparse.Namespace) -> int:
     from gemma_metamon.vision.sprites import Sprites
 
     style = Style(size=args.size, theme=args.theme, sprites=args.sprites)
-    pictures = Pictures(args.out, args.frames, style, args.workers)
+    require_size(args.size, grid=args.frames == "grid")
     if (args.out / DATASET).exists():  # said before anything is loaded
         raise ConfigError(f"--out {args.out} holds {DATASET} already; remove it, or name another folder")
     if args.processor is not None:
         require_fit(args.processor, args.size)
     sprites = None if args.sprites is None else Sprites(args.sprites)
+    pictures = Pictures(args.out, args.frames, style, args.workers, sprites)
     form = Form(
         layout=args.frames,
         context=args.context,
@@ -153,9 +155,5 @@ def _pictures_as_json(pictures: "Pictures") -> dict[str, Any]:
 
 
 def _pictures_as_text(pictures: "Pictures") -> str:
-    lines = [f"{pictures.count:>10,} pictures in {pictures.folder}"]
-    if pictures.without_sprite:
-        names = sorted(pictures.without_sprite)
-        more = ", ..." if len(names) > 5 else ""
-        lines.append(f"{len(names):>10,} Pokémon have no sprite, and are drawn: {', '.join(names[:5])}{more}")
-    return "\n".join(lines)
+    told = f"{pictures.count:>10,} pictures in {pictures.folder}"
+    return "\n".join([told, *told_without_sprite(pictures.without_sprite)])

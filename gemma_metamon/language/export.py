@@ -257,7 +257,7 @@ def _make_part(named: tuple[str, ShardTask], chooser: Chooser) -> PartRecord:
                 require_format(battle, name, battle_format)
                 candidates = chooser.rows(battle, name, counts)
             except (DataError, OSError) as error:
-                damaged[name] = str(error)
+                damaged[name] = str(error) if name in str(error) else f"{name}: {error}"
                 continue
             split = hold_out_rank(name)
             for candidate in candidates:

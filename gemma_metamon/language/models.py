@@ -24,7 +24,7 @@ from gemma_metamon.language.chats import Example
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, learn_tokenizer, trim_tokenizer
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS, trim_embedding
 from gemma_metamon.nets.reader.four_bit import quantise_linears
-from gemma_metamon.nets.reader.weights import load_tokenizer, load_with_head
+from gemma_metamon.nets.reader.weights import load_adapted, load_tokenizer, load_with_head
 from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 TINY: Final = "tiny"
@@ -209,7 +209,9 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
     if (folder / SEEING_DESCRIPTION).is_file():
         raise ConfigError(f"the model in {folder} was trained to answer pictures; play it as vlm:RUN")
     if not (folder / DESCRIPTION).is_file():
-        plain = ChatModel(load_with_head(str(folder), _dtype(device)), _tokenizer_of(str(folder)), ModelPlan(full=True))
+        plain = ChatModel(
+            load_with_head(str(folder), dtype_on(device)), _tokenizer_of(str(folder)), ModelPlan(full=True)
+        )
         return _placed(plain, device, trainable)
     try:
         described = read_dataclass(_Description, read_json_object(folder / DESCRIPTION))
@@ -223,9 +225,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
         )
     if not kept_ids:
         raise DataError(f"{folder / DESCRIPTION} has adapters and no kept_ids; train the model again")
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(_base(plan, tokenizer, kept_ids, device), folder, is_trainable=trainable)
+    adapted = load_adapted(_base(plan, tokenizer, kept_ids, device), folder, trainable=trainable)
     return _placed(ChatModel(adapted, tokenizer, plan, kept_ids), device, trainable)
 
 
@@ -297,8 +297,7 @@ def _with_ids(gemma: Any, tokenizer: Any) -> Any:
 
 def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int], device: torch.device | str) -> Any:
     """The pretrained model with the kept subwords alone, in 4 bits if so planned; not on the device yet."""
-    dtype = torch.bfloat16 if plan.use_4bit else _dtype(device) if plan.uses_adapters else torch.float32
-    gemma = load_with_head(plan.model, dtype)
+    gemma = load_with_head(plan.model, base_dtype(plan, device))
     if kept_ids[-1] >= gemma.config.vocab_size:
         raise ConfigError(
             f"the model of {plan.model!r} has {gemma.config.vocab_size} subwords, and its tokenizer needs number "
@@ -345,7 +344,15 @@ def _tokenizer_of(model_name: str) -> Any:
     return tokenizer
 
 
-def _dtype(device: torch.device | str) -> torch.dtype:
+def base_dtype(plan: ModelPlan, device: torch.device | str) -> torch.dtype:
+    """How a pretrained model is held that is to compute on a device; weights that are trained are float32 anywhere."""
+    if plan.use_4bit:
+        return torch.bfloat16
+    return dtype_on(device) if plan.uses_adapters else torch.float32
+
+
+def dtype_on(device: torch.device | str) -> torch.dtype:
+    """How weights that are not trained are held on a device."""
     return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
 
 

@@ -24,7 +24,7 @@ from gemma_metamon.language.json_answers import parse_json_answer
 from gemma_metamon.language.prompts import BLANK
 from gemma_metamon.language.row_files import ARROW, JSON_LINES, PARQUET, read_table
 from gemma_metamon.language.rows import RESULTS, number_of
-from gemma_metamon.strict_json import on_one_line, parse_json, shown, shown_path
+from gemma_metamon.strict_json import on_one_line, parse_json, shown, shown_path, why_no_picture
 
 MAX_LINE_BYTES: Final = 4 * 2**20
 """Of a row: a thousand times a usual one."""
@@ -184,7 +184,7 @@ def _number_of_picture(path: Path) -> int:
         with Image.open(BytesIO(content)) as image:
             colours = image.convert("RGB").getextrema()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RowError("a picture is wrong", f"{shown_path(path)} cannot be read: {on_one_line(error)}") from error
+        raise RowError("a picture is wrong", f"{shown_path(path)} cannot be read ({why_no_picture(error)})") from error
     blank = all(least == most for least, most in colours)
     return 0 if blank else number_of(content.hex())
 
@@ -209,7 +209,7 @@ def find_overlaps(checks: list[FileCheck]) -> list[Overlap]:
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The place of each row, and the row: a mapping, or the RowError that stands for it."""
     if not path.is_file():
-        raise MissingFileError(f"no file {shown_path(path)}; make one with gemma-metamon chat export")
+        raise MissingFileError(f"no file {shown_path(path)}; make one with gemma-metamon chat export or vlm export")
     if path.suffix == JSON_LINES:
         yield from _lines(path)
         return

@@ -16,7 +16,7 @@ from gemma_metamon.language.models import ChatModel
 from gemma_metamon.language.tokenizers import END_OF_TURN, START_OF_TURN, encode_prompts
 from gemma_metamon.serving.chat_bodies import ChatAsked, Said, read_chat_asked
 from gemma_metamon.showdown.players.policies import Policy
-from gemma_metamon.strict_json import on_one_line, shown
+from gemma_metamon.strict_json import on_one_line, shown, why_no_picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -217,4 +217,4 @@ def _open(content: bytes) -> "Image.Image":
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"an image cannot be read ({on_one_line(error)}); send a PNG, JPEG or WebP") from error
+        raise DataError(f"an image cannot be read ({why_no_picture(error)}); send a PNG, JPEG or WebP") from error

@@ -36,13 +36,14 @@ def read_seen(path: Path) -> list[SeenChat]:
         DataError: a row that is wrong, a picture that is missing or damaged, rows without pictures, or no row at all.
     """
     found = []
-    for place, row, messages in checked_rows(FileCheck(path)):
+    for named, row, messages in checked_rows(FileCheck(path)):
+        place = f"{shown_path(path)}, {named.removeprefix(path.name).strip()}"
         if isinstance(messages, RowError):
             raise DataError(
-                f"{shown_path(path)} {place}: {messages}; see all that is wrong with gemma-metamon chat validate"
+                f"{place}: {messages}; see all that is wrong with gemma-metamon chat validate, and export them again"
             ) from messages
         if "images" not in row:
-            raise DataError(f"{shown_path(path)} {place} has no pictures; give rows of gemma-metamon vlm export")
+            raise DataError(f"{place} has no pictures; give rows of gemma-metamon vlm export")
         told = tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ())
         chat = Chat(messages, *told, in_json=True)
         found.append(SeenChat(chat, tuple(path.parent / name for name in row["images"])))

@@ -275,14 +275,14 @@ class _Canvas:
             self.fill(health_colour(hp), left, top, width * hp / 100, height)
 
 
-def require_size(size: int, *, grid: bool = False) -> None:
-    """Raises ConfigError for a size that no picture can have, or no grid of four."""
+def require_size(size: int, *, grid: bool = False, named: str = "--size") -> None:
+    """Raises ConfigError for a size that no picture can have, or no grid of four; it is called as it is `named`."""
     if grid and size % 2:
-        raise ConfigError(f"--size {size} is odd; a grid has two frames on a side: give an even number")
+        raise ConfigError(f"{named} {size} is odd; a grid has two frames on a side: give an even number")
     least = MIN_SIZE * (2 if grid else 1)
     if not least <= size <= MAX_SIZE:
         raise ConfigError(
-            f"--size {size} is no size of a {'grid' if grid else 'picture'}; give {least} to {MAX_SIZE} pixels"
+            f"{named} {size} is no size of a {'grid' if grid else 'picture'}; give {least} to {MAX_SIZE} pixels"
         )
 
 

@@ -25,8 +25,10 @@ from gemma_metamon.vision.drawing import require_size
 from gemma_metamon.vision.forms import Form, write_form
 from gemma_metamon.vision.grid import Layout
 from gemma_metamon.vision.picture_files import Style, draw_batch
+from gemma_metamon.vision.sprites import Sprites
 
 DATASET: Final = "dataset.jsonl"
+_SIDES: Final = ("own", "foe")
 _BATCH: Final = 64
 
 
@@ -38,21 +40,23 @@ class Pictures:
         layout: names the folder of pictures and the files in it: grids, or scenes.
         style: how they are drawn.
         workers: how many processes draw.
+        sprites: of the style's folder; None where it has none.
 
     Raises:
         ConfigError: a size that no such picture can have.
 
     Attributes:
         drawn: how many were.
-        there_before: how many had been drawn before the work was stopped.
         without_sprite: Pokémon on the field that the sprites' folder does not have, as it would name them.
     """
 
-    def __init__(self, root: Path, layout: Layout, style: Style, workers: int = 1) -> None:
+    def __init__(
+        self, root: Path, layout: Layout, style: Style, workers: int = 1, sprites: Sprites | None = None
+    ) -> None:
         require_size(style.size, grid=layout == "grid")
-        self.root, self.style, self.workers = root, style, workers
+        self.root, self.style, self.workers, self._sprites = root, style, workers, sprites
         self.kind = "grid" if layout == "grid" else "scene"
-        self.drawn = self.there_before = 0
+        self.drawn = 0
         self.without_sprite: set[str] = set()
         self._numbers: dict[int, int] = {}
 
@@ -84,6 +88,11 @@ class Pictures:
             if mark not in self._numbers:
                 self._numbers[mark] = len(self._numbers) + 1
                 waiting.write(f"{self._numbers[mark]} {text}\n")
+                if self._sprites is not None:
+                    on_field = {
+                        scene[side]["active"]["species"] for scene in picture.get("scenes", ()) for side in _SIDES
+                    }
+                    self.without_sprite |= self._sprites.lacking(on_field)
             names.append(self.name(self._numbers[mark]))
         return names
 
@@ -93,9 +102,8 @@ class Pictures:
         with progress_bar(desc="drawing", unit="picture", total=count) as bar:
             work = partial(draw_batch, root=self.root, style=self.style)
             try:
-                for drawn, without in in_workers(work, self._batches(waiting, bar), self.workers):
+                for drawn in in_workers(work, self._batches(waiting, bar), self.workers):
                     self.drawn += drawn
-                    self.without_sprite |= without
                     bar.update(drawn)
             except BrokenProcessPool as error:
                 raise GemmaMetamonError(
@@ -112,7 +120,6 @@ class Pictures:
                     number, _, text = line.rstrip("\n").partition(" ")
                     name = self.name(int(number))
                     if (self.root / name).is_file():
-                        self.there_before += 1
                         bar.update(1)
                     else:
                         batch.append((name, text))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import MissingFileError
-from gemma_metamon.strict_json import read_dataclass, read_json_object, shown_path
-from gemma_metamon.vision.drawing import GEMMA_SIZE
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object, shown_path
+from gemma_metamon.vision.drawing import GEMMA_SIZE, require_size
 from gemma_metamon.vision.grid import Layout
 from gemma_metamon.vision.palette import Theme
 from gemma_metamon.vision.rows import Context, Showing
@@ -58,4 +58,13 @@ def read_form(folder: Path) -> Form:
             f"{shown_path(folder)} holds no {FORM}, which says how its decisions are shown; give what "
             "gemma-metamon vlm export or vlm train made"
         )
-    return read_dataclass(Form, read_json_object(folder / FORM))
+    read = read_json_object(folder / FORM)
+    try:
+        form = read_dataclass(Form, read)
+        require_size(form.size, grid=form.layout == "grid", named="size")
+    except (DataError, ConfigError) as error:
+        raise DataError(
+            f"{shown_path(folder / FORM)} is wrong ({on_one_line(error)}); make the folder again with "
+            "gemma-metamon vlm export or vlm train"
+        ) from error
+    return form

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from PIL import Image
 
@@ -21,7 +21,6 @@ from gemma_metamon.vision.sprites import Sprites
 
 FRAMES: Final = 4
 Layout = Literal["grid", "single", "four"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,14 +25,27 @@ from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.json_answers import parse_json_answer, write_json_answer
-from gemma_metamon.language.models import DESCRIPTION, SEEING_DESCRIPTION, ChatModel, ModelPlan
+from gemma_metamon.language.models import (
+    DESCRIPTION,
+    SEEING_DESCRIPTION,
+    ChatModel,
+    ModelPlan,
+    base_dtype,
+    dtype_on,
+)
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.four_bit import quantise_linears
-from gemma_metamon.nets.reader.weights import load_processor, load_that_sees
-from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object, shown_path
+from gemma_metamon.nets.reader.weights import (
+    load_adapted,
+    load_config_that_sees,
+    load_processor,
+    load_that_sees,
+    local_folder,
+)
+from gemma_metamon.strict_json import read_dataclass, read_json_object, shown_path, why_no_picture
 from gemma_metamon.vision.forms import FORM, Form, read_form, write_form
 from gemma_metamon.vision.processors import picture_size
-from gemma_metamon.vision.tiny import build_model, build_processor
+from gemma_metamon.vision.tiny import build_model, build_processor, picture_tokens
 
 CLOSE: Final = 1e-4
 """So far may logits of a merged model lie from those of the adapters over their base."""
@@ -114,16 +127,17 @@ def open_picture(path: Path) -> Image.Image:
             picture: Image.Image = image.convert("RGB")
             return picture
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{shown_path(path)} cannot be read as a picture: {on_one_line(error)}") from error
+        raise DataError(f"{shown_path(path)} cannot be read as a picture ({why_no_picture(error)})") from error
 
 
-def build(plan: SeeingPlan, form: Form, texts: Sequence[str]) -> SeeingModel:
-    """A model to be trained.
+def build(plan: SeeingPlan, form: Form, texts: Sequence[str], device: torch.device | str = "cpu") -> SeeingModel:
+    """A model to be trained; on the CPU for now.
 
     Args:
         plan: which.
         form: how decisions are shown to it.
         texts: whose words a tiny model's tokenizer learns.
+        device: where it will compute; for CUDA a base under adapters is held in bfloat16.
 
     Raises:
         MissingFileError: weights or a processor that cannot be reached.
@@ -132,11 +146,26 @@ def build(plan: SeeingPlan, form: Form, texts: Sequence[str]) -> SeeingModel:
     if plan.is_random:
         processor = build_processor(texts, form.size)
         return SeeingModel(build_model(processor, plan.seed), processor.tokenizer, plan, None, processor, form)
-    processor = _processor_of(plan.model)
-    require_size(processor, form, plan.model)
-    gemma = _base(plan, processor, _base_dtype(plan))
+    processor = _fitting_processor(plan, form)
+    gemma = _base(plan, processor, base_dtype(plan, device))
     learner = _with_adapters(gemma, plan) if plan.uses_adapters else gemma
     return SeeingModel(learner, processor.tokenizer, plan, None, processor, form)
+
+
+def require_buildable(plan: SeeingPlan, form: Form) -> None:
+    """Raises as `build` does, as far as it can be told without weights and texts: before a data set is read."""
+    if plan.is_random:
+        picture_tokens(form.size)
+    else:
+        _fitting_processor(plan, form)
+
+
+def _fitting_processor(plan: SeeingPlan, form: Form) -> Any:
+    """Of a pretrained model, whose configuration is read and no weights."""
+    processor = _processor_of(plan.model)
+    require_size(processor, form, plan.model)
+    require_matching(processor, load_config_that_sees(plan.model), plan.model)
+    return processor
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = False) -> SeeingModel:
@@ -150,12 +179,11 @@ def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = 
     Raises:
         MissingFileError: no such folder, or one without a model.
         DataError: a damaged description.
-        ConfigError: what is no Gemma 3 that sees, or a processor that does not fit it.
+        ConfigError: what is no Gemma 3 that sees, a processor that does not fit it, or a form of another size.
     """
     plan = _plan_of(folder)
     is_plain = not (folder / SEEING_DESCRIPTION).is_file()
-    on_gpu = is_plain and torch.device(device).type == "cuda"
-    dtype = _base_dtype(plan) if plan.uses_adapters else torch.bfloat16 if on_gpu else torch.float32
+    dtype = dtype_on(device) if is_plain else base_dtype(plan, device)
     return _load(folder, plan, dtype, device, trainable=trainable)
 
 
@@ -164,13 +192,17 @@ def _load(
 ) -> SeeingModel:
     form = read_form(folder) if (folder / FORM).is_file() else Form(size=picture_size(folder))
     processor = _processor_of(str(folder))
+    size = processor.image_processor.size.get("height")
+    if size != form.size:
+        raise ConfigError(
+            f"{FORM} in {shown_path(folder)} says that pictures have {form.size} pixels on a side, and the processor "
+            f"beside it looks at {size}; put back the files that vlm train or merge wrote"
+        )
     if plan.uses_adapters:
-        from peft import PeftModel
-
-        model: Any = PeftModel.from_pretrained(_base(plan, processor, dtype), folder, is_trainable=trainable)
+        model = load_adapted(_base(plan, processor, dtype), folder, trainable=trainable)
     else:
+        require_matching(processor, load_config_that_sees(str(folder)), str(folder))
         model = load_that_sees(str(folder), dtype)
-        require_matching(processor, model, str(folder))
     model.to(device)
     model.train(trainable)
     if not trainable:
@@ -228,9 +260,9 @@ def require_size(processor: Any, form: Form, name: str) -> None:
         )
 
 
-def require_matching(processor: Any, gemma: Any, name: str) -> None:
-    """Raises ConfigError for a processor that is not this model's."""
-    config, tokenizer = gemma.config, processor.tokenizer
+def require_matching(processor: Any, config: Any, name: str) -> None:
+    """Raises ConfigError for a processor that is not that of a model of this configuration."""
+    tokenizer = processor.tokenizer
     for what, found, wanted in (
         ("gives pictures of size", processor.image_processor.size.get("height"), config.vision_config.image_size),
         ("gives a picture so many tokens:", processor.image_seq_length, config.mm_tokens_per_image),
@@ -261,6 +293,9 @@ def _plan_of(folder: Path) -> SeeingPlan:
 
 
 def _processor_of(name: str) -> Any:
+    folder = local_folder(name)
+    if folder is not None:
+        picture_size(folder)  # transformers says of a file that is missing or damaged what helps nobody
     processor = load_processor(name)
     if not hasattr(processor, "full_image_sequence") or not processor.chat_template:
         raise ConfigError(
@@ -269,13 +304,9 @@ def _processor_of(name: str) -> Any:
     return processor
 
 
-def _base_dtype(plan: SeeingPlan) -> torch.dtype:
-    return torch.bfloat16 if plan.use_4bit or torch.cuda.is_available() else torch.float32
-
-
 def _base(plan: SeeingPlan, processor: Any, dtype: torch.dtype) -> Any:
+    require_matching(processor, load_config_that_sees(plan.model), plan.model)
     gemma = load_that_sees(plan.model, dtype)
-    require_matching(processor, gemma, plan.model)
     if plan.use_4bit:
         quantise_linears(gemma.model.language_model)
         gemma.is_loaded_in_4bit = True

@@ -36,32 +36,24 @@ class Style:
 
 
 @cache  # a process draws in one style
-def _painter(style: Style) -> tuple[GridPainter, Sprites | None]:
-    sprites = None if style.sprites is None else Sprites(style.sprites)
-    return GridPainter(style.size, style.theme, sprites), sprites
+def _painter(style: Style) -> GridPainter:
+    return GridPainter(style.size, style.theme, None if style.sprites is None else Sprites(style.sprites))
 
 
-def draw_batch(batch: Sequence[tuple[str, str]], root: Path, style: Style) -> tuple[int, set[str]]:
-    """Writes pictures as PNG.
+def draw_batch(batch: Sequence[tuple[str, str]], root: Path, style: Style) -> int:
+    """Writes pictures as PNG, and returns how many there were.
 
     Args:
         batch: of each the file, from the root, and what it shows: a `Picture` as JSON, or BLANK.
         root: of the data set.
         style: how they are drawn.
-
-    Returns:
-        How many there were, and the Pokémon on the field that the sprites' folder does not have.
     """
-    painter, sprites = _painter(style)
-    without: set[str] = set()
+    painter = _painter(style)
     for name, text in batch:
         picture = None if text == BLANK else read_dataclass(Picture, json.loads(text))
-        if picture is not None and sprites is not None:
-            shown = {side.active.species for scene in picture.scenes for side in (scene.own, scene.foe)}
-            without |= {species for species in shown if species not in sprites}
         content = io.BytesIO()
         drawn = painter.blank() if picture is None else painter.draw(picture)
         drawn.save(content, "PNG", compress_level=_PNG_LEVEL)
         with written_whole(root / name, durable=False) as staged:
             staged.write_bytes(content.getvalue())
-    return len(batch), without
+    return len(batch)

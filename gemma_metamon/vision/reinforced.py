@@ -48,7 +48,7 @@ class Seen:
             if chat.form != self.form:
                 raise ConfigError(f"{model} is shown its decisions in another form than --data; export with the same")
         else:
-            chat = build(SeeingPlan(model=model), self.form, [])
+            chat = build(SeeingPlan(model=model), self.form, [], device)
             chat.model.to(device)
         return _seeing_as_before(chat)
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from gemma_metamon.language.choosing import Candidate, Chooser, Chosen
 from gemma_metamon.language.json_answers import answer_object, write_json_answer
@@ -13,7 +13,6 @@ from gemma_metamon.vision.grid import Layout, Picture, pictures_of
 from gemma_metamon.vision.scene import Button, Scene, Shown, scene_of
 
 Context = Literal["none", "words"]
-CONTEXTS: tuple[Context, ...] = get_args(Context)
 _SHOWS: Final[dict[Layout, str]] = {
     "grid": "The picture shows the last four turns of a Pokémon Showdown battle: t=0 upper left, t=1 upper right, t=2 "
     "lower left, t=3, which is now, lower right.",

@@ -1,6 +1,6 @@
 """Many pictures on one sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import ceil
 from typing import Final
 
@@ -11,16 +11,18 @@ _GAP: Final = 6
 _GROUND: Final = (128, 128, 128)
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int = 6) -> Image.Image:
+def contact_sheet(images: Iterable[Image.Image], count: int, size: int, columns: int = 6) -> Image.Image:
     """The pictures side by side, row after row, none larger than it is.
 
     Args:
-        images: of one size.
+        images: taken one at a time, so that they need not all be held.
+        count: how many there are.
+        size: of each, pixels on a side.
         columns: how many stand in a row.
     """
-    columns = min(columns, len(images))
-    side = min(images[0].width, (_WIDTH - _GAP) // columns - _GAP)
-    rows = ceil(len(images) / columns)
+    columns = min(columns, count)
+    side = min(size, (_WIDTH - _GAP) // columns - _GAP)
+    rows = ceil(count / columns)
     sheet = Image.new("RGB", (_GAP + columns * (side + _GAP), _GAP + rows * (side + _GAP)), _GROUND)
     for number, image in enumerate(images):
         small = image.resize((side, side), Image.Resampling.LANCZOS)

@@ -1,5 +1,6 @@
 """A user's own folder of sprites, with the file names that Showdown gives them: "greattusk.png", "rotom-wash.png"."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -8,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.language.rows import number_of
-from gemma_metamon.strict_json import on_one_line, shown_path
+from gemma_metamon.strict_json import shown_path, why_no_picture
 
 SUFFIXES: Final = (".png", ".gif")
 MIN_PIXELS, MAX_PIXELS = 16, 512
@@ -28,12 +29,12 @@ class Sprites:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise MissingFileError(f"no folder {shown_path(folder)}; give --sprites a folder of pictures")
+            raise MissingFileError(f"no folder {shown_path(folder)}; name one of sprites")
         self.folder = folder
         self._paths = {path.stem: path for suffix in SUFFIXES[::-1] for path in sorted(folder.glob(f"*{suffix}"))}
         if not self._paths:
             raise MissingFileError(
-                f"{shown_path(folder)} holds no NAME.png or NAME.gif; give --sprites a folder of pictures with "
+                f"{shown_path(folder)} holds no NAME.png or NAME.gif; name a folder of pictures with "
                 "Showdown's names, like greattusk.png"
             )
         self._pictures: dict[str, Image.Image] = {}
@@ -42,6 +43,10 @@ class Sprites:
 
     def __contains__(self, species: str) -> bool:
         return self._found(species) is not None
+
+    def lacking(self, names: Iterable[str]) -> set[str]:
+        """Those of some Pokémon that have no sprite here, and are drawn."""
+        return {species for species in names if species not in self}
 
     def find(self, species: str) -> Image.Image | None:
         """The sprite of a name as `Shown.species` has it, as RGBA; None where there is none.
@@ -66,12 +71,16 @@ def _read(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            if min(width, height) < MIN_PIXELS or max(width, height) > MAX_PIXELS:
-                raise DataError(
-                    f"{shown_path(path)} is {width} x {height} pixels; a sprite has {MIN_PIXELS} to {MAX_PIXELS} on a "
-                    "side"
-                )
-            sprite: Image.Image = picture.convert("RGBA")
-            return sprite
+            fits = min(width, height) >= MIN_PIXELS and max(width, height) <= MAX_PIXELS
+            sprite: Image.Image = picture.convert("RGBA") if fits else picture
     except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{shown_path(path)} cannot be read as a picture ({on_one_line(error)})") from error
+        raise DataError(
+            f"{shown_path(path)} cannot be read as a picture ({why_no_picture(error)}); replace it, or take it out of "
+            "the folder of sprites"
+        ) from error
+    if not fits:
+        raise DataError(
+            f"{shown_path(path)} is {width} x {height} pixels, and a sprite has {MIN_PIXELS} to {MAX_PIXELS} on a "
+            "side; scale it, or take it out of the folder of sprites"
+        )
+    return sprite

@@ -4,7 +4,7 @@ Nothing is downloaded. Both are transformers' own classes, so that what trains a
 google/gemma-3-4b-it as well.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any, Final
 
@@ -44,7 +44,10 @@ def picture_tokens(size: int) -> int:
     """
     side, left = divmod(size, PATCH)
     if left or not side:
-        raise ConfigError(f"--size {size} is not made of patches; give a multiple of {PATCH}, like 224")
+        raise ConfigError(
+            f"pictures of {size} pixels are not made of the tiny model's patches; export them with a --size that is a "
+            f"multiple of {PATCH}, like 224"
+        )
     return side * side
 
 
@@ -104,16 +107,3 @@ def build_model(processor: Any, seed: int = 0) -> Any:
         places = model.model.vision_tower.embeddings.position_embedding.weight  # else lost beside what is drawn there
         torch.nn.init.normal_(places, std=0.5)
     return model
-
-
-def encode(processor: Any, messages: Sequence[dict[str, Any]], images: Sequence[Any], *, prompt: bool) -> Any:
-    """A chat and its pictures as the model reads them: all that the processor gives, token types included.
-
-    Args:
-        processor: of the model.
-        messages: as a row of `vlm export` has them.
-        images: in the order of their places.
-        prompt: the model is to answer; else the answer is in the messages.
-    """
-    text = processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-    return processor(text=[text], images=[list(images)], return_tensors="pt", add_special_tokens=False)

@@ -78,7 +78,7 @@ def train(
     if resume:
         chat = load(find_model(run_dir), device, trainable=True)
     else:
-        chat = build(plan, form, [text for each in seen[:CHATS_FOR_WORDS] for text in each.texts])
+        chat = build(plan, form, [text for each in seen[:CHATS_FOR_WORDS] for text in each.texts], device)
         chat.model.to(device)
     context = min(chat.context, settings.context or 4096)
     spent = chat.processor.image_seq_length * len(seen[0].pictures)
@@ -88,9 +88,10 @@ def train(
     warn_of_long(too_long, "to train on", context)
     warn_of_long(tested_too_long, "held out", context)
     if not examples:
+        fewer = ", or export with --frames grid" if len(seen[0].pictures) > 1 else ""
         raise DataError(
-            f"no decision fits into {context} tokens, of which its {len(seen[0].pictures)} pictures take {spent}; give "
-            "a larger --context, or export with --frames grid"
+            f"no decision fits into a context of {context} tokens, of which pictures take {spent}; give a larger "
+            f"--context{fewer}"
         )
     with writing(run_dir):
         if not resume:

@@ -107,6 +107,7 @@ def test_adapters_over_four_bits_come_back(pretrained: Path, tmp_path: Path) -> 
 def test_a_base_is_held_as_its_device_wants_it_whatever_the_machine_has(
     device: str, dtype: torch.dtype, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("peft")  # as it is first imported, it looks for the GPU itself
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there is none here
     chat = build(ModelPlan(model=str(pretrained)), MESSAGES, device)
     assert chat.gemma.model.embed_tokens.weight.dtype == dtype

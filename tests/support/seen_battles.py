@@ -1,8 +1,10 @@
 """Decisions of bundled battles, to be drawn, and sprites to draw them with."""
 
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -40,3 +42,16 @@ def sprite(folder: Path, name: str, size: tuple[int, int] = (40, 30)) -> Path:
     path = folder / name
     Image.new("RGBA", size, (255, 0, 255, 255)).save(path)
     return path
+
+
+def read_by(processor: Any, messages: Sequence[dict[str, Any]], images: Sequence[Any], *, prompt: bool) -> Any:
+    """A chat and its pictures as a processor of transformers' makes them ready: all that it gives.
+
+    Args:
+        processor: of the model.
+        messages: as a row of `vlm export` has them.
+        images: in the order of their places.
+        prompt: the model is to answer; else the answer is in the messages.
+    """
+    text = processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
+    return processor(text=[text], images=[list(images)], return_tensors="pt", add_special_tokens=False)

@@ -79,7 +79,7 @@ def test_a_grid_of_an_odd_size_is_refused() -> None:
 
 def test_a_sheet_has_room_for_all() -> None:
     images = [Image.new("RGB", (100, 100), (255, shade, 0)) for shade in range(8)]
-    sheet = contact_sheet(images)
+    sheet = contact_sheet(iter(images), 8, 100)
     assert sheet.size == (6 * 106 + 6, 2 * 106 + 6)
     assert {sheet.getpixel((56 + 106 * (n % 6), 56 + 106 * (n // 6))) for n in range(8)} == {
         (255, n, 0) for n in range(8)

@@ -1,10 +1,12 @@
 """`gemma-metamon vlm export` and `scenes`: the rows of `chat export`, with pictures that are there."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import pytest
 from PIL import Image
 from support.seen_battles import battles, bundled, sprite
@@ -207,6 +209,25 @@ def test_pokemon_without_a_sprite_are_drawn_and_counted(
     assert printed["without_sprite"]
 
 
+def test_those_drawn_before_a_stop_are_counted_as_well(
+    battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sprite(tmp_path / "sprites", "tauros.png")
+    flags = ["--formats", "gen1ou", "--subset", "30", "--sprites", str(tmp_path / "sprites")]
+    whole = export(capsys, battles, tmp_path / "whole", *flags)
+
+    def no_more(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(picturing, "write_form", no_more)
+        command = ["vlm", "export", "--parsed_replay_dir", str(battles), "--out", str(tmp_path / "x"), *SMALL, *flags]
+        assert main(command) == 130
+    resumed = export(capsys, battles, tmp_path / "x", *flags)
+    assert resumed["pictures_drawn"] == 0
+    assert resumed["without_sprite"] == whole["without_sprite"]
+
+
 def processor(folder: Path, size: Any) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": size}), encoding="utf-8")
@@ -223,7 +244,7 @@ def test_what_cannot_be_is_said_in_one_sentence(battles: Path, tmp_path: Path, c
     assert "expected a square" in sentence(capsys, *command, "--processor", str(processor(tmp_path / "m", None)))
     assert "neither processor_config.json" in sentence(capsys, *command, "--processor", str(tmp_path))
     large = sprite(tmp_path / "sprites", "mew.png", (900, 20))
-    assert "mew.png is 900 x 20 pixels" in sentence(capsys, *command, "--sprites", str(large.parent))
+    assert f"vlm: {large} is 900 x 20 pixels" in sentence(capsys, *command, "--sprites", str(large.parent))
     assert "--size 113 is odd" in sentence(capsys, *command, "--size", "113")
     assert "--size 9000 is no size" in sentence(capsys, *command, "--size", "9000")
     assert "--size 56 is no size of a grid; give 112 to 4096" in sentence(capsys, *command, "--size", "56")
@@ -262,6 +283,32 @@ def test_sft_in_words_takes_no_rows_with_pictures(battles: Path, tmp_path: Path,
         read_chats(tmp_path / "seen" / "dataset.jsonl")
 
 
+def test_a_file_of_two_battles_is_named_before_a_grid_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Two battles of one format follow one another as far as their states tell."""
+    first, second = (
+        json.loads(lz4.frame.decompress(bundled(name, 1)[0].read_bytes())) for name in ("gen1ou", "gen9ou")
+    )
+    spliced = {key: value[:5] + second[key][-5:] if isinstance(value, list) else value for key, value in first.items()}
+    path = tmp_path / "battles/gen1ou" / bundled("gen1ou", 1)[0].name.removesuffix(".lz4")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(spliced), encoding="utf-8")
+    said = sentence(capsys, "scenes", str(path), "--out", str(tmp_path / "out"), "--size", "112", "--frames", "grid")
+    assert said.endswith(
+        f"{path}: turn 5 of gen9ou does not follow turn 4 of gen1ou; give a grid the turns of one battle, in order"
+    )
+    assert not (tmp_path / "out").exists()
+    export = [
+        "vlm",
+        "export",
+        "--parsed_replay_dir",
+        str(tmp_path / "battles"),
+        "--out",
+        str(tmp_path / "seen"),
+        *SMALL,
+    ]
+    assert f"{path.name}: turn 5 of gen9ou does not follow turn 4 of gen1ou" in sentence(capsys, *export)
+
+
 @pytest.mark.parametrize("frames", ["grid", "single"])
 def test_scenes_draws_each_decision_of_a_battle(tmp_path: Path, capsys: pytest.CaptureFixture, frames: str) -> None:
     battle = bundled("gen1ou", 1)[0]
@@ -272,4 +319,7 @@ def test_scenes_draws_each_decision_of_a_battle(tmp_path: Path, capsys: pytest.C
     kind = "grid" if frames == "grid" else "scene"
     assert drawn == {"sheet.png", *(f"{kind}_{n:04d}.png" for n in range(1, len(drawn)))}
     assert said == f"{len(drawn) - 1} pictures in {tmp_path / 'out'}\n"
+    sprite(tmp_path / "sprites", "tauros.png")
+    assert main([*command, "--sprites", str(tmp_path / "sprites")]) == 0
+    assert re.search(r"\n +[1-9][0-9]* Pokémon have no sprite, and are drawn: [a-z, .-]+\n$", capsys.readouterr().out)
     assert "no battle file" in sentence(capsys, "scenes", str(tmp_path / "none.json.lz4"), "--out", str(tmp_path / "o"))

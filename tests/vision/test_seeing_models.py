@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support.pages import Page, loads
-from support.seen_battles import bundled, sprite
+from support.seen_battles import bundled, read_by, sprite
 
 from gemma_metamon.battle.replays import RecordedBattle, load_battle
 from gemma_metamon.commands import main
@@ -24,7 +24,6 @@ from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.language.held_out import answer_loss
 from gemma_metamon.language.recorded import recorded_decisions
 from gemma_metamon.language.scoring import ChoiceScorer
-from gemma_metamon.vision import tiny
 from gemma_metamon.vision.chats import encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form
 from gemma_metamon.vision.grid import Layout
@@ -76,7 +75,7 @@ def test_a_prompt_is_what_the_processor_makes_of_it(data: Path) -> None:
     model = build(SeeingPlan(), form, [text for each in seen for text in each.texts])
     message = user_message(1, seen[0].texts[0])
     picture = open_picture(seen[0].pictures[0])
-    theirs = tiny.encode(model.processor, [message], [picture], prompt=True)
+    theirs = read_by(model.processor, [message], [picture], prompt=True)
     ids = torch.tensor([model.prompt_ids([message])])
     ours = model.inputs_of(ids, [model.look([picture])])
     for name, value in ours.items():

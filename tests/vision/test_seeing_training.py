@@ -1,7 +1,10 @@
 """Adapters over a base that sees: what they touch, in 4 bits, resumed, merged; and what is refused in one sentence."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,11 @@ import torch
 from support.seen_battles import bundled
 
 from gemma_metamon.commands import main
-from gemma_metamon.errors import DataError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.json_answers import write_json_answer
 from gemma_metamon.language.sft import SFTSettings
+from gemma_metamon.vision import chats, models
 from gemma_metamon.vision.chats import choices_alone, encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form, write_form
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load, merge
@@ -110,6 +114,23 @@ def test_a_base_in_4_bits_is_trained_and_merged_whole(data: Path, base: Path, tm
     assert merge(find_model(tmp_path / "run"), tmp_path / "plain") <= 1e-4
 
 
+@pytest.mark.parametrize(
+    ("device", "plan", "dtype"),
+    [
+        ("cpu", {}, torch.float32),
+        ("cuda", {}, torch.bfloat16),
+        ("cuda", {"full": True}, torch.float32),  # bfloat16 would swallow small updates of the weights
+    ],
+)
+def test_a_base_is_held_as_its_device_wants_it_whatever_the_machine_has(
+    device: str, plan: dict[str, bool], dtype: torch.dtype, data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")  # as it is first imported, it looks for the GPU itself
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there is none here
+    model = build(SeeingPlan(model=str(base), **plan), read_form(data), [], device)
+    assert model.gemma.get_input_embeddings().weight.dtype == dtype
+
+
 def test_what_does_not_fit_the_context_is_set_aside_before_the_run(data: Path, base: Path, tmp_path: Path) -> None:
     seen = read_seen(data / "dataset.jsonl")
     model = load(base)
@@ -117,7 +138,9 @@ def test_what_does_not_fit_the_context_is_set_aside_before_the_run(data: Path, b
     lengths = [len(example) for example in encode(model, seen, 4096)[0]]
     assert min(lengths) > spent
     assert encode(model, seen, min(lengths))[1] == sum(length > min(lengths) for length in lengths)
-    with pytest.raises(DataError, match=f"no decision fits into {spent} tokens, of which its 4 pictures take {spent}"):
+    with pytest.raises(
+        DataError, match=f"no decision fits into a context of {spent} tokens, of which pictures take {spent}; .* grid"
+    ):
         train(SeeingPlan(model=str(base)), read_form(data), SFTSettings(context=spent), seen, [], tmp_path, device=CPU)
     assert not (tmp_path / "run.json").exists()
 
@@ -131,12 +154,20 @@ def lose_picture(data: Path, base: Path) -> None:
     (data / json.loads((data / "dataset.jsonl").read_text(encoding="utf-8").splitlines()[0])["image"]).unlink()
 
 
+def write_words(data: Path, base: Path) -> None:
+    (data / json.loads((data / "dataset.jsonl").read_text(encoding="utf-8").splitlines()[0])["image"]).write_text("x")
+
+
 def lose_form(data: Path, base: Path) -> None:
     (data / "form.json").unlink()
 
 
 def change_size(data: Path, base: Path) -> None:
     write_form(data, Form(layout="four", size=140))
+
+
+def spoil_form(data: Path, base: Path) -> None:
+    (data / "form.json").write_text('{"layout": "nine"}', encoding="utf-8")
 
 
 def change_processor(data: Path, base: Path) -> None:
@@ -164,9 +195,11 @@ def lose_pictures_of_rows(data: Path, base: Path) -> None:
     ("spoil", "said"),
     [
         (spoil_picture, "cannot be read"),
-        (lose_picture, "cannot be read"),
+        (lose_picture, "000001.png cannot be read (No such file or directory); see all that is wrong with"),
+        (write_words, "cannot be read (it is no picture of a known kind); see all that is wrong with"),
         (lose_form, "holds no form.json, which says how its decisions are shown"),
-        (change_size, "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"),
+        (spoil_form, "form.json is wrong (layout is 'nine'; expected"),
+        (change_size, "pictures have 140 pixels on a side, and"),
         (change_processor, "gives a picture so many tokens: 4, and the model wants 16"),
         (change_processor_and_size, "pictures have 112 pixels on a side, and"),
         (lose_pictures_of_rows, "has no pictures; give rows of gemma-metamon vlm export"),
@@ -185,8 +218,83 @@ def test_what_is_wrong_is_said_in_one_sentence_before_anything_is_trained(
     spoil(tmp_path / "seen", tmp_path / "base")
     command = ["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--model", str(tmp_path / "base")]
     assert main([*command, "--out", str(tmp_path / "runs/run")]) == 1
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert said in sentence
+    assert sentence.count("dataset.jsonl") <= 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_is_looked_at_before_the_data_and_its_weights(
+    data: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    change_processor(data, tmp_path / "base")
+
+    def too_early(*args: object) -> None:
+        raise AssertionError("pictures or weights were read")
+
+    monkeypatch.setattr(chats, "read_seen", too_early)
+    monkeypatch.setattr(models, "load_that_sees", too_early)
+    train = ["vlm", "train", "--data", str(data / "dataset.jsonl"), "--out", str(tmp_path / "run"), "--model"]
+    for model, said in (
+        (tmp_path / "base", "gives a picture so many tokens: 4, and the model wants 16"),
+        (tmp_path, "holds neither processor_config.json nor preprocessor_config.json"),
+    ):
+        assert main([*train, str(model)]) == 1
+        assert said in capsys.readouterr().err.splitlines()[-1]
+    write_form(tmp_path, Form(layout="single", size=100))
+    assert main(["vlm", "train", "--data", str(tmp_path / "dataset.jsonl"), "--out", str(tmp_path / "run")]) == 1
+    assert "pictures of 100 pixels are not made of the tiny model's patches" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="gives a picture so many tokens"):
+        load(tmp_path / "base")
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(data: Path, tmp_path: Path) -> None:
+    told = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    told.pop("HF_HUB_OFFLINE", None)
+    train = ["vlm", "train", "--data", str(data / "dataset.jsonl"), "--model", "google/gemma-3-4b-it"]
+    command = [sys.executable, "-m", "gemma_metamon", *train, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 1
+    assert "the weights of 'google/gemma-3-4b-it' cannot be reached" in done.stderr.splitlines()[-1]
+    assert "Retry" not in done.stderr
+
+
+def test_pictures_of_another_size_than_form_json_says_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(data, tmp_path / "seen")
+    change_size(tmp_path / "seen", tmp_path)
+    assert main(["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--out", str(tmp_path / "run")]) == 1
+    said = "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_whose_form_names_another_size_does_not_play(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    write_form(tmp_path / "base", Form(size=224))
+    with pytest.raises(
+        ConfigError, match=r"says that pictures have 224 pixels .* the processor beside it looks at 112"
+    ):
+        load(tmp_path / "base")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_weights_and_adapters_are_told_in_one_sentence(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    model = build(SeeingPlan(model=str(tmp_path / "base"), lora_r=2), Form(size=112, layout="four"), [])
+    model.save(tmp_path / "adapted")
+    cut(tmp_path / "adapted/adapter_model.safetensors")
+    with pytest.raises(
+        DataError, match=r"the adapters in .*adapted cannot be put over their base \(.*; train them again"
+    ):
+        load(tmp_path / "adapted")
+    cut(tmp_path / "base/model.safetensors")
+    with pytest.raises(DataError, match=r"the model in .*base cannot be read \(.*; get its files once more"):
+        load(tmp_path / "base")
 
 
 def test_a_model_of_another_kind_is_no_player_and_nothing_to_merge(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.seen_battles import bundled, decisions_of
+from support.seen_battles import bundled, decisions_of, read_by
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
@@ -15,7 +15,7 @@ from gemma_metamon.language.choosing import Wording
 from gemma_metamon.language.filters import Counts, Filters
 from gemma_metamon.vision.grid import GridPainter, Layout, pictures_of
 from gemma_metamon.vision.rows import PictureChooser, Showing
-from gemma_metamon.vision.tiny import IMAGE, build_model, build_processor, encode, picture_tokens
+from gemma_metamon.vision.tiny import IMAGE, build_model, build_processor, picture_tokens
 
 SIZE = 112
 
@@ -45,14 +45,14 @@ def test_it_reads_a_grid_and_four_pictures(layout: Layout, n_pictures: int) -> N
     row = rows(layout)[5]
     seen = pictures(layout, row["decision"])
     assert len(seen) == n_pictures
-    batch = encode(processor, row["messages"], seen, prompt=False)
+    batch = read_by(processor, row["messages"], seen, prompt=False)
     image_id = processor.tokenizer.convert_tokens_to_ids(IMAGE)
     assert int((batch["input_ids"] == image_id).sum()) == n_pictures * picture_tokens(SIZE)
     assert batch["pixel_values"].shape == (n_pictures, 3, SIZE, SIZE)
     with torch.no_grad():
         logits = model(**batch).logits
         blank = model(
-            **encode(processor, row["messages"], [GridPainter(SIZE).blank()] * n_pictures, prompt=False)
+            **read_by(processor, row["messages"], [GridPainter(SIZE).blank()] * n_pictures, prompt=False)
         ).logits
     assert logits.shape == (*batch["input_ids"].shape, len(processor.tokenizer))
     assert torch.isfinite(logits).all()
@@ -71,14 +71,14 @@ def test_a_saved_processor_reads_the_same(tmp_path: Path) -> None:
     loaded = AutoProcessor.from_pretrained(tmp_path, local_files_only=True, use_fast=False)
     row = rows("grid")[3]
     seen = pictures("grid", row["decision"])
-    for name, value in encode(processor, row["messages"], seen, prompt=True).items():
-        torch.testing.assert_close(encode(loaded, row["messages"], seen, prompt=True)[name], value, rtol=0, atol=0)
+    for name, value in read_by(processor, row["messages"], seen, prompt=True).items():
+        torch.testing.assert_close(read_by(loaded, row["messages"], seen, prompt=True)[name], value, rtol=0, atol=0)
 
 
 def test_a_size_that_is_not_made_of_patches_is_refused() -> None:
     assert (picture_tokens(112), picture_tokens(224)) == (16, 64)
     for size in (0, 100, 113):
-        with pytest.raises(ConfigError, match=f"--size {size} is not made of patches"):
+        with pytest.raises(ConfigError, match=f"pictures of {size} pixels are not made of"):
             picture_tokens(size)
 
 

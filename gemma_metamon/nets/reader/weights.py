@@ -102,13 +102,19 @@ def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
     """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `load_pretrained` does."""
     from transformers import AutoModelForImageTextToText
 
+    config = load_config_that_sees(model_name)
+    return _load(AutoModelForImageTextToText, model_name, config, dtype, trust_remote_code=False)
+
+
+def load_config_that_sees(model_name: str) -> Any:
+    """The `Gemma3Config` of a hub name or a local folder; raises as `check_weights` does. Reads no weights."""
     config = _read_config(model_name)
     if config.model_type != "gemma3":
         raise ConfigError(
             f"{model_name!r} is a {config.model_type} model, which sees nothing; name one that does, as "
             "google/gemma-3-4b-it"
         )
-    return _load(AutoModelForImageTextToText, model_name, config, dtype, trust_remote_code=False)
+    return config
 
 
 def _read_config(model_name: str) -> Any:
@@ -146,23 +152,44 @@ def _load(loader: Any, model_name: str, config: Any, dtype: torch.dtype, **optio
     return model
 
 
+def load_adapted(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A base under the adapters in a folder, as peft has it. Raises DataError where they are damaged or do not fit."""
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise DataError(
+            f"the adapters in {shown_path(folder)} cannot be put over their base ({_first_line(error)}); train them "
+            "again"
+        ) from error
+
+
 def load_processor(model_name: str) -> Any:
     """The processor of a hub name or a local folder. Raises MissingFileError where there is none."""
     from transformers import AutoProcessor
 
     processor: Any = AutoProcessor
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
     try:
-        return processor.from_pretrained(local_folder(model_name) or model_name, backend="pil", trust_remote_code=False)
+        return processor.from_pretrained(folder or model_name, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise MissingFileError(f"{model_name!r} holds no processor that can be read ({_first_line(error)})") from error
+        raise MissingFileError(
+            f"{model_name!r} holds no processor that can be read ({_first_line(error)}); name a whole model that sees"
+        ) from error
 
 
 def load_tokenizer(model_name: str) -> Any:
     """The tokenizer of a hub name or a local folder. Raises MissingFileError where there is none."""
     from transformers import AutoTokenizer
 
+    folder = local_folder(model_name)
+    if folder is None:
+        _probe_hub(model_name)
     try:
-        return AutoTokenizer.from_pretrained(local_folder(model_name) or model_name, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder or model_name, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise MissingFileError(f"{model_name!r} holds no tokenizer that can be read ({_first_line(error)})") from error
 
