@@ -1,5 +1,6 @@
 # Sourced by the other scripts: the project's folder, and its virtual environment .venv with the extras named as arguments.
-# Where `locked` is set, in the versions of scripts/constraints.txt, if that was made of this minor version of Python.
+# Where `locked` is set, in the versions of scripts/constraints.txt, if that was made of this minor version of Python; else
+# `locked` is empty afterwards.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,14 +9,17 @@ installed=".venv/installed-${names}"
 if [ ! -x .venv/bin/python ]; then
     "${PYTHON:-python3}" -m venv .venv
 fi
+lock=scripts/constraints.txt
+minor=$(.venv/bin/python -c 'import sys; print("{}.{}.".format(*sys.version_info))')
+if [ -n "${locked:-}" ] && ! head -n 1 "$lock" | grep -q " Python $minor"; then
+    locked=""
+fi
 if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
     echo "installing into .venv: gemma_metamon[$names] (with torch; on Linux 5 GB on disk, and minutes without a word)" >&2
     install() {
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$names]" "$@"
     }
-    lock=scripts/constraints.txt
-    minor=$(.venv/bin/python -c 'import sys; print("{}.{}.".format(*sys.version_info))')
-    if [ -n "${locked:-}" ] && head -n 1 "$lock" | grep -q " Python $minor"; then
+    if [ -n "${locked:-}" ]; then
         install --constraint "$lock" || {
             echo "not everything is to be had in the versions of $lock: installing those of today" >&2
             install

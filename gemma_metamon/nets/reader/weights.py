@@ -158,6 +158,8 @@ def load_adapted(model: Any, folder: Path, *, trainable: bool = False) -> Any:
 
     try:
         return PeftModel.from_pretrained(model, folder, is_trainable=trainable)
+    except torch.OutOfMemoryError:  # a RuntimeError as well
+        raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise DataError(
             f"the adapters in {shown_path(folder)} cannot be put over their base ({_first_line(error)}); train them "
