@@ -191,7 +191,7 @@ def build_backbone(options: BackboneOptions, used_ids: Sequence[int], *, trim: b
         MissingFileError: weights or an adapter that cannot be reached.
         ConfigError: a model, an architecture or an adapter that cannot be used.
         CheckpointMismatchError: an adapter of other shapes.
-        DataError: a damaged adapter.
+        DataError: damaged weights, or a damaged adapter.
     """
     adapter = None if options.init_adapter is None else find_adapter(options.init_adapter)
     if adapter is not None:

@@ -120,7 +120,7 @@ class GemmaTstepEncoder(TimestepEncoder):
 
     Raises:
         ConfigError: values that cannot work, before anything is loaded.
-        DataError: words that the packaged subword table lacks.
+        DataError: words that the packaged subword table lacks; weights or an adapter that are damaged.
         MissingDependencyError: use_4bit without bitsandbytes.
         MissingFileError: weights or an adapter that cannot be reached.
         CheckpointMismatchError: an adapter that does not fit.

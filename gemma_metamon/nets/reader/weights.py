@@ -49,6 +49,7 @@ def check_weights(model_name: str = GEMMA_3_270M, pretrained: bool = True) -> No
     Raises:
         MissingFileError: no such folder, a folder without weights, no network, or a licence that was not accepted.
         ConfigError: a model that is no Gemma 3 text model, or one with bidirectional attention.
+        DataError: a folder whose config is damaged.
     """
     if pretrained:
         load_config(model_name)
@@ -70,7 +71,10 @@ def load_config(model_name: str) -> Any:
 
 
 def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
-    """The `Gemma3TextModel` of a hub name or a local folder, without a head; raises as `check_weights` does."""
+    """The `Gemma3TextModel` of a hub name or a local folder, without a head.
+
+    Raises as `check_weights` does, and DataError for damaged weights.
+    """
     from transformers import AutoModel
 
     config = load_config(model_name)
@@ -81,7 +85,7 @@ def load_pretrained(model_name: str, dtype: torch.dtype) -> nn.Module:
 def load_with_head(model_name: str, dtype: torch.dtype) -> Any:
     """The `Gemma3ForCausalLM` of a hub name or a local folder; of a model that sees, what it has for text.
 
-    Raises as `check_weights` does.
+    Raises as `load_pretrained` does.
     """
     from transformers import Gemma3ForCausalLM
 
@@ -95,7 +99,7 @@ def load_with_head(model_name: str, dtype: torch.dtype) -> Any:
 
 
 def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
-    """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `check_weights` does."""
+    """The `Gemma3ForConditionalGeneration` of a hub name or a local folder; raises as `load_pretrained` does."""
     from transformers import AutoModelForImageTextToText
 
     config = _read_config(model_name)
@@ -108,7 +112,8 @@ def load_that_sees(model_name: str, dtype: torch.dtype) -> Any:
 
 
 def _read_config(model_name: str) -> Any:
-    """The configuration of whatever model it is; raises MissingFileError where it cannot be reached."""
+    """The configuration of whatever model it is. Raises MissingFileError, or DataError for a damaged one."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     folder = local_folder(model_name)
@@ -118,7 +123,9 @@ def _read_config(model_name: str) -> Any:
         # a stranger's repository may bring code of its own; it is never run
         return AutoConfig.from_pretrained(folder or model_name, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise _unreachable(model_name, error) from error
+        raise _unreadable(model_name, error) from error
+    except StrictDataclassError as error:  # its first line does not say what is wrong
+        raise _unreadable(model_name, ValueError(on_one_line(error.__cause__ or error))) from error
 
 
 def _load(loader: Any, model_name: str, config: Any, dtype: torch.dtype, **options: Any) -> Any:
@@ -129,11 +136,12 @@ def _load(loader: Any, model_name: str, config: Any, dtype: torch.dtype, **optio
             config=config,
             dtype=dtype,
             use_safetensors=True,  # the other form is a pickle
+            ignore_mismatched_sizes=True,  # `_require_all` refuses them by name
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
-        raise _unreachable(model_name, error) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(model_name, error) from error
     _require_all(report, model_name)
     return model
 
@@ -199,7 +207,8 @@ def find_adapter(named: str) -> Adapter:
 
 def _require_all(report: dict[str, Any], model_name: str) -> None:
     """Transformers fills what a file lacks with random numbers and only says so."""
-    wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    others = [f"{name} (in the shape of its config)" for name, *_ in report["mismatched_keys"]]
+    wrong = sorted([*report["missing_keys"], *others])
     if wrong:
         raise ConfigError(
             f"the weights of {model_name!r} lack {len(wrong)} of the model's tensors, {wrong[0]} first; get them again"
@@ -217,7 +226,7 @@ def check_config(config: Any, source: str) -> None:
 
 def local_folder(model_name: str) -> Path | None:
     """The folder that a model name means, or None for a hub name. Raises MissingFileError where it is not there."""
-    folder = Path(model_name).expanduser()
+    folder = _at_home(model_name)
     if folder.is_dir():
         return folder
     if folder.is_absolute() or model_name.startswith((".", "~")):
@@ -227,8 +236,16 @@ def local_folder(model_name: str) -> Path | None:
 
 def place_of(model_name: str) -> str:
     """A hub name as it is; the same path for the same local folder, however it is written."""
-    folder = Path(model_name).expanduser()
+    folder = _at_home(model_name)
     return str(folder.resolve()) if folder.is_dir() else model_name
+
+
+def _at_home(named: str) -> Path:
+    """A path whose "~" is the user's folder; that of a user who is not known stays as it is written."""
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        return Path(named)
 
 
 def _probe_hub(model_name: str) -> None:
@@ -247,6 +264,21 @@ def _unreachable(model_name: str, error: Exception) -> MissingFileError:
     return MissingFileError(
         f"the weights of {model_name!r} cannot be reached ({_first_line(error)}); {_how_to_get_weights(model_name)}"
     )
+
+
+def _unreadable(model_name: str, error: Exception) -> MissingFileError | DataError:
+    """Whose files they are says what to do: a folder of the user's own, the hub's cache, or none yet."""
+    if local_folder(model_name) is not None:
+        return DataError(
+            f"the model in {shown_path(model_name)} cannot be read ({_first_line(error)}); get its files once more, "
+            "whole (git alone brings but pointers to them: it needs git lfs), or name another folder"
+        )
+    if isinstance(error, SafetensorError):
+        return DataError(
+            f"the weights of {model_name!r} are damaged ({_first_line(error)}); delete its folder in the hub's cache, "
+            "and they are downloaded again"
+        )
+    return _unreachable(model_name, error)
 
 
 def _first_line(error: Exception) -> str:
@@ -271,7 +303,7 @@ def _opened_adapter(path: Path) -> Iterator[Any]:
 
 
 def _adapter_folder(named: str) -> Path:
-    folder = Path(named).expanduser()
+    folder = _at_home(named)
     if not folder.is_dir():
         raise MissingFileError(f"no folder {shown_path(folder)}; name the --out of gemma-metamon sft, or leave it out")
     epochs = {int(match[1]): path for path in folder.glob("ckpts/*") if (match := _EPOCH.fullmatch(path.name))}

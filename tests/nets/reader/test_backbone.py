@@ -1,6 +1,7 @@
 """The backbone: weights from a folder or random, trimmed or whole, what of it trains, and how missing ones are told."""
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from support.encoders import SPACES, build, make_batch
 from support.small_agent import BACKBONE
 
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.reader.weights import GEMMA_3_270M, check_weights, load_pretrained
 
@@ -183,6 +184,40 @@ def test_a_damaged_or_foreign_folder_is_refused(tmp_path: Path, weights_folder: 
     GPT2Config().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="is a gpt2 model, wanted a Gemma 3 text model"):
         check_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("harm", "error", "complaint"),
+    [
+        ("cut off", DataError, "cannot be read .*header.*; get its files once more, whole"),
+        ("a pointer", DataError, "cannot be read .*; .* needs git lfs"),
+        ("another shape", ConfigError, r"lack \d+ of the model's tensors, .* \(in the shape of its config\) first"),
+        ("no number", DataError, r"cannot be read .*num_hidden_layers.*; get its files once more"),
+        ("no JSON", DataError, "cannot be read .*not a valid JSON file"),
+    ],
+)
+def test_harmed_files_of_a_model_are_told_and_what_to_do(
+    tmp_path: Path, weights_folder: str, harm: str, error: type[Exception], complaint: str
+) -> None:
+    tensors = (Path(weights_folder) / "model.safetensors").read_bytes()
+    config = json.loads((Path(weights_folder) / "config.json").read_text())
+    if harm == "cut off":
+        tensors = tensors[: len(tensors) // 2]
+    elif harm == "a pointer":
+        tensors = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 536223056\n"
+    elif harm == "another shape":
+        config["intermediate_size"] *= 2
+    elif harm == "no number":
+        config["num_hidden_layers"] = "two"
+    (tmp_path / "model.safetensors").write_bytes(tensors)
+    (tmp_path / "config.json").write_text("{" if harm == "no JSON" else json.dumps(config))
+    with pytest.raises(error, match=complaint):
+        load_pretrained(str(tmp_path), torch.float32)
+
+
+def test_the_folder_of_a_user_who_is_not_known_is_not_there() -> None:
+    with pytest.raises(MissingFileError, match="no folder '~nobody_of_this_name/gemma'"):
+        check_weights("~nobody_of_this_name/gemma")
 
 
 def test_a_model_with_another_tokenizer_is_refused(tmp_path: Path) -> None:
