@@ -115,6 +115,8 @@ class ActorCriticAgent(ActorCriticNetworks):
                 stats["filter_share"] = masked_mean((advantage > 0).float(), counted)
             imitated, labelled = actions_to_imitate(batch)
             weights = weights.masked_fill(labelled[..., None, None], 1.0)  # the filter judges what was done instead
+            # what is infinite on padding would make the gradient NaN there, and so everywhere
+            weights = weights.where(counted | weights.isfinite(), 0.0)
             decided = ActionDistribution(policy.probs[:, :-1], policy.logits[:, :-1])  # not in the last state
             log_prob = decided.log_prob(imitated[..., None].expand(weights.shape[:-1]))  # (B, L, G)
             actor_loss = actor_loss - self.options.offline_coeff * weights * log_prob[..., None]

@@ -33,6 +33,28 @@ def test_the_better_action_is_found_in_random_data(kind: str, online_coeff: floa
     assert (chosen == best_actions(held_out.obs["numbers"])).float().mean() > 0.85
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_infinite_weight_of_what_does_not_count_leaves_the_gradient_finite(kind: str) -> None:
+    agent_type, options = KINDS[kind]
+    batch = random_batch(0)
+    unknown = torch.ones(*batch.rl2s.shape[:2], 1, dtype=torch.bool)
+    unknown[0, 0] = False
+
+    def weigh(adv: Tensor) -> Tensor:
+        weights = torch.full_like(adv, torch.inf)
+        if len(adv) > 1:
+            weights[0, 0] = 1.0
+        return weights
+
+    agent = build(agent_type, fbc_filter_func=weigh, **options)
+    losses = agent(batch._replace(obs={**batch.obs, "missing_action_mask": unknown}))
+    losses.actor_loss.backward()
+    assert losses.actor_loss > 0
+    gradient = agent.actor.base.out_layer.weight.grad
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
 class NoActionDraws(Draws):
     """The subset of critics may be drawn, an action may not."""
 
