@@ -66,14 +66,14 @@ class ReturnBins:
 def two_hot(returns: Tensor, bins: ReturnBins, bin_values: Tensor) -> Tensor:
     """(..., 1) -> (..., output_bins): weight on two neighbouring bins, so that their mean is the return.
 
-    A return beyond the range puts all weight on the end bin.
+    A return beyond the range puts all weight on the end bin; NaN gives NaN, so that it is not taken for a large one.
     """
     squashed = bins.squash(returns)
     above = torch.searchsorted(bin_values, squashed.contiguous(), right=True)  # how many bins are not above the return
     below = (above - 1).clamp(min=0)
     above = above.clamp(max=bins.output_bins - 1)
     low, high = bin_values[below], bin_values[above]
-    weight_above = torch.where(above > below, (squashed - low) / (high - low), 0.0)
+    weight_above = torch.where(above > below, (squashed - low) / (high - low), squashed.where(squashed.isnan(), 0.0))
     labels = squashed.new_zeros(*squashed.shape[:-1], bins.output_bins)
     return labels.scatter_add(-1, below, 1.0 - weight_above).scatter_add(-1, above, weight_above)
 
@@ -81,7 +81,8 @@ def two_hot(returns: Tensor, bins: ReturnBins, bin_values: Tensor) -> Tensor:
 def hl_gauss(returns: Tensor, bins: ReturnBins, bin_values: Tensor, sigma: float) -> Tensor:
     """(..., 1) -> (..., output_bins): a Gaussian around the return, `sigma` bin widths wide, integrated over each bin.
 
-    Far outside the range nearly nothing of it falls into a bin and the row is (nearly) zero.
+    The labels of HL-Gauss (arXiv 2403.03950). Far outside the range nearly nothing of it falls into a bin and the row
+    is (nearly) zero.
     """
     width = bin_values[1] - bin_values[0]
     edges = torch.cat((bin_values - width / 2, bin_values[-1:] + width / 2))

@@ -131,3 +131,11 @@ def test_a_bell_at_the_end_is_cut_and_decodes_within_a_bin_of_it(value: float) -
     assert float(labels.sum()) == pytest.approx(1.0, abs=1e-9)
     decoded = expected_return(labels.clamp(min=1e-300).log(), HL_BINS, bin_values)
     assert decoded.item() == pytest.approx(value, abs=float(bin_values[1] - bin_values[0]))
+
+
+@pytest.mark.parametrize("use_symlog", [False, True])
+def test_the_label_of_no_number_is_no_distribution(use_symlog: bool) -> None:
+    """A NaN among returns must end in a NaN loss, and not as the best return that there is."""
+    bins = ReturnBins(min_return=-10, max_return=10, output_bins=5, use_symlog=use_symlog)
+    labels = two_hot(torch.tensor([[float("nan")], [3.0]]), bins, bins.values())
+    assert labels.sum(-1).isnan().tolist() == [True, False]
