@@ -1,14 +1,17 @@
 """An LRU cache of text embeddings, cleared when a weight changes: no text is read twice while none does."""
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from typing import Final
 
 from cachetools import LRUCache
 from torch import Tensor, nn
 
+ENTRY_BYTES: Final = 2048
+"""What an entry takes besides its numbers: the text as a key, a tensor's own objects, the places in the cache."""
+
 
 class TextCache:
-    """One tensor per text, at most `max_bytes` of them; the least recently used go first.
+    """One tensor per text, at most `max_bytes` of memory in all; the least recently used go first.
 
     A text is its word ids: the same words give the same tensor, exactly, as long as the weights are the same. When they
     are not, everything is forgotten.
@@ -21,7 +24,7 @@ class TextCache:
     def __init__(self, max_bytes: int) -> None:
         self.hits = self.misses = 0
         self._weights: object = None
-        self._values: LRUCache[bytes, Tensor] = LRUCache(max_bytes, getsizeof=attrgetter("nbytes"))
+        self._values: LRUCache[bytes, Tensor] = LRUCache(max_bytes, getsizeof=_size_bytes)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -43,7 +46,7 @@ class TextCache:
         if missing:
             for key, value in zip(missing, compute(words[list(missing.values())]), strict=True):
                 found[key] = value
-                if value.nbytes <= self._values.maxsize:
+                if _size_bytes(value) <= self._values.maxsize:
                     self._values[key] = value.clone()  # a view would keep the whole batch alive
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
@@ -52,6 +55,10 @@ class TextCache:
     def clear(self) -> None:
         """Forgets every text; the counts stay."""
         self._values.clear()
+
+
+def _size_bytes(value: Tensor) -> int:
+    return value.nbytes + ENTRY_BYTES
 
 
 def weights_of(modules: Iterable[nn.Module]) -> object:

@@ -51,6 +51,8 @@ class TextReader:
         self.recomputes = recomputes
         self.cache = TextCache(cache_bytes) if cache_bytes else None
         self.trains_backbone = any(parameter.requires_grad for parameter in backbone.parameters())
+        config: Any = backbone.config
+        self._has_dropout = bool(config.attention_dropout)  # adapters' own counts only where they train
 
     def read(self, words: Tensor, pool: SummaryReadout, action_texts: ActionTexts | None = None) -> Tensor:
         """Word ids of N texts (N, W) -> (N, pool.emb_dim), or with action_texts (N, pool.emb_dim + N_SCORES).
@@ -63,13 +65,12 @@ class TextReader:
             pool: makes one vector of a text's states.
             action_texts: what to score after each text.
         """
-        keeps_states = not self.trains_backbone and action_texts is None
+        differs = self.backbone.training and self._has_dropout  # from one reading to the next
+        keeps_states = not self.trains_backbone and action_texts is None and not differs
         if self.cache is None or (not keeps_states and (self.backbone.training or torch.is_grad_enabled())):
             return self._read_and_pool(words, pool, action_texts)
         if keeps_states:
-            states = self.cache.read(
-                words, weights_of([self.backbone]), self._read_states
-            )  # of a text (t, hidden_size)
+            states = self.cache.read(words, weights_of([self.backbone]), self._read_states)  # (t, hidden_size) each
             summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.lookup(words).places)
             return summary
         weights = weights_of((self.backbone, pool))
@@ -87,9 +88,10 @@ class TextReader:
         """Gemma's states of each text, (t, hidden_size) of its t subwords."""
         texts, text_of = self.lookup(words).sorted_distinct()
         states: list[Tensor] = []
-        for chunk in plan_chunks(texts, self.memory_plan(words.device).chunk_subwords):
-            read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
-            states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
+        with torch.autocast(words.device.type, enabled=False):  # states that are kept serve outside of it, too
+            for chunk in plan_chunks(texts, self.memory_plan(words.device).chunk_subwords):
+                read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
+                states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
         return [states[text] for text in text_of.tolist()]
 
     def _read_and_pool(self, words: Tensor, pool: SummaryReadout, action_texts: ActionTexts | None) -> Tensor:

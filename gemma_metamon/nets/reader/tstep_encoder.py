@@ -109,8 +109,8 @@ class GemmaTstepEncoder(TimestepEncoder):
         fusion_width: its width, also of an entity's vector; None is Gemma's.
         fusion_heads: its attention heads, also the pooling heads that make an entity's vector.
         text_cache_mb: megabytes of what was made of texts that are kept, so that none is read twice while no weight
-            changes: when acting, or with freeze_base_model (then also in training, but for action_scores). 0 keeps
-            nothing.
+            changes: when acting, or with freeze_base_model (then also in training, but for action_scores; read in
+            `dtype`, whatever mixed_precision is). 0 keeps nothing.
         action_scores: append to each timestep how probable Gemma finds each action's words after the turn's, (B, L, 13)
             logarithms, for LMTrajEncoder and LMActor. For granularity "turn": entities are read apart, and Gemma never
             sees the turn that it would have to go on with.

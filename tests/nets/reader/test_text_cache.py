@@ -1,6 +1,7 @@
 """The cache of texts gives what reading would give, is bounded, and forgets when a weight changes."""
 
 import copy
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.reader.text_cache import TextCache, weights_of
+from gemma_metamon.nets.reader.text_cache import ENTRY_BYTES, TextCache, weights_of
 from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 
 WORDS = st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), min_size=1, max_size=12)
+
+OF_ONE = ENTRY_BYTES + 8
+"""Of a text whose tensor is two float32."""
 
 
 def double(words: Tensor) -> list[Tensor]:
@@ -25,17 +29,17 @@ def double(words: Tensor) -> list[Tensor]:
 @settings(deadline=None)
 @given(batches=st.lists(WORDS, min_size=1, max_size=6), n_texts=st.integers(0, 8))
 def test_it_gives_what_reading_gives_and_stays_within_its_bound(batches: list, n_texts: int) -> None:
-    cache = TextCache(max_bytes=n_texts * 8)  # two float32 a text
+    cache = TextCache(max_bytes=n_texts * OF_ONE)
     for batch in batches:
         words = torch.tensor(batch)
         assert torch.equal(torch.stack(cache.read(words, "weights", double)), 2.0 * words)
         assert len(cache) <= n_texts
-        assert cache._values.currsize == 8 * len(cache)
+        assert cache._values.currsize == OF_ONE * len(cache)
     assert cache.hits + cache.misses == sum(map(len, batches))
 
 
 def test_a_text_is_read_once_and_the_oldest_goes_first() -> None:
-    cache = TextCache(max_bytes=2 * 8)
+    cache = TextCache(max_bytes=2 * OF_ONE)
     first, second, third = (torch.tensor([[i, i]]) for i in range(3))
     for words in (first, second, first, third):  # the second is now the one that was not used for longest
         cache.read(words, 0, double)
@@ -46,8 +50,20 @@ def test_a_text_is_read_once_and_the_oldest_goes_first() -> None:
     assert cache.misses == 4
 
 
+def test_small_tensors_do_not_take_more_memory_than_they_may() -> None:
+    """Their own numbers are the least of it: 32 bytes of some two thousand."""
+    words, bound = torch.arange(20_000)[:, None].expand(-1, 100), 2**20
+    cache = TextCache(bound)
+    tracemalloc.start()
+    cache.read(words, 0, lambda unread: list(torch.zeros(len(unread), 8).unbind(0)))
+    held, _ = tracemalloc.get_traced_memory()  # Python's objects alone, not torch's
+    tracemalloc.stop()
+    assert 0 < len(cache) < bound / 32
+    assert held < bound
+
+
 def test_a_copy_of_a_batch_does_not_stay_in_memory() -> None:
-    cache = TextCache(max_bytes=1000)
+    cache = TextCache(max_bytes=10 * OF_ONE)
     cache.read(torch.tensor([[1, 2], [3, 4]]), 0, double)
     assert all(value.untyped_storage().nbytes() == value.nbytes for value in cache._values.values())
 
@@ -69,7 +85,7 @@ def test_changed_weights_empty_it(change: str) -> None:
         layer.weight = nn.Parameter(layer.weight.detach().clone())
     after = weights_of([layer])
     assert after != before
-    cache = TextCache(max_bytes=1000)
+    cache = TextCache(max_bytes=10 * OF_ONE)
     words = torch.tensor([[1, 2]])
     cache.read(words, before, double)
     cache.read(words, after, double)
@@ -88,6 +104,7 @@ TINY = {
     "initializer_range": 0.2,
 }
 GRANULARITIES = ["turn", "entity"]
+FROZEN = {"use_lora": False, "freeze_base_model": True}
 
 
 def build(granularity: str, **options: Any) -> GemmaTstepEncoder:
@@ -148,8 +165,7 @@ def test_training_an_adapter_reads_everything_anew() -> None:
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 def test_above_a_frozen_base_training_reads_each_text_once_and_learns_the_same(granularity: str) -> None:
-    options = {"use_lora": False, "freeze_base_model": True}
-    encoder, plain = build(granularity, **options).train(), build(granularity, text_cache_mb=0, **options).train()
+    encoder, plain = build(granularity, **FROZEN).train(), build(granularity, text_cache_mb=0, **FROZEN).train()
     for seed in (0, 1, 0):
         for one in (encoder, plain):
             one.zero_grad()
@@ -162,6 +178,24 @@ def test_above_a_frozen_base_training_reads_each_text_once_and_learns_the_same(g
                 one.readout.to_tokens.mul_(1.1)
     assert encoder.reader.cache.misses == len(encoder.reader.cache)
     assert encoder.reader.cache.hits >= 3
+
+
+def test_states_that_dropout_changed_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TINY, "attention_dropout", 0.5)
+    encoder = build("turn", **FROZEN).train()
+    with torch.no_grad():
+        assert not torch.equal(encoder(*make_batch()), encoder(*make_batch()))
+        after_training = encoder.eval()(*make_batch())
+        torch.testing.assert_close(after_training, build("turn", **FROZEN).eval()(*make_batch()), rtol=0, atol=1e-5)
+
+
+def test_states_that_were_read_under_autocast_are_those_of_without() -> None:
+    encoder = build("turn", **FROZEN).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoder(*make_batch())
+    expected = build("turn", **FROZEN).eval()(*make_batch())
+    torch.testing.assert_close(encoder.eval()(*make_batch()), expected, rtol=0, atol=1e-5)
+    assert encoder.reader.cache.hits > 0
 
 
 def test_a_cache_of_negative_size_is_refused() -> None:
