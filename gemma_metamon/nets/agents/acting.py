@@ -4,12 +4,13 @@ A decision goes through all weights for a few rows, so that it costs what readin
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 from gemma_metamon.nets.trajectory.traj_encoder import SigmaReparam
 
 ACTING_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -20,7 +21,8 @@ def prepare_to_act(agent: Any, dtype: str = "float32") -> None:
     """Change an agent in place; what it decides then takes less time.
 
     Adapters over float32 weights are merged into them: equal to about 1e-5. With "bfloat16", Gemma's weights and the
-    SigmaReparam matrices of the trajectory transformer are rounded to eight bits, so that decisions may differ.
+    SigmaReparam matrices of the trajectory transformer are rounded to eight bits, so that decisions may differ. An
+    encoder without Gemma stays as it is.
 
     Args:
         agent: in eval mode, on the device where it plays.
@@ -31,11 +33,11 @@ def prepare_to_act(agent: Any, dtype: str = "float32") -> None:
     """
     if dtype not in ACTING_DTYPES:
         raise ConfigError(f"dtype {dtype!r} of acting must be one of {', '.join(map(repr, ACTING_DTYPES))}")
-    backbone = getattr(agent.tstep_encoder, "backbone", None)
-    if backbone is not None:
-        merge_adapters(backbone)
-        if dtype != "float32" and not agent.tstep_encoder.options.use_4bit:
-            backbone.to(ACTING_DTYPES[dtype])
+    encoder = agent.tstep_encoder
+    if isinstance(encoder, GemmaTstepEncoder):
+        merge_adapters(encoder.backbone)
+        if dtype != "float32" and not encoder.options.use_4bit:
+            encoder.backbone.to(ACTING_DTYPES[dtype])
     if dtype != "float32":
         for layer in agent.traj_encoder.modules():
             if isinstance(layer, SigmaReparam):
@@ -63,9 +65,9 @@ def share_texts(agents: Sequence[Any]) -> None:
     So it is with checkpoints over one frozen base, or with equal adapters; what is above Gemma stays each agent's own.
     The agents must be made ready to act before, must not train any more, and must not act in two threads at once.
     """
-    readers: list[Any] = []  # encoders, each with a Gemma of its own
+    readers: list[GemmaTstepEncoder] = []  # each with a Gemma of its own
     for encoder in dict.fromkeys(agent.tstep_encoder for agent in agents):
-        if getattr(encoder, "backbone", None) is None:
+        if not isinstance(encoder, GemmaTstepEncoder):
             continue
         same = next((reader for reader in readers if _read_alike(reader, encoder)), None)
         if same is None:
@@ -76,7 +78,7 @@ def share_texts(agents: Sequence[Any]) -> None:
         same.reader.trains_backbone = False
 
 
-def _read_alike(encoder: Any, other: Any) -> bool:
+def _read_alike(encoder: GemmaTstepEncoder, other: GemmaTstepEncoder) -> bool:
     """Whether the same word ids give the same states."""
     both = (encoder, other)
     if len({(each.subword_hash, each.subwords.compact) for each in both}) > 1:
@@ -86,7 +88,8 @@ def _read_alike(encoder: Any, other: Any) -> bool:
         return False
     if len({(each.options.use_4bit, each.options.lora_r, each.options.lora_alpha) for each in both}) > 1:
         return False
-    if encoder.backbone.config.to_dict() != other.backbone.config.to_dict():
+    config, other_config = (cast("Any", each.backbone.config).to_dict() for each in both)
+    if config != other_config:
         return False
     weights, others = encoder.backbone.state_dict(), other.backbone.state_dict()
     return weights.keys() == others.keys() and all(_equal(weights[name], others[name]) for name in weights)

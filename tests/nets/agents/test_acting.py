@@ -10,7 +10,8 @@ from support.encoders import build, make_batch
 from torch import Tensor, nn
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.nets.agents.acting import prepare_to_act
+from gemma_metamon.nets.agents.acting import prepare_to_act, share_texts
+from gemma_metamon.nets.timestep import TimestepEncoder
 from gemma_metamon.nets.trajectory.traj_encoder import SigmaReparam, TformerTrajEncoder
 
 
@@ -96,6 +97,23 @@ def test_bfloat16_weights_stay_unmerged() -> None:
     prepare_to_act(as_agent(agent))
     assert any("lora" in name for name, _ in agent.named_modules())
     torch.testing.assert_close(states(agent), before, rtol=0, atol=0)
+
+
+class OwnEncoder(TimestepEncoder):
+    """Somebody's, whose backbone is no Gemma."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Linear(3, 4)
+
+
+def test_an_encoder_without_gemma_stays_as_it_is() -> None:
+    agents = [SimpleNamespace(tstep_encoder=OwnEncoder(), traj_encoder=nn.Identity()) for _ in range(2)]
+    for agent in agents:
+        prepare_to_act(agent, "bfloat16")
+        assert agent.tstep_encoder.backbone.weight.dtype == torch.float32
+    share_texts(agents)
+    assert agents[0].tstep_encoder.backbone is not agents[1].tstep_encoder.backbone
 
 
 def test_another_dtype_is_refused() -> None:
