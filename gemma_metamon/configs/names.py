@@ -59,14 +59,10 @@ def inherited_bindings(made: Any) -> dict[str, Any]:
 
 
 def bases_of(made: Any) -> list[str]:
-    """The gin names of the configurable classes that a class extends; none of a function."""
-    if not inspect.isclass(made):
-        return []
-    return [
-        name
-        for name, (_, target) in registered.items()
-        if name != made.__name__ and inspect.isclass(target) and issubclass(made, target)
-    ]
+    """The gin names of the configurable classes that a class extends, the nearest last; none of a function."""
+    names = {target: name for name, (_, target) in registered.items()}
+    bases = reversed(inspect.getmro(made)) if inspect.isclass(made) else ()
+    return [names[base] for base in bases if base in names and names[base] != made.__name__]
 
 
 def followed(value: Any) -> Any:

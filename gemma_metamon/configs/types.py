@@ -111,16 +111,23 @@ def references_in(value: Any) -> Iterator[Any]:
 
 
 def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """Parameter -> annotation of a class or function; "return" -> what it makes."""
-    if inspect.isclass(target):
-        return {**typing.get_type_hints(target.__init__), "return": target}
-    return typing.get_type_hints(target)
+    """Parameter -> annotation of a class or function; "return" -> what it makes.
+
+    Code that is trusted may have annotations that only a type checker can follow. Nothing is known then but the class.
+    """
+    is_class = inspect.isclass(target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if is_class else target)
+    except (NameError, AttributeError, TypeError):
+        hints = {}
+    return {**hints, "return": target} if is_class else hints
 
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a gin value may be passed where `hint` is annotated. An int may be a float; a bool is no number.
 
-    A reference fits where what it makes does: @Actor a `Callable[..., ActorHead]`.
+    A reference fits where what it makes does: @Actor a `Callable[..., ActorHead]`. What is not annotated may make
+    anything.
     """
     if hint is Any or hint is inspect.Parameter.empty or isinstance(hint, typing.TypeVar):
         return True
@@ -144,6 +151,8 @@ def fits(value: Any, hint: Any) -> bool:
 
 def _reference_fits(reference: Any, hint: Any) -> bool:
     made = hints_of(reference.configurable.wrapped).get("return", Any)
+    if made is Any:
+        return reference.evaluate or typing.get_origin(hint) is collections.abc.Callable
     if reference.evaluate:  # what is passed is not the reference but what it makes
         return hint is made or (inspect.isclass(hint) and inspect.isclass(made) and issubclass(made, hint))
     if typing.get_origin(hint) is not collections.abc.Callable:

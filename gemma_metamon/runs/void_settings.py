@@ -9,6 +9,10 @@ _AGENT: Final = "the agent's"
 """Stands for the gin name of the agent that is made."""
 
 
+_ANY: Final = object()
+"""In place of a value: the other parameter is told to what has these, whatever is bound to them."""
+
+
 class _Void(NamedTuple):
     """Some parameters that mean nothing while another one has this value."""
 
@@ -28,6 +32,8 @@ _VOID: Final = (
     _Void(_AGENT, ("critic_warmup",), _AGENT, "critic_warmup_updates", 0),
     _Void(_AGENT, ("fbc_filter_func",), _AGENT, "fake_filter", True),
     _Void("PopArtLayer", ("beta", "init_nu"), _AGENT, "popart", False),
+    _Void("PopArtLayer", ("enabled",), _AGENT, "popart", _ANY),
+    _Void("NCriticsTwoHot", ("amago_version",), _AGENT, "amago_version", _ANY),
     _Void("Multigammas", ("discrete",), _AGENT, "use_multigamma", False),
 )
 
@@ -45,7 +51,7 @@ def why_void(name: str, parameter: str) -> str | None:
         if owner != name or parameter not in rule.parameters or decided_by is None:
             continue
         found = bound_value(decided_by, rule.decider)
-        if type(found) is type(rule.value) and found == rule.value:
+        if rule.value is _ANY or (type(found) is type(rule.value) and found == rule.value):
             return f"{decided_by}.{rule.decider} = {found!r}"
     return None
 

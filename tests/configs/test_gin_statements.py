@@ -12,7 +12,7 @@ from support.paths import BATTLE_FILES
 from support.small_agent import SMALL, TINY, train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.configs.names import EXPERIMENT, configurable, registered
+from gemma_metamon.configs.names import EXPERIMENT, bases_of, configurable, registered
 from gemma_metamon.configs.statements import MOST_CHARACTERS, require_saved_imports
 from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
 from gemma_metamon.runs import resolve, sizes
@@ -279,3 +279,38 @@ def test_a_module_that_is_trusted_is_run_and_what_it_registers_can_be_bound(
             resolve.load(str(path), trusted=[package])
     finally:
         registered.pop(f"{package}_own", None)
+
+
+@pytest.mark.parametrize("signature", ["adv: Tensor, share: float = 0.5) -> Tensor", "adv, share=0.5)"])
+def test_what_a_trusted_module_registers_needs_no_annotations_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signature: str
+) -> None:
+    name = f"filter_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "from gemma_metamon.configs.names import register\n"
+        f"if TYPE_CHECKING:\n    from torch import Tensor\ndef {name}({signature}:\n    return share + 0 * adv\n"
+        f"register('{name}', 'theirs', {name})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own.gin"
+    path.write_text(f"import {name}\ninclude '{TINY}'\n{name}.share = 0.25\nMultiTaskAgent.fbc_filter_func = @{name}\n")
+    try:
+        assert resolve.load(str(path), trusted=[name]).bindings[f"{name}.share"] == "0.25"
+        with pytest.raises(ConfigError, match=r"gamma = 'much' is not of its type; expected float"):
+            resolve.load(str(path), overrides=["MultiTaskAgent.gamma = 'much'"], trusted=[name])
+    finally:
+        registered.pop(name, None)
+
+
+def test_the_nearest_of_the_classes_that_one_extends_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Far: ...
+
+    class Near(Far): ...
+
+    class Made(Near): ...
+
+    for made in (Near, Made, Far):  # in no order
+        monkeypatch.setitem(registered, made.__name__, (f"theirs.{made.__name__}", made))
+    assert bases_of(Made) == ["Far", "Near"]
+    assert bases_of(print) == []

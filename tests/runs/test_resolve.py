@@ -94,6 +94,20 @@ def test_an_override_that_another_setting_makes_void_is_refused_with_that_settin
     resolve.load(TINY, training, [f"{name} = {other}", override]).require_used()
 
 
+@pytest.mark.parametrize(
+    ("override", "decider"),
+    [
+        ("PopArtLayer.enabled = False", "MultiTaskAgent.popart = True"),
+        ("NCriticsTwoHot.amago_version = '3.1'", "MultiTaskAgent.amago_version = '3.3'"),
+    ],
+)
+def test_an_override_of_what_the_agent_tells_its_parts_is_refused_with_the_agents_own(
+    override: str, decider: str
+) -> None:
+    with pytest.raises(ConfigError, match=f" would change nothing: {re.escape(decider)} makes it void; leave it out"):
+        resolve.load(TINY, "binary_rl.gin", [override]).require_used()
+
+
 def test_what_a_config_sets_beside_an_override_that_makes_it_void_is_nobodys_mistake() -> None:
     resolve.load("gemma_agent.gin", None, ["GemmaTstepEncoder.use_lora = False"]).require_used()
 
