@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from numbers import Integral
 from pathlib import Path
@@ -37,14 +37,15 @@ METAMON_WORD_LISTS = (
 
 @cache
 def load_display_names() -> dict[str, str]:
-    """Word -> display name ("greattusk" -> "Great Tusk"; a tag's short English) of the packaged list, in id order."""
-    asset = json.loads((files("gemma_metamon.text") / "assets" / "vocabulary.json").read_text(encoding="utf-8"))
-    return dict(zip(asset["words"], asset["natural"], strict=True))
+    """Word -> display name ("greattusk" -> "Great Tusk"; a tag's short English) of the packaged list, in id order.
 
-
-@cache
-def _packaged_ids() -> dict[str, int]:
-    return {word: index for index, word in enumerate(load_display_names())}
+    Raises DataError where the file is damaged.
+    """
+    try:
+        asset = json.loads((files("gemma_metamon.text") / "assets" / "vocabulary.json").read_text(encoding="utf-8"))
+        return dict(zip(asset["words"], asset["natural"], strict=True))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"the packaged vocabulary cannot be read ({error}); install gemma_metamon again") from error
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,11 @@ class Vocabulary:
     words: tuple[str, ...]
     unknown_counts: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
     """How often `encode` met each word that is not in the vocabulary."""
-    _ids: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def default(cls) -> "Vocabulary":
         """The packaged vocabulary, with a fresh count. The list itself is read once per process."""
-        ids = _packaged_ids()
-        return cls(tuple(ids), _ids=ids)
+        return cls(tuple(load_display_names()))
 
     @classmethod
     def from_words(cls, words: Iterable[str]) -> "Vocabulary":
@@ -82,11 +81,10 @@ class Vocabulary:
                     f"{shown(word)} cannot be a word of a vocabulary; give non-empty strings of at most "
                     f"{MAX_WORD_LENGTH} characters without white space"
                 )
-        ids = {word: index for index, word in enumerate(listed)}
-        if len(ids) != len(listed):
+        if len(set(listed)) != len(listed):
             twice = next(word for word, count in Counter(listed).items() if count > 1)
             raise DataError(f"the vocabulary lists {shown(twice)} more than once; remove the repetition")
-        return cls(listed, _ids=ids)
+        return cls(listed)
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
@@ -127,6 +125,10 @@ class Vocabulary:
             return cls.from_words(words) if isinstance(words, list) else cls.from_tokenizer(words)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+    @cached_property
+    def _ids(self) -> Mapping[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
 
     def __len__(self) -> int:
         return len(self.words)

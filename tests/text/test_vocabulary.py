@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from support.paths import GOLDENS
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.text.phrases import PHRASINGS
 from gemma_metamon.text.subwords import SubwordTable
-from gemma_metamon.text.vocabulary import METAMON_WORD_LISTS, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
+from gemma_metamon.text.vocabulary import (
+    METAMON_WORD_LISTS,
+    UNKNOWN_ID,
+    UNKNOWN_WORD,
+    Vocabulary,
+    load_display_names,
+)
 
 LINES = json.loads((GOLDENS / "text" / "lines.json").read_text(encoding="utf-8"))
 VOCABULARY = Vocabulary.default()
@@ -121,6 +128,22 @@ def test_each_default_vocabulary_counts_for_itself() -> None:
     first.encode(["splish"])
     assert not second.unknown_counts
     assert first == second
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"words": ["surf"], "natural": []}'])
+def test_a_damaged_packaged_list_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "vocabulary.json").write_text(text)
+    monkeypatch.setattr("gemma_metamon.text.vocabulary.files", lambda _: tmp_path)
+    load_display_names.cache_clear()
+    with pytest.raises(DataError, match=r"the packaged vocabulary cannot be read .*; install gemma_metamon again"):
+        Vocabulary.default()
+
+
+def test_a_vocabulary_knows_its_words_however_it_is_made() -> None:
+    vocabulary = Vocabulary(("surf", "rest"))
+    assert vocabulary == Vocabulary.from_words(["surf", "rest"])
+    assert vocabulary.encode(["rest", "surf", "splish"]).tolist() == [1, 0, UNKNOWN_ID]
 
 
 @given(st.lists(st.lists(st.sampled_from(VOCABULARY.words), min_size=3, max_size=3), max_size=5))
