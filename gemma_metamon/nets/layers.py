@@ -22,7 +22,7 @@ def activation_function(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def symlog(x: Tensor) -> Tensor:
-    """sign(x) ln(1 + |x|): the identity near 0, a logarithm far from it."""
+    """sign(x) ln(1 + |x|): the identity near 0, a logarithm far from it (arXiv 2301.04104)."""
     return x.sign() * x.abs().log1p()
 
 

@@ -170,7 +170,10 @@ class MultiTaskAgent(ActorCriticAgent):
         return F.one_hot(samples, self.action_dim).to(policy.probs.dtype).mean(0)
 
     def _differentiable_actions(self, policy: ActionDistribution, draws: Draws) -> tuple[Tensor, Tensor]:
-        """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice (straight-through Gumbel-softmax)."""
+        """One-hot samples (K, B, T, G, A) whose gradient is that of a soft choice.
+
+        Straight-through Gumbel-softmax (arXiv 1611.01144). The second value is their shares in the mean, (K, B, T, G).
+        """
         samples = []
         for _ in range(self.options.num_actions_for_value_in_actor_loss):
             soft = ((policy.logits + draws.gumbel_noise(policy.logits)) / GUMBEL_TEMPERATURE).softmax(-1)

@@ -1,6 +1,7 @@
 """Weights of filtered behaviour cloning: how much each recorded action is imitated, by its advantage.
 
-The advantage's unit is that of the multiplied reward (10 x reward by default). All take advantages of any shape.
+Binary and exponential weights are those of critic-regularised regression (arXiv 2006.15134). The advantage's unit is
+that of the multiplied reward (10 x reward by default). All take advantages of any shape.
 """
 
 import torch

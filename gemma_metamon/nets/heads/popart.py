@@ -41,7 +41,7 @@ class PopArtLayer(nn.Module):
     @property
     def sigma(self) -> Tensor:
         """(G, 1), the spread: at least 0.01, at most 1e4."""
-        return (self.nu - self.mu.square()).clamp(1e-4, 1e8).sqrt().clamp(1e-4, 1e6)
+        return (self.nu - self.mu.square()).clamp(1e-4, 1e8).sqrt()
 
     def normalize_values(self, values: Tensor) -> Tensor:
         """(values - mu) / sigma."""

@@ -46,7 +46,7 @@ class LearnablePosEmb(nn.Module):
 
 
 class RotaryPosEmb(nn.Module):
-    """Rotation of queries and keys by the time index, in the two-halves convention, base 10000; no parameters."""
+    """Rotation of queries and keys by the time index, in two halves, base 10000 (arXiv 2104.09864); no parameters."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()

@@ -150,7 +150,7 @@ class TransformerLayer(nn.Module):
         dropout_ff: dropout after the MLP.
         activation: leaky_relu, relu or gelu.
         norm: layer, rmsnorm, unitball, unitball-detach or none.
-        normformer_norms: two more normalisations.
+        normformer_norms: two more normalisations (arXiv 2110.09456).
         linear: the class of its linear layers.
     """
 
