@@ -267,6 +267,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         assert not running.unexpected
 
 
+def test_of_a_hub_buckets_file_without_a_time_its_hash_tells_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as HfFileSystem tells of them; what it would fetch travels by a protocol of the hub's own
+    remote = RemoteFolder("memory://bucket")
+    found = {f"{remote._root}/x": {"size": 1, "xet_hash": "a", "mtime": None, "uploaded_at": None}}
+    monkeypatch.setattr(remote._fs, "find", lambda root, **_: found)
+    assert remote.sizes() == {"x": (1, "a")}
+
+
 def publish(hub: Hub, repo: str, folder: Path) -> None:
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     hub.repos[repo] = {"main": files, "0" * 40: files}
