@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.hub_stand_in import Hub, hub_stand_in
+from support.processes import free_port
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
@@ -215,6 +216,25 @@ def test_what_cannot_be_reached_is_a_sentence(
         Mirror(tmp_path / "a", remote, every_s=600),
     ):
         pass
+
+
+def test_a_store_that_does_not_answer_is_said_before_anything_is_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs", reason="needs the extra: pip install 'gemma-metamon[s3]'")
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
+    for name, value in zip(names, ("nobody", "nothing", "us-east-1", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    command = ["prepare", "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "--workers", "1"]
+    assert main([*command, "--out", "s3://bucket/store"]) == 1
+    assert "s3://bucket/store could not be reached or read (" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ def mirrored(path: Path, folder_name: str | None = None) -> Iterator[Path]:
         return
     require_writable(address)
     remote = RemoteFolder(f"{address}/{folder_name}" if folder_name else address)
+    remote.ask()
     place = fetched_save_dir(path, folder_name) if folder_name else remote.cached
     if os.environ.get("RANK", "0") != "0":
         yield place
