@@ -13,6 +13,7 @@ from support.processes import free_port
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
 from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
 
@@ -235,6 +236,13 @@ def test_a_store_that_does_not_answer_is_said_before_anything_is_made_for_it(
     assert main([*command, "--out", "s3://bucket/store"]) == 1
     assert "s3://bucket/store could not be reached or read (" in capsys.readouterr().err
     assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_a_command_that_writes_here_alone_refuses_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^--out s3://bucket/out is no folder of this machine, where this command"):
+        make_folder(Path("s3://bucket/out"), "out")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
