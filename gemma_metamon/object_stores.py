@@ -30,7 +30,7 @@ def open_store(address: str) -> tuple[Any, str]:
     return fs, root.rstrip("/")
 
 
-def require_writable(address: str) -> None:
+def require_writable_store(address: str) -> None:
     """Before anything slow: raises ConfigError for a repository of the Hugging Face hub, which is only read.
 
     Each file written there would be a commit of its own, every 20 seconds of a run, and the hub allows few an hour. Its

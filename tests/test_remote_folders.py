@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from support.hub_stand_in import Hub, hub_stand_in
+from support.processes import free_port
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
 from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
 
@@ -217,6 +219,32 @@ def test_what_cannot_be_reached_is_a_sentence(
         pass
 
 
+def test_a_store_that_does_not_answer_is_said_before_anything_is_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("s3fs", reason="needs the extra: pip install 'gemma-metamon[s3]'")
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_MAX_ATTEMPTS")
+    for name, value in zip(names, ("nobody", "nothing", "us-east-1", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    command = ["prepare", "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "--workers", "1"]
+    assert main([*command, "--out", "s3://bucket/store"]) == 1
+    assert "s3://bucket/store could not be reached or read (" in capsys.readouterr().err
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_a_command_that_writes_here_alone_refuses_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^--out s3://bucket/out is no folder of this machine, where this command"):
+        make_folder(Path("s3://bucket/out"), "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
     remote = RemoteFolder("memory://hostile")
@@ -265,6 +293,14 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield running
         HfFileSystem.clear_instance_cache()
         assert not running.unexpected
+
+
+def test_of_a_hub_buckets_file_without_a_time_its_hash_tells_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as HfFileSystem tells of them; what it would fetch travels by a protocol of the hub's own
+    remote = RemoteFolder("memory://bucket")
+    found = {f"{remote._root}/x": {"size": 1, "xet_hash": "a", "mtime": None, "uploaded_at": None}}
+    monkeypatch.setattr(remote._fs, "find", lambda root, **_: found)
+    assert remote.sizes() == {"x": (1, "a")}
 
 
 def publish(hub: Hub, repo: str, folder: Path) -> None:

@@ -16,6 +16,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.registry.names import is_registered
 from gemma_metamon.registry.registry import local_folder
+from gemma_metamon.remote_folders import address_of
 from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:
@@ -177,7 +178,15 @@ def check_custom_share(args: argparse.Namespace) -> None:
 
 
 def make_folder(folder: Path, flag: str) -> None:
-    """Raises ConfigError for a folder, the value of this flag, that cannot be made or written to."""
+    """Raises ConfigError for a folder, the value of this flag, that cannot be made or written to.
+
+    Commands that write to object stores have put a folder of this machine in the place of an address before.
+    """
+    if address := address_of(folder):
+        raise ConfigError(
+            f"--{flag} {shown_path(address)} is no folder of this machine, where this command writes; name one, and "
+            "copy it there afterwards"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

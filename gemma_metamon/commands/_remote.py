@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gemma_metamon.errors import MissingFileError
-from gemma_metamon.object_stores import require_writable
+from gemma_metamon.object_stores import require_writable_store
 from gemma_metamon.remote_folders import Mirror, RemoteFolder, address_of
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def require_writable_folder(path: Path) -> None:
     """Before what is read is fetched: raises ConfigError for an address that nothing can be written to."""
     address = address_of(path)
     if address is not None:
-        require_writable(address)
+        require_writable_store(address)
 
 
 def fetched_save_dir(path: Path, run_name: str) -> Path:
@@ -116,8 +116,9 @@ def mirrored(path: Path, folder_name: str | None = None) -> Iterator[Path]:
     if address is None:
         yield path
         return
-    require_writable(address)
+    require_writable_store(address)
     remote = RemoteFolder(f"{address}/{folder_name}" if folder_name else address)
+    remote.ask()
     place = fetched_save_dir(path, folder_name) if folder_name else remote.cached
     if os.environ.get("RANK", "0") != "0":
         yield place

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
-from gemma_metamon.object_stores import open_store, require_writable, speaking_to
+from gemma_metamon.object_stores import open_store, require_writable_store, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 
 _LOCK_S: Final = 600.0
@@ -113,7 +113,7 @@ class Storage:
         Raises ConfigError where nothing can be written to, as in a repository of the hub.
         """
         if self._fs is not None:
-            require_writable(self.place)
+            require_writable_store(self.place)
             yield
             return
         root = Path(self._root)
