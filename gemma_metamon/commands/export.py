@@ -33,7 +33,9 @@ def add_parser(subparsers: "Subparsers") -> None:
         epilog="forms:\n" + "\n".join(f"  {form:8}{what}" for form, what in FORMS.items()) + f"\n\n{EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run_dir", type=Path, required=True, help="a run of `train`: save_dir/run_name; or of `sft`")
+    parser.add_argument(
+        "--run_dir", type=Path, required=True, help="RUN or RUN@EPOCH: of `train` (save_dir/run_name) or `sft`"
+    )
     add_shared_argument(parser, "ckpt")
     parser.add_argument("--to", choices=tuple(FORMS), required=True, help="the form; see below")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
@@ -42,9 +44,11 @@ def add_parser(subparsers: "Subparsers") -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes a checkpoint in the form that was asked for. Returns the exit status."""
-    from gemma_metamon.runs.checkpoints import Checkpoint
+    from gemma_metamon.runs.checkpoints import Checkpoint, split_epoch
     from gemma_metamon.runs.loading import load_agent
 
+    args.run_dir, epoch = split_epoch(str(args.run_dir))
+    args.ckpt = args.ckpt if epoch is None else epoch
     if (args.run_dir / "run.json").is_file() or (args.run_dir / "config.json").is_file():
         return _export_words(args)
     if args.to in ELSEWHERE:

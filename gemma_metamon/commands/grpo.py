@@ -229,8 +229,8 @@ def _battles(args: argparse.Namespace) -> "Iterator[Episodes]":
     from gemma_metamon.battle.rewards import get_reward_function
     from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.language.fine_tuning import read_form
-    from gemma_metamon.language.grpo import split_model
     from gemma_metamon.language.players.episodes import Episodes
+    from gemma_metamon.runs.checkpoints import split_epoch
     from gemma_metamon.showdown.arena.arena import Arena
     from gemma_metamon.showdown.simulator.formats import find_teams
 
@@ -252,7 +252,7 @@ def _battles(args: argparse.Namespace) -> "Iterator[Episodes]":
             battle_format=battle_format,
             teams=teams,
             opponents=opponents,
-            form=read_form(split_model(args.model)[0]),
+            form=read_form(split_epoch(args.model)[0]),
             reward_function=reward_function,
             discount=args.discount,
             in_play=args.concurrency,

@@ -29,7 +29,7 @@ from gemma_metamon.language.held_out import ANSWER_SUBWORDS, REASONED_SUBWORDS, 
 from gemma_metamon.language.models import DESCRIPTION, ChatModel, ModelPlan, build, load
 from gemma_metamon.language.rewards import Reward, evaluate, find_rewards, require_applicable
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.runs.checkpoints import Checkpoint
+from gemma_metamon.runs.checkpoints import Checkpoint, split_epoch
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -163,14 +163,6 @@ class _Reinforcing(FineTuning):
                 logger.warning("after %d updates: %s", updates, warning)
 
 
-def split_model(model: str) -> tuple[Path, int | None]:
-    """RUN@EPOCH as the run's folder and the epoch; None where none is named."""
-    run_dir, at, epoch = model.rpartition("@")
-    if not at or not epoch.isdecimal() or Path(model).exists():
-        return Path(model), None
-    return Path(run_dir), int(epoch)
-
-
 def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool = False) -> ChatModel:
     """The model that GRPO begins with, to be trained.
 
@@ -185,7 +177,7 @@ def begin(model: str, chats: Sequence[Chat], device: torch.device, *, full: bool
         ConfigError: no chats, and another model than a run's; or `full` of a run that trained adapters.
         MissingFileError, ConfigError, DataError: as `models.build` and `models.load`.
     """
-    folder, epoch = split_model(model)
+    folder, epoch = split_epoch(model)
     is_saved = (folder / DESCRIPTION).is_file()
     if is_saved or (folder.is_dir() and not (folder / "config.json").is_file()):
         chat = load(folder if is_saved else find_model(folder, epoch), device, trainable=True)

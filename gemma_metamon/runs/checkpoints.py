@@ -34,6 +34,17 @@ _FOLDER = re.compile(r"epoch_(?P<epoch>[0-9]{1,9})(?:_update_(?P<update>[0-9]{1,
 _WITH_EPOCH = re.compile(r"(?P<run_dir>.+)@(?P<epoch>[0-9]{1,9})")
 
 
+def split_epoch(name: str) -> tuple[Path, int | None]:
+    """RUN@EPOCH as the run's folder and the epoch; None where none is named.
+
+    A folder whose own name ends so is a run without an epoch, and what stands behind a registered name is its version.
+    """
+    match = _WITH_EPOCH.fullmatch(name)
+    if match is None or is_registered(name) or Path(name).is_dir():
+        return Path(name), None
+    return Path(match["run_dir"]), int(match["epoch"])
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The checkpoint of an epoch of a run, whether or not it is there. As text it is what flags take: runs/first@3.
@@ -66,12 +77,7 @@ class Checkpoint:
     @classmethod
     def find_named(cls, name: str) -> "Checkpoint":
         """`find` by a text: "runs/first" (its last), "runs/first@3" (of epoch 3), "registry:best@3" (of version 3)."""
-        if is_registered(name):
-            return cls.find(local_folder(name))
-        match = _WITH_EPOCH.fullmatch(name)
-        if match and not Path(name).is_dir():
-            return cls.find(Path(match["run_dir"]), int(match["epoch"]))
-        return cls.find(Path(name))
+        return cls.find(*split_epoch(name))
 
     @property
     def folder(self) -> Path:

@@ -8,8 +8,8 @@ import torch
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.fine_tuning import find_model
-from gemma_metamon.language.grpo import split_model
 from gemma_metamon.language.models import SEEING_DESCRIPTION
+from gemma_metamon.runs.checkpoints import split_epoch
 from gemma_metamon.vision.chats import SeenChat, encode
 from gemma_metamon.vision.forms import Form
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, load
@@ -42,7 +42,7 @@ class Seen:
             ConfigError: a model that is shown its decisions otherwise.
             MissingFileError, ConfigError, DataError: as `models.build` and `models.load`.
         """
-        folder, epoch = split_model(model)
+        folder, epoch = split_epoch(model)
         if (folder / SEEING_DESCRIPTION).is_file() or (folder.is_dir() and not (folder / "config.json").is_file()):
             chat = load(find_model(folder, epoch), device, trainable=True)
             if chat.form != self.form:

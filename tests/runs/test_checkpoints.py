@@ -54,6 +54,15 @@ def test_a_checkpoints_text_and_its_folder_find_it_again(
         assert checkpoint.label == f"{name}@{epoch}"
 
 
+def test_what_is_exported_is_named_like_what_plays(run_dir: Path, tmp_path: Path) -> None:
+    export = ["export", "--to", "merged", "--run_dir"]
+    assert main([*export, f"{run_dir}@0", "--out", str(tmp_path / "named")]) == 0
+    assert main([*export, str(run_dir), "--ckpt", "0", "--out", str(tmp_path / "asked")]) == 0
+    assert main([*export, str(run_dir), "--out", str(tmp_path / "last")]) == 0
+    named, asked, last = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("named", "asked", "last"))
+    assert named == asked != last
+
+
 def test_a_label_is_the_runs_name_however_its_folder_is_written(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run_dir)
     assert Checkpoint.find_named(".").label == "run@1"
