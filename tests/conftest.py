@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.paths import BATTLE_FILES, TESTS
 
 if TYPE_CHECKING:
     from gemma_metamon.showdown.simulator.server import Server
+
+# on a machine that does much else, any step may be slow; and what a fixture makes is the same for each example
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 
 _poke_env = importlib.util.find_spec("poke_env")
 if _poke_env is not None and not (Path(_poke_env.origin or "").parent / "battle").exists():

@@ -56,7 +56,6 @@ def test_what_is_no_strict_json_is_refused_with_the_reason(content: bytes, compl
 
 @given(st.binary() | st.text().map(str.encode) | st.from_regex(JSON_LIKE).map(str.encode))
 @example(b"[1e400]")
-@settings(deadline=None)
 def test_any_bytes_are_json_with_finite_numbers_or_a_data_error(content: bytes) -> None:
     try:
         value = parse_json(content)
@@ -75,7 +74,7 @@ def numbers_of(value: Any) -> list[float]:
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_what_json_writes_is_read_the_same(value: Any) -> None:
     assert parse_json(json.dumps(value)) == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
@@ -145,13 +144,12 @@ def test_a_dataclass_is_read_with_all_that_lies_in_it() -> None:
         trail=st.lists(st.text()).map(tuple),
     )
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_what_was_written_of_a_dataclass_is_read_as_the_same(row: Row) -> None:
     assert read_dataclass(Row, json.loads(json.dumps(dataclasses.asdict(row)))) == row
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*RIGHT, "more"]), inner)))
-@settings(deadline=None)
 def test_any_json_is_a_dataclass_or_a_data_error(value: Any) -> None:
     for content in (value, {**RIGHT, "cells": value}, {**RIGHT, "best": value}, {**RIGHT, "words": value}):
         said = ""

@@ -25,7 +25,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,14 @@ from gemma_metamon.view import BattleView
 
 MAX_NUMBER = 1e6
 """The most that a number of an observation or a reward may be, plus or minus: with far more a loss is not finite."""
+_DTYPES: Final = {
+    pa.int8(): np.int8,
+    pa.uint8(): np.uint8,
+    pa.int16(): np.int16,
+    pa.int32(): np.int32,
+    pa.float32(): np.float32,
+    pa.float64(): np.float64,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +139,7 @@ def write_shard(
 
     def rows(column: str, arrays: Sequence[npt.NDArray[Any]]) -> pa.Array:
         column_type = timestep_type.field(column).type
-        dtype = column_type.value_type.to_pandas_dtype()
+        dtype = _dtype_of(column_type.value_type)
         joined = np.concatenate([np.empty((0, column_type.list_size), dtype), *arrays]).astype(dtype, copy=False)
         return pa.FixedSizeListArray.from_arrays(pa.array(joined.ravel()), column_type.list_size)
 
@@ -321,13 +329,23 @@ class Shard:
             raise ValueError("a value is missing")
         places = {}
         for name, (column, width) in columns.items():
-            # by hand: where pandas is installed, to_numpy imports it, for 40 MB in each process that reads
-            dtype, values = np.dtype(column.type.to_pandas_dtype()), column.buffers()[1]
+            dtype, values = _dtype_of(column.type), column.buffers()[1]
             offset = values.address - base + column.offset * dtype.itemsize if len(column) else 0
             if not 0 <= offset <= len(self._mapped) - len(column) * dtype.itemsize:
                 raise ValueError("its arrays are not in the file as they are: it is compressed")
             places[name] = ArrayPlace(dtype, (len(column) // math.prod(width), *width), offset)
         return places
+
+
+def _dtype_of(arrow: pa.DataType) -> np.dtype[Any]:
+    """As NumPy has it. Raises ValueError for one that no shard has.
+
+    Not by to_numpy or to_pandas_dtype: these import pandas where it is installed, for 40 MB in each process that reads.
+    Where it is not, pyarrow's to_pandas_dtype fails, until version 25.
+    """
+    if arrow not in _DTYPES:
+        raise ValueError(f"it has values of the type {arrow}")
+    return np.dtype(_DTYPES[arrow])
 
 
 def size_complaint(root: Path, record: ShardRecord) -> str | None:

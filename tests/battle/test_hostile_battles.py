@@ -12,7 +12,7 @@ from typing import Any
 import lz4.frame
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import BATTLE_FILES
 from support.small_agent import BATTLES, train_command
@@ -133,7 +133,6 @@ def test_a_harmed_battle_is_refused_with_field_value_and_what_was_expected(harm:
         max_leaves=5,
     ),
 )
-@settings(deadline=None)
 def test_whatever_stands_anywhere_the_battle_is_refused_or_finite(
     path: list[int], value: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

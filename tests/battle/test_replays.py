@@ -131,7 +131,7 @@ def test_a_damaged_battle_says_why(change: Any, complaint: str, battle_file: Pat
         parse_battle(json.dumps(data).encode())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cut=st.integers(0, 5000), flip=st.integers(0, 4999))
 def test_a_half_written_or_garbled_file_is_a_data_error_that_names_it(
     tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int

@@ -12,7 +12,7 @@ def book_of(n: int, size: int) -> LeaseBook[int, str]:
     return LeaseBook(((key, f"piece {key}") for key in range(n)), size)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 30), st.integers(1, 7), st.data())
 def test_each_piece_is_done_once_whatever_is_lost(n: int, size: int, data: st.DataObject) -> None:
     book, done, in_hands = book_of(n, size), list[int](), list[Lease[int, str]]()

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.commands import _arguments as arguments
@@ -75,7 +75,6 @@ def test_what_argparse_refuses_itself_still_shows_the_usage(capsys: pytest.Captu
 
 
 @given(st.text() | st.integers().map(str) | st.floats().map(str))
-@settings(deadline=None)
 def test_any_text_is_a_value_that_keeps_the_rule_or_is_refused(text: str) -> None:
     for read, holds in (
         (arguments.at_least_one, lambda value: type(value) is int and value >= 1),

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("openai", reason="needs the extra: pip install 'gemma-metamon[language]'")
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.commands._chat_players import read_chat, usage_line
@@ -26,7 +26,6 @@ def test_a_model_and_its_endpoint_are_parted_at_the_last_at() -> None:
 
 
 @given(st.booleans(), st.none() | st.floats(0, 2).map(lambda value: round(value, 3)), st.none() | st.integers(1, 10**9))
-@settings(deadline=None)
 def test_a_players_label_is_read_as_the_player(reasoning: bool, temperature: float | None, most: int | None) -> None:
     chat = ChatSettings(model="m", url=LOCAL, reasoning=reasoning, temperature=temperature, max_tokens=most)
     assert read_chat(chat.name) == chat

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.disks import disk_with_room, fill, read_only_disk
 from support.node import needs_node
@@ -268,7 +268,6 @@ def test_an_error_of_our_own_keeps_its_traceback() -> None:
     assert explain_os_error(OSError("no number")) is None
 
 
-@settings(deadline=None)
 @given(st.text() | st.binary())
 def test_whatever_a_name_holds_can_be_printed(name: str | bytes) -> None:
     said = shown_path(name)

@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
@@ -88,7 +88,6 @@ def test_a_folder_with_a_comma_in_its_name_is_told_to_need_quotes(folder: Path) 
     assert ensemble("ensemble(a, b@5)")[1] == [("a", None, None, 1), ("b", 5, None, 1)]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1, max_size=12))
 def test_any_name_can_be_quoted(name: str) -> None:
     for quote in "'\"":
@@ -137,7 +136,6 @@ def test_what_says_nothing_is_refused_with_what_to_write(text: str, complaint: s
     assert complaint in str(caught.value)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=40) | st.text("ensemble(vote:'\"@T*,a0. )", max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for written in (text, f"ensemble({text})"):

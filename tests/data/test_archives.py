@@ -279,7 +279,7 @@ def test_an_archive_that_is_not_whole_is_one_sentence_before_anything_is_written
     assert not (tmp_path / "store").exists()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(COMPRESS)), st.booleans(), st.data())
 def test_damage_anywhere_is_named_or_changes_nothing_that_is_used(
     tmp_path_factory: pytest.TempPathFactory, kind: str, inside: bool, data: st.DataObject

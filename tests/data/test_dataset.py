@@ -63,7 +63,7 @@ def test_a_batch_equals_metamons(name: str) -> None:
         torch.testing.assert_close(arrays[key], expected, rtol=0, atol=0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(n_decisions=st.integers(1, 60), max_seq_len=st.integers(1, 40), seed=st.integers(0, 10**6))
 def test_a_window_is_whole_where_the_battle_allows(n_decisions: int, max_seq_len: int, seed: int) -> None:
     start = pick_start(n_decisions, max_seq_len, np.random.default_rng(seed))

@@ -51,7 +51,7 @@ def battles(draw: st.DrawFn) -> EncodedBattle:
     return battle
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(battle=battles(), start=st.integers(0, 10), max_seq_len=st.integers(1, 14))
 def test_a_window_is_a_slice_of_the_whole_battles(battle: EncodedBattle, start: int, max_seq_len: int) -> None:
     start = min(start, battle.n_decisions - 1)
@@ -65,7 +65,7 @@ def test_a_window_is_a_slice_of_the_whole_battles(battle: EncodedBattle, start: 
         np.testing.assert_array_equal(getattr(window, name), getattr(whole, name)[start:stop])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(battle=battles())
 def test_a_window_says_of_each_decision_what_the_battle_says(battle: EncodedBattle) -> None:
     window = take_window(battle, 0, battle.n_decisions)
@@ -80,7 +80,7 @@ def test_a_window_says_of_each_decision_what_the_battle_says(battle: EncodedBatt
     assert window.obs["missing_action_mask"][-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(decisions=st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.integers(-1, A - 1)), min_size=1))
 def test_many_decisions_have_the_rl2_of_each(decisions: list[tuple[float, int]]) -> None:
     rewards, actions = np.array([d[0] for d in decisions], np.float32), np.array([d[1] for d in decisions])

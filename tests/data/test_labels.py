@@ -23,7 +23,7 @@ VIEW = BattleView.default()
 labels_of_battle = st.lists(st.integers(-1, 8), min_size=T - 1, max_size=T - 1).map(lambda some: (*some, -1))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(labels=labels_of_battle, start=st.integers(0, T - 2), length=st.integers(1, T))
 def test_labels_change_nothing_else_that_is_read_of_a_battle(labels: tuple[int, ...], start: int, length: int) -> None:
     battle = replace(BATTLE, labels=labels)

@@ -292,7 +292,7 @@ def encoded_battles(draw: st.DrawFn) -> EncodedBattle | str:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(battles=st.lists(encoded_battles(), min_size=1, max_size=6))
 def test_what_is_written_is_read(battles: list[EncodedBattle | str], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("shard")

@@ -167,7 +167,7 @@ def test_an_illegal_action_is_replaced_by_a_drawn_one_and_told(env: BattleEnv) -
 
 
 @given(st.integers(0, 2**64), st.lists(st.integers(0, 12), max_size=30))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_whatever_is_chosen_something_legal_is_played(env: BattleEnv, seed: int, actions: list[int]) -> None:
     _, info = env.reset(seed=seed)
     for action in actions:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import BATTLE_FILES
 
@@ -49,7 +49,6 @@ WORDS = st.one_of(
 ).filter(lambda word: not {"<", ">"} & set(word))
 
 
-@settings(deadline=None)
 @given(st.lists(WORDS, min_size=1, max_size=4), st.lists(WORDS, max_size=5), st.text(), st.booleans())
 def test_choices_of_any_names_have_distinct_answers(
     moves: list[str], bench: list[str], thought: str, tera: bool

@@ -372,7 +372,7 @@ def test_a_tiny_gemma_behind_an_endpoint_plays() -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_thoughts_are_read_as_they_are_written(data: st.DataObject) -> None:
     battle = load_battle(next(path for path in BATTLE_FILES if "edge" not in str(path)))
     n = len(battle.states)

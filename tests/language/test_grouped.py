@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.chats import chats_of, small_model
 from torch import Tensor
@@ -35,7 +35,7 @@ def rows_of(prompts: list[list[int]], answers: list[list[int]]) -> tuple[Tensor,
         st.tuples(st.integers(0, 2), st.lists(st.integers(5, 200), min_size=1, max_size=6)), min_size=1, max_size=7
     )
 )
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 def test_answers_weigh_what_they_weigh_alone(chat: ChatModel, drawn: list[tuple[int, list[int]]]) -> None:
     examples, _ = encode(chat.tokenizer, CHATS, 4096)
     prompts, answers = [examples[i].prompt for i, _ in drawn], [answer for _, answer in drawn]

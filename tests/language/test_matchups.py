@@ -161,7 +161,7 @@ def test_the_best_of_the_bench_wins_where_one_does_and_loses_least(battles: list
     assert found > 50
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(share=st.floats(0.001, 1))
 def test_hp_are_rounded_up_to_a_step(share: float) -> None:
     state = next(s for s in load_battle(BATTLE_FILES[0]).states if not s.forced_switch)

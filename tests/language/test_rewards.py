@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError, DataError
@@ -69,7 +69,6 @@ def test_length_costs_beyond_forty_words_and_at_most_one() -> None:
     assert worth == [0, 0, -0.5, -1, -1]
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("<>/SOLUTIONREAG move st")), st.lists(st.floats(-99, 99), min_size=3, max_size=3))
 def test_any_answer_gets_a_number_within_its_bounds(answer: str, advantages: list[float]) -> None:
     chat = replace(chat_of(SYSTEM_REASONING, tuple(advantages)), earned=0.5)

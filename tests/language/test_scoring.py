@@ -63,7 +63,7 @@ def test_a_single_choice_is_certain() -> None:
     assert ChoiceScorer(MODEL).score([CHATS[0].messages[:-1]], [["move Rest"]])[0].tolist() == [0.0]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(5, 9), min_size=1, max_size=5).map(tuple), min_size=2, max_size=6, unique=True))
 def test_any_answers_score_as_apart(names: list[tuple[int, ...]]) -> None:
     answers = [[4, *name, 11, 10] for name in names]  # of one form, as real ones

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.chats import chats_of, small_model
 from support.small_agent import BATTLES
@@ -116,7 +116,6 @@ def _as_batch(prompt: list[int], answer: list[int]) -> tuple[dict[str, torch.Ten
 
 
 @given(st.text(alphabet=st.sampled_from("ab <>/\n"), max_size=20), st.sampled_from(["", *MARKS]), st.text(max_size=9))
-@settings(deadline=None)
 def test_whatever_is_written_a_thought_fits_into_an_answer(before: str, mark: str, after: str) -> None:
     thought = as_thought(f"{before}{mark}{after}")
     reasoning, solution = split_answer(write_answer("move Rest", thought))

@@ -1,7 +1,7 @@
 """A smaller tokenizer reads chats as the whole one does, and any other text without loss."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.chats import chats_of, gemma_tokenizer
 
@@ -53,7 +53,6 @@ def test_a_choice_is_few_subwords_of_a_learned_tokenizer() -> None:
     assert max(len(answer) for answer in encode_answers(LEARNED, ANSWERS)) <= 9
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=40))
 @pytest.mark.filterwarnings("ignore:.*clean_up_tokenization_spaces")
 def test_any_text_comes_back_from_a_learned_tokenizer(text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.commands import main
@@ -96,7 +96,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from([*chat(), "contents", "choice", "player", "systemInstruction", "advantages"]), JSON)
 )
@@ -167,7 +166,6 @@ def test_tokens_are_those_of_the_template_and_long_chats_are_counted(
     assert "#" in capsys.readouterr().out
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 5000), st.integers(1, 9), min_size=1, max_size=40))
 def test_a_histogram_counts_every_chat_once(lengths: dict[int, int]) -> None:
     counter = TokenCounter(None)

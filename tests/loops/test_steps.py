@@ -28,7 +28,7 @@ class StoppedError(Exception):
     pass
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["stopped before", "stopped after", "done"]), max_size=30))
 def test_however_often_it_is_stopped_the_steps_finish_once_each_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, fates: list[str]

@@ -220,7 +220,7 @@ def test_nothing_whole_is_promoted_that_is_damaged(registry: Registry, tmp_path:
     assert registry.find(Reference("best", "production")).version == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(["staging", "production"]), st.sampled_from([1, 2, 3, 0])), max_size=12))
 def test_a_rollback_undoes_the_promotion_before_it(events: list[tuple[str, int]]) -> None:
     rows: list[StageRow] = []

@@ -51,7 +51,7 @@ def test_a_variable_that_names_a_file_is_no_secret(tmp_path: Path) -> None:
     assert given({"TOKEN_FILE": str(tmp_path)}) == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given_by(
     st.text(st.characters(codec="utf-8", exclude_characters='"@'), max_size=300),
     st.sampled_from(SECRETS),

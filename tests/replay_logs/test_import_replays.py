@@ -115,7 +115,7 @@ LINES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(LINES)
 def test_any_lines_give_a_battle_or_a_reason(lines: list[str]) -> None:
     try:

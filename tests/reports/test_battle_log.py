@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.node import needs_node
 from support.paths import SCRIPTS
@@ -292,7 +292,6 @@ def test_unchanged_hp_is_neither_lost_nor_regained(kind: str) -> None:
 
 
 @given(before=st.integers(1, 700), after=st.integers(0, 700), full=st.integers(1, 700))
-@settings(deadline=None)
 def test_the_words_say_which_way_the_hp_went(before: int, after: int, full: int) -> None:
     before, after = min(before, full), min(after, full)
     words = change_told(f"{before}/{full}", f"|-damage|p2a: A|{after}/{full}")

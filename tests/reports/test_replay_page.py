@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from poke_env.battle import Battle
 from support.pages import Page, after_scripts, loads, needs_chromium
@@ -143,7 +143,6 @@ messages = st.builds(
 
 
 @given(st.lists(messages | st.text(max_size=20), max_size=12))
-@settings(deadline=None)
 def test_any_log_makes_a_page(lines: list[str]) -> None:
     page = replay_page("\n".join(lines), "any")
     assert loads(page) == []

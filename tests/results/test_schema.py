@@ -58,7 +58,7 @@ def evaluation(wins: int = 3, losses: int = 1, ties: int = 0) -> EvaluationResul
 
 
 @given(COUNTS, COUNTS, COUNTS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_results_are_read_as_they_were_written(
     tmp_path_factory: pytest.TempPathFactory, wins: int, losses: int, ties: int
 ) -> None:
@@ -163,7 +163,7 @@ def test_a_wrong_field_is_named_in_one_sentence(harm: str, tmp_path: Path, capsy
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_one_value_exchanged_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = json.loads(json.dumps(dataclasses.asdict(evaluation())))
     places = list(walk(copy.deepcopy(content), ()))

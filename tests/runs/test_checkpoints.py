@@ -39,7 +39,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(epochs=st.sets(st.integers(0, 10**9 - 1), min_size=1, max_size=5), name=st.sampled_from(["run", "a@3", "a b"]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_checkpoints_text_and_its_folder_find_it_again(
     tmp_path_factory: pytest.TempPathFactory, epochs: set[int], name: str
 ) -> None:

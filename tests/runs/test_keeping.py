@@ -12,7 +12,7 @@ from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.keeping import Keeping
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     last=st.none() | st.integers(1, 4),
     best=st.none() | st.just("agreement"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.small_agent import BATTLES, train_command
 
@@ -109,7 +109,6 @@ def test_each_update_is_there_once_and_torn_lines_are_moved_away(run_dir: Path) 
     assert move_later_aside(run_dir, epoch=2, updates=4) is None
 
 
-@settings(deadline=None)
 @given(updates=st.lists(st.integers(0, 9)), torn=st.binary(max_size=9), last=st.integers(-1, 10))
 def test_going_back_keeps_every_line_somewhere(
     tmp_path_factory: pytest.TempPathFactory, updates: list[int], torn: bytes, last: int

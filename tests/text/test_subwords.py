@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import TESTS
 from tokenizers import Tokenizer
@@ -79,7 +79,6 @@ def test_golden_lines_match_the_real_tokenizer(phrasing: str, tokenizer: Tokeniz
 
 @given(words=st.lists(st.sampled_from([*VOCABULARY.words, "aaaextra"]), min_size=1, max_size=110))
 @any_phrasing
-@settings(deadline=None)
 def test_random_lines_match_the_real_tokenizer(phrasing: str, words: list[str], tokenizer: Tokenizer) -> None:
     text = join_phrases(words, phrasing, VOCABULARY)
     assert TABLES[phrasing].encode_line(words) == tokenizer.encode(text).ids
@@ -101,7 +100,6 @@ def test_no_phrase_holds_a_special_token_of_gemma(phrasing: str, tokenizer_file:
 
 @any_phrasing
 @given(words=st.lists(st.sampled_from([*VOCABULARY.words, "aaaextra"]), min_size=1, max_size=110))
-@settings(deadline=None)
 def test_rows_of_the_ids_make_the_line(phrasing: str, words: list[str]) -> None:
     """What the network does: look up ids, -1 among them, in the padded arrays."""
     rows = TABLES[phrasing].rows_for(VOCABULARY.words)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import GOLDENS
 
@@ -147,7 +147,6 @@ def test_a_vocabulary_knows_its_words_however_it_is_made() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(VOCABULARY.words), min_size=3, max_size=3), max_size=5))
-@settings(deadline=None)
 def test_decode_undoes_encode(words: list[list[str]]) -> None:
     ids = VOCABULARY.encode(words)
     assert ids.dtype == np.int32

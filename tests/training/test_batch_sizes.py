@@ -23,7 +23,7 @@ from gemma_metamon.training.batch_sizes import BatchSizes, SizeRow, divide, find
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(st.integers(0, 300), st.integers(1, 256))
 def test_the_largest_that_fits_is_found_to_within_an_eighth(largest: int, most: int) -> None:
     tried: list[int] = []
@@ -45,7 +45,7 @@ def test_the_largest_that_fits_is_found_to_within_an_eighth(largest: int, most: 
         assert best == most
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 100))
 def test_a_global_batch_is_divided_exactly(share: int, processes: int, largest: int) -> None:
     size, grad_accum = divide(share * processes, processes, largest)

@@ -51,7 +51,7 @@ def test_an_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     assert auc(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, False, False, True])) == (1 + 1 + 0.5 + 0) / 4
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=20))
 def test_an_auc_is_half_for_all_the_same_and_turns_with_the_sign(pairs: list[tuple[int, bool]]) -> None:
     scores, positive = np.array([float(s) for s, _ in pairs]), np.array([p for _, p in pairs])

@@ -81,7 +81,7 @@ def test_every_part_of_an_agent_has_a_name_at_amagos() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("agent", AGENTS)
 @given(seed=st.integers(0, 2**32))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_there_and_back_keeps_every_bit_both_ways(agent: str, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_dir, out = Path(folder) / "save", Path(folder) / "out"

@@ -145,7 +145,7 @@ def test_what_is_no_state_dict_is_refused(content: object, complaint: str, tmp_p
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.binary(max_size=8))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_damaged_file_is_refused_and_nothing_else(place: int, cut: bool, junk: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "policy_epoch_1.pt"

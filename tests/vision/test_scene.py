@@ -119,7 +119,7 @@ def test_the_same_scene_is_the_same_picture_whatever_was_drawn_before(size: int,
 HP = st.floats(0, 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(HP, HP)
 def test_the_bar_is_as_long_as_the_hp(own: float, foe: float) -> None:
     decision = decisions_of("gen1ou")[0]
@@ -152,7 +152,7 @@ def test_a_choice_that_is_none_of_the_moves_stands_in_its_place() -> None:
     assert len(buttons) == len(decision.state.player_active_pokemon.known_moves)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=64))
 def test_any_name_can_be_drawn(name: str) -> None:
     scene = scene_of(decisions_of("gen1ou")[0])

@@ -158,7 +158,6 @@ def test_the_next_round_begins_with_the_slow_copy(agent_type: type[MultiTaskAgen
 
 
 @given(st.sets(st.sampled_from([*COPIES, *COPIES.values(), *TARGETS, "popart"]), min_size=1), st.booleans())
-@settings(deadline=None)
 def test_states_without_copies_stay_without_and_those_with_them_lose_nothing_else(parts: set[str], bare: bool) -> None:
     saved = {f"{name}.w": torch.tensor([float(number)]) for number, name in enumerate(sorted(parts))}
     plain = plain_state(_without_copies(saved) if bare else saved)
@@ -170,7 +169,7 @@ def test_states_without_copies_stay_without_and_those_with_them_lose_nothing_els
 
 
 @given(st.floats(0.0, 1.0), st.integers(0, 10))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_slow_copy_stays_between_where_it_was_and_whom_it_follows(tau: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     slow, fast = nn.Linear(3, 4), nn.Linear(3, 4)

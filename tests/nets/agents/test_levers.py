@@ -44,7 +44,7 @@ def test_a_lambda_return_mixes_those_of_all_numbers_of_steps() -> None:
     torch.testing.assert_close(lambda_return(*arguments, lambda_, real), mixed)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(0, 6), st.booleans())
 def test_a_lambda_of_0_is_one_step_and_of_1_all_that_are_recorded(seed: int, steps: int, pad: int, ends: bool) -> None:
     generator = torch.Generator().manual_seed(seed)

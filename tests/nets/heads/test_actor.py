@@ -9,7 +9,7 @@ from gemma_metamon.errors import ConfigError
 from gemma_metamon.nets.heads.actors import Actor, Discrete, MetamonMaskedActor, avoidable_actions
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=13))
 def test_no_action_is_certain_or_impossible(outputs: list[float]) -> None:
     policy = Discrete(len(outputs))(torch.tensor(outputs))
@@ -19,7 +19,7 @@ def test_no_action_is_certain_or_impossible(outputs: list[float]) -> None:
     assert policy.logits.isfinite().all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=1, max_size=13))
 def test_something_is_always_left_to_do(illegal: list[bool]) -> None:
     row = torch.tensor(illegal)

@@ -25,7 +25,7 @@ from gemma_metamon.runs.tensor_files import unfit_memory
 
 BATTLES = {"seq_p_low": 0.2, "seq_p_full": 0.7}
 SEEDS = st.integers(0, 2**31 - 1)
-in_examples = settings(deadline=None, max_examples=40)
+in_examples = settings(max_examples=40)
 
 
 def draw(seed: int) -> tuple[Tensor, AboutBatch]:

@@ -57,7 +57,7 @@ def test_the_first_layer_in_shares_equals_the_whole_one(golden: Golden) -> None:
     torch.testing.assert_close(critics(state, action), out.log_softmax(-1), rtol=0, atol=2e-5)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.floats(-1100.0, 1100.0))
 def test_two_hot_labels_keep_the_return(value: float) -> None:
     bin_values = BINS.values().double()
@@ -75,7 +75,7 @@ def test_returns_beyond_the_bins_go_to_the_last_one(value: float, bin_index: int
     assert labels.sum() == 1.0
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(-1000.0, 1000.0, width=32))
 def test_gaussian_labels_keep_the_return(value: float) -> None:
     bin_values = BINS.values()
@@ -108,7 +108,7 @@ def test_a_bound_of_zero_was_not_given_in_the_old_version() -> None:
 HL_BINS = ReturnBins(min_return=-1100, max_return=1100, output_bins=256, use_symlog=False)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.floats(-1070.0, 1070.0))
 def test_hl_gauss_rows_sum_to_1_are_a_bell_and_decode_to_the_return(value: float) -> None:
     bin_values = HL_BINS.values().double()

@@ -49,7 +49,7 @@ def random_queries() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(2, 3, D), torch.rand(*shape, A), torch.rand(shape) * (torch.rand(shape) > 1 / 3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     tried=st.integers(1, 3),
     timesteps=st.integers(1, 3),

@@ -122,7 +122,7 @@ def test_the_probabilities_of_the_actions_of_a_turn_sum_to_1(encoder: GemmaTstep
 subwords = st.lists(st.integers(3, 5), max_size=3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(endings=st.lists(subwords, min_size=1, max_size=N_SCORES))
 def test_any_names_get_a_distribution_and_finite_gradients(endings: list[list[int]]) -> None:
     longest = max(1, *map(len, endings))
@@ -159,7 +159,7 @@ def test_actions_are_called_what_stands_in_their_slots() -> None:
             assert set(names) <= {*moves, *switches, BLANK}
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(chunk=st.integers(1, 900))
 def test_the_chunk_size_changes_neither_text_nor_scores(encoder: GemmaTstepEncoder, chunk: int) -> None:
     words = ids_of(turns_of(0, 2))

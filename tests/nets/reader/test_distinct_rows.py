@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -11,7 +11,6 @@ from gemma_metamon.nets.reader.distinct_rows import distinct_rows
 TABLES = arrays.arrays(np.int64, st.tuples(st.integers(1, 30), st.integers(1, 4)), elements=st.integers(-2, 2))
 
 
-@settings(deadline=None)
 @given(TABLES)
 def test_they_are_torchs_own(rows: np.ndarray) -> None:
     table = torch.from_numpy(rows)

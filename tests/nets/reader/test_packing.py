@@ -53,7 +53,7 @@ def read(backbone: nn.Module, texts: Texts) -> list[Tensor]:
     return [text[:length] for text, length in zip(states, texts.lengths.tolist(), strict=True)]
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(lines=st.one_of(lines, lines.map(sorted)))
 def test_states_are_those_of_each_text_alone(backbone: nn.Module, lines: list[list[int]]) -> None:
     for line, states in zip(lines, read(backbone, texts_of(lines)), strict=True):
@@ -80,7 +80,6 @@ def test_a_text_gets_no_gradient_from_another(backbone: nn.Module) -> None:
     assert gradient.abs().sum(1).nonzero().flatten().tolist() == [4, 5, 6, 7]
 
 
-@settings(deadline=None)
 @given(lines=lines)
 def test_a_common_beginning_stands_once(lines: list[list[int]]) -> None:
     texts, text_of = texts_of(lines).sorted_distinct()
@@ -94,7 +93,6 @@ def test_a_common_beginning_stands_once(lines: list[list[int]]) -> None:
         assert packed.places[index].tolist()[: len(line)] == [*range(len(line))]
 
 
-@settings(deadline=None)
 @given(lines=lines, most=st.integers(1, 60))
 def test_chunks_hold_every_text_once_and_no_more_than_allowed(lines: list[list[int]], most: int) -> None:
     texts = texts_of(sorted(lines))

@@ -25,7 +25,7 @@ def test_padding_does_not_change_a_text(readout: SummaryReadout) -> None:
     torch.testing.assert_close(readout(states, slots), readout(states[:, :4], slots[:, :4]), rtol=0, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_what_stands_in_the_padding_is_never_read(readout: SummaryReadout, lengths: list[int], seed: int) -> None:
     states = random_states(len(lengths), 7, 640, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -26,7 +26,6 @@ def double(words: Tensor) -> list[Tensor]:
     return list((2.0 * words).unbind(0))
 
 
-@settings(deadline=None)
 @given(batches=st.lists(WORDS, min_size=1, max_size=6), n_texts=st.integers(0, 8))
 def test_it_gives_what_reading_gives_and_stays_within_its_bound(batches: list, n_texts: int) -> None:
     cache = TextCache(max_bytes=n_texts * OF_ONE)

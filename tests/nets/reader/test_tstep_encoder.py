@@ -65,7 +65,7 @@ def test_a_text_longer_than_the_sliding_window_is_the_same_too() -> None:
     assert (together - build().eval().encode_texts(obs["text_tokens"][0])).abs().max() > 1e-3
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(chunk=st.integers(1, 400))
 def test_the_chunk_size_does_not_change_the_output(encoder: GemmaTstepEncoder, chunk: int) -> None:
     obs, rl2s = make_batch()
@@ -191,7 +191,7 @@ def test_masking_blanks_words_in_training_alone() -> None:
     assert (seen[1] == words).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_subwords_are_those_of_the_table_read_word_by_word(data: st.DataObject) -> None:
     table = SubwordTable.load("natural").rows_for(Vocabulary.default().words)

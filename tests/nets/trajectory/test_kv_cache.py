@@ -50,7 +50,7 @@ def read_whole(encoder: TformerTrajEncoder, seq: Tensor, times: Tensor, window: 
         return encoder(seq, times)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(options=OPTIONS, length=st.integers(1, 14), start=st.integers(0, 20))
 def test_steps_equal_the_whole_sequence_past_max_seq_len_too(options: dict[str, Any], length: int, start: int) -> None:
     encoder = build(**options)
@@ -63,7 +63,7 @@ def test_steps_equal_the_whole_sequence_past_max_seq_len_too(options: dict[str, 
         torch.testing.assert_close(steps, encoder(seq, times).detach(), rtol=1e-5, atol=2e-5)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(order=st.lists(st.integers(0, 2), min_size=1, max_size=24))
 def test_battles_advance_in_any_order(order: list[int]) -> None:
     """Each battle's steps are those it would have had alone, whichever battle acts when."""

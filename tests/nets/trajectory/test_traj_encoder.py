@@ -44,7 +44,7 @@ def test_steps_equal_the_whole_sequence(options: dict[str, Any]) -> None:
     torch.testing.assert_close(torch.stack(steps, 1), encoder(seq, times), rtol=0, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.sets(st.integers(0, 2), min_size=1), min_size=1, max_size=14))
 def test_battles_in_one_cache_advance_independently(acting: list[set[int]]) -> None:
     encoder = build(max_seq_len=4)

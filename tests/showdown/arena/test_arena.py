@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from arena_memory import resident_mb
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.arena_battles import RandomPlayers, Story, begin, play, seats_for
 from support.processes import eventually, is_running
@@ -87,7 +87,7 @@ def test_a_refused_choice_is_told_to_its_seat_and_can_be_made_anew(arena: Arena)
     assert "|turn|2" in news.told["p1"][0] or "|request|" in news.told["p1"][1]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(message=st.one_of(st.text(max_size=40), st.text(max_size=20).map("/choose {}".format)))
 def test_whatever_a_player_says_the_battle_goes_on(arena: Arena, message: str) -> None:
     begin(arena, "battle", "gen1ou")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError, DataError
@@ -25,7 +25,6 @@ def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.lists(st.sampled_from(MESSAGES)))))
-@settings(deadline=None)
 def test_a_logs_outcome_is_that_of_its_present_lines(changes: list[tuple[bool, list[str]]]) -> None:
     log = BattleLog(None)
     for whole, lines in changes:

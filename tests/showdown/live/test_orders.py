@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from poke_env.battle import Battle, Pokemon
 from poke_env.player import BattleOrder, ForfeitBattleOrder, Player, SingleBattleOrder
@@ -93,7 +93,6 @@ def test_orders_and_actions_are_inverse_in_recorded_battles(battle_format: str) 
                 assert order.order.species == state.switches[action - 4].name  # type: ignore[union-attr]
 
 
-@settings(deadline=None)
 @given(
     disabled=st.sets(st.sampled_from(MOVES)),
     fainted=st.sets(st.sampled_from(BENCH)),

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.node import needs_node
 
@@ -44,7 +44,6 @@ def test_a_player_takes_part_in_every_battle_against_opponents_and_its_views_alo
     assert all(m.record_opponent for m in with_both)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 1000), st.integers())
 def test_on_a_server_a_player_sits_in_either_seat_as_the_seed_says(battles: int, seed: int) -> None:
     seatings = list(portions(battles, random.Random(seed)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from poke_env.battle import AbstractBattle
 from poke_env.player import BattleOrder, RandomPlayer, SingleBattleOrder
@@ -50,7 +50,6 @@ def test_each_drawn_pair_of_teams_is_played_from_both_sides(server: Server, tmp_
         assert leads(tmp_path / battle["log"]) == [TEAMS[team].split("|")[0] for team in draws[battle["draw"]]]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 50), st.integers())
 def test_draws_follow_the_seed_and_use_every_team_alike(n_teams: int, n_battles: int, seed: int) -> None:
     draws = draw_teams(n_teams, n_battles, seed)

@@ -88,7 +88,7 @@ results = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(results, st.randoms(use_true_random=False))
 def test_order_and_direction_of_the_battles_do_not_matter(
     found: list[tuple[str, str, int, int, int]], dice: random.Random

@@ -48,7 +48,7 @@ shown = st.lists(st.sampled_from(SPECIES), max_size=6, unique=True).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(teams=teams, shown=shown, seed=st.integers(0, 9))
 def test_a_guess_is_a_whole_team_that_agrees_with_what_was_seen(
     teams: list[tuple[PackedSet, ...]], shown: tuple[SeenPokemon, ...], seed: int

@@ -1,7 +1,7 @@
 """Members' policies made one: the mean and the vote keep to what is legal and to the weights, in whatever order."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,7 +23,6 @@ def voted(probs: Tensor, weights: Tensor) -> Tensor:
     return elect(count_votes(probs.argmax(-1), probs, weights), mean_policy(probs, weights))
 
 
-@settings(deadline=None)
 @given(MEMBERS, LEGAL)
 def test_the_mean_is_a_policy_over_the_legal_actions(members: list, legal: list[bool]) -> None:
     mean = mean_policy(*policies(members, legal))
@@ -32,13 +31,11 @@ def test_the_mean_is_a_policy_over_the_legal_actions(members: list, legal: list[
     assert (mean >= 0).all()
 
 
-@settings(deadline=None)
 @given(MEMBERS, LEGAL)
 def test_an_elected_action_is_legal(members: list, legal: list[bool]) -> None:
     assert legal[int(voted(*policies(members, legal)))]
 
 
-@settings(deadline=None)
 @given(LOGITS, LEGAL, st.floats(0.001, 1000))
 def test_one_member_is_left_as_it_is(logits: list[float], legal: list[bool], weight: float) -> None:
     probs, weights = policies([(logits, weight)], legal)
@@ -46,7 +43,6 @@ def test_one_member_is_left_as_it_is(logits: list[float], legal: list[bool], wei
     assert torch.equal(voted(probs, weights), probs[0].argmax(-1))
 
 
-@settings(deadline=None)
 @given(MEMBERS, LEGAL, st.randoms(use_true_random=False))
 def test_the_order_of_members_does_not_matter(members: list, legal: list[bool], dice: object) -> None:
     shuffled = list(members)
@@ -57,7 +53,6 @@ def test_the_order_of_members_does_not_matter(members: list, legal: list[bool], 
     torch.testing.assert_close(votes, count_votes(others.argmax(-1), others, their_weights), rtol=0, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(LOGITS, LOGITS, LEGAL, st.integers(1, 5))
 def test_a_weight_is_so_many_members(one: list[float], two: list[float], legal: list[bool], n: int) -> None:
     weighted, repeated = policies([(one, n), (two, 1)], legal), policies([(one, 1)] * n + [(two, 1)], legal)
@@ -86,7 +81,6 @@ def test_who_has_no_legal_action_has_no_say() -> None:
     assert voted(probs, torch.tensor([9.0, 1.0])).tolist() == [2]
 
 
-@settings(deadline=None)
 @given(LOGITS, LEGAL, st.floats(0.1, 10), st.floats(0.1, 1))
 def test_a_lower_temperature_follows_from_a_higher_one(
     logits: list[float], legal: list[bool], high: float, share: float
@@ -101,7 +95,6 @@ def test_temperature_0_is_the_most_probable_action_alone() -> None:
     assert tempered(torch.tensor([[0.2, 0.5, 0.3]]), made_at=1.0, temperature=0.0).tolist() == [[0.0, 1.0, 0.0]]
 
 
-@settings(deadline=None)
 @given(st.lists(LOGITS, min_size=1, max_size=4), LEGAL, st.floats(0, 1, exclude_max=True))
 def test_a_drawn_action_is_legal_and_its_own_rows_alone(rows: list, legal: list[bool], at: float) -> None:
     probs = torch.tensor(rows).masked_fill(~torch.tensor(legal), -torch.inf).softmax(-1)

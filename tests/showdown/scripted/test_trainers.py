@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from poke_env.battle import Battle, Move, Pokemon, PokemonType, Status
 from poke_env.data import to_id_str
@@ -197,7 +197,6 @@ living = st.floats(0.001, 1.0)
 
 
 @given(hp=st.tuples(living, living), rates=st.tuples(living, living), idle=st.tuples(share, share))
-@settings(deadline=None)
 def test_no_duel_brings_more_than_the_best_outlook(
     hp: tuple[float, float], rates: tuple[float, float], idle: tuple[float, float]
 ) -> None:

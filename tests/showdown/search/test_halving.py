@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gemma_metamon.errors import ConfigError
@@ -23,7 +23,6 @@ def searched(priors: dict[int, float], forks: int, values: dict[int, float]) -> 
     return asyncio.run(search(priors, forks, look)), rounds
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.integers(0, 12), st.tuples(st.floats(0, 1), st.floats(-0.1, 0.1)), min_size=1),
     st.integers(1, 300),

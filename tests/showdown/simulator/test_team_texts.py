@@ -86,7 +86,7 @@ def drawn(strategy: st.SearchStrategy[T], count: int) -> list[T]:
     """Examples for one Node process: one for each takes most of a second."""
     examples: list[T] = []
 
-    @settings(deadline=None, max_examples=count, database=None, phases=[Phase.generate])
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
     @given(strategy)
     def draw(example: T) -> None:
         examples.append(example)
