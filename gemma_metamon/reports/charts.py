@@ -121,7 +121,9 @@ def _bars(axes: Axes, names: Sequence[str], rates: Sequence[Estimate]) -> None:
     places = range(len(names))
     axes.barh(places, shares, height=0.62, color=COLOURS[0])
     # the darker half of an interval lies on its bar: a line in the colour of text is seen on both
-    axes.errorbar(shares, places, xerr=[shares - lows, highs - shares], fmt="none", ecolor=_TEXT, capsize=3, lw=1.2)
+    axes.errorbar(
+        shares, places, xerr=np.stack([shares - lows, highs - shares]), fmt="none", ecolor=_TEXT, capsize=3, lw=1.2
+    )
     for place, share, high in zip(places, shares, highs, strict=True):
         axes.annotate(f"{share:.1f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center")
     axes.set_yticks(places, names)
@@ -141,7 +143,9 @@ def rating_dots(ratings: Mapping[str, Estimate]) -> Figure:
         elo = np.array([rating.value for rating in ratings.values()])
         lows, highs = np.array([[rating.low, rating.high] for rating in ratings.values()]).T
         places = range(len(ratings))
-        axes.errorbar(elo, places, xerr=[elo - lows, highs - elo], fmt="o", color=COLOURS[0], capsize=3, lw=1.4)
+        axes.errorbar(
+            elo, places, xerr=np.stack([elo - lows, highs - elo]), fmt="o", color=COLOURS[0], capsize=3, lw=1.4
+        )
         for place, value, high in zip(places, elo, highs, strict=True):
             axes.annotate(f"{value:.0f}", (high, place), xytext=(6, 0), textcoords="offset points", va="center")
         axes.set_yticks(places, list(ratings))
