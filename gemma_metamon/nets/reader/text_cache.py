@@ -23,23 +23,23 @@ class TextCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.hits = self.misses = 0
-        self._weights: object = None
+        self._made_by: object = None
         self._values: LRUCache[bytes, Tensor] = LRUCache(max_bytes, getsizeof=_size_bytes)
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def read(self, words: Tensor, weights: object, compute: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+    def read(self, words: Tensor, made_by: object, compute: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
         """A tensor for each text.
 
         Args:
             words: (N, W) word ids.
-            weights: what `weights_of` says of the weights that `compute` uses.
+            made_by: what else the tensors depend on: what `weights_of` says of the weights, and the precision.
             compute: texts (M, W) that are all different -> a tensor for each.
         """
-        if weights != self._weights:
+        if made_by != self._made_by:
             self.clear()
-            self._weights = weights
+            self._made_by = made_by
         keys = [row.tobytes() for row in words.cpu().numpy()]
         found = {key: self._values[key] for key in keys if key in self._values}
         missing = {key: row for row, key in enumerate(keys) if key not in found}

@@ -70,12 +70,13 @@ class TextReader:
         if self.cache is None or (not keeps_states and (self.backbone.training or torch.is_grad_enabled())):
             return self._read_and_pool(words, pool, action_texts)
         if keeps_states:
-            states = self.cache.read(words, weights_of([self.backbone]), self._read_states)  # (t, hidden_size) each
+            made_by = _precision(words.device), weights_of([self.backbone])
+            states = self.cache.read(words, made_by, self._read_states)  # (t, hidden_size) each
             summary: Tensor = pool(nn.utils.rnn.pad_sequence(states, batch_first=True), self.lookup(words).places)
             return summary
-        weights = weights_of((self.backbone, pool))
+        made_by = _precision(words.device), weights_of((self.backbone, pool))
         return torch.stack(
-            self.cache.read(words, weights, lambda unread: self._read_and_pool(unread, pool, action_texts).unbind(0))
+            self.cache.read(words, made_by, lambda unread: self._read_and_pool(unread, pool, action_texts).unbind(0))
         )
 
     def memory_plan(self, device: torch.device) -> MemoryPlan:
@@ -88,10 +89,9 @@ class TextReader:
         """Gemma's states of each text, (t, hidden_size) of its t subwords."""
         texts, text_of = self.lookup(words).sorted_distinct()
         states: list[Tensor] = []
-        with torch.autocast(words.device.type, enabled=False):  # states that are kept serve outside of it, too
-            for chunk in plan_chunks(texts, self.memory_plan(words.device).chunk_subwords):
-                read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
-                states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
+        for chunk in plan_chunks(texts, self.memory_plan(words.device).chunk_subwords):
+            read, _ = read_packed(self.backbone, pack(texts[chunk]))  # (n, t, hidden_size)
+            states += [one[:length] for one, length in zip(read, texts.lengths[chunk].tolist(), strict=True)]
         return [states[text] for text in text_of.tolist()]
 
     def _read_and_pool(self, words: Tensor, pool: SummaryReadout, action_texts: ActionTexts | None) -> Tensor:
@@ -127,3 +127,8 @@ class TextReader:
             recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained)]
         embs = [read_chunk(*packed) for packed in chunks[:kept]] + recomputed
         return torch.cat(embs)[text_of]
+
+
+def _precision(device: torch.device) -> torch.dtype | None:
+    """What autocast computes in here; None where it is off."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
