@@ -146,7 +146,7 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is not None:
         return _fits_generic(value, origin, typing.get_args(hint))
-    return isinstance(value, hint) if inspect.isclass(hint) else True
+    return isinstance(value, hint) if _is_class(hint) else True
 
 
 def _reference_fits(reference: Any, hint: Any) -> bool:
@@ -154,15 +154,21 @@ def _reference_fits(reference: Any, hint: Any) -> bool:
     if made is Any:
         return reference.evaluate or typing.get_origin(hint) is collections.abc.Callable
     if reference.evaluate:  # what is passed is not the reference but what it makes
-        return hint is made or (inspect.isclass(hint) and inspect.isclass(made) and issubclass(made, hint))
+        return hint is made or _extends(made, hint)
     if typing.get_origin(hint) is not collections.abc.Callable:
         return False
     wanted = typing.get_args(hint)[-1]
     options = typing.get_args(wanted) if typing.get_origin(wanted) in (typing.Union, types.UnionType) else (wanted,)
-    return any(
-        option is Any or (inspect.isclass(option) and inspect.isclass(made) and issubclass(made, option))
-        for option in options
-    )
+    return any(option is Any or _extends(made, option) for option in options)
+
+
+def _is_class(hint: Any) -> bool:
+    """Under Python 3.10 `inspect.isclass` takes dict[str, Any] for one, which nothing can be an instance of."""
+    return inspect.isclass(hint) and typing.get_origin(hint) is None
+
+
+def _extends(made: Any, hint: Any) -> bool:
+    return _is_class(made) and _is_class(hint) and issubclass(made, hint)
 
 
 def _fits_generic(value: Any, origin: Any, args: tuple[Any, ...]) -> bool:
@@ -181,5 +187,5 @@ def type_name(hint: Any) -> str:
     """How an error writes a type."""
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
-    plain = inspect.isclass(hint) and typing.get_origin(hint) is None
+    plain = _is_class(hint)
     return hint.__name__ if plain else re.sub(r"typing\.|collections\.abc\.", "", str(hint))
