@@ -12,7 +12,7 @@ those of the weights and of the order. The interval is that of the decisions and
 beside it.
 
 Sizes: 300 updates of 16 decisions, drawn from 400 recorded views of battles with 1,000 decisions held out. So 15
-trainings take about half an hour on two cores, two at a time (--jobs), each of one thread. What is there already is not
+trainings take some forty minutes on two cores, two at a time (--jobs), each of one thread. What is there already is not
 done again.
 """
 
