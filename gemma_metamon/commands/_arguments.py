@@ -152,8 +152,8 @@ def refuse_void(args: argparse.Namespace, usual: Mapping[str, object], why: str)
     for flag, default in usual.items():
         value = getattr(args, flag)
         if value != default:
-            said = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise ConfigError(f"--{flag} {shown_path(str(said))} changes nothing: {why}; leave it out")
+            said = " ".join(map(str, value)) if isinstance(value, list) else "" if value is True else str(value)
+            raise ConfigError(f"--{flag}{said and ' '}{shown_path(said)} changes nothing: {why}; leave it out")
 
 
 _CUSTOM_SHARE = 0.25

@@ -3,14 +3,12 @@
 Here and not in showdown/, which knows no checkpoints. How they are written is in _player_texts.py.
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gemma_metamon.commands._arguments import refuse_void
 from gemma_metamon.commands._chat_players import read_chat
 from gemma_metamon.commands._player_labels import checkpoint_labels, run_label, search_label, words_label
 from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_text
@@ -180,21 +178,6 @@ def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
                 f"{player.text} plays on in copies of an arena's battles, and {where} plays on a server, which gives "
                 f"none; name {name} instead, or play in an arena with `gemma-metamon evaluate` without --server"
             )
-
-
-def require_drawn(args: argparse.Namespace, found: Sequence[FoundPlayer], *, told: bool) -> None:
-    """Raises ConfigError for a --temperature that changes nothing, as without --sample nothing is drawn.
-
-    What an ensemble takes depends on it all the same, and so does where an agent that searches looks.
-
-    Args:
-        args: with `temperature` and `sample`.
-        found: who plays.
-        told: whether somebody is told the probabilities of a run's actions, which depend on it, too.
-    """
-    depend = any(player.members and (told or player.ensemble or player.search is not None) for player in found)
-    if not args.sample and not depend:
-        refuse_void(args, {"temperature": 1.0}, "without --sample the most probable choice is taken")
 
 
 def _found_member(run: RunText, epoch: int | None) -> FoundMember:

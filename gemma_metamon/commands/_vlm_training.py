@@ -84,7 +84,7 @@ def run_train(args: argparse.Namespace) -> int:
     check_log(args)
     from gemma_metamon.language.sft import SFTSettings
     from gemma_metamon.runs.loading import usable_device
-    from gemma_metamon.vision.chats import read_seen
+    from gemma_metamon.vision.chats import read_sets
     from gemma_metamon.vision.forms import read_form
     from gemma_metamon.vision.models import SeeingPlan, require_buildable
     from gemma_metamon.vision.training import train
@@ -92,13 +92,9 @@ def run_train(args: argparse.Namespace) -> int:
     plan = SeeingPlan(vision_layers=args.vision_layers, full=args.full, **plan_arguments(args))
     settings = SFTSettings(**learning_arguments(args))
     device = usable_device(args.device)
-    form = read_form(args.data.parent)
-    if args.val is not None and read_form(args.val.parent) != form:
-        raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
     if not args.resume:
-        require_buildable(plan, form)
-    seen = read_seen(args.data)
-    held_out = [] if args.val is None else read_seen(args.val)
+        require_buildable(plan, read_form(args.data.parent))
+    seen, held_out, form = read_sets(args.data, args.val)
     with made_folder(args.out, "out"):
         trained = train(
             plan,

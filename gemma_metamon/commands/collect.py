@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gemma_metamon.commands._arguments import add_shared_argument, at_least_one, make_folder, zero_or_above
 from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._cluster import playing, require_ray
+from gemma_metamon.commands._drawing import require_taken
 from gemma_metamon.commands._remote import mirrored
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -106,6 +107,7 @@ def _collect(args: argparse.Namespace) -> int:
             raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
     everyone = find_players([*args.players, *(args.opponents or ())])
     expert = None if args.label_by is None else find_expert(args.label_by)
+    require_taken(args, everyone)
     if args.server is not None:
         require_no_search([*everyone, *([expert] if expert else [])], "--server")
     args.format, teams = find_teams(args.format, args.team_dir)

@@ -19,6 +19,7 @@ from gemma_metamon.commands._arguments import (
 )
 from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._cluster import playing, require_ray
+from gemma_metamon.commands._drawing import require_drawn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
             require_extra("report", f"--{flag}")
     import asyncio
 
-    from gemma_metamon.commands._players import find_players, require_drawn, require_no_search
+    from gemma_metamon.commands._players import find_players, require_no_search
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.evaluate import evaluate, require_free
     from gemma_metamon.showdown.players.contestants import Outside

@@ -211,15 +211,10 @@ def _decisions(args: argparse.Namespace) -> "tuple[list[Chat], list[Chat], Seen 
     require_extra("vision", "grpo on pictures")
     if args.full or args.vllm:
         raise ConfigError("of a model that sees adapters learn, and TRL draws; leave out --full and --vllm")
-    from gemma_metamon.vision.chats import read_seen
-    from gemma_metamon.vision.forms import read_form
+    from gemma_metamon.vision.chats import read_sets
     from gemma_metamon.vision.reinforced import Seen
 
-    form = read_form(args.data.parent)
-    if args.val is not None and read_form(args.val.parent) != form:
-        raise ConfigError(f"--val {args.val} is shown in another form than --data {args.data}; export both with one")
-    seen = read_seen(args.data)
-    tested = [] if args.val is None else read_seen(args.val)
+    seen, tested, form = read_sets(args.data, args.val)
     return [each.chat for each in seen], [each.chat for each in tested], Seen(seen, tested, form)
 
 

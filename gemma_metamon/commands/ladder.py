@@ -19,6 +19,7 @@ from gemma_metamon.commands._arguments import (
     make_folder,
 )
 from gemma_metamon.commands._chat_players import usage_line
+from gemma_metamon.commands._drawing import require_drawn
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
 
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     require_extra("report", "ladder")
     import asyncio
 
-    from gemma_metamon.commands._players import contestants, find_players, require_drawn, require_no_search
+    from gemma_metamon.commands._players import contestants, find_players, require_no_search
     from gemma_metamon.reports.replay_page import replay_page
     from gemma_metamon.showdown import accounts
     from gemma_metamon.showdown.ladder.results import Results

@@ -13,6 +13,7 @@ from gemma_metamon.commands._arguments import (
     port,
     zero_or_above,
 )
+from gemma_metamon.commands._drawing import require_drawn
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _service(args: argparse.Namespace, token: str | None) -> "Service":
-    from gemma_metamon.commands._players import contestants, find_players, require_drawn
+    from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.language.players.text import TextPolicy
     from gemma_metamon.serving.app import Service
     from gemma_metamon.serving.battles import SPARE, Battles

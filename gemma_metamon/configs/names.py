@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gemma_metamon.configs.types import macro_name
+from gemma_metamon.errors import ConfigError
 
 EXPERIMENT: Final = "MetamonAMAGOExperiment"
 registered: Final[dict[str, tuple[str, Callable[..., Any]]]] = {}
@@ -16,12 +17,21 @@ registered: Final[dict[str, tuple[str, Callable[..., Any]]]] = {}
 
 
 def register(name: str, module: str, target: Callable[..., Any]) -> None:
-    """Puts a class or function under a gin name, `module` being the dotted prefix of it. Safe to call again."""
+    """Puts a class or function under a gin name, `module` being the dotted prefix of it. Safe to call again.
+
+    Raises ConfigError where another one has that name.
+    """
     import gin
 
     if name not in registered:
         gin.external_configurable(target, name=name, module=module)
         registered[name] = (f"{module}.{name}", target)
+    elif _place_of(target) != _place_of(taken := registered[name][1]):
+        raise ConfigError(f"{_place_of(target)} cannot be called {name}, as {_place_of(taken)} is; choose another name")
+
+
+def _place_of(target: Callable[..., Any]) -> str:
+    return f"{target.__module__}.{target.__qualname__}"  # the same for one that is imported a second time
 
 
 def is_embedded() -> bool:

@@ -107,8 +107,8 @@ def _finish(reader: Reader, overrides: Sequence[str]) -> ResolvedConfig:
             unused[override] = (
                 f"these configs make no {name}; leave it out, or choose configs in which something is @{name}"
             )
-        elif (decider := why_void(name, parameter)) is not None:
-            unused[override] = f"{decider} makes it void; leave it out, or override that as well"
+        elif (why := why_void(name, parameter)) is not None:
+            unused[override] = why
     return ResolvedConfig(text=gin.config_str(), bindings=bindings, unused=unused)
 
 

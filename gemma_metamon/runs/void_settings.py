@@ -37,22 +37,33 @@ _VOID: Final = (
     _Void("Multigammas", ("discrete",), _AGENT, "use_multigamma", False),
 )
 
+_GIVEN: Final = {
+    (ENCODER, "vocabulary"): "--tokenizer",
+    (ENCODER, "observation_space"): "--obs_space",
+    (_AGENT, "popart_type"): "PopArtLayer",
+    (_AGENT, "multigammas_type"): "Multigammas",
+}
+"""What an experiment gives whatever is bound to it -> where it takes that from."""
+
 
 def why_void(name: str, parameter: str) -> str | None:
-    """Why a parameter that gin has bound changes nothing, as the binding that decides it; None where it may.
+    """Why a parameter that gin has bound changes nothing, and what to do about it; None where it may change something.
 
     Args:
         name: gin's, "GemmaTstepEncoder".
         parameter: of it.
     """
     agent = _name_of_agent()
+    for (given, taken), source in _GIVEN.items():
+        if (agent if given == _AGENT else given, taken) == (name, parameter):
+            return f"it is taken from {source}; leave it out, and set that"
     for rule in _VOID:
         owner, decided_by = (agent if each == _AGENT else each for each in (rule.owner, rule.decided_by))
         if owner != name or parameter not in rule.parameters or decided_by is None:
             continue
         found = bound_value(decided_by, rule.decider)
         if rule.value is _ANY or (type(found) is type(rule.value) and found == rule.value):
-            return f"{decided_by}.{rule.decider} = {found!r}"
+            return f"{decided_by}.{rule.decider} = {found!r} makes it void; leave it out, or override that as well"
     return None
 
 

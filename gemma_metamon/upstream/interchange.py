@@ -163,7 +163,7 @@ def read_policy(path: Path) -> dict[str, Tensor]:
     if strangers:
         raise DataError(f"{path} is no state dict, it holds {', '.join(strangers[:3])}; {_WANTED}")
     require_finite(state, str(path))
-    return dict(state)
+    return {name: value.detach() for name, value in state.items()}  # a file can hold parameters
 
 
 def read_description(path: Path) -> RunDescription | None:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gemma_metamon.errors import DataError
+from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.chats import Chat, Example
 from gemma_metamon.language.json_answers import write_json_answer
 from gemma_metamon.language.tokenizers import encode_answers
 from gemma_metamon.language.validation import FileCheck, Messages, RowError, checked_rows
 from gemma_metamon.strict_json import shown_path
-from gemma_metamon.vision.models import SeeingModel
+from gemma_metamon.vision.forms import Form, read_form
+from gemma_metamon.vision.models import SeeingModel, size_of_picture
 from gemma_metamon.vision.rows import user_message
 
 
@@ -25,6 +26,29 @@ class SeenChat:
     def texts(self) -> list[str]:
         """All that is said in it."""
         return [message["content"] for message in self.chat.messages]
+
+
+def read_sets(data: Path, val: Path | None) -> tuple[list[SeenChat], list[SeenChat], Form]:
+    """The decisions of --data and of --val, none without it; and the form in which all of them are shown.
+
+    Raises:
+        MissingFileError: no such file, or no form.json beside it.
+        ConfigError: another suffix than chat data has, or two forms.
+        DataError: a row that is wrong, a picture that is missing, damaged or of another size than the form says, rows
+            without pictures, or no row at all.
+    """
+    form = read_form(data.parent)
+    if val is not None and read_form(val.parent) != form:
+        raise ConfigError(f"--val {val} is shown in another form than --data {data}; export both with one")
+    seen, held_out = read_seen(data), [] if val is None else read_seen(val)
+    for path in dict.fromkeys(path for each in (*seen, *held_out) for path in each.pictures):
+        width, height = size_of_picture(path)
+        if (width, height) != (form.size, form.size):
+            raise DataError(
+                f"{path.name} has {width} x {height} pixels, and form.json beside the data says {form.size}; export "
+                "the data again"
+            )
+    return seen, held_out, form
 
 
 def read_seen(path: Path) -> list[SeenChat]:

@@ -12,7 +12,8 @@ The vocabulary stays whole: a plain folder is then the base with the adapters ad
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -122,10 +123,23 @@ class SeeingModel(ChatModel):
 
 def open_picture(path: Path) -> Image.Image:
     """A picture, RGB. Raises DataError where there is none, or a damaged one."""
+    with _opened(path) as image:
+        picture: Image.Image = image.convert("RGB")
+        return picture
+
+
+def size_of_picture(path: Path) -> tuple[int, int]:
+    """Its width and height in pixels, from its beginning alone. Raises as `open_picture`."""
+    with _opened(path) as image:
+        size: tuple[int, int] = image.size
+        return size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            picture: Image.Image = image.convert("RGB")
-            return picture
+            yield image
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{shown_path(path)} cannot be read as a picture ({why_no_picture(error)})") from error
 

@@ -64,7 +64,7 @@ def train(
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done; and as `build`.
         MissingFileError: as `build`.
-        DataError: no decision fits into the context, or pictures of another size than the form says.
+        DataError: no decision fits into the context.
         GemmaMetamonError: the run's folder takes nothing more.
     """
     described = {
@@ -74,7 +74,6 @@ def train(
     if choice_alone:
         seen, held_out = choices_alone(seen), choices_alone(held_out)
     require_place(run_dir, described, resume=resume)
-    _require_sizes(seen[0], form)
     if resume:
         chat = load(find_model(run_dir), device, trainable=True)
     else:
@@ -101,16 +100,6 @@ def train(
             run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=form.reasoning)
             updates = run.go(_trainer(run, chat, settings, examples, device, bar), resume=resume)
     return Trained(updates=updates, too_long=(too_long, tested_too_long), measured=run.measured)
-
-
-def _require_sizes(first: SeenChat, form: Form) -> None:
-    for path in first.pictures:
-        size = open_picture(path).size
-        if size != (form.size, form.size):
-            raise DataError(
-                f"{path.name} has {size[0]} x {size[1]} pixels, and form.json beside the data says {form.size}; export "
-                "the data again"
-            )
 
 
 def _trainer(

@@ -6,9 +6,10 @@ import pytest
 from support.small_agent import BATTLES, train_command
 
 from gemma_metamon.commands import build_parser, main
+from gemma_metamon.commands._drawing import require_drawn, require_taken
 from gemma_metamon.commands._evaluations import check_evaluation
 from gemma_metamon.commands._fine_tuning import learning_arguments, plan_arguments
-from gemma_metamon.commands._players import FoundMember, FoundPlayer, require_drawn
+from gemma_metamon.commands._players import FoundMember, FoundPlayer
 from gemma_metamon.commands._run_folder import find_start
 from gemma_metamon.commands._training_plan import open_battles, take_batch_size
 from gemma_metamon.errors import ConfigError
@@ -149,8 +150,48 @@ def test_a_temperature_is_of_what_is_drawn(player: FoundPlayer, told: bool, chan
             require_drawn(args, [player], told=told)
     else:
         require_drawn(args, [player], told=told)
-    require_drawn(build_parser().parse_args([*command, "--sample"]), [player], told=told)
     require_drawn(build_parser().parse_args(command[:-2]), [player], told=told)
+
+
+COOLER = FoundMember(checkpoint=Checkpoint(Path("runs/first"), 1), temperature=0.2)
+NOBODY_TAKES = r"^--temperature 0\.5 changes nothing: no checkpoint plays that has none of its own by @T; leave it out"
+NOBODY_DRAWS = r"^--sample changes nothing: no checkpoint plays, and nobody else draws by it; leave it out"
+
+
+@pytest.mark.parametrize(
+    ("player", "refused"),
+    [
+        (FoundPlayer(text="RandomPlayer", scripted="RandomPlayer"), NOBODY_DRAWS),
+        (FoundPlayer(text="LookaheadTrainer", search=SearchSettings()), NOBODY_DRAWS),
+        (FoundPlayer(text="text:runs/words", words=Path("runs/words")), None),
+        (FoundPlayer(text="text:runs/words@T0.2", words=Path("runs/words"), temperature=0.2), NOBODY_TAKES),
+        (FoundPlayer(text="runs/first", members=(RUN,)), None),
+        (FoundPlayer(text="runs/first@1@T0.2", members=(COOLER,)), NOBODY_TAKES),
+        (FoundPlayer(text="ensemble(runs/first, runs/first@1@T0.2)", members=(RUN, COOLER), ensemble=True), None),
+    ],
+    ids=lambda value: f"{value.text}" if isinstance(value, FoundPlayer) else None,
+)
+def test_draws_and_their_temperature_are_of_somebody_who_plays(player: FoundPlayer, refused: str | None) -> None:
+    sampled = ["evaluate", "--players", player.text, "--sample"]
+    args = build_parser().parse_args([*sampled, "--temperature", "0.5"])
+    if refused is None:
+        require_drawn(args, [player], told=False)
+        require_taken(args, [player])
+        return
+    with pytest.raises(ConfigError, match=refused):
+        require_drawn(args, [player], told=False)
+    with pytest.raises(ConfigError, match=NOBODY_TAKES):
+        require_taken(args, [player])
+    require_taken(build_parser().parse_args(sampled), [player])
+
+
+def test_collect_refuses_a_temperature_where_scripted_players_play(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["collect", "--format", "gen1ou", "--battles", "1", "--players", "RandomPlayer", "TypeTrainer"]
+    assert main([*command, "--out", str(tmp_path / "battles"), "--temperature", "0.5"]) == 1
+    assert "--temperature 0.5 changes nothing: no checkpoint plays" in capsys.readouterr().err
+    assert not (tmp_path / "battles").exists()
 
 
 @pytest.mark.parametrize(

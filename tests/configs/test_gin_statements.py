@@ -303,6 +303,22 @@ def test_what_a_trusted_module_registers_needs_no_annotations_that_can_be_read(
         registered.pop(name, None)
 
 
+def test_a_trusted_module_cannot_take_a_name_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"encoder_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(
+        "from gemma_metamon.configs.names import register\nclass Mine: ...\n"
+        "register('GemmaTstepEncoder', 'theirs', Mine)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "own.gin"
+    path.write_text(f"import {name}\ninclude '{TINY}'\n")
+    said = (
+        rf"{name}.Mine cannot be called GemmaTstepEncoder, as gemma_metamon\.\S+\.GemmaTstepEncoder is; choose another"
+    )
+    with pytest.raises(ConfigError, match=said):
+        resolve.load(str(path), trusted=[name])
+
+
 def test_the_nearest_of_the_classes_that_one_extends_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     class Far: ...
 

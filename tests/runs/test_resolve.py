@@ -108,6 +108,22 @@ def test_an_override_of_what_the_agent_tells_its_parts_is_refused_with_the_agent
         resolve.load(TINY, "binary_rl.gin", [override]).require_used()
 
 
+@pytest.mark.parametrize(
+    ("override", "source"),
+    [
+        ("MultiTaskAgent.popart_type = @PopArtLayer", "PopArtLayer"),
+        ("MultiTaskAgent.multigammas_type = @Multigammas", "Multigammas"),
+        ("GemmaTstepEncoder.vocabulary = ('mew',)", "--tokenizer"),
+        ("GemmaTstepEncoder.observation_space = 'DefaultObservationSpace'", "--obs_space"),
+    ],
+)
+def test_an_override_of_what_the_experiment_gives_is_refused_with_where_it_is_taken_from(
+    override: str, source: str
+) -> None:
+    with pytest.raises(ConfigError, match=f" would change nothing: it is taken from {source}; leave it out"):
+        resolve.load(TINY, "binary_rl.gin", [override]).require_used()
+
+
 def test_what_a_config_sets_beside_an_override_that_makes_it_void_is_nobodys_mistake() -> None:
     resolve.load("gemma_agent.gin", None, ["GemmaTstepEncoder.use_lora = False"]).require_used()
 

@@ -164,6 +164,14 @@ def test_entries_that_share_memory_or_are_strided_come_out_whole(policy_file: Pa
     assert_same_bits(imported.read_weights(), state)
 
 
+def test_parameters_are_read_as_the_numbers_they_hold(policy_file: Path, tmp_path: Path) -> None:
+    state = interchange.read_policy(policy_file)
+    torch.save({key: nn.Parameter(value) for key, value in state.items()}, tmp_path / "policy_epoch_1.pt")
+    read = interchange.read_policy(tmp_path / "policy_epoch_1.pt")
+    assert_same_bits(read, state)
+    assert not any(value.requires_grad for value in read.values())
+
+
 @pytest.mark.slow
 def test_a_random_base_in_four_bits_travels_along(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="pip install 'gemma-metamon[4bit]'")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from support.seen_battles import bundled
 
 from gemma_metamon.commands import main
@@ -260,13 +261,36 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(data: Path, tmp_path: Path) 
     assert "Retry" not in done.stderr
 
 
+def change_last_picture(data: Path, folder: Path) -> None:
+    last = read_seen(data / "dataset.jsonl")[-1].pictures[-1]
+    Image.new("RGB", (140, 112)).save(last)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "command", "said"),
+    [
+        (
+            change_size,
+            "vlm train",
+            "has 112 x 112 pixels, and form.json beside the data says 140; export the data again",
+        ),
+        (change_last_picture, "vlm train", "has 140 x 112 pixels, and form.json beside the data says 112; export"),
+        (change_last_picture, "grpo", "has 140 x 112 pixels, and form.json beside the data says 112; export"),
+    ],
+)
 def test_pictures_of_another_size_than_form_json_says_are_refused(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    data: Path,
+    base: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    spoil: Callable[[Path, Path], None],
+    command: str,
+    said: str,
 ) -> None:
     shutil.copytree(data, tmp_path / "seen")
-    change_size(tmp_path / "seen", tmp_path)
-    assert main(["vlm", "train", "--data", str(tmp_path / "seen/dataset.jsonl"), "--out", str(tmp_path / "run")]) == 1
-    said = "has 112 x 112 pixels, and form.json beside the data says 140; export the data again"
+    spoil(tmp_path / "seen", tmp_path)
+    given = ["--data", str(tmp_path / "seen/dataset.jsonl"), "--out", str(tmp_path / "run")]
+    assert main([*command.split(), *given, *(["--model", str(base)] if command == "grpo" else [])]) == 1
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
