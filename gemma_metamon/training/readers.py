@@ -4,7 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from gemma_metamon.data.dataset import BattleDataset, Window, WindowNumbers, collate
 from gemma_metamon.errors import DataError, GemmaMetamonError
+from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.run_folder import how_to_go_on
 
 _LOST = torch.distributed.DistError if torch.distributed.is_available() else ()
@@ -44,6 +46,20 @@ def open_loader(
         # of its own: a loader that is opened in the middle of an epoch must take nothing from the training's
         generator=torch.Generator().manual_seed(dataset.seed),
     )
+
+
+def read_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """A loader's batches. Of a reader that dies while it hands one over, a RuntimeError tells as of any other."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (EOFError, ConnectionError) as error:
+            time.sleep(1)  # a signal brings torch's own error, which is raised here
+            raise RuntimeError(f"DataLoader worker is gone ({error!r})") from error
+        if batch is None:
+            return
+        yield batch
 
 
 def _be_a_reader(_number: int) -> None:

@@ -32,7 +32,7 @@ from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.ranking import judge_battles, keep_best
-from gemma_metamon.training.readers import failures_in_a_sentence, open_loader
+from gemma_metamon.training.readers import failures_in_a_sentence, open_loader, read_batches
 from gemma_metamon.training.saving import SaveEvery, Saver, go_on_from
 from gemma_metamon.training.schedule import Schedule
 from gemma_metamon.training.tracking import Tracker
@@ -252,7 +252,7 @@ class Trainer:
             unit="update",
             disable=not self.accelerator.is_main_process,
         ) as progress:
-            for index, batch in enumerate(self.accelerator.prepare(loader) if left else ()):
+            for index, batch in enumerate(read_batches(self.accelerator.prepare(loader)) if left else ()):
                 if index % schedule.grad_accum == 0:
                     self.guard.begin()
                 self._learn(batch, meter)

@@ -3,12 +3,13 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,10 @@ from support.paths import SCRIPTS
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.errors import GemmaMetamonError
+from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_all, list_checkpoints
+from gemma_metamon.training.readers import failures_in_a_sentence, read_batches
 from gemma_metamon.training.tracking import Tracker
 
 DROPOUT = ["--gin_override", "TformerTrajEncoder.dropout_ff = 0.5", "--log_interval", "1"]
@@ -177,6 +181,26 @@ def test_a_killed_reader_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert start.read_weights()
     length = ["--steps_per_epoch", str(start.read_meta().updates + 2), "--dloader_workers", "2", "--resume", "auto"]
     assert main(train_command(tmp_path, *length)) == 0
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")], ids=repr)
+@pytest.mark.parametrize("killed", [False, True], ids=["", "whose end a signal tells"])
+def test_a_reader_that_dies_while_it_hands_a_batch_over_is_one_sentence(
+    error: Exception, killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hand_over() -> Iterator[Batch]:
+        raise error
+        yield
+
+    def hear_of_it(_seconds: float) -> None:  # as torch's handler of SIGCHLD does, in whatever runs just then
+        if killed:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(time, "sleep", hear_of_it)
+    said = "a process that reads battles was killed, perhaps for want of memory (DataLoader worker"
+    said += " (pid 7) is killed" if killed else " is gone"
+    with pytest.raises(GemmaMetamonError, match=re.escape(said)), failures_in_a_sentence(tmp_path):
+        next(read_batches(hand_over()))
 
 
 def test_what_a_reader_refuses_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
