@@ -28,8 +28,8 @@ else
 fi
 npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer, to hold the subword table against
 # a file's tests stay together, for their servers; in the order of the folders, so that no long file is left for the end;
-# one worker more than there are cores, as many tests wait for a network, a time-out or another process
-workers=$(($(getconf _NPROCESSORS_ONLN) + 1))
+# two workers more than there are cores, as many tests wait for a network, a time-out or another process
+workers=$(($(getconf _NPROCESSORS_ONLN) + 2))
 every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder)
 case "${1:-}" in
 "")

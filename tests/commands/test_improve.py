@@ -104,7 +104,7 @@ def test_experts_play_and_label_and_each_round_begins_anew(
     out = tmp_path / "out"
     flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES), "--anew"]
     flags += ["--experts", "TypeTrainer", "--label_by", "DuelTrainer", "--record_opponents", "RandomPlayer"]
-    assert main(improve_command(out, *flags, "--battles_per_round", "8")) == 0
+    assert main(improve_command(out, *flags, "--battles_per_round", "5")) == 0
     views = find_battles(out / "battles" / "round_2", ["gen1ou"])
     names = {BattleFileName.parse(path.name).player.partition("-")[0] for path in views}
     assert {"out1", "TypeTrainer", "Random"} <= names

@@ -31,10 +31,10 @@ from gemma_metamon.showdown.arena.arena import Arena, News
 @pytest.mark.server
 @needs_node
 def test_killed_between_steps_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:
-    """After three of its ten; scripts/kill_improve.py kills at any moment."""
+    """After two of its ten; scripts/kill_improve.py kills at any moment."""
 
     def to_kill_after(out: Path) -> list[tuple[int, str]]:
-        return [step for step in finished(out) if step in ((0, "evaluate"), (2, "collect"), (2, "train"))]
+        return [step for step in finished(out) if step in ((0, "evaluate"), (2, "train"))]
 
     out = tmp_path / "out"
     flags = ["--run_dir", str(trained), "--parsed_replay_dir", str(BATTLES)]
@@ -59,7 +59,7 @@ def test_killed_between_steps_it_goes_on_to_the_same_end(trained: Path, tmp_path
         while any(map(is_running, own)):
             assert time.monotonic() < deadline, "a step goes on without us"
             time.sleep(0.05)
-    assert kills == 3
+    assert kills == 2
     each = ["collect", "prepare", "train", "evaluate"]
     assert finished(out) == [(0, "begin"), (0, "evaluate"), *[(number, name) for number in (1, 2) for name in each]]
     assert list_checkpoints(out / "out") == [0, 1, 2]

@@ -59,13 +59,13 @@ def test_battles_are_played_and_written_down_as_both_sides_saw_them(
 
 
 @pytest.mark.slow
-def test_200_battles_among_four_players(server: Server, tmp_path: Path) -> None:
-    async def until_200() -> list[Any]:
+def test_100_battles_among_four_players(server: Server, tmp_path: Path) -> None:
+    async def until_100() -> list[Any]:
         rows: list[dict[str, Any]] = []
 
         def count(row: dict[str, Any]) -> None:
             rows.append(row)
-            if len(rows) == 2 * 200:  # each battle has two sides
+            if len(rows) == 2 * 100:  # each battle has two sides
                 for one in four:
                     one.stop()
 
@@ -74,11 +74,11 @@ def test_200_battles_among_four_players(server: Server, tmp_path: Path) -> None:
         ]
         return await play(four)
 
-    summaries = asyncio.run(asyncio.wait_for(until_200(), 1200))
+    summaries = asyncio.run(asyncio.wait_for(until_100(), 1200))
     folders = [tmp_path / name for name in FOUR]
     outcomes = check_agreement(folders)
     tell(f"{outcomes.total()} battles: {dict(outcomes)}; {[vars(summary) for summary in summaries]}")
-    assert outcomes.total() >= 200
+    assert outcomes.total() >= 100
     assert sum(summary.finished for summary in summaries) == 2 * outcomes.total()
     assert sum(summary.fallbacks + summary.refused for summary in summaries) == 0
     assert sum(summary.results["unfinished"] for summary in summaries) == 0

@@ -108,7 +108,7 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
     ids=["cut", "lose", "everything"],
 )
 def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: Faults) -> None:
-    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 6)
+    folders, summaries, done = bad_network(server.websocket_url, tmp_path, faults, 3)
     played = {
         battle: sorted(row.result for row in rows if row.result in FINISHED)
         for battle, rows in rows_by_battle(folders).items()
@@ -119,7 +119,7 @@ def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: F
         battle: results for battle, results in played.items() if results not in (["lost", "won"], ["tied"] * 2)
     }
     assert len(one_sided) <= (2 if faults.garble else 0), one_sided
-    assert summaries[0].finished == 6
+    assert summaries[0].finished == 3
     assert unrecorded(folders) == []
 
 
