@@ -84,6 +84,11 @@ def followed(value: Any) -> Any:
     return value
 
 
+def has_parameter(name: str, parameter: str) -> bool:
+    """Whether what is registered under a gin name takes this parameter by name."""
+    return parameter in inspect.signature(registered[name][1]).parameters
+
+
 def bound_value(name: str, parameter: str) -> Any:
     """What gin has bound to a parameter, or the parameter's default."""
     bindings = bindings_of(name)

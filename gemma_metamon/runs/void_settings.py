@@ -2,11 +2,11 @@
 
 from typing import Any, Final, NamedTuple
 
-from gemma_metamon.configs.names import EXPERIMENT, bindings_of, bound_value, registered
+from gemma_metamon.configs.names import EXPERIMENT, bases_of, bindings_of, bound_value, has_parameter, registered
 
 ENCODER: Final = "GemmaTstepEncoder"
 _AGENT: Final = "the agent's"
-"""Stands for the gin name of the agent that is made."""
+"""Stands for the gin names of the agent that is made, and of those that it extends."""
 
 
 _ANY: Final = object()
@@ -53,21 +53,24 @@ def why_void(name: str, parameter: str) -> str | None:
         name: gin's, "GemmaTstepEncoder".
         parameter: of it.
     """
-    agent = _name_of_agent()
-    for (given, taken), source in _GIVEN.items():
-        if (agent if given == _AGENT else given, taken) == (name, parameter):
+    agents = _names_of_agent()
+    for (owner, given), source in _GIVEN.items():
+        if given == parameter and name in (agents if owner == _AGENT else (owner,)):
             return f"it is taken from {source}; leave it out, and set that"
     for rule in _VOID:
-        owner, decided_by = (agent if each == _AGENT else each for each in (rule.owner, rule.decided_by))
-        if owner != name or parameter not in rule.parameters or decided_by is None:
+        if parameter not in rule.parameters or name not in (agents if rule.owner == _AGENT else (rule.owner,)):
             continue
-        found = bound_value(decided_by, rule.decider)
-        if rule.value is _ANY or (type(found) is type(rule.value) and found == rule.value):
-            return f"{decided_by}.{rule.decider} = {found!r} makes it void; leave it out, or override that as well"
+        for decided_by in agents if rule.decided_by == _AGENT else (rule.decided_by,):
+            if not has_parameter(decided_by, rule.decider):  # of an agent that extends the one that has it
+                continue
+            found = bound_value(decided_by, rule.decider)
+            if rule.value is _ANY or (type(found) is type(rule.value) and found == rule.value):
+                return f"{decided_by}.{rule.decider} = {found!r} makes it void; leave it out, or override that as well"
     return None
 
 
-def _name_of_agent() -> str | None:
+def _names_of_agent() -> list[str]:
+    """The gin name of the agent that is made, and those of the agents that it extends; none where nothing is made."""
     made = bindings_of(EXPERIMENT).get("agent_type")
     selector = getattr(made, "config_key", (None, None))[1]
-    return next((name for name, (own, _) in registered.items() if own == selector), None)
+    return [each for name, (own, target) in registered.items() if own == selector for each in (name, *bases_of(target))]

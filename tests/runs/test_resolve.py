@@ -124,6 +124,23 @@ def test_an_override_of_what_the_experiment_gives_is_refused_with_where_it_is_ta
         resolve.load(TINY, "binary_rl.gin", [override]).require_used()
 
 
+@pytest.mark.parametrize(
+    ("override", "decider"),
+    [
+        ("PopArtLayer.beta = 1e-3", "MultiTaskAgent.popart = False"),
+        ("MultiTaskAgent.critic_warmup = 'wait'", "MultiTaskAgent.critic_warmup_updates = 0"),
+        ("NCriticsTwoHot.amago_version = '3.1'", "MultiTaskAgent.amago_version = '3.3'"),
+    ],
+)
+def test_of_an_agent_that_extends_another_the_others_settings_decide(override: str, decider: str) -> None:
+    with pytest.raises(ConfigError, match=f" would change nothing: {re.escape(decider)} makes it void; leave it out"):
+        resolve.load(TINY, "finetune.gin", [decider, override]).require_used()
+
+
+def test_of_an_agent_that_extends_another_what_is_used_is_taken() -> None:
+    resolve.load(TINY, "finetune.gin", ["PopArtLayer.beta = 1e-3"]).require_used()
+
+
 def test_what_a_config_sets_beside_an_override_that_makes_it_void_is_nobodys_mistake() -> None:
     resolve.load("gemma_agent.gin", None, ["GemmaTstepEncoder.use_lora = False"]).require_used()
 

@@ -20,7 +20,7 @@ from typing import Any
 from poke_env.player import Player
 
 from gemma_metamon.atomic_files import sync, written_whole
-from gemma_metamon.errors import ServerError
+from gemma_metamon.errors import ConfigError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice
 from gemma_metamon.showdown.live.door import given_up, open_door
@@ -131,7 +131,8 @@ async def collect(
             them on this one.
 
     Raises:
-        ConfigError: label_by is a policy.
+        ConfigError: label_by is a policy; or, in an arena, the folder holds battles of the same arguments, which would
+            be played once more.
         ServerError: the server refuses a team or falls silent, or poke-env can follow none of the battles. What was
             written before stays.
     """
@@ -193,6 +194,11 @@ async def _collect_in_arena(
     who = [(matchup.player.name, matchup.opponent.name, matchup.battles) for matchup in matchups]
     run = f"{dice(seed, battle_format, repr(who)).getrandbits(32):08x}"
     folder = out / battle_format
+    if there := sum(1 for _ in folder.glob(f"{battle_id(battle_format, run, '')}*")):
+        raise ConfigError(
+            f"{folder} holds battles of these players with seed {seed} already, in {there} files, and the same would "
+            "be played again; give another --seed to add others, or another --out"
+        )
     started = time.monotonic()
 
     def ended(number: int, kept: Collection | _Carried) -> None:

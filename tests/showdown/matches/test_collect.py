@@ -111,7 +111,14 @@ def test_command_plays_on_its_own_server_and_reports(tmp_path: Path, capsys: pyt
     assert (report["battles"], report["files"], report["set_aside"]) == (2, 4, {})
     assert report["results"] == {"RandomPlayer vs RandomPlayer: neither": 4}
     assert report["battles_per_s"] > 0
-    assert all(path.name.endswith("_LOSS.json.lz4") for path in find_battles(tmp_path, ["gen1ou"]))
+    there = find_battles(tmp_path, ["gen1ou"])
+    assert all(path.name.endswith("_LOSS.json.lz4") for path in there)
+    with pytest.raises(ConfigError, match=r"with seed 0 already, in 4 files, .* give another --seed to add others"):
+        command.run(args)
+    assert find_battles(tmp_path, ["gen1ou"]) == there
+    args.seed = 1
+    assert command.run(args) == 0
+    assert len(find_battles(tmp_path, ["gen1ou"])) == 8
 
 
 @pytest.mark.slow
