@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import check_site
@@ -12,6 +13,8 @@ import draw_architecture
 import pytest
 from support.modules import PACKAGE, is_in_the_code, texts_of_the_code
 from support.paths import ROOT
+
+from gemma_metamon.language.held_out import Measured
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]+)?\)")
@@ -111,6 +114,28 @@ def test_every_message_that_troubleshooting_quotes_is_said_by_the_package() -> N
     assert not unsaid(messages)
     assert unsaid(["the dog ate the battle file 3", "runs/first already holds checkpoints"]) == [
         "the dog ate the battle file 3"
+    ]
+
+
+def metrics_of_the_code() -> set[str]:
+    """The names of metrics that stand in the package whole, and those of what is measured of held-out answers."""
+    texts = {text for parts in texts_of_the_code() for text in parts}
+    named = {text for text in texts if re.fullmatch(r"(loss|held_out|grpo|reward)/[a-z_0-9]+", text)}
+    return named | {f"held_out/{field.name}" for field in fields(Measured)}
+
+
+def test_every_metric_has_a_row() -> None:
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([\w/]+)`", row.split(" | ")[0]) for row in re.findall(r"^\| .*", page, flags=re.MULTILINE)]
+    # behind a name `_x` stands for that name, or the part of it that it shares with others, with another ending
+    told = {name for row in rows for name in row}
+    short = {(row[0].rpartition("/")[0], ending) for row in rows for ending in row[1:] if ending.startswith("_")}
+    metrics = metrics_of_the_code()
+    assert len(metrics) > 20
+    assert not [
+        name
+        for name in sorted(metrics - told)
+        if not any(name.startswith(f"{group}/") and name.endswith(ending) for group, ending in short)
     ]
 
 
