@@ -163,7 +163,5 @@ def test_a_site_is_made_of_the_pages_without_a_warning_or_a_dead_link(tmp_path: 
     assert "--parsed_replay_dir" in command_line
     assert "GemmaTstepEncoder" in (tmp_path / "site" / "reference" / "gin.html").read_text(encoding="utf-8")
     results = (tmp_path / "site" / "reference" / "python" / "results.html").read_text(encoding="utf-8")
-    assert {"EvaluationResults", "battles_per_pair", "ReleaseReport"} <= set(
-        re.findall(r"\w+", results)
-    )
+    assert {"EvaluationResults", "battles_per_pair", "ReleaseReport"} <= set(re.findall(r"\w+", results))
     assert "load_for_play" in (tmp_path / "site" / "reference" / "python" / "runs.html").read_text(encoding="utf-8")
