@@ -1,6 +1,7 @@
 """How large the checkpoints of each packaged model config are, computed without building their weights.
 
-    python scripts/checkpoint_sizes.py              # --json for programs
+    python scripts/checkpoint_sizes.py              # --json for programs; some configs alone, or changed:
+    python scripts/checkpoint_sizes.py gemma_agent.gin --gin_override 'GemmaTstepEncoder.lora_r = 32'
 
 In megabytes (1e6 bytes) of tensors; names add less than 0.5 kB each. `training` is training.safetensors (AdamW's
 moments), `amago` what `gemma-metamon export --to amago` writes. A pretrained frozen base is in no file; "+ base" is
@@ -32,14 +33,19 @@ def main() -> None:
 
 
 def print_table(
-    description: str | None, measure: Callable[[str], dict[str, int]], columns: Sequence[str], unit: str = "MB"
+    description: str | None,
+    measure: Callable[[str, Sequence[str]], dict[str, int]],
+    columns: Sequence[str],
+    unit: str = "MB",
 ) -> None:
-    """What `measure` says of each packaged model config, in millions, as the command line asks for it."""
+    """What `measure` says of model configs and gin overrides, in millions, as the command line asks for it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", default=list_configs("models"), help="(default: all packaged ones)")
+    parser.add_argument("--gin_override", action="append", default=[], metavar="BINDING", help="may be repeated")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     logging.disable()  # gin reports every folder in which an included file is not
-    sizes = {name: measure(name) for name in list_configs("models")}
+    sizes = {name: measure(name, args.gin_override) for name in args.configs}
     megabytes = {name: {column: round(size / 1e6, 1) for column, size in row.items()} for name, row in sizes.items()}
     if args.json:
         print(json.dumps(megabytes))

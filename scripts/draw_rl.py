@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.intervals import wilson_interval
@@ -36,6 +37,14 @@ SHARES = {
     "filter_share": "Actions that the filter lets through",
 }
 OTHERS = {"held_out/policy_kl": "KL to the policy of the start", "policy_entropy": "Entropy of the policy"}
+ON_REQUEST = {
+    "action_accuracy": "Agreement with recorded actions, in training",
+    "loss/actor": "Loss of the actor",
+    "loss/critic": "Loss of the critics",
+    "grad_norm": "Norm of the gradient, before clipping",
+}
+TITLES = {**SHARES, **OTHERS, **ON_REQUEST}
+UNITS = dict.fromkeys([*SHARES, "action_accuracy"], "%") | dict.fromkeys(OTHERS, "nats")
 
 
 def main() -> None:
@@ -44,12 +53,19 @@ def main() -> None:
     parser.add_argument("--improve", type=Path, nargs="+", default=[], metavar="DIR", help="folders of `improve`")
     parser.add_argument("--search", type=Path, nargs="+", default=[], metavar="DIR", help="folders of search_table.py")
     parser.add_argument("--contenders", nargs="+", metavar="NAME", help="of the curves (default: all)")
+    parser.add_argument(
+        "--metrics", nargs="+", default=[*SHARES, *OTHERS], choices=TITLES, metavar="NAME", help="of the curves, from "
+        f"{', '.join(TITLES)} (default: all but the last {len(ON_REQUEST)})"
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="(default: %(default)s)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, figure in charts(args):
-        save_png(figure, args.out / f"{name}.png")
-        print(args.out / f"{name}.png")
+        path = args.out / f"{name}.png"
+        save_png(figure, path)
+        with Image.open(path) as drawn:  # in 256 colours a chart looks the same, and is a third of the size
+            drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(path)
 
 
 def charts(args: argparse.Namespace) -> Iterator[tuple[str, Figure]]:
@@ -57,7 +73,7 @@ def charts(args: argparse.Namespace) -> Iterator[tuple[str, Figure]]:
     for folder in args.bench:
         if (folder / "table.json").is_file():
             yield f"{folder.name}_table", win_rate_bars(by_opponent(read_rows(folder / "table.json")))
-        panels = compared(runs_of(folder / "runs", args.contenders))
+        panels = compared(runs_of(folder / "runs", args.contenders), args.metrics)
         if panels:
             yield f"{folder.name}_curves", curves(*panels)
     for folder in args.improve:
@@ -144,16 +160,15 @@ def runs_of(folder: Path, contenders: Sequence[str] | None) -> dict[str, list[li
     return runs
 
 
-def compared(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> list[Panel]:
-    """A panel for each number that any of them has measured, with a curve for each contender."""
+def compared(runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], names: Sequence[str]) -> list[Panel]:
+    """A panel for each of these numbers that any of them has measured, with a curve for each contender."""
     panels = []
-    for name, title in {**SHARES, **OTHERS}.items():
+    for name in names:
         each = [of_seeds(name, label, seeds) for label, seeds in runs.items()]
         lines = [line for line in each if line.x]
-        percent = name in SHARES
         if lines:
-            unit = "%" if percent else "nats"
-            panels.append(Panel(title=title, x_label="update", y_label=unit, lines=lines, percent=percent))
+            unit = UNITS.get(name, "")
+            panels.append(Panel(title=TITLES[name], x_label="update", y_label=unit, lines=lines, percent=unit == "%"))
     return panels
 
 

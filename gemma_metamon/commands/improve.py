@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """example:
   gemma-metamon improve --run_dir runs/first --format gen1ou --rounds 5 --battles_per_round 200 --steps_per_round 300 \\
-      --opponents SimpleHeuristicsPlayer MaxBasePowerPlayer --out improved
+      --opponents SimpleHeuristicsPlayer MaxBasePowerPlayer --label_by "LookaheadTrainer(forks=300)" --anew \\
+      --out improved
 In each round the newest agent plays against itself, the rounds before it and --opponents; its battles are prepared; it
 is trained on them, on those of earlier rounds and on the battles it began with; and it is rated: against its parent,
 the agent of the round before, and the first by --parent_battles, against the other rounds and --eval_opponents by

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.paths import BATTLE_FILES
+from support.modules import PACKAGE
+from support.paths import BATTLE_FILES, ROOT
+from support.processes import free_port
 from support.small_agent import SMALL, TINY, train_command
 
 from gemma_metamon.commands import main
@@ -21,6 +23,8 @@ from gemma_metamon.runs.loading import load_agent
 from gemma_metamon.view import BattleView
 
 PLUGIN = "import gemma_metamon.upstream.plugin\n"
+RUN = "RUN"
+ELSEWHERE = ["--server", "ws://127.0.0.1:1/showdown/websocket", "--username", "Anna"]  # nobody is there to be asked
 LENGTH = ["--battles_per_round", "2", "--steps_per_round", "1"]
 FOREIGN = {
     "import": "import evil_module",
@@ -86,19 +90,48 @@ def add_import(path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["explain", str(BATTLE_FILES[0])],
-        ["export", "--to", "amago", "--out", "out"],
-        ["export", "--to", "merged", "--out", "out"],
-        ["improve", "--rounds", "1", "--out", "out", "--format", "gen1ou", *LENGTH],
+        ["explain", str(BATTLE_FILES[0]), "--run_dir", RUN],
+        ["export", "--run_dir", RUN, "--to", "amago", "--out", "out"],
+        ["export", "--run_dir", RUN, "--to", "merged", "--out", "out"],
+        ["improve", "--run_dir", RUN, "--rounds", "1", "--out", "out", "--format", "gen1ou", *LENGTH],
+        ["evaluate", "--run_dir", RUN, "--format", "gen1ou", "--opponents", "RandomPlayer", "--battles", "2"],
+        ["collect", "--players", RUN, "--format", "gen1ou", "--battles", "2", "--out", "out"],
+        ["ladder", "--run_dir", RUN, "--format", "gen1ou", *ELSEWHERE],
+        ["serve", RUN, "--port", str(free_port())],
+        ["release", RUN, "--gates", str(ROOT / "examples" / "gates.toml"), "--out", "out"],
+        ["registry", "register", RUN, "--name", "theirs", "--registry", "models"],
+        [
+            "chat",
+            "export",
+            "--parsed_replay_dir",
+            str(BATTLE_FILES[0].parents[1]),
+            "--agree_with",
+            RUN,
+            "--out",
+            "out.jsonl",
+        ],
     ],
-    ids=lambda command: " ".join(command[:3:2]),
+    ids=lambda command: " ".join(word for word in command if re.fullmatch("[a-z]+", word))[:16],
 )
 def test_a_strangers_run_is_refused_by_name(
     command: list[str], run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*command, "--run_dir", str(run_dir)]) == 1
+    assert main([str(run_dir) if word == RUN else word for word in command]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "saved with the run would run 'import evil_module'; what is saved with a run may import" in said
+
+
+@pytest.mark.usefixtures("trap")
+def test_a_strangers_run_is_begun_from_and_nothing_of_it_runs(run_dir: Path, tmp_path: Path) -> None:
+    """Its weights are taken; the configuration is that of the flags."""
+    assert main([*train_command(tmp_path), "--init_from", str(run_dir)]) == 0
+
+
+def test_gin_itself_is_given_no_text() -> None:
+    """Whoever reads one does it by `configs.statements`, which binds and runs nothing."""
+    texts = "".join(path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py")))
+    given = re.findall(r"gin(?:\.config)?\.parse_\w+\(.*", texts)
+    assert given == ['gin.parse_config(f"import {PLUGIN}")  # so that the resolved text has it, for a metamon process']
 
 
 @pytest.mark.usefixtures("trap")

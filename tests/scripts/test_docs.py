@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import check_site
@@ -12,6 +13,8 @@ import draw_architecture
 import pytest
 from support.modules import PACKAGE, is_in_the_code, texts_of_the_code
 from support.paths import ROOT
+
+from gemma_metamon.language.held_out import Measured
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]+)?\)")
@@ -114,6 +117,28 @@ def test_every_message_that_troubleshooting_quotes_is_said_by_the_package() -> N
     ]
 
 
+def metrics_of_the_code() -> set[str]:
+    """The names of metrics that stand in the package whole, and those of what is measured of held-out answers."""
+    texts = {text for parts in texts_of_the_code() for text in parts}
+    named = {text for text in texts if re.fullmatch(r"(loss|held_out|grpo|reward)/[a-z_0-9]+", text)}
+    return named | {f"held_out/{field.name}" for field in fields(Measured)}
+
+
+def test_every_metric_has_a_row() -> None:
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    rows = [re.findall(r"`([\w/]+)`", row.split(" | ")[0]) for row in re.findall(r"^\| .*", page, flags=re.MULTILINE)]
+    # behind a name `_x` stands for that name, or the part of it that it shares with others, with another ending
+    told = {name for row in rows for name in row}
+    short = {(row[0].rpartition("/")[0], ending) for row in rows for ending in row[1:] if ending.startswith("_")}
+    metrics = metrics_of_the_code()
+    assert len(metrics) > 20
+    assert not [
+        name
+        for name in sorted(metrics - told)
+        if not any(name.startswith(f"{group}/") and name.endswith(ending) for group, ending in short)
+    ]
+
+
 def test_a_link_of_a_built_site_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text(
         '<h1 id="here"></h1><a href="b.html#there">1</a><a href="#here">2</a><img src="c.png">'
@@ -137,4 +162,6 @@ def test_a_site_is_made_of_the_pages_without_a_warning_or_a_dead_link(tmp_path: 
     command_line = (tmp_path / "site" / "reference" / "command_line.html").read_text(encoding="utf-8")
     assert "--parsed_replay_dir" in command_line
     assert "GemmaTstepEncoder" in (tmp_path / "site" / "reference" / "gin.html").read_text(encoding="utf-8")
+    results = (tmp_path / "site" / "reference" / "python" / "results.html").read_text(encoding="utf-8")
+    assert {"EvaluationResults", "battles_per_pair", "ReleaseReport"} <= set(re.findall(r"\w+", results))
     assert "load_for_play" in (tmp_path / "site" / "reference" / "python" / "runs.html").read_text(encoding="utf-8")

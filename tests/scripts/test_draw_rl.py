@@ -85,7 +85,8 @@ def test_a_curve_is_the_mean_of_the_seeds_where_all_of_them_have_a_number() -> N
 
 def test_a_contender_has_one_colour_in_all_panels_and_one_place_in_the_legend() -> None:
     imitation = [{"update": 0, "policy_entropy": 1.5}, {"update": 10, "policy_entropy": 1.0}]
-    panels = compared({"imitation": [imitation], "target": [metrics(0.5, 0.7), metrics(0.6, 0.8)]})
+    runs = {"imitation": [imitation], "target": [metrics(0.5, 0.7), metrics(0.6, 0.8)]}
+    panels = compared(runs, ["held_out/value_auc_1_2", "filter_share", "policy_entropy"])  # nobody has the second
     assert [panel.title for panel in panels] == ["AUC of the result half-way, by the critics", "Entropy of the policy"]
     figure: Figure = curves(*panels)
     first, second = figure.axes
