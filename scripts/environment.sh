@@ -15,7 +15,7 @@ if [ -n "${locked:-}" ] && ! head -n 1 "$lock" | grep -q " Python $minor"; then
     locked=""
 fi
 if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
-    echo "installing into .venv: gemma_metamon[$names] (with torch; on Linux 5 GB on disk, and minutes without a word)" >&2
+    echo "installing into .venv: gemma_metamon[$names] (minutes without a word, where torch is not there yet; with it 2 to 5 GB on disk)" >&2
     install() {
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$names]" "$@"
     }

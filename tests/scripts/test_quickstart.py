@@ -1,6 +1,7 @@
 """The quickstart, shortened: it trains, plays beside its controls, and ends with one JSON object."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,3 +38,25 @@ def test_the_quickstart_keeps_everything_in_one_folder_and_ends_with_its_report(
     assert json.loads((run_dir / "report.json").read_text()) == report
     names = {".lock", "ckpts", "config.gin", "metrics.jsonl", "report.json"}
     assert {path.name for path in run_dir.iterdir()} == names
+
+
+@pytest.mark.parametrize(
+    ("programs", "said"),
+    [
+        ({}, "there is no node here, on which battles are played; install Node.js 18 or newer"),
+        ({"node": "echo 20"}, "there is no npm here"),
+        ({"node": "case $2 in parse*) echo 16;; *) echo 16.20.0;; esac", "npm": "true"}, "Node.js 16.20.0 is too old"),
+    ],
+    ids=["no node", "no npm", "an old node"],
+)
+def test_a_machine_without_a_simulator_is_told_before_anything_is_installed(
+    programs: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    shell = shutil.which("bash")
+    command = [str(shell), str(SCRIPTS / "quickstart.sh")]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"quickstart: {said}")
