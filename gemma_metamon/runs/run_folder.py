@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_all
+from gemma_metamon.runs.keeping import name_without
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,10 @@ def move_later_aside(run_dir: Path, epoch: int, updates: int) -> Path | None:
     Returns that folder, None where nothing came later.
     """
     target = _new_folder(run_dir / DISCARDED)
-    for checkpoint in reversed(later_checkpoints(run_dir, epoch, updates)):  # killed meanwhile, it leaves no gap
+    later = later_checkpoints(run_dir, epoch, updates)
+    if later:
+        name_without(run_dir, later)
+    for checkpoint in reversed(later):  # killed meanwhile, it leaves no gap
         moved = target / CHECKPOINTS / checkpoint.folder.name
         moved.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.folder.rename(moved)
