@@ -114,7 +114,7 @@ def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict
         meta = start.read_meta()
         epoch, updates = meta.epoch, meta.updates
         _warn_of_other_settings(meta, settings, config)
-    moved = run_folder.move_later_aside(run_dir, epoch, updates)
+    moved = run_folder.move_later_aside(run_dir, epoch, updates, goes_elsewhere=bool(settings.get("discard_later")))
     if moved is not None:
         after = "its begin" if start is None else start.place
         logger.info("what came after %s of %s is in %s now", after, run_dir, moved)

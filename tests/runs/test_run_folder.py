@@ -87,6 +87,7 @@ def test_last_and_best_name_what_is_there_before_the_first_save_of_a_run_that_go
 ) -> None:
     ckpts = run_dir / "ckpts"
     (ckpts / "best").write_text(f"epoch_{best}\n")
+    (run_dir / "wandb_run.json").write_text('{"id": "a"}')
     if how == "--resume auto":  # which passes over what is damaged
         os.truncate(ckpts / "epoch_2" / "weights.safetensors", 100)
     rename = Path.rename
@@ -105,6 +106,8 @@ def test_last_and_best_name_what_is_there_before_the_first_save_of_a_run_that_go
         assert (ckpts / "epoch_2").exists() != moved
         assert (ckpts / "last").read_text() == "epoch_1\n"
         assert (ckpts / "best").exists() == (best == 1)
+    # what is done again is the same run of wandb's, and what is another way is not
+    assert (run_dir / "wandb_run.json").exists() == (how == "--resume auto")
 
 
 def test_a_run_that_goes_on_as_it_was_is_not_warned_of(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
