@@ -5,10 +5,11 @@
 
 Two trainings have the same command. One is left alone, the other is killed: by turns SIGKILL goes to the process that
 trains alone, which leaves the processes that read battles behind, SIGKILL to all of its processes, and SIGTERM, at
-which it saves and ends by itself. Every third kill comes in the middle of a save, the others a random while after a
-random update. Each start is the same command, with --resume auto. At last the run is left alone, and has to be bit for
-bit the one that was never killed: weights, optimizer, random states and metrics. Prints a line for each kill, then one
-JSON object; the exit status is 1 where anything differs. Linux only.
+which it saves and ends by itself. Of five kills one comes in the middle of a save, one while an old checkpoint is
+removed (by a disk that takes its time over it), one while it starts, the others a random while after a random update.
+Each start is the same command, with --resume auto. At last the run is left alone, and has to be bit for bit the one
+that was never killed: weights, optimizer, random states, metrics, which checkpoints stay, and what `last` and `best`
+name. Prints a line for each kill, then one JSON object; the exit status is 1 where anything differs. Linux only.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import importlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,28 +30,38 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 from tiny_agent import OVERRIDES
 
+from gemma_metamon import atomic_files
 from gemma_metamon.commands import main as gemma_metamon
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, TRAINING, WEIGHTS, Checkpoint, list_all
+from gemma_metamon.runs.keeping import BEST, LAST
 from gemma_metamon.runs.run_folder import METRICS
 
 importlib.import_module("gemma_metamon.training.trainer")  # loaded once, here: what is forked off has it
 
 BATTLES_HERE = Path(__file__).resolve().parents[1] / "tests" / "goldens" / "battles"
 RUN = "run"
-MOMENTS = ("while it starts", "between saves", "in a save", "between saves", "in a save")
+MOMENTS = ("while it starts", "between saves", "in a save", "between saves", "as an old one goes")
+REMOVING_S = 1.0
+"""How long a slow disk takes to remove each file of a checkpoint: here it takes less time than it takes to look."""
+MET = {"half written": "in a save", "half removed": "as an old one goes"}
+IN_PROCESS = "--in_process"
 TIMED = ("timesteps_per_s",)
 """What is measured by a clock, and no two trainings have alike."""
 
 
 class Training:
-    """A process that trains, or a launcher with several; all of them are in a session of their own."""
+    """A process that trains, or a launcher with several; all of them are in a session of their own.
 
-    def __init__(self, command: list[str], log: Path, processes: int) -> None:
+    With `removing_s` each file of a checkpoint that is removed takes so many seconds.
+    """
+
+    def __init__(self, command: list[str], log: Path, processes: int, removing_s: float = 0.0) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         if processes > 1:
             launcher = [
@@ -62,7 +75,7 @@ class Training:
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
             with log.open("ab") as said:
                 self._process = subprocess.Popen(
-                    [*launcher, "-m", "gemma_metamon", *command],
+                    [*launcher, __file__, IN_PROCESS, str(removing_s), *command],
                     stdout=said,
                     stderr=said,
                     env=environment,
@@ -72,7 +85,7 @@ class Training:
             return
         self.pid = os.fork()
         if self.pid == 0:
-            _become(command, log)
+            _become(command, log, removing_s)
 
     def status(self, *, wait: bool = False) -> int | None:
         """The exit status, negative after a signal, None while it runs."""
@@ -87,7 +100,22 @@ class Training:
         return [own, *own.children(recursive=True)]
 
 
-def _become(command: list[str], log: Path) -> None:
+def _train(command: list[str], removing_s: float) -> int:
+    """`gemma-metamon`, whose old checkpoints go file by file."""
+    rmtree = shutil.rmtree
+
+    def remove(folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            time.sleep(removing_s)
+            path.unlink()
+        rmtree(folder)
+
+    if removing_s:
+        atomic_files.shutil = SimpleNamespace(rmtree=remove)  # type: ignore[attr-defined]  # all that it has of shutil
+    return gemma_metamon(command)
+
+
+def _become(command: list[str], log: Path, removing_s: float) -> None:
     """Never returns: this process is `gemma-metamon` now."""
     status = 70
     try:
@@ -96,7 +124,7 @@ def _become(command: list[str], log: Path) -> None:
         said = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(said, 1)
         os.dup2(said, 2)
-        status = gemma_metamon(command)
+        status = _train(command, removing_s)
     except BaseException:  # noqa: BLE001 this is no end of Python's own, which would say it
         traceback.print_exc()
     finally:
@@ -110,7 +138,7 @@ def train_command(save_dir: Path, args: argparse.Namespace) -> list[str]:
     command += ["--formats", "gen1ou", "gen9ou", "--batch_size_per_gpu", "2", "--holdout_share", "0.2"]
     command += ["--epochs", str(args.epochs), "--steps_per_epoch", str(args.steps_per_epoch)]
     command += ["--save_every", str(args.save_every), "--log_interval", "2", "--dloader_workers", "1"]
-    command += ["--resume", "auto"]
+    command += ["--resume", "auto", "--keep_last", "1", "--keep_best", "agreement"]
     overrides = [*OVERRIDES, "MetamonAMAGOExperiment.max_seq_len = 12", "TformerTrajEncoder.dropout_ff = 0.5"]
     return command + [text for override in overrides for text in ("--gin_override", override)]
 
@@ -122,11 +150,18 @@ def updates_made(run_dir: Path) -> int:
     return max((json.loads(line)["update"] for line in lines), default=-1)
 
 
-def in_a_save(run_dir: Path) -> str:
-    """What is half written now, "" for nothing."""
+def under_way(run_dir: Path) -> tuple[str, str]:
+    """The name of what is half written now, and of what is half removed; "" for nothing."""
     folder = run_dir / CHECKPOINTS
+    newest = [_place(one.folder.name) for one in list_all(run_dir)[-1:]]  # first: one that is written may be whole soon
     names = [path.name for path in folder.glob(".epoch_*.part")] if folder.exists() else []
-    return names[0] if names else ""
+    old = [name for name in names if [_place(name)] <= newest]
+    return next((name for name in names if name not in old), ""), next(iter(old), "")
+
+
+def _place(name: str) -> list[int]:
+    """Epoch, and update, of a checkpoint's folder, or of what is becoming or was one."""
+    return [int(number) for number in re.findall("[0-9]+", name)]
 
 
 def kill_and_go_on(command: list[str], run_dir: Path, log: Path, args: argparse.Namespace) -> Iterator[str]:
@@ -134,8 +169,9 @@ def kill_and_go_on(command: list[str], run_dir: Path, log: Path, args: argparse.
     dice, updates = random.Random(args.seed), args.epochs * args.steps_per_epoch
     for number in range(args.kills):
         before = _begun(run_dir)
-        training, started = Training(command, log, args.processes), time.monotonic()
         moment = MOMENTS[(number + (2 if args.kills < len(MOMENTS) else 0)) % len(MOMENTS)]  # few begin with a save
+        removing_s = REMOVING_S if moment == "as an old one goes" else 0.0
+        training, started = Training(command, log, args.processes, removing_s), time.monotonic()
         seconds = dice.uniform(0, 5.0 if moment == "while it starts" else 0.3)
         if moment != "while it starts":
             _wait(training, lambda: _begun(run_dir) != before, log, 0.01)  # noqa: B023 within this round
@@ -143,13 +179,15 @@ def kill_and_go_on(command: list[str], run_dir: Path, log: Path, args: argparse.
             update = min(updates_made(run_dir) + dice.randint(1, 5), updates - args.save_every - 1)
             _wait(training, functools.partial(_has_made, run_dir, update), log, 0.01)
         if moment == "in a save":
-            _wait(training, functools.partial(in_a_save, run_dir), log, 0.0005)
-        else:
-            time.sleep(seconds)
-        half_written = in_a_save(run_dir)
+            _wait(training, lambda: under_way(run_dir)[0], log, 0.0005)
+        elif moment == "as an old one goes":
+            _wait(training, lambda: under_way(run_dir)[1], log, 0.01)
+        time.sleep(0 if moment == "in a save" else seconds)
+        half_written, half_removed = under_way(run_dir)
         at, how = updates_made(run_dir), _kill(training, number)
         status = training.status(wait=True)
         met = f"{half_written} half written" if half_written and moment == "in a save" else moment
+        met = f"{half_removed} half removed" if half_removed and moment == "as an old one goes" else met
         yield (
             f"kill {number + 1:2}  after {time.monotonic() - started:5.1f} s  at update {at:3}  {how:19}"
             f"  status {status:4}  {met}"
@@ -211,9 +249,10 @@ def differences(alone: Path, killed: Path) -> Iterator[str]:
     lines = [_metrics(run_dir) for run_dir in (alone, killed)]
     if lines[0] != lines[1]:
         yield f"{METRICS} differs: {len(lines[1])} lines, and {len(lines[0])} of the other"
-    last = [(run_dir / CHECKPOINTS / "last").read_text(encoding="utf-8") for run_dir in (alone, killed)]
-    if last[0] != last[1]:
-        yield f"last names {last[1]}"
+    for name in (LAST, BEST):
+        named = [(run_dir / CHECKPOINTS / name).read_text(encoding="utf-8") for run_dir in (alone, killed)]
+        if named[0] != named[1]:
+            yield f"{name} names {named[1]}"
     yield from (f"{path} is left over" for suffix in ("part", "old") for path in killed.rglob(f".*.{suffix}"))
 
 
@@ -242,7 +281,8 @@ def main() -> int:
         kinds: Counter[str] = Counter()
         for line in kill_and_go_on(train_command(killed, args), killed / RUN, log, args):
             print(line, flush=True)
-            kinds["in a save" if line.endswith("half written") else line.rpartition("  ")[2]] += 1
+            met = line.rpartition("  ")[2]
+            kinds[MET.get(met.partition(" ")[2], met)] += 1
         found = list(differences(alone / RUN, killed / RUN))
         lines = len(_metrics(killed / RUN))
     print("\n".join(found))
@@ -263,4 +303,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    in_process = sys.argv[1:2] == [IN_PROCESS]  # torch.distributed.run has started it
+    sys.exit(_train(sys.argv[3:], float(sys.argv[2])) if in_process else main())

@@ -22,13 +22,18 @@ COMPARED = (
 """Settings that decide what is learnt. A run may go on with others; it is then not the run it would have been."""
 
 
-def find_start(args: argparse.Namespace, run_dir: Path) -> "Checkpoint | None":
+def find_start(args: argparse.Namespace, run_dir: Path, known: "Checkpoint | None" = None) -> "Checkpoint | None":
     """The checkpoint of this run that training goes on after, as the flags say; None where it begins.
+
+    Args:
+        args: of `train`.
+        run_dir: of the run.
+        known: what this returned a moment ago: its bytes are not looked at again.
 
     Raises:
         ConfigError: flags that contradict each other.
         MissingFileError: it is not there.
-        DataError: the run has checkpoints, and none is whole.
+        DataError: the run has checkpoints, and none is whole; or the one that is asked for is damaged.
     """
     from gemma_metamon.runs import resuming
     from gemma_metamon.runs.checkpoints import Checkpoint
@@ -42,8 +47,13 @@ def find_start(args: argparse.Namespace, run_dir: Path) -> "Checkpoint | None":
     if args.resume is not None and args.ckpt is not None:
         raise ConfigError("--resume auto finds the checkpoint itself, and --ckpt names one; give one of them")
     if args.resume is not None:
-        return resuming.find_newest_whole(run_dir)
-    return None if args.ckpt is None else Checkpoint.find(run_dir, args.ckpt)
+        return resuming.find_newest_whole(run_dir, known)
+    if args.ckpt is None:
+        return None
+    start = Checkpoint.find(run_dir, args.ckpt)
+    if start != known:
+        resuming.require_as_written(start)
+    return start
 
 
 def is_done(args: argparse.Namespace, start: "Checkpoint | None") -> bool:
@@ -104,7 +114,7 @@ def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict
         meta = start.read_meta()
         epoch, updates = meta.epoch, meta.updates
         _warn_of_other_settings(meta, settings, config)
-    moved = run_folder.move_later_aside(run_dir, epoch, updates)
+    moved = run_folder.move_later_aside(run_dir, epoch, updates, goes_elsewhere=bool(settings.get("discard_later")))
     if moved is not None:
         after = "its begin" if start is None else start.place
         logger.info("what came after %s of %s is in %s now", after, run_dir, moved)

@@ -62,13 +62,13 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
                 if os.environ.get("RANK", "0") == "0":  # of several processes one says it
                     print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
                 return 0
-            return _train(args, run_dir, plan_training(args, run_dir, start))
+            return _train(args, run_dir, plan_training(args, run_dir, start), start)
     except KeyboardInterrupt:
         logger.info("%s", how_to_go_on(run_dir))
         raise
 
 
-def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
+def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkpoint | None") -> int:
     from gemma_metamon.runs import run_folder
     from gemma_metamon.training import processes, tracking
 
@@ -92,7 +92,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan) -> int:
                 make_folder(run_dir, "save_dir")
                 held.enter_context(run_folder.training_lock(run_dir))
                 # again: another training may have ended just now
-                start = find_start(args, run_dir)
+                start = find_start(args, run_dir, planned)
                 check_run_folder(args, run_dir, plan.identity, start)
                 prepare_run_folder(run_dir, start, settings, config)
             return start

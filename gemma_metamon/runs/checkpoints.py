@@ -3,7 +3,7 @@
     <save_dir>/<run_name>/ckpts/epoch_<N>/
         weights.safetensors     all that was trained or cannot be rebuilt; a pretrained frozen base is left out
         training.safetensors    optimizer moments, random states and what a filter remembers, for resuming
-        checkpoint.json         observation space, phrasing, config, ... and how far training was
+        checkpoint.json         observation space, phrasing, config, ... how far training was, and the others' checksums
     <save_dir>/<run_name>/ckpts/epoch_<N>_update_<U>/
         the same, saved between two epochs: N epochs were done, and U updates of the run. It is there to resume from,
         and wherever a run is named by an epoch, as in runs/first@3, it is not meant
@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +25,7 @@ from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.registry.names import is_registered
 from gemma_metamon.registry.registry import local_folder
+from gemma_metamon.registry.storage import hashed
 from gemma_metamon.runs.identity import CheckpointMeta
 from gemma_metamon.runs.tensor_files import read_tensors
 
@@ -141,12 +142,14 @@ def write_checkpoint(
         training: of `resuming.training_state`; without it the checkpoint plays but does not resume.
     """
     checkpoint = Checkpoint(run_dir, meta.epoch, meta.updates if meta.updates_in_epoch else None)
+    checksums: dict[str, str] = {}
     with written_whole(checkpoint.folder) as staged:
         staged.mkdir()
         for name, tensors in ((WEIGHTS, weights), (TRAINING, training)):
             if tensors is not None:
                 _write_tensors(staged / name, tensors)
-        meta.write(staged / META)
+                checksums[name] = checksum(staged / name)  # still in memory: it is read, not fetched from the disk
+        replace(meta, checksums=checksums).write(staged / META)
     return checkpoint
 
 
@@ -158,7 +161,16 @@ def copy_as_start(source: Checkpoint, run_dir: Path) -> None:
     with written_whole(Checkpoint(run_dir, 0).folder) as staged:
         staged.mkdir(parents=True)
         shutil.copyfile(source.folder / WEIGHTS, staged / WEIGHTS)
-        replace(source.read_meta(), epoch=0, updates=0, draws=0, updates_in_epoch=0, measured={}).write(staged / META)
+        meta = source.read_meta()
+        checksums = {name: written for name, written in meta.checksums.items() if name == WEIGHTS}
+        progress: dict[str, Any] = {"epoch": 0, "updates": 0, "draws": 0, "updates_in_epoch": 0, "measured": {}}
+        replace(meta, **progress, checksums=checksums).write(staged / META)
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hex digits. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashed(file)[0]
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -118,6 +118,7 @@ class CheckpointMeta(RunDescription):
         updates_in_epoch: made since that epoch; 0 of an epoch's own checkpoint.
         left_out_in_a_row: how many of the last updates were left out, for want of a finite loss or gradient.
         measured: what was measured on held-out battles after the epoch, by its names in metrics.jsonl.
+        checksums: the SHA-256 of its other files, by name, as they were written; none of earlier versions' checkpoints.
     """
 
     epoch: int
@@ -128,6 +129,7 @@ class CheckpointMeta(RunDescription):
     updates_in_epoch: int = 0
     left_out_in_a_row: int = 0
     measured: dict[str, float] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("epoch", "updates", "draws", "anew_at", "updates_in_epoch", "left_out_in_a_row"):

@@ -3,6 +3,7 @@
     <save_dir>/<run_name>/ckpts/last    a line with the name of the newest checkpoint's folder, which is whole
     <save_dir>/<run_name>/ckpts/best    the same of the epoch's that was best by the metric of --keep_best
 
+What either names is there: both are written before a checkpoint goes, and `best` is removed with the one that it named.
 A checkpoint that was saved between two epochs goes as soon as an epoch's is newer.
 """
 
@@ -80,9 +81,34 @@ def keep(run_dir: Path, keeping: Keeping, in_use: Collection[int] = ()) -> None:
     since = [checkpoint for checkpoint in between if not epochs or checkpoint.epoch >= epochs[-1].epoch]
     stays = {*(epochs if keeping.last is None else epochs[-keeping.last :]), *since[-(keeping.last or 1) :]}
     spared = {*keeping.always, *in_use} | (set() if best is None else {best.epoch})
-    for checkpoint in there:
-        if checkpoint not in stays and (checkpoint.update is not None or checkpoint.epoch not in spared):
-            remove_whole(checkpoint.folder)
+    goes = [one for one in there if one not in stays and (one.update is not None or one.epoch not in spared)]
+    _forget_best(run_dir, goes)
+    for checkpoint in goes:
+        remove_whole(checkpoint.folder)
+
+
+def name_without(run_dir: Path, going: Collection[Checkpoint]) -> None:
+    """Before checkpoints are taken away: `last` names the newest of the others, and `best` none of them.
+
+    Args:
+        run_dir: of the run.
+        going: what is about to be taken away.
+
+    Raises OSError where it cannot be written.
+    """
+    stays = [checkpoint for checkpoint in list_all(run_dir) if checkpoint not in going]
+    if stays:
+        _name(run_dir / CHECKPOINTS / LAST, stays[-1])
+    else:
+        (run_dir / CHECKPOINTS / LAST).unlink(missing_ok=True)
+    _forget_best(run_dir, going)
+
+
+def _forget_best(run_dir: Path, going: Collection[Checkpoint]) -> None:
+    """Removes a `best` that names one of these: one of another start's --keep_best."""
+    path = run_dir / CHECKPOINTS / BEST
+    if path.is_file() and path.read_text(encoding="utf-8").strip() in {one.folder.name for one in going}:
+        path.unlink()
 
 
 def _best(there: Collection[Checkpoint], metric: str) -> Checkpoint | None:

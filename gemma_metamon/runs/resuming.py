@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
-from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_all
+from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, checksum, list_all
 from gemma_metamon.runs.tensor_files import (
     damaged,
     read_headers,
@@ -69,10 +69,33 @@ def processes_of(checkpoint: Checkpoint) -> int:
     return sum(key.startswith("random/cpu") for key in read_headers(checkpoint.folder / TRAINING))
 
 
-def find_newest_whole(run_dir: Path) -> Checkpoint | None:
+def require_as_written(checkpoint: Checkpoint) -> None:
+    """Reads the tensors' files and raises DataError where one holds other bytes than were written, or cannot be read.
+
+    Nothing is said of a checkpoint that an earlier version wrote, without checksums, nor of a file that is not there.
+    """
+    checksums = checkpoint.read_meta().checksums
+    for name in (WEIGHTS, TRAINING):
+        path = checkpoint.folder / name
+        if name not in checksums or not path.is_file():
+            continue
+        try:
+            found = checksum(path)
+        except OSError as error:
+            raise damaged(path, error) from error
+        if found != checksums[name]:
+            raise damaged(path, f"its bytes are not those that were written: their SHA-256 begins {found[:8]}")
+
+
+def find_newest_whole(run_dir: Path, known: Checkpoint | None = None) -> Checkpoint | None:
     """The newest checkpoint of a run that can be gone on from, None where there is none at all.
 
-    One whose files are cut off or cannot be read is passed over, with a warning: a disk may lose what it has confirmed.
+    One whose files are cut off, hold other bytes than were written or cannot be read is passed over, with a warning: a
+    disk may lose what it has confirmed.
+
+    Args:
+        run_dir: of the run.
+        known: one that was found whole a moment ago, whose bytes are not read again.
 
     Raises:
         MissingFileError: the newest one brings nothing to resume from.
@@ -84,6 +107,8 @@ def find_newest_whole(run_dir: Path) -> Checkpoint | None:
             checkpoint.read_meta()
             read_headers(checkpoint.folder / WEIGHTS)
             processes_of(checkpoint)
+            if checkpoint != known:
+                require_as_written(checkpoint)
         except DataError as error:
             logger.warning("%s is passed over: %s", checkpoint.folder, error)
         else:

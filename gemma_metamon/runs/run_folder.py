@@ -4,7 +4,7 @@
     .lock                   held by the training
     config.gin              the resolved configuration
     ckpts/                  see `checkpoints`
-    metrics.jsonl, evaluations.jsonl                        see `tracking`
+    metrics.jsonl, evaluations.jsonl, wandb_run.json        see `tracking`
     set_aside.jsonl, not_finite.jsonl                       battle files and updates that were left out, with reasons
     judged.jsonl            how well each battle was played, where only the best are trained on; see `ranking`
     discarded/<N>/          what came after the checkpoint that a later training went on from
@@ -22,11 +22,12 @@ from filelock import FileLock, Timeout
 from gemma_metamon.atomic_files import put_in_order, written_whole
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_all
+from gemma_metamon.runs.keeping import name_without
 
 logger = logging.getLogger(__name__)
 
 LOCK, DISCARDED = ".lock", "discarded"
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+METRICS, EVALUATIONS, WANDB_RUN = "metrics.jsonl", "evaluations.jsonl", "wandb_run.json"
 NOT_FINITE, SET_ASIDE, JUDGED = "not_finite.jsonl", "set_aside.jsonl", "judged.jsonl"
 RELEASE_S = 8.0
 """How long the processes that read for a killed training may hold its lock: they look for their parent every 5 s."""
@@ -55,13 +56,25 @@ def training_lock(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def move_later_aside(run_dir: Path, epoch: int, updates: int) -> Path | None:
+def move_later_aside(run_dir: Path, epoch: int, updates: int, *, goes_elsewhere: bool = False) -> Path | None:
     """Moves checkpoints and log lines from after an epoch, and so many updates in all, into RUN/discarded/<N>/.
+
+    Args:
+        run_dir: of the run.
+        epoch: the last that stays.
+        updates: so many of the run stay.
+        goes_elsewhere: what comes now is not what came before once more, so that wandb is to have it as another run.
 
     Returns that folder, None where nothing came later.
     """
     target = _new_folder(run_dir / DISCARDED)
-    for checkpoint in reversed(later_checkpoints(run_dir, epoch, updates)):  # killed meanwhile, it leaves no gap
+    later = later_checkpoints(run_dir, epoch, updates)
+    if later:
+        name_without(run_dir, later)
+        if goes_elsewhere and (run_dir / WANDB_RUN).is_file():
+            target.mkdir(parents=True)
+            (run_dir / WANDB_RUN).rename(target / WANDB_RUN)
+    for checkpoint in reversed(later):  # killed meanwhile, it leaves no gap
         moved = target / CHECKPOINTS / checkpoint.folder.name
         moved.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.folder.rename(moved)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -15,6 +16,9 @@ Result = TypeVar("Result")
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """The environment variables in which launchers say how many processes they started."""
 _SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+LONGEST_WAIT = timedelta(days=1)
+"""How long a process waits for the others: one alone judges battles, measures on held-out ones and writes checkpoints,
+for which torch's own 10 minutes (NCCL) or 30 (gloo) are too few. One that dies is found by the launcher, at once."""
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
 
 
@@ -39,7 +43,7 @@ def join() -> PartialState:
                 "scripts/accelerate/many_gpus.yaml does (gemma-3-1b, frozen, takes 2 GB in bfloat16; use_4bit, less)"
             )
     # without it accelerate looks for GPUs, and where there are none leaves every process to itself
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
     asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
     if state.num_processes != asked:
         raise ConfigError(

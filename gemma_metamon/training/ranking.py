@@ -4,7 +4,6 @@ Weights in the loss could do the same, and upstream's ISAdvantageFilter does; bu
 nearly all the weight, three quarters of each batch teach nothing. Here batches are filled with that quarter.
 """
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -23,7 +22,7 @@ from gemma_metamon.data.dataset import BattleDataset, Battles, collate, load_enc
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.batch import countable_actions
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
+from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, checksum
 from gemma_metamon.runs.loading import load_weights
 from gemma_metamon.runs.run_folder import JUDGED
 from gemma_metamon.training.diagnostics import MOST_PLAYERS, player_of
@@ -70,7 +69,7 @@ def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq
     """
     path = judge.run_dir / JUDGED
     names = [[path_of(battle).name for battle in source] for source in dataset.sources]
-    judge_is = hashlib.sha256((judge.folder / WEIGHTS).read_bytes()).hexdigest()
+    judge_is = checksum(judge.folder / WEIGHTS)
     known = _read(path)
     if known is not None and known[0] == judge_is and known[1] == names:
         return

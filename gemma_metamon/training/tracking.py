@@ -4,7 +4,10 @@ metrics.jsonl       {"update": 20, "loss/total": 1.6, ...}: means over the updat
 evaluations.jsonl   {"epoch": 1, "format": "gen1ou", "seconds": ..., "pairs": [...]}: one evaluation during training
                     (TrainingEvaluation of results/schema.py)
 
-In wandb the x axis is the update; that of evaluations is the epoch.
+wandb_run.json      which run of wandb's is told all this, and how far: a training that goes on goes on in the same
+
+In wandb the x axis is the update; that of evaluations is the epoch. What a training does again after a kill is not told
+again, so that wandb has each value once, as the files have.
 
 Without a key, or where the key or the server does not work, wandb records offline, and `wandb sync` uploads the run
 later: so `--log` needs no account. A failure of wandb never stops training. Project and entity are read from
@@ -20,14 +23,16 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from gemma_metamon.atomic_files import append_whole
-from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.atomic_files import append_whole, written_whole
+from gemma_metamon.errors import DataError, MissingDependencyError
 from gemma_metamon.results.schema import TrainingEvaluation
+from gemma_metamon.runs.run_folder import EVALUATIONS, METRICS, WANDB_RUN
+from gemma_metamon.strict_json import read_dataclass, read_json_object
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +47,18 @@ class Tracker:
 
     def __init__(self, run_dir: Path, run_name: str, config: Mapping[str, Any], *, wandb: bool) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        self.path = run_dir / "metrics.jsonl"
+        self.path = run_dir / METRICS
         append_whole(self.path, "", durable=False)
-        self._evaluations_path = run_dir / "evaluations.jsonl"
-        self._wandb_run = _start_wandb(run_dir, run_name, config) if wandb else None
+        self._evaluations_path = run_dir / EVALUATIONS
+        self._wandb_path = run_dir / WANDB_RUN
+        known = _read_wandb_run(self._wandb_path) if wandb else None
+        self._wandb_run = _start_wandb(run_dir, run_name, config, known) if wandb else None
         self._wandb_lock = threading.Lock()
         self._wandb_names: set[str] = set()
+        if self._wandb_run is not None:
+            same = known is not None and known.id == self._wandb_run.id
+            self._told = known if same and known is not None else WandbRun(id=self._wandb_run.id)
+            self._told.write(self._wandb_path)
 
     def log(self, update: int, metrics: Mapping[str, float]) -> None:
         """Writes a line of metrics: the means up to an update."""
@@ -68,10 +79,15 @@ class Tracker:
             return
         with self._wandb_lock:
             try:
-                for name in metrics.keys() - self._wandb_names:
+                new = {name: one for name, one in metrics.items() if value > self._told.up_to.get(name, -1)}
+                if not new:
+                    return
+                for name in new.keys() - self._wandb_names:
                     self._wandb_run.define_metric(name, step_metric=axis)
                     self._wandb_names.add(name)
-                self._wandb_run.log({axis: value, **metrics})
+                self._told.up_to.update(dict.fromkeys(new, value))
+                self._told.write(self._wandb_path)
+                self._wandb_run.log({axis: value, **new})
             except Exception as error:  # noqa: BLE001 its process may have died, which shows in many ways
                 logger.warning("wandb has failed, and is told nothing more (%s); %s has all", error, self.path)
                 self._wandb_run = None
@@ -94,6 +110,35 @@ class Tracker:
             )
 
 
+@dataclass(frozen=True)
+class WandbRun:
+    """wandb_run.json.
+
+    Attributes:
+        id: of the run, as wandb knows it.
+        up_to: name of a number -> the update, or of an evaluation the epoch, up to which wandb was told it.
+    """
+
+    id: str
+    up_to: dict[str, int] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all. Raises OSError where it cannot be written."""
+        with written_whole(path, durable=False) as staged:
+            staged.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+def _read_wandb_run(path: Path) -> WandbRun | None:
+    """Which run of wandb's has been told so far; None where there is none yet, or nobody can tell, which is logged."""
+    if not path.exists():
+        return None
+    try:
+        return read_dataclass(WandbRun, read_json_object(path))
+    except DataError as error:
+        logger.warning("wandb begins another run, because %s is damaged (%s)", path, error)
+        return None
+
+
 def require_wandb() -> None:
     """Raises MissingDependencyError where wandb is not installed."""
     import importlib.util
@@ -102,14 +147,22 @@ def require_wandb() -> None:
         raise MissingDependencyError("--log needs wandb: pip install 'gemma-metamon[wandb]', or train without --log")
 
 
-def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any:
+def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any], known: WandbRun | None) -> Any:
     require_wandb()
     # read when wandb loads: without a network its reports to its makers would hold up the program's end
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    # what its variables say of them goes before
+    goes_on: dict[str, Any] = {}
+    if known is not None and "WANDB_RUN_ID" not in os.environ:
+        goes_on["id"] = known.id
+    if known is not None and "WANDB_RESUME" not in os.environ:
+        goes_on["resume"] = "allow"
+
     def begin(mode: Literal["offline"] | None) -> Any:
         return wandb.init(
+            **goes_on,
             project=os.environ.get("METAMON_WANDB_PROJECT", DEFAULT_PROJECT),
             entity=os.environ.get("METAMON_WANDB_ENTITY"),
             name=run_name,

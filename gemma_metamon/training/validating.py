@@ -6,7 +6,6 @@ What is looked at is what `Trainer` itself does: its batches, its updates, its c
 import math
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,8 @@ from gemma_metamon.nets.heads.critics import NCriticsTwoHot
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.experiment import Experiment, obs_spaces
 from gemma_metamon.runs.loading import load_for_play, load_weights
+from gemma_metamon.strict_json import shown
+from gemma_metamon.text.vocabulary import UNKNOWN_ID
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.saving import SaveEvery, Saver
 from gemma_metamon.training.schedule import Schedule
@@ -34,6 +35,10 @@ from gemma_metamon.view import BattleView
 SAMPLED_BATTLES: Final = 64
 UPDATES: Final = 3
 """The first has learning rate 0 in a warm-up, and half of an adapter gets no gradient before the other has moved."""
+MOST_UNKNOWN: Final = 0.02
+"""The largest share of words that no vocabulary has. A list that fits its battles has all. A species that is newer than
+the list is one of a state's 106 words, in the battles that show it; two of 106 in each state are a kind of word that is
+lacking, or another game's list, and the agent would learn from gaps."""
 ACTED_DECISIONS: Final = 40
 PROBABILITY_TOLERANCE: Final = 0.02
 """How far probabilities of acting may be from those of training, which keep off 0 and 1 by a hundredth or less."""
@@ -45,22 +50,34 @@ def sample_battles(dataset: BattleDataset) -> tuple[list[EncodedBattle], Row]:
     chosen = [places[i] for i in np.linspace(0, len(places) - 1, min(SAMPLED_BATTLES, len(places))).astype(int)]
     battles: list[EncodedBattle] = []
     refused: list[str] = []
-    unknown: Counter[str] = Counter()
     for source, place in chosen:
         battle = source[place]
         try:
             battles.append(load_encoded(battle, dataset.view))
         except (DataError, OSError) as error:
             refused.append(str(error) or str(path_of(battle)))
-    unknown.update(dataset.view.vocabulary.unknown_counts)
     found = f"{len(places)} to train on; {len(battles)} of {len(chosen)} were read"
+    if not battles or len(refused) > dataset.set_aside.max_share * len(chosen):
+        mend = f"{len(refused)} were refused, more than --max_set_aside; the first: {refused[0]}"
+        return battles, Row(name="battles", state="wrong", found=found, mend=mend)
+    unknown = _unknown_share(battles)
     if unknown:
-        found += f"; {sum(unknown.values())} of their words are in no vocabulary"
-    if battles and len(refused) <= dataset.set_aside.max_share * len(chosen):
-        mend = f"{len(refused)} would be set aside: {refused[0]}" if refused else ""
-        return battles, Row(name="battles", state="ok", found=found, mend=mend)
-    mend = f"{len(refused)} were refused, more than --max_set_aside; the first: {refused[0]}"
-    return battles, Row(name="battles", state="wrong", found=found, mend=mend)
+        found += f"; {unknown:.2%} of their words are in no vocabulary"
+        if met := dataset.view.vocabulary.unknown_counts.most_common(3):  # a store has no more than their number
+            found += f" ({', '.join(shown(word) for word, _ in met)})"
+    if unknown > MOST_UNKNOWN:
+        mend = (
+            f"more than {MOST_UNKNOWN:.0%} are more than some new names: give the word list of these battles by "
+            "--tokenizer, or leave that out; a store is made by `prepare` with the same"
+        )
+        return battles, Row(name="battles", state="wrong", found=found, mend=mend)
+    mend = f"{len(refused)} would be set aside: {refused[0]}" if refused else ""
+    return battles, Row(name="battles", state="ok", found=found, mend=mend)
+
+
+def _unknown_share(battles: Sequence[EncodedBattle]) -> float:
+    """Of all words of all states, those that the vocabulary does not have."""
+    return sum(int((one.word_ids == UNKNOWN_ID).sum()) for one in battles) / sum(one.word_ids.size for one in battles)
 
 
 def look_at_rewards(battles: Sequence[EncodedBattle], view: BattleView, agent: Any) -> Row:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ import torch
 from support.disks import disk_with_room
 from support.small_agent import BATTLES, train_command
 
+from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main
+from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.nets.agents.base import ActorCriticAgent
+from gemma_metamon.text.vocabulary import Vocabulary
 from gemma_metamon.training import validating
+from gemma_metamon.view import BattleView
 
 NAMES = ("configuration", "battles", "rewards", "batches", "updates", "gradients", "save and load", "room", "act")
 
@@ -82,6 +87,33 @@ def test_battles_that_cannot_be_read_are_a_row_with_the_first_reason(
     status, rows = validated("--parsed_replay_dir", str(battles), "--formats", "gen1ou", "--holdout_share", "0")
     assert (status, list(wrong(rows))) == (1, ["battles"])
     assert "were refused, more than --max_set_aside; the first: " in rows["battles"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("has", "state"),
+    [
+        (lambda word: word != "tauros", "ok"),  # a species that is newer than the list
+        (lambda word: word.startswith("<"), "wrong"),
+        (lambda word: word == "tauros", "wrong"),
+    ],
+    ids=["all but a species", "what is no name", "one word"],
+)
+def test_words_in_no_vocabulary_are_wrong_where_they_are_more_than_some_new_names(
+    has: Callable[[str], bool], state: str
+) -> None:
+    words = Vocabulary.from_words(filter(has, Vocabulary.default().words))
+    view = replace(BattleView.default(), vocabulary=words)
+    dataset = BattleDataset([find_battles(BATTLES, ["gen1ou"])], [1.0], view, max_seq_len=12)
+    battles, row = validating.sample_battles(dataset)
+    assert battles
+    assert (row.state, "--tokenizer" in row.mend) == (state, state == "wrong"), row
+    assert "of their words are in no vocabulary ('" in row.found
+
+
+def test_a_list_of_other_words_ends_the_trial_there(validated: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text('["tauros"]')
+    status, rows = validated("--tokenizer", str(tmp_path / "words.json"))
+    assert (status, list(rows)[-1], rows["battles"]["state"]) == (1, "battles", "wrong")
 
 
 def test_returns_that_leave_the_critics_bins_are_a_row(validated: Callable[..., Any]) -> None:

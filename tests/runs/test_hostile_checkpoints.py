@@ -1,5 +1,6 @@
 """Checkpoints and word lists that somebody harmed are refused in one sentence, before they play or train."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -148,6 +149,9 @@ def test_weights_that_are_not_finite_are_refused_wherever_they_would_be_used(
     assert said in one_sentence(["export", *run, "--to", "peft", "--out", str(tmp_path / "peft")], capsys)
     resume = train_command(run_dir.parent, "--ckpt", "1")
     resume[resume.index("--epochs") + 1] = "2"
+    assert f"{checkpoint.folder / WEIGHTS} is damaged (its bytes are not those" in one_sentence(resume, capsys)
+    meta = checkpoint.read_meta()
+    dataclasses.replace(meta, checksums={}).write(checkpoint.folder / META)  # as of an earlier version
     assert said in one_sentence(resume, capsys)
 
 

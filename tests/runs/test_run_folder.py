@@ -80,6 +80,36 @@ def test_later_checkpoints_are_moved_aside_on_demand(
     assert [line["update"] for line in lines(run_dir / "metrics.jsonl") if "loss/total" in line] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("how", ["--resume auto", "--ckpt 1 --discard_later"])
+@pytest.mark.parametrize("best", [1, 2])
+def test_last_and_best_name_what_is_there_before_the_first_save_of_a_run_that_goes_on(
+    how: str, best: int, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ckpts = run_dir / "ckpts"
+    (ckpts / "best").write_text(f"epoch_{best}\n")
+    (run_dir / "wandb_run.json").write_text('{"id": "a"}')
+    if how == "--resume auto":  # which passes over what is damaged
+        os.truncate(ckpts / "epoch_2" / "weights.safetensors", 100)
+    rename = Path.rename
+
+    def killed(path: Path, *_: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    command = train_command(run_dir.parent, "--epochs", "3", *how.split())
+    assert main(command) == 130
+    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr("gemma_metamon.training.trainer.Trainer.train", lambda *_, **__: None)  # it saves nothing
+    for moved in (False, True):
+        if moved:
+            assert main(command) == 0
+        assert (ckpts / "epoch_2").exists() != moved
+        assert (ckpts / "last").read_text() == "epoch_1\n"
+        assert (ckpts / "best").exists() == (best == 1)
+    # what is done again is the same run of wandb's, and what is another way is not
+    assert (run_dir / "wandb_run.json").exists() == (how == "--resume auto")
+
+
 def test_a_run_that_goes_on_as_it_was_is_not_warned_of(run_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert main(train_command(run_dir.parent, "--epochs", "3", "--ckpt", "2", "--dloader_workers", "1")) == 0
     assert "other settings" not in caplog.text

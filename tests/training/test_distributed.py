@@ -14,11 +14,13 @@ from support.small_agent import train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
+from gemma_metamon.training.processes import LONGEST_WAIT
 
 # writes down each process's losses and last weights, and lets one draw hold a NaN
 WATCHED = """
 import json, os, sys
 from pathlib import Path
+import torch
 from gemma_metamon.commands import main
 from gemma_metamon.training import meter
 from safetensors.torch import save_file
@@ -40,6 +42,8 @@ def keep(self, *args, **options):
     train(self, *args, **options)
     last = {name: value.contiguous() for name, value in self.bare_agent.state_dict().items()}
     save_file(last, folder / f"weights_{os.environ['RANK']}.safetensors")
+    waits = torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+    (folder / f"waits_{os.environ['RANK']}").write_text(str(waits.total_seconds()))
 meter.Meter.add, BattleDataset.__getitem__, Trainer.train = note, poison, keep
 sys.exit(main(sys.argv[1:]))
 """
@@ -117,6 +121,7 @@ def test_two_processes_have_the_losses_of_one_with_the_same_battles_in_an_update
 
 @pytest.mark.slow
 def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the_same_weights(tmp_path: Path) -> None:
+    """And each waits for the other for as long as that may work alone."""
     script = tmp_path / "watched.py"
     script.write_text(WATCHED)
     poisoned = 6  # in the second update: the first battle of the second process
@@ -141,6 +146,7 @@ def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the
         of_rank = load_file(tmp_path / f"weights_{rank}.safetensors")
         assert of_rank.keys() == weights.keys()
         assert [name for name, value in weights.items() if not torch.equal(of_rank[name], value)] == []
+        assert float((tmp_path / f"waits_{rank}").read_text()) == LONGEST_WAIT.total_seconds() == 24 * 3600
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, configurable
 from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.runs import resolve, run_folder
-from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_all, list_checkpoints
+from gemma_metamon.runs import resolve, resuming, run_folder
+from gemma_metamon.runs.checkpoints import META, TRAINING, WEIGHTS, Checkpoint, list_all, list_checkpoints
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.keeping import Keeping, keep
 from gemma_metamon.training.meter import Meter
@@ -314,9 +315,17 @@ def test_the_newest_the_best_and_what_is_in_use_stay(
     best = tmp_path / "ckpts" / "best"
     assert (best.read_text() if best.exists() else "") == ("" if keeping.best is None else "epoch_1\n")
     assert not list((tmp_path / "ckpts").glob(".*"))
+    keep(tmp_path, Keeping(last=1))  # another start, without --keep_best
+    assert not best.exists()
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
+
+
+def flipped(content: bytes) -> bytes:
+    """With one bit of its middle byte another."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 def test_the_same_command_goes_on_passes_over_what_is_damaged_and_ends_where_all_is_done(
@@ -326,16 +335,26 @@ def test_the_same_command_goes_on_passes_over_what_is_damaged_and_ends_where_all
     command = train_command(tmp_path, "--resume", "auto", "--keep_best", "agreement", "--keep_last", "1")
     assert main([*command, "--epochs", "2"]) == 0
     run_dir = tmp_path / "run"
-    before = (Checkpoint(run_dir, 2).folder / WEIGHTS).read_bytes()
+    newest_one = Checkpoint(run_dir, 2)
+    before = {name: (newest_one.folder / name).read_bytes() for name in (WEIGHTS, TRAINING)}
     best = int((run_dir / "ckpts" / "best").read_text().removeprefix("epoch_"))
     assert list_checkpoints(run_dir) == sorted({0, best, 2})
     assert main([*command, "--epochs", "2"]) == 0
     assert f"trained to epoch 2 already; checkpoints in {run_dir / 'ckpts'}" in capsys.readouterr().out
-    (Checkpoint(run_dir, 2).folder / WEIGHTS).write_bytes(before[:-100])
-    assert main([*command, "--epochs", "2"]) == 0
-    assert f"{Checkpoint(run_dir, 2).folder} is passed over: " in caplog.text
-    assert (Checkpoint(run_dir, 2).folder / WEIGHTS).read_bytes() == before
-    assert f"going on after epoch {0 if best == 2 else 1}" in caplog.text
+    for name, harm, reason in (
+        (WEIGHTS, lambda content: content[:-100], ""),
+        (WEIGHTS, flipped, f"{newest_one.folder / WEIGHTS} is damaged (its bytes are not those that were written: "),
+        (TRAINING, flipped, f"{newest_one.folder / TRAINING} is damaged (its bytes are not those that were written: "),
+    ):
+        (newest_one.folder / name).write_bytes(harm(before[name]))
+        caplog.clear()
+        assert main([*command, "--epochs", "2"]) == 0
+        assert f"{newest_one.folder} is passed over: {reason}" in caplog.text
+        assert f"going on after epoch {0 if best == 2 else 1}" in caplog.text
+        assert {name: (newest_one.folder / name).read_bytes() for name in before} == before
+    (newest_one.folder / WEIGHTS).write_bytes(flipped(before[WEIGHTS]))
+    replace(newest_one.read_meta(), checksums={}).write(newest_one.folder / META)
+    assert resuming.find_newest_whole(run_dir) == newest_one  # an earlier version wrote it, and nobody can tell
     assert main(command[: command.index("--resume")]) == 1
     assert "go on with --resume auto, or choose another --run_name" in capsys.readouterr().err
 

@@ -131,10 +131,10 @@ def test_a_run_begun_and_resumed_at_epoch_0_is_the_run_it_would_have_been(tmp_pa
 def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_leaves_nobody(
     number: signal.Signals, said: str, tmp_path: Path
 ) -> None:
-    length = ["--steps_per_epoch", "50", "--epochs", "10000", "--dloader_workers", "2", "--log_interval", "1"]
+    length = ["--steps_per_epoch", "10", "--epochs", "10000", "--dloader_workers", "2", "--log_interval", "1"]
     process = start(train_command(tmp_path, *length))
     run_dir = tmp_path / "run"
-    wait_until(lambda: (run_dir / "metrics.jsonl").exists() and 60 in updates(run_dir), process)
+    wait_until(lambda: (run_dir / "metrics.jsonl").exists() and 12 in updates(run_dir), process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     _, complaints = process.communicate(timeout=120)

@@ -52,6 +52,28 @@ with Tracker""",
 )
 
 
+GOES_ON = """
+import json, logging, sys
+from pathlib import Path
+import wandb
+from gemma_metamon.training.tracking import Tracker
+logging.basicConfig(level=logging.INFO)
+told, log = [], wandb.Run.log
+def noted(run, row):
+    told.append([run.id, row])
+    log(run, row)
+wandb.Run.log = noted
+# ended in update 4, of which not all was told yet, it goes on after 2
+for updates in ((1, 2, 3, 4), (3, 4, 5)):
+    with Tracker(Path(sys.argv[1]), "run", {}, wandb=True) as tracker:
+        for update in updates:
+            tracker.log(update, {"a": float(update)})
+            if update == 2 or 5 in updates:
+                tracker.log(update, {"held_out/b": float(update)})
+print(json.dumps(told))
+"""
+
+
 @pytest.fixture
 def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="pip install 'gemma-metamon[wandb]'")
@@ -176,6 +198,22 @@ def test_a_network_lost_on_the_way_stops_nothing(tmp_path: Path) -> None:
     assert [line["update"] for line in logged(tmp_path)] == [*range(50)]
     assert list((tmp_path / "wandb").glob("run-*"))  # it was online
     assert "wandb has not uploaded everything" in done.stderr
+
+
+@pytest.mark.usefixtures("own_wandb")
+def test_a_run_that_goes_on_goes_on_in_wandb_and_tells_nothing_twice(tmp_path: Path) -> None:
+    done = run_alone(GOES_ON, tmp_path, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    number = json.loads((tmp_path / "wandb_run.json").read_text())["id"]
+    assert {of_run for of_run, _ in told} == {number}
+    assert [row for _, row in told] == [
+        *({"update": 1, "a": 1.0}, {"update": 2, "a": 2.0}, {"update": 2, "held_out/b": 2.0}),
+        *({"update": 3, "a": 3.0}, {"update": 4, "a": 4.0}),
+        *({"update": 3, "held_out/b": 3.0}, {"update": 4, "held_out/b": 4.0}),
+        *({"update": 5, "a": 5.0}, {"update": 5, "held_out/b": 5.0}),
+    ]
+    assert len(list((tmp_path / "wandb").glob(f"offline-run-*-{number}/*.wandb"))) == 2
 
 
 @pytest.mark.usefixtures("own_wandb")
