@@ -135,16 +135,15 @@ def test_a_server_that_hangs_is_left_and_its_battles_are_played_on_once_it_answe
     folders = [tmp_path / name for name in FOUR[:2]]
 
     async def through_a_hang() -> list[Any]:
-        players = [
-            ladder(folder.name, server.websocket_url, battles=1, folder=folder, timeouts=quick(ping_s=2.0))
-            for folder in folders
-        ]
+        players = [ladder(folder.name, server.websocket_url, battles=1, folder=folder) for folder in folders]
         playing = asyncio.create_task(play(players))
         while not underway(players):
+            assert not playing.done(), playing
             await asyncio.sleep(0.01)
         os.kill(server.pid, signal.SIGSTOP)
         try:
             while any(player._connection.logged_in for player in players):
+                assert not playing.done(), playing
                 await asyncio.sleep(0.05)
         finally:
             os.kill(server.pid, signal.SIGCONT)
