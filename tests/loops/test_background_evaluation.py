@@ -14,6 +14,7 @@ from support.node import path_with_node_that
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.loops import background_evaluation
 from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation, counts_of
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -156,7 +157,8 @@ def test_a_training_run_is_evaluated_on_the_real_simulator_and_does_without_wher
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "Battles won in gen1ou" in (tmp_path / "run" / "report.html").read_text()
 
-    # a simulator that dies, in an evaluation more of the same run
+    # a simulator that dies, in an evaluation more of the same run; nobody trains beside it
+    monkeypatch.setattr(background_evaluation, "NICENESS", 0)
     monkeypatch.setenv("PATH", path_with_node_that("kill -9 $$", "worker.js", tmp_path))
     results = Results()
     dies = EvaluationPlan(
