@@ -65,12 +65,13 @@ class LeaseBook(Generic[Key, Work]):
         self._left.discard(key)
         return True
 
-    def give_back(self, lease: Lease[Key, Work], why: str) -> list[Key]:
+    def give_back(self, lease: Lease[Key, Work], why: str, *, counts: bool = True) -> list[Key]:
         """What is not done of a lease waits again, before all else.
 
         Args:
             lease: whose worker has gone.
             why: it has, for the message.
+            counts: whether the work may be what it went of; False where something else failed, which many share.
 
         Returns:
             The keys of what begins again.
@@ -79,7 +80,8 @@ class LeaseBook(Generic[Key, Work]):
             ServerError: one of the pieces was lost MOST_LOSSES times.
         """
         again = [(key, piece) for key, piece in lease.pieces.items() if key in self._left]
-        self._losses.update(key for key, _ in again)
+        if counts:
+            self._losses.update(key for key, _ in again)
         worst = max((self._losses[key] for key, _ in again), default=0)
         if worst >= MOST_LOSSES:
             lost = next(key for key, _ in again if self._losses[key] == worst)

@@ -65,7 +65,8 @@ class ClusterPlay:
 
         Raises:
             ConfigError: a node has another version of this package.
-            ServerError: as `play_plans`; a battle was lost for the third time; no processor came free.
+            ServerError: as `play_plans`; a battle was lost for the third time with its player; servers were lost again
+                and again before a battle had ended; no processor came free.
             GemmaMetamonError, OSError: what `play` and `tell` raise.
         """
         waiting = [(plan.number, plan) for plan in plans]
@@ -169,11 +170,13 @@ class _Match:
                 number, kept = message
                 if self._book.note_done(number):
                     self._tell(number, kept)
+                    if self._servers is not None:
+                        self._servers.note_progress()
         finally:
             if self._servers is not None and server is not None:
                 await self._servers.give_back(server, lease.number, is_lost=server_lost)
             async with self._changed:
-                for number in self._book.give_back(lease, why):
+                for number in self._book.give_back(lease, why, counts=not server_lost):
                     if self._on_again is not None:
                         self._on_again(number)
                 self._changed.notify_all()

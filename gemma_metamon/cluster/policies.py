@@ -109,9 +109,10 @@ class PolicyServer:
         self._contestants = list(build())
         self._remembered: dict[tuple[int, int, int], _Remembered] = {}
 
-    def describe(self) -> tuple[str, list[Described | None]]:
-        """The version of this package here, and each contestant that has a policy."""
-        return __version__, [None if who.policy is None else _describe(who) for who in self._contestants]
+    def describe(self) -> tuple[str, str, list[Described | None]]:
+        """The version of this package here, the id of this node, and each contestant that has a policy."""
+        described = [None if who.policy is None else _describe(who) for who in self._contestants]
+        return __version__, ray.get_runtime_context().get_node_id(), described
 
     async def decide(self, client: int, place: int, asks: Sequence[Ask], over: Sequence[int]) -> list[Considered]:
         """What the policy of a contestant would do in each of these battles.

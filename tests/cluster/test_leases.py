@@ -49,3 +49,13 @@ def test_what_is_lost_again_and_again_is_given_up_with_the_last_reason() -> None
         book.give_back(book.take(), "its node ended")
     with pytest.raises(ServerError, match=r"^number 0 was lost 3 times with its worker, last because of rain$"):
         book.give_back(book.take(), "of rain")
+
+
+def test_what_is_lost_by_no_fault_of_its_own_is_never_given_up() -> None:
+    book = book_of(2, 2)
+    for _ in range(3 * MOST_LOSSES):
+        assert book.give_back(book.take(), "its policy server was lost", counts=False) == [0, 1]
+    for _ in range(MOST_LOSSES - 1):
+        book.give_back(book.take(), "its node ended")
+    with pytest.raises(ServerError, match=r"^number 0 was lost 3 times"):
+        book.give_back(book.take(), "its node ended")

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from support.processes import descendants, eventually
 import gemma_metamon.envs
 from gemma_metamon.battle.replays import RecordedBattle
 from gemma_metamon.data.encoding import encode_recorded
+from gemma_metamon.envs import battles
 from gemma_metamon.envs.battle_env import BattleEnv
 from gemma_metamon.errors import ConfigError, MissingFileError, ServerError
 from gemma_metamon.showdown.arena.arena import Arena
@@ -231,18 +233,25 @@ def test_a_step_needs_a_reset() -> None:
     env.close()
 
 
-def test_a_battle_whose_process_is_gone_is_truncated_and_the_next_goes_on(
-    started: Callable[[], list[int]],
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+def test_a_battle_whose_process_is_gone_or_hangs_is_truncated_and_the_next_goes_on(
+    how: str, started: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = BattleEnv()
+    arenas: list[Arena] = []
+    monkeypatch.setattr(battles, "Arena", lambda workers: arenas.append(Arena(workers)) or arenas[-1])
+    env = BattleEnv(max_turns=20)
     env.reset(seed=2)
-    (pid,) = started()
-    os.kill(pid, 9)
+    (pid,), (arena,) = started(), arenas
+    as_usual, arena._silence_timeout_s = arena._silence_timeout_s, 5  # which a busy machine may well need to play
+    os.kill(pid, getattr(signal, how))
     steps = [env.step(0)]
     while not steps[-1][3]:
         steps.append(env.step(0))
-    assert "is lost: worker" in steps[-1][4]["cut_short"]
+    why = "said nothing for 5 seconds and " if how == "SIGSTOP" else ""
+    assert f"is lost: worker {pid}, which played it, {why}was ended by signal 9" in steps[-1][4]["cut_short"]
     assert not steps[-1][2]
+    arena._silence_timeout_s = as_usual
     assert frozen(play_episode(env, seed=5)) == frozen(play_episode(env, seed=5))
     env.close()
 

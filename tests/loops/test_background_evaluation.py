@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import struct
 import sys
 import time
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node import path_with_node_that
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.loops import background_evaluation
 from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation, counts_of
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -135,7 +138,10 @@ def test_an_evaluation_that_could_only_fail_is_refused_before_training(
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_training_run_is_evaluated_on_the_real_simulator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
+def test_a_training_run_is_evaluated_on_the_real_simulator_and_does_without_where_that_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     command = train_command(tmp_path, "--epochs", "2")
     command += ["--eval_gens", "1", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
@@ -150,6 +156,19 @@ def test_a_training_run_is_evaluated_on_the_real_simulator(tmp_path: Path, caplo
     assert "waiting for the evaluation of epoch 1 and 2" in caplog.text
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "Battles won in gen1ou" in (tmp_path / "run" / "report.html").read_text()
+
+    # a simulator that dies, in an evaluation more of the same run; nobody trains beside it
+    monkeypatch.setattr(background_evaluation, "NICENESS", 0)
+    monkeypatch.setenv("PATH", path_with_node_that("kill -9 $$", "worker.js", tmp_path))
+    results = Results()
+    dies = EvaluationPlan(
+        every=1, last_epoch=2, formats=["gen1ou"], opponents=["RandomPlayer"], battles=1, device="cpu"
+    )
+    with Evaluations(tmp_path / "run", dies, results) as evaluations:
+        evaluations.on_checkpoint(Checkpoint(tmp_path / "run", 2))
+    assert (evaluations.failed, results) == (1, [])
+    said = "gemma-metamon evaluate: the simulator does not run here: its process was ended by signal 9"
+    assert f"the evaluation of epoch 2 in gen1ou failed: {said}" in caplog.text
 
 
 def test_wandb_gets_the_epoch_beside_each_win_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """`gemma-metamon release`, with a small run, real battles and a registry: only what passes is promoted."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from support.node import path_with_node_that
 from support.pages import after_scripts, needs_chromium
 from support.registries import own_registry
 from support.small_agent import train_command
@@ -74,6 +76,25 @@ def test_what_passes_all_gates_is_registered_and_promoted_and_what_does_not_is_n
     manifest = registry.find(Reference("best", "production"))
     assert {"README.md", "release.json", "release.html"} < set(manifest.files)
     assert "RandomPlayer" in (registry.fetch(manifest) / "README.md").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
+def test_a_simulator_that_dies_is_a_gate_that_is_not_passed(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = own_registry(tmp_path, monkeypatch)
+    monkeypatch.setenv("PATH", path_with_node_that("kill -9 $$", "worker.js", tmp_path))
+    gates = tmp_path / "gates.toml"
+    gates.write_text(GATES.replace('exports = ["merged", "amago"]', ""))
+    command = ["release", f"{run_dir}@1", "--gates", str(gates), "--promote", "best", "--workers", "1", "--json"]
+    capsys.readouterr()
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    told = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in told["rows"] if row["name"] == "against RandomPlayer"]
+    assert not row["passed"]
+    assert "the simulator does not run here: its process was ended by signal 9" in row["found"]
+    assert (tmp_path / "out" / "release.html").is_file()
+    assert registry.names() == []
 
 
 def test_a_run_that_is_damaged_is_a_gate_that_is_not_passed(

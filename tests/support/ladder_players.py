@@ -21,7 +21,8 @@ from gemma_metamon.showdown.simulator.teams import load_teams
 
 FOUR = ("RandomPlayer", "NoSwitchRandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer")
 QUICK = LadderTimeouts(
-    login_s=30.0,
+    connect_s=120.0,  # a server that has just begun reads its formats first: half a minute on a loaded machine
+    login_s=120.0,
     ping_s=10.0,
     first_pause_s=0.1,
     longest_pause_s=1.0,

@@ -79,6 +79,9 @@ class LadderBattle:
         self._format = battle_format
         started = self.outcome.started
         self._began_at = float(started) if started else time.time()
+        # of a battle that an earlier process began: by the server's clock, or ours then, of which either may be ahead
+        self._seconds_before = max(time.time() - self._began_at, 0.0)
+        self._seen_since = time.monotonic()
         self._count = self._progress = 0  # messages that show progress: in the present log, and the most ever
         self._unreadable: set[str] = set()
         self._rqid = -1
@@ -156,8 +159,7 @@ class LadderBattle:
             rating_after=after,
             turns=outcome.turns,
             began_at=datetime.fromtimestamp(self._began_at, timezone.utc).isoformat(timespec="seconds"),
-            # the server's clock, or ours a while ago: either may be ahead of ours now
-            seconds=max(round(time.time() - self._began_at, 2), 0.0),
+            seconds=round(self._seconds_before + time.monotonic() - self._seen_since, 2),
             decisions=self.decisions.count,
             fallbacks=sum(self.decisions.fallbacks.values()),
             fallback_reasons=dict(self.decisions.fallbacks),

@@ -10,6 +10,7 @@ from support.ladder_players import QUICK, Failing
 from support.live_goldens import FORMATS, decisions, told
 
 from gemma_metamon.battle.replays import RecordedBattle
+from gemma_metamon.results.schema import LadderRow
 from gemma_metamon.showdown.ladder import results
 from gemma_metamon.showdown.ladder.battle import LadderBattle
 from gemma_metamon.showdown.ladder.results import BattleLog
@@ -25,7 +26,9 @@ class Sent(list[str]):
         return True
 
 
-def begin(kind: type[Player], tag: str, username: str, sent: Sent, recorder: Recorder) -> LadderBattle:
+def begin(
+    kind: type[Player], tag: str, username: str, sent: Sent, recorder: Recorder, log: BattleLog | None = None
+) -> LadderBattle:
     battle_format = tag.split("-")[1]
     options = connection(username, battle_format=battle_format, websocket_url="ws://localhost:1/", team=None)
     return LadderBattle(
@@ -33,7 +36,7 @@ def begin(kind: type[Player], tag: str, username: str, sent: Sent, recorder: Rec
         player=kind(**options, start_listening=False),
         username=username,
         battle_format=battle_format,
-        log=BattleLog(None),
+        log=log or BattleLog(None),
         send=sent.send,
         recorder=recorder,
         timeouts=QUICK,
@@ -73,18 +76,26 @@ def test_what_is_recorded_is_what_is_sent_whoever_chose_it(kind: type[Player], b
             assert place.isdigit()
 
 
-def test_a_clock_that_jumps_back_makes_no_battle_shorter_than_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def row_after(jump_s: float) -> float:
-        battle = begin(RandomPlayer, "battle-gen1ou-1", "Anna", Sent(), Recorder(lambda battle, record: None))
-        now = time.time()
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+@pytest.mark.parametrize("before_s", [None, -3600, 3600], ids=["ours", "ahead of us", "resumed"])
+def test_a_clock_that_jumps_changes_no_battles_length(
+    before_s: int | None, jump_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a battle shorter than nothing that began, by the server's clock, in our future."""
+
+    async def row_after_a_minute() -> LadderRow:
+        now, since = time.time(), time.monotonic()
+        log = BattleLog(None, [] if before_s is None else [f"|t:|{int(now) - before_s}"])
+        battle = begin(RandomPlayer, "battle-gen1ou-1", "Anna", Sent(), Recorder(lambda *_: None), log)
         monkeypatch.setattr(time, "time", lambda: now + jump_s)
-        seconds = battle.row(None, "unfinished", "").seconds
+        monkeypatch.setattr(time, "monotonic", lambda: since + 60)
+        row = battle.row(None, "unfinished", "")
         monkeypatch.undo()
         battle.close()
-        return seconds
+        return row
 
-    assert asyncio.run(row_after(-86_400)) == 0
-    assert asyncio.run(row_after(86_400)) == pytest.approx(86_400, abs=600)
+    row = asyncio.run(row_after_a_minute())
+    assert row.seconds == pytest.approx(60 + max(before_s or 0, 0), abs=30)
 
 
 def test_the_log_is_read_again_only_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:

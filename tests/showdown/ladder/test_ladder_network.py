@@ -1,4 +1,4 @@
-"""Ladder play on the real simulator through a bad network, and on a server that dies."""
+"""Ladder play on the real simulator through a bad network, and on a server that hangs or dies."""
 
 import asyncio
 import os
@@ -123,6 +123,39 @@ def test_battles_survive_a_bad_network(server: Server, tmp_path: Path, faults: F
     assert unrecorded(folders) == []
 
 
+def underway(players: list[Any]) -> bool:
+    return any(battle.in_room and battle.outcome.turns > 1 for player in players for battle in player.battles.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_server_that_hangs_is_left_and_its_battles_are_played_on_once_it_answers(
+    server: Server, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in FOUR[:2]]
+
+    async def through_a_hang() -> list[Any]:
+        players = [ladder(folder.name, server.websocket_url, battles=1, folder=folder) for folder in folders]
+        playing = asyncio.create_task(play(players))
+        while not underway(players):
+            assert not playing.done(), playing
+            await asyncio.sleep(0.01)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            while any(player._connection.logged_in for player in players):
+                assert not playing.done(), playing
+                await asyncio.sleep(0.05)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        return await playing
+
+    summaries = asyncio.run(asyncio.wait_for(through_a_hang(), 180))
+    assert all(summary.cuts and summary.rejoins for summary in summaries)
+    assert [summary.results["unfinished"] for summary in summaries] == [0, 0]
+    assert sum(check_agreement(folders).values()) >= 1
+    assert unrecorded(folders) == []
+
+
 def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> list[Any]:
     """The server is killed whenever battles are in play, started again, and at last played on to an end."""
 
@@ -133,14 +166,9 @@ def run_through_deaths(folder: Path, names: tuple[str, ...], deaths: int) -> lis
         players = [ladder(name, running.websocket_url, folder=folder / name, concurrency=2) for name in names]
         playing = asyncio.create_task(play(players))
 
-        async def underway() -> None:
-            while not any(
-                battle.in_room and battle.outcome.turns > 1 for player in players for battle in player.battles.values()
-            ):
-                await asyncio.sleep(0.05)
-
         for _ in range(deaths):
-            await underway()
+            while not underway(players):
+                await asyncio.sleep(0.05)
             os.kill(running.pid, signal.SIGKILL)
             await asyncio.sleep(0.5)
             servers.append(running_server(port))

@@ -1,6 +1,7 @@
 """Texts of teams: split as people post them, packed as the simulator packs them."""
 
 import json
+import os
 import re
 import runpy
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import TypeVar
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from support.node import needs_node
+from support.node import needs_node, path_with_node_that
 from support.paths import GOLDENS, SCRIPTS
 from support.team_files import GENGAR, HIDDEN_POWERS, PACKED, SNORLAX, TAUROS, TEXTS, backup, species
 
-from gemma_metamon.errors import DataError, MissingDependencyError
+from gemma_metamon.errors import DataError, MissingDependencyError, ServerError
+from gemma_metamon.showdown.simulator import installation
 from gemma_metamon.showdown.simulator.installation import import_teams, validate_teams
 from gemma_metamon.showdown.simulator.team_texts import TeamText, pack_teams, split_teams
 from gemma_metamon.showdown.simulator.teams import pack_team
@@ -247,3 +249,19 @@ def test_headers_without_formats_are_remarks_where_one_has_nothing_under_it(empt
     assert len(split_teams(backup(*remarks))) == 1
     # but never a team of seven
     assert len(split_teams(backup(*remarks, *((f"{i}", GENGAR) for i in range(5))))) == 7
+
+
+@pytest.mark.server
+@needs_node
+@pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
+def test_a_simulator_that_gives_no_answer_is_ended_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tmp_path / "pid"
+    hangs = f"echo $$ > '{written}'; exec sleep 600"
+    monkeypatch.setenv("PATH", path_with_node_that(hangs, "teams.js", tmp_path))
+    monkeypatch.setattr(installation, "ASK_TIMEOUT_S", 3)
+    with pytest.raises(ServerError, match=r"^the simulator could not validate a team for 'gen1ou' within 3 s$"):
+        validate_teams("gen1ou", ["Tauros"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(written.read_text()), 0)
