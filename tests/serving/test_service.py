@@ -9,6 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,51 @@ def test_without_the_token_nothing_is_told_and_it_is_never_logged(
         assert Monitor(url).look().fault == "/metrics answers 401"
         assert not Monitor(url, TOKEN).look().fault
     assert TOKEN not in caplog.text
+
+
+@contextmanager
+def pointing_to(elsewhere: str, status: int) -> Iterator[str]:
+    """A server that redirects whatever it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", elsewhere)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_monitor_does_not_carry_its_token_to_where_a_service_points(status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0)
+        elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/\x1b[2J"
+        with pointing_to(elsewhere, status) as url:
+            fault = Monitor(url, TOKEN, timeout_s=5).look().fault
+        with pytest.raises(BlockingIOError):  # nobody has come
+            other.accept()
+    told = elsewhere.replace("\x1b", r"\x1b")
+    assert fault == f"/health points to {told}, which is not followed; give its own address"
+
+
+def test_no_proxy_of_the_environment_reads_what_the_monitor_says_to_this_machine(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with served(policy_of(run_dir), token=TOKEN) as (url, _):
+        assert not Monitor(url, TOKEN).look().fault
+    assert "Invalid IPv6 URL" in Monitor("http://[::1", TOKEN).look().fault
 
 
 def test_who_asks_too_often_waits_and_others_do_not() -> None:
