@@ -15,6 +15,7 @@ from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.serve import _service
 from gemma_metamon.language import models
 from gemma_metamon.registry.names import Reference
+from gemma_metamon.serving.limits import Gate, Limits
 from gemma_metamon.serving.server import serving
 
 for package, extra in (("poke_env", "battle"), ("trl", "language"), ("fastapi", "serve"), ("PIL", "vision")):
@@ -112,7 +113,7 @@ def test_a_chat_model_is_registered_promoted_named_served_and_released(
     assert [named["pairs"][0][key] for key in same] == [league["pairs"][0][key] for key in same]
 
     args = build_parser().parse_args(["serve", "registry:words@production", "--device", "cpu", "--name", "words"])
-    with serving(_service(args, None)) as url:
+    with serving(_service(args, Gate(Limits()))) as url:
         body = {"model": "words", "messages": [{"role": "user", "content": "What?"}], "max_tokens": 2}
         status, answer = ask(f"{url}/v1/chat/completions", body)
     assert status == 200, answer

@@ -1,5 +1,6 @@
 """Who may ask what, how much and how often; what is counted; and how a service begins and ends."""
 
+import http.client
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -174,6 +175,48 @@ def test_who_asks_too_often_waits_and_others_do_not() -> None:
     with pytest.raises(RefusedError) as full:
         gate.require_room("third")
     assert full.value.status == 503
+
+
+def ask_from(address: str, url: str, path: str, token: str, **headers: str) -> int:
+    """The status of an answer to a client at an address of this machine."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=120, source_address=(address, 0))
+    with closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}", **headers})
+        return connection.getresponse().status
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this machine has more addresses than one on Linux alone")
+def test_who_guesses_the_token_or_a_route_waits_like_who_asks_and_shuts_out_nobody_else(run_dir: Path) -> None:
+    forged = {"X-Forwarded-For": "192.0.2.1"}
+    with served(policy_of(run_dir), token=TOKEN, rate=0.001) as (url, _):  # room for one in a quarter of an hour
+        assert ask_from("127.0.0.2", url, "/metrics", "x" * 20) == 401
+        assert ask_from("127.0.0.2", url, "/metrics", "x" * 20) == 429
+        assert ask_from("127.0.0.2", url, "/metrics", TOKEN) == 429  # or the limit would tell which guess is right
+        assert ask_from("127.0.0.2", url, "/nothing", TOKEN, **forged) == 429
+        assert ask_from("127.0.0.3", url, "/nothing", "x" * 20) == 404
+        assert ask_from("127.0.0.3", url, "/nothing", "x" * 20) == 429
+        assert ask_from("127.0.0.4", url, "/metrics", TOKEN) == 200
+        assert [ask_from("127.0.0.2", url, path, "") for path in ("/health", "/ready")] == [200, 200]
+
+
+def test_a_proxy_that_is_trusted_says_who_asks(run_dir: Path) -> None:
+    with served(policy_of(run_dir), token=TOKEN, rate=0.001, trusted_proxy="127.0.0.0/8") as (url, _):
+        for client, status in (("192.0.2.1", 401), ("192.0.2.1", 429), ("192.0.2.2", 401)):
+            headers = {"X-Forwarded-For": f"198.51.100.7, {client}"}
+            assert ask_from("127.0.0.1", url, "/metrics", "x" * 20, **headers) == status
+    for bad in ("*", "localhost", "127.0.0.1/40"):
+        with pytest.raises(ConfigError, match="--trusted_proxy"):
+            Limits(trusted_proxy=bad)
+
+
+def test_a_client_of_many_addresses_is_one_client() -> None:
+    gate = Gate(Limits(rate=0.001))
+    for first, second in (("2001:db8::1", "2001:db8::ffff:2"), ("::ffff:192.0.2.1", "192.0.2.1"), ("x", "x")):
+        gate.require_room(first)
+        with pytest.raises(RefusedError):
+            gate.require_room(second)
+    gate.require_room("2001:db8:0:1::1")
 
 
 def test_a_refusal_for_now_says_when_to_come_again(run_dir: Path) -> None:
