@@ -60,7 +60,14 @@ class Service:
 
 def build_app(service: Service) -> FastAPI:
     """The service's routes."""
-    app = FastAPI(title="gemma-metamon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="gemma-metamon",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to an address made of a header that anybody writes
+    )
     started_at = int(time.time())
 
     # these two are never refused: that would cost as much as to answer, and whoever watches a service restarts one
