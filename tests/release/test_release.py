@@ -75,6 +75,17 @@ def test_what_passes_all_gates_is_registered_and_promoted_and_what_does_not_is_n
     assert {"README.md", "release.json", "release.html"} < set(manifest.files)
     assert "RandomPlayer" in (registry.fetch(manifest) / "README.md").read_text()
 
+    # the same battles, and a key that is in no file of the model, but in what is told of it
+    monkeypatch.setenv("SOMEBODYS_API_KEY", "RandomPlayer")
+    gates.write_text(f"seed = {seed}\n" + GATES.replace("battles = 2", "battles = 1").replace('"merged", "amago"', ""))
+    assert main([*command, "--out", str(out / "secret")]) == 1
+    report = json.loads((out / "secret" / "release.json").read_text())
+    (row,) = [row for row in report["rows"] if not row["passed"]]
+    assert (row["name"], report["promoted"]) == ("secrets", None)
+    for name in ("README.md", "release.json", "release.html"):
+        assert f"{name} holds the value of SOMEBODYS_API_KEY" in row["found"]
+    assert registry.versions("best") == [1]
+
 
 def test_a_run_that_is_damaged_is_a_gate_that_is_not_passed(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
