@@ -78,7 +78,7 @@ def test_bad_requests_are_refused_in_one_sentence_that_names_the_field(run_dir: 
             assert status == 400
             assert "\n" not in message
             assert words in message or words.startswith("request.side"), message
-        assert ask(f"{url}/nothing")[0] == 404
+        assert ask(f"{url}/nothing")[0] == ask(f"{url}/act/", {})[0] == 404
         status, answer = ask(f"{url}/act")
         assert status == 405
         assert "there are POST /act, GET /health, GET /ready, GET /metrics" in answer["error"]["message"]
