@@ -10,6 +10,7 @@ Counts per reader:
     refused      a GemmaMetamonError in one sentence
     tracebacks   any other exception, a message of several lines, or the end of the process
     hangs        not done within --limit seconds
+    memory       more than --memory MiB beyond what the reader has once it is built (on Linux)
     non_finite   read, and a number that came out of it is NaN or infinite
 
 Input number n of a reader depends on the seed and n alone. Each reader works in a process of its own, which is watched
@@ -37,15 +38,16 @@ import lz4.frame
 import numpy as np
 import tiny_agent
 from fuzz_texts import GinReader, LogReader, ManifestReader, TeamReader
+from memory_bounds import bound_memory, peak_kib, wants_memory
 from mutations import harm_columns, harm_numbers, mutate_bytes, mutate_json, mutate_lz4, mutate_safetensors
-from service_reader import ServiceReader
+from service_reader import ChatReader, ServiceReader
 
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.view import BattleView
 
-OUTCOMES = ("accepted", "refused", "tracebacks", "hangs", "non_finite")
+OUTCOMES = ("accepted", "refused", "tracebacks", "hangs", "non_finite", "memory")
 
 
 class Reader(Protocol):
@@ -279,6 +281,7 @@ READERS: dict[str, type[Reader]] = {
     "policy": PolicyReader,
     "vocabulary": VocabularyReader,
     "service": ServiceReader,
+    "chat": ChatReader,
     "gin": GinReader,
     "team": TeamReader,
     "server": LogReader,
@@ -298,26 +301,38 @@ def short_battle(path: Path) -> bytes:
     return json.dumps({"states": [*states[:3], states[-1]], "actions": [*actions[:3], -1]}).encode()
 
 
-def read_one(reader: Reader) -> tuple[str, str]:
-    """The outcome of an input, and what was said of it."""
+def read_one(reader: Reader, most_kib: float = float("inf")) -> tuple[str, str]:
+    """The outcome of an input, and what was said of it. More than so much memory may not be resident for it."""
+    before = peak_kib()
+    outcome, said = _read(reader)
+    after = peak_kib()
+    if after > max(before, most_kib):
+        return "memory", f"{after / 1024:.0f} MiB resident, {(after - before) / 1024:.0f} of them for this"
+    return outcome, said
+
+
+def _read(reader: Reader) -> tuple[str, str]:
     try:
         finite = [bool(np.isfinite(np.asarray(array)).all()) for array in reader.read()]
-    except GemmaMetamonError as error:
+    except Exception as error:  # noqa: BLE001 that is what is looked for
+        if wants_memory(error):
+            return "memory", traceback.format_exc()
+        if not isinstance(error, GemmaMetamonError):
+            return "tracebacks", traceback.format_exc()
         return ("tracebacks" if "\n" in str(error) else "refused"), str(error)
-    except Exception:  # noqa: BLE001 that is what is looked for
-        return "tracebacks", traceback.format_exc()
     return ("accepted" if all(finite) else "non_finite"), ""
 
 
-def work(name: str, seed: int, first: int, stop: int, pipe: Connection) -> None:
+def work(name: str, seed: int, first: int, stop: int, memory_mib: int, pipe: Connection) -> None:
     """Reads the inputs first ... stop - 1; sends each number before it is read, and its outcome after."""
     logging.disable()
     with tempfile.TemporaryDirectory() as folder:
         reader = READERS[name](Path(folder))
+        most_kib = bound_memory(memory_mib)
         for number in range(first, stop):
             reader.harm(random.Random(f"{seed} {name} {number}"))
             pipe.send(number)
-            pipe.send(read_one(reader))
+            pipe.send(read_one(reader, most_kib))
     pipe.send(None)
 
 
@@ -327,7 +342,7 @@ def fuzz(name: str, args: argparse.Namespace) -> Counter[str]:
     context = multiprocessing.get_context("spawn")
     while number < stop:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work, args=(name, args.seed, number, stop, theirs))
+        process = context.Process(target=work, args=(name, args.seed, number, stop, args.memory, theirs))
         process.start()
         theirs.close()
         begun = False
@@ -361,6 +376,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first input's number (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=20.0, help="seconds for an input (default: %(default)s)")
+    parser.add_argument("--memory", type=int, default=1024, help="MiB for an input (default: %(default)s)")
     parser.add_argument("--traceback", action="store_true", help="show what was said of every input")
     args = parser.parse_args()
     results = {name: dict(fuzz(name, args)) for name in args.readers}

@@ -1,4 +1,7 @@
-"""What several test files need: a recorded battle, a simulator, and after each test gin and torch as they were."""
+"""What several test files need: a recorded battle, a simulator, object stores.
+
+After each test gin and torch are as they were.
+"""
 
 import importlib.util
 import sys
@@ -63,3 +66,57 @@ def server() -> "Iterator[Server]":
 
     with running_server() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    pytest.importorskip("s3fs", reason="needs the extra: pip install 'gemma-metamon[s3]'")
+    server = pytest.importorskip("moto.server", reason="needs S3 to speak to: pip install 'moto[server]'")
+    running = server.ThreadedMotoServer(port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def gs_server() -> Iterator[str]:
+    pytest.importorskip("gcsfs", reason="needs the extra: pip install 'gemma-metamon[gs]'")
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs gcp-storage-emulator from PyPI")
+    running = emulator.create_server("127.0.0.1", 0, in_memory=True)
+    running.start()
+    yield f"http://127.0.0.1:{running._api._httpd.server_port}"
+    running.stop()
+
+
+@pytest.fixture(params=["memory", "s3", "gs"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of an empty place in a store."""
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "cache"))
+    if request.param == "memory":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        monkeypatch.setattr(MemoryFileSystem, "store", {})
+        monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+        return "memory://bucket"
+    bucket = f"bucket{abs(hash(tmp_path)) % 10**9}"
+    if request.param == "gs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gs_server"))
+        import gcsfs
+
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        gcsfs.GCSFileSystem(token="anon").mkdir(bucket)
+        return f"gs://{bucket}"
+    url = request.getfixturevalue("s3_server")
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().mkdir(bucket)
+    return f"s3://{bucket}"

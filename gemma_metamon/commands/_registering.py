@@ -1,7 +1,8 @@
 """Runs as `registry register` and `release` name them, and what both make of one."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,11 @@ def contents_of(text: str) -> "Contents":
     return find_contents(kind, read.run_dir, read.epoch)
 
 
-def register(
-    registry: "Registry", name: str, contents: "Contents", results: Sequence[Path], more: Sequence[Path] = ()
-) -> "Manifest":
-    """Registers a run's model with its card, and further files under their own names. Raises as `Registry.register`."""
+@contextmanager
+def with_card(
+    name: str, contents: "Contents", results: Sequence[Path], more: Sequence[Path] = ()
+) -> Iterator[dict[str, Path]]:
+    """All that is registered of a run, name -> file: its model, its card, and further files under their own names."""
     from gemma_metamon.registry.manifests import CARD
     from gemma_metamon.release.card import find_results, write_card
 
@@ -60,5 +62,9 @@ def register(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, CARD)
         path.write_text(card, encoding="utf-8")
-        files = {**contents.files, CARD: path, **{extra.name: extra for extra in more}}
-        return registry.register(name, contents.facts.kind, files, source=contents.facts.label, epoch=contents.epoch)
+        yield {**contents.files, CARD: path, **{extra.name: extra for extra in more}}
+
+
+def register(registry: "Registry", name: str, contents: "Contents", files: Mapping[str, Path]) -> "Manifest":
+    """Registers a run's model as these files. Raises as `Registry.register`."""
+    return registry.register(name, contents.facts.kind, files, source=contents.facts.label, epoch=contents.epoch)

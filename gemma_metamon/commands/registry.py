@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import add_shared_argument
-from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register
+from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.registry.names import STAGES, Reference, check_name, is_registered, read_reference
 
@@ -87,7 +87,9 @@ def _register(args: argparse.Namespace) -> int:
     if is_registered(args.source):
         raise ConfigError(f"{args.source} is registered already; promote it, or name a run")
     registry = _open(args)
-    manifest = register(registry, args.name, contents_of(args.source), args.results)
+    contents = contents_of(args.source)
+    with with_card(args.name, contents, args.results) as files:
+        manifest = register(registry, args.name, contents, files)
     return _say(
         args,
         manifest,

@@ -5,13 +5,13 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
-from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register
+from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
 from gemma_metamon.commands._words_players import with_kind
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError
 from gemma_metamon.extras import require_extra
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     )
     written = report.write(args.out)
     if report.passed and args.promote is not None and contents is not None:
-        report = replace(report, promoted=_promote(args, registered, contents, written))
+        report = _promoted(args, registered, contents, report, written)
         report.write(args.out)
     _tell(args, report)
     return 0 if report.passed else 1
@@ -123,13 +123,9 @@ def _load(source: str) -> "tuple[Contents | None, list[GateRow]]":
 
 def _look(args: argparse.Namespace, gates: "Gates", contents: "Contents") -> "Iterator[GateRow]":
     from gemma_metamon.release.exports import check_export
-    from gemma_metamon.release.gates import GateRow, judge_battles
-    from gemma_metamon.release.secrets import find_secrets, given
+    from gemma_metamon.release.gates import judge_battles
 
-    known = given()
-    secrets = {name: found for name, path in contents.files.items() if (found := find_secrets(path, known))}
-    said = "; ".join(f"{name} holds {', '.join(found)}" for name, found in secrets.items())
-    yield GateRow(name="secrets", passed=not secrets, found=said or "none", wanted="none in any file")
+    yield _look_for_secrets(contents.files)
     for form in gates.exports:
         yield check_export(form, contents)
     played = [_play(args, gates, gate, contents, number) for number, gate in enumerate(gates.opponents)]
@@ -178,17 +174,39 @@ def _run(command: list[str]) -> tuple[int, str, str]:
     return process.returncode, output, complaints
 
 
-def _promote(args: argparse.Namespace, registered: Reference | None, contents: "Contents", written: list[Path]) -> str:
-    """Registers what passed, with what was found of it, and promotes it; what is registered is promoted alone."""
+def _promoted(
+    args: argparse.Namespace,
+    registered: Reference | None,
+    contents: "Contents",
+    report: "ReleaseReport",
+    written: list[Path],
+) -> "ReleaseReport":
+    """Registers what passed, with what was found of it, and promotes it; what is registered is promoted alone.
+
+    What was found may hold a secret, too, as an opponent's address: then that gate is not passed after all.
+    """
     from gemma_metamon.registry.registry import Registry
 
     registry = Registry(args.registry)
     if registered is None:
-        folders = sorted(args.out.glob("battles_*"))
-        manifest = register(registry, args.promote, contents, folders, written)
+        with with_card(args.promote, contents, sorted(args.out.glob("battles_*")), written) as files:
+            row = _look_for_secrets({name: path for name, path in files.items() if name not in contents.files})
+            if not row.passed:
+                return replace(report, rows=[row if each.name == row.name else each for each in report.rows])
+            manifest = register(registry, args.promote, contents, files)
         registered = Reference(manifest.name, manifest.version)
     manifest = registry.promote(registered, args.stage)
-    return f"{manifest.name}@{manifest.version} {args.stage}"
+    return replace(report, promoted=f"{manifest.name}@{manifest.version} {args.stage}")
+
+
+def _look_for_secrets(files: Mapping[str, Path]) -> "GateRow":
+    from gemma_metamon.release.gates import GateRow
+    from gemma_metamon.release.secrets import find_secrets, given
+
+    known = given()
+    secrets = {name: found for name, path in files.items() if (found := find_secrets(path, known))}
+    said = "; ".join(f"{name} holds {', '.join(found)}" for name, found in secrets.items())
+    return GateRow(name="secrets", passed=not secrets, found=said or "none", wanted="none in any file")
 
 
 def _tell(args: argparse.Namespace, report: "ReleaseReport") -> None:

@@ -11,6 +11,7 @@ from gemma_metamon.commands._arguments import (
     add_shared_argument,
     at_least_one,
     port,
+    refuse_void,
     zero_or_above,
 )
 from gemma_metamon.commands._drawing import require_drawn
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.commands._players import FoundPlayer
     from gemma_metamon.serving.app import Service
+    from gemma_metamon.serving.limits import Gate
 
 logger = logging.getLogger(__name__)
 _USUAL_PORT = 8765
+_USUAL_TOKENS = 2048
 EXAMPLE = """examples:
   gemma-metamon serve runs/first                        # POST /act on http://127.0.0.1:8765
   gemma-metamon serve "ensemble(runs/first, runs/second)" --port 9000
@@ -64,6 +67,14 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument(
         "--rate", type=above_zero, default=500.0, help="requests a second from one address (default: %(default)s)"
     )
+    parser.add_argument(
+        "--trusted_proxy",
+        metavar="ADDRESS",
+        help="of a proxy whose X-Forwarded-For is believed: --rate then goes by the addresses that it names",
+    )
+    parser.add_argument(
+        "--max_tokens", type=at_least_one, default=_USUAL_TOKENS, help="of an answer to a chat (default: %(default)s)"
+    )
     parser.add_argument("--sample", action="store_true", help="draw choices instead of taking the most probable one")
     for name in ("temperature", "seed", "ckpt", "device"):
         add_shared_argument(parser, name)
@@ -77,14 +88,15 @@ def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end; status 0 then."""
     require_extra("serve", "serve")
     require_extra("battle", "serve")
-    from gemma_metamon.serving.limits import read_token, require_safe_host
+    from gemma_metamon.serving.limits import Gate, Limits, read_token, require_safe_host
     from gemma_metamon.serving.server import Address, listening_at, serve
 
     token = read_token(args.token_file)
     require_safe_host(args.host, token, is_open=args.open)
+    limits = Limits(body_bytes=args.max_body_kb * 1024, rate=args.rate, trusted_proxy=args.trusted_proxy)
     # before minutes of loading; and whoever asks meanwhile waits
     with listening_at(Address(args.host, args.port)) as listening:
-        service = _service(args, token)
+        service = _service(args, Gate(limits, token))
         asked = "a token is asked for" if token is not None else "no token is asked for"
 
         def say(url: str) -> None:
@@ -95,17 +107,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _service(args: argparse.Namespace, token: str | None) -> "Service":
+def _service(args: argparse.Namespace, gate: "Gate") -> "Service":
     from gemma_metamon.commands._players import contestants, find_players
     from gemma_metamon.language.players.text import TextPolicy
     from gemma_metamon.serving.app import Service
     from gemma_metamon.serving.battles import SPARE, Battles
-    from gemma_metamon.serving.limits import Gate, Limits
     from gemma_metamon.serving.writing import Writer
     from gemma_metamon.showdown.players.ensembles import EnsemblePolicy
 
     (found,) = find_players([args.agent], args.ckpt)
     _require_policy(found)
+    if found.words is None:
+        refuse_void(args, {"max_tokens": _USUAL_TOKENS}, f"{args.agent} answers no chats")
     require_drawn(args, [found], told=True)
     (who,) = contestants(
         [found],
@@ -124,8 +137,7 @@ def _service(args: argparse.Namespace, token: str | None) -> "Service":
         policy.judges = True
     chats = None
     if isinstance(policy, TextPolicy):
-        chats = Writer(policy.chat, policy, name, policy.gather_s).complete
-    gate = Gate(Limits(body_bytes=args.max_body_kb * 1024, rate=args.rate), token)
+        chats = Writer(policy.chat, policy, name, policy.gather_s, args.max_tokens).complete
     return Service(name, Battles(policy, args.max_battles, args.seed), gate, chats=chats)
 
 

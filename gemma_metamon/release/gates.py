@@ -42,7 +42,7 @@ class LatencyGate:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryGate:
-    """MiB that the process that plays may have at most."""
+    """MiB of the host's memory that the process that plays may have resident at most; a GPU's is not looked at."""
 
     peak_mib: float
 

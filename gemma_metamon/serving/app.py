@@ -60,9 +60,18 @@ class Service:
 
 def build_app(service: Service) -> FastAPI:
     """The service's routes."""
-    app = FastAPI(title="gemma-metamon", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="gemma-metamon",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to an address made of a header that anybody writes
+    )
     started_at = int(time.time())
 
+    # these two are never refused: that would cost as much as to answer, and whoever watches a service restarts one
+    # that does not say that it is well
     @app.get("/health")
     async def health() -> Response:
         return JSONResponse({"status": "ok", "agent": service.name, "version": __version__})
@@ -91,8 +100,11 @@ def build_app(service: Service) -> FastAPI:
     async def not_served(request: Request, error: HTTPException) -> Response:
         asked, why = f"{request.method} {shown(request.url.path)}", HTTPStatus(error.status_code).phrase
         message = f"{asked}: {why.lower()}; there are {_routes(service)}"
-        service.metrics.note_request("other", error.status_code, 0.0)
-        return _refusal(error.status_code, message)
+
+        async def answer() -> Response:
+            return _refusal(error.status_code, message)
+
+        return await _answered(service, request, answer, is_route=False)
 
     return app
 
@@ -120,22 +132,29 @@ async def _metrics(service: Service) -> Response:
     return Response(service.metrics.as_text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-async def _answered(service: Service, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
-    """The answer, or a refusal with its reason; measured and counted either way."""
+async def _answered(
+    service: Service, request: Request, answer: Callable[[], Awaitable[Response]], *, is_route: bool = True
+) -> Response:
+    """The answer, or a refusal with its reason; measured and counted either way. What is no route tells no secret."""
     began = time.perf_counter()
     service.gate.inside += 1
     try:
-        response = await _let_in(service, request, answer)
+        response = await _let_in(service, request, answer, needs_token=is_route)
     finally:
         service.gate.inside -= 1
-    service.metrics.note_request(request.url.path, response.status_code, time.perf_counter() - began)
+    route = request.url.path if is_route else "other"
+    service.metrics.note_request(route, response.status_code, time.perf_counter() - began)
     return response
 
 
-async def _let_in(service: Service, request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+async def _let_in(
+    service: Service, request: Request, answer: Callable[[], Awaitable[Response]], *, needs_token: bool
+) -> Response:
     try:
-        service.gate.require_token(request.headers.get("authorization", ""))
+        # first, so that a wrong token counts, too: who guesses is not looked at more often than who asks
         service.gate.require_room(request.client.host if request.client else "")
+        if needs_token:
+            service.gate.require_token(request.headers.get("authorization", ""))
         return await answer()
     except RefusedError as error:
         return _refusal(error.status, str(error), error.retry_after_s)

@@ -89,8 +89,12 @@ class _Body:
     response_format: Any = None
 
 
-def read_chat_asked(content: bytes) -> ChatAsked:
+def read_chat_asked(content: bytes, most_tokens: int) -> ChatAsked:
     """What a body asks.
+
+    Args:
+        content: the body.
+        most_tokens: of an answer, that may be asked for.
 
     Raises:
         DataError: one sentence with the field, its value and what was expected.
@@ -104,10 +108,7 @@ def read_chat_asked(content: bytes) -> ChatAsked:
         value = getattr(body, name)
         if not any(type(value) is type(each) and value == each for each in (*neutral, *map(_as_float, neutral))):
             raise DataError(f"{name} is {shown(value)}, which is not offered here; leave it out")
-    most = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     temperature, top_p = _or(body.temperature, 0.0), _or(body.top_p, 1.0)
-    if most is not None and most < 1:
-        raise DataError(f"max_tokens is {shown(most)}; it must be at least 1")
     if not (math.isfinite(temperature) and 0 <= temperature <= 2):
         raise DataError(f"temperature is {shown(body.temperature)}; it must be within 0 to 2")
     if not 0 < top_p <= 1:
@@ -123,11 +124,25 @@ def read_chat_asked(content: bytes) -> ChatAsked:
     return ChatAsked(
         model=body.model,
         messages=messages,
-        most=USUAL_TOKENS if most is None else min(most, 2**31),
+        most=_most(body, most_tokens),
         temperature=temperature,
         top_p=top_p,
         seed=seed,
     )
+
+
+def _most(body: _Body, most_tokens: int) -> int:
+    most = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    if most is None:
+        return min(USUAL_TOKENS, most_tokens)
+    if most < 1:
+        raise DataError(f"max_tokens is {shown(most)}; it must be at least 1")
+    if most > most_tokens:
+        raise DataError(
+            f"max_tokens is {shown(most)}, and this service answers with at most {most_tokens}; ask for no more, or "
+            "serve with another --max_tokens"
+        )
+    return most
 
 
 def _said(message: dict[str, Any], where: str) -> Said:

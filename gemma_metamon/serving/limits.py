@@ -1,6 +1,7 @@
 """What a service gives to whom: how large a request may be, how many there may be, and who may ask at all."""
 
 import hmac
+import ipaddress
 import os
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from cachetools import LRUCache
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.serving.refusals import RefusedError
 from gemma_metamon.showdown.accounts import is_loopback
-from gemma_metamon.strict_json import read_bounded, shown_path
+from gemma_metamon.strict_json import read_bounded, shown, shown_path
 
 TOKEN_VARIABLE: Final = "GEMMA_METAMON_TOKEN"
 _LEAST_TOKEN: Final = 16
@@ -27,14 +28,29 @@ class Limits:
     Attributes:
         body_bytes: of a request.
         body_s: within which it must have come.
-        rate: requests a second from one address, on the whole; for twice as many at once there is room.
+        rate: requests a second from one address, on the whole; for twice as many at once there is room. All count,
+            those with a wrong token and those of no route, too; only /health and /ready do not.
         at_once: requests that may be answered at a time.
+        trusted_proxy: the address or network of a proxy, which says by X-Forwarded-For from which address it passes a
+            request on. None believes nobody, and an address is that of the connection: anybody can send that header.
     """
 
     body_bytes: int = 8 * 2**20
     body_s: float = 30.0
     rate: float = 500.0
     at_once: int = 512
+    trusted_proxy: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.trusted_proxy is None:
+            return
+        try:
+            ipaddress.ip_network(self.trusted_proxy)
+        except ValueError as error:
+            raise ConfigError(
+                f"--trusted_proxy {shown(self.trusted_proxy)} is no address or network; give one as 127.0.0.1 or "
+                "10.0.0.0/8"
+            ) from error
 
 
 class Gate:
@@ -64,7 +80,12 @@ class Gate:
             raise RefusedError(401, "Authorization bears no valid token; send `Authorization: Bearer TOKEN`")
 
     def require_room(self, client: str) -> None:
-        """Raises RefusedError: 429 for a client that asks too often, 503 where too many are being answered."""
+        """Raises RefusedError: 429 for a client that asks too often, 503 where too many are being answered.
+
+        Args:
+            client: its address. Of IPv6 a network of 64 bits is one client: whoever has one address there has them all.
+        """
+        client = _who(client)
         now, burst = time.monotonic(), max(1.0, 2 * self.limits.rate)
         left, at = self._buckets.get(client, (burst, now))
         left = min(burst, left + (now - at) * self.limits.rate)
@@ -79,6 +100,18 @@ class Gate:
             raise RefusedError(
                 503, f"{self.limits.at_once} requests are being answered, as many as may be; ask again", retry_after_s=1
             )
+
+
+def _who(client: str) -> str:
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:  # of a proxy's header
+        return client[:100]
+    if address.version == 4:
+        return client
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def read_token(path: Path | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from gemma_metamon.serving.metrics import BATTLES, LATENCY, REQUESTS
+from gemma_metamon.showdown.accounts import opener_for_secrets
 from gemma_metamon.strict_json import on_one_line
 
 ANSWERING: Final = ("/act", "/v1/chat/completions")
@@ -102,12 +103,15 @@ class Monitor:
         try:
             health = json.loads(self._get("/health"))
             answered_ms = 1000 * (time.perf_counter() - began)
-            agent = str(health["agent"])
+            agent = on_one_line(health["agent"])  # it goes to a terminal
             self._get("/ready")
             return _read(self._get("/metrics"), at_s=at_s, agent=agent, answered_ms=answered_ms)
         except urllib.error.HTTPError as error:
             path = error.url.removeprefix(self._url)
             is_unready = (path, error.code) == ("/ready", 503)
+            if 300 <= error.code < 400:
+                where = on_one_line(error.headers["Location"] or "nowhere")
+                return Look(at_s=at_s, fault=f"{path} points to {where}, which is not followed; give its own address")
             return Look(at_s=at_s, fault="it is not ready" if is_unready else f"{path} answers {error.code}")
         except OSError as error:
             return Look(at_s=at_s, fault=f"it cannot be reached ({on_one_line(getattr(error, 'reason', error))})")
@@ -118,7 +122,7 @@ class Monitor:
         request = urllib.request.Request(self._url + path)
         if self._token is not None:
             request.add_header("Authorization", f"Bearer {self._token}")
-        with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+        with opener_for_secrets(self._url).open(request, timeout=self._timeout_s) as response:
             content: bytes = response.read(_MOST_BYTES)
         return content.decode()
 

@@ -92,8 +92,11 @@ def serving(service: Service, address: Address | None = None) -> Iterator[str]:
 
 
 def _server(service: Service) -> uvicorn.Server:
+    proxy = service.gate.limits.trusted_proxy
     config = uvicorn.Config(
         build_app(service),
+        proxy_headers=proxy is not None,  # uvicorn's own default believes all of this machine
+        forwarded_allow_ips=proxy,
         log_level="warning",
         access_log=False,
         log_config=None,

@@ -1,10 +1,10 @@
 """Chats answered by a model of ours, those that come together in one batch where nothing is drawn."""
 
 import asyncio
-import io
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,17 +14,17 @@ import torch
 from gemma_metamon.errors import DataError
 from gemma_metamon.language.models import ChatModel
 from gemma_metamon.language.tokenizers import END_OF_TURN, START_OF_TURN, encode_prompts
-from gemma_metamon.serving.chat_bodies import ChatAsked, Said, read_chat_asked
+from gemma_metamon.serving.chat_bodies import MOST_IMAGES, ChatAsked, Said, read_chat_asked
+from gemma_metamon.serving.pictures import opened
 from gemma_metamon.showdown.players.policies import Policy
-from gemma_metamon.strict_json import on_one_line, shown, why_no_picture
+from gemma_metamon.strict_json import on_one_line, shown
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from gemma_metamon.vision.models import SeeingModel
 
 MOST_AT_ONCE: Final = 16
-MOST_PIXELS: Final = 16 * 2**20
+MOST_TOKENS: Final = 2048
+"""Of an answer, unless a service is told otherwise: the model answers nobody else meanwhile."""
 
 
 @dataclass
@@ -44,6 +44,28 @@ class Written:
     cut: bool
 
 
+class _Places:
+    """So many of them. Who takes several waits until all are free, and is overtaken by nobody who takes any."""
+
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self, count: int) -> AsyncIterator[None]:
+        held = 0
+        try:
+            if count:
+                async with self._turn:
+                    while held < count:
+                        await self._free.acquire()
+                        held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._free.release()
+
+
 class Writer:
     """Answers chats. All calls come from one event loop; the model is used in its policy's thread.
 
@@ -52,14 +74,25 @@ class Writer:
         policy: the one that plays with it.
         name: which requests must call it by.
         gather_s: how long the first chat of a batch waits for others.
+        most_tokens: of an answer, that may be asked for.
     """
 
-    def __init__(self, chat: ChatModel, policy: Policy[Any, Any], name: str, gather_s: float = 0.0) -> None:
-        self._chat, self._policy, self._name, self._gather_s = chat, policy, name, gather_s
+    def __init__(
+        self,
+        chat: ChatModel,
+        policy: Policy[Any, Any],
+        name: str,
+        gather_s: float = 0.0,
+        most_tokens: int = MOST_TOKENS,
+    ) -> None:
+        self._chat, self._policy, self._name = chat, policy, name
+        self._gather_s, self._most_tokens = gather_s, most_tokens
         self._seeing: SeeingModel | None = _seeing(chat)
         self._marks = _marks(chat, self._seeing)
         self._waiting: list[tuple[_Prompt, asyncio.Future[Written]]] = []
         self._work: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
+        self._images = _Places(MOST_IMAGES)
 
     async def complete(self, content: bytes) -> tuple[dict[str, Any], int, int]:
         """The body of an answer to a body, and how many subwords were read and written.
@@ -67,11 +100,13 @@ class Writer:
         Raises:
             DataError: a chat that cannot be answered.
         """
-        asked = read_chat_asked(content)
-        if asked.model != self._name:
-            raise DataError(f"model is {shown(asked.model)}; the one that is served is {self._name}")
-        prompt = self._read(asked)
-        written = await self._in_next_batch(prompt)
+        # in a thread, so that others are answered meanwhile; one at a time, so that memory for one is enough
+        async with self._reading:
+            asked = await asyncio.to_thread(self._asked, content)
+        async with self._images.taken(sum(len(said.images) for said in asked.messages)):
+            async with self._reading:
+                prompt = await asyncio.to_thread(self._read, asked)
+            written = await self._in_next_batch(prompt)
         n_read = len(prompt.ids)
         choice = {
             "index": 0,
@@ -94,14 +129,21 @@ class Writer:
         }
         return body, n_read, written.tokens
 
+    def _asked(self, content: bytes) -> ChatAsked:
+        asked = read_chat_asked(content, self._most_tokens)
+        if asked.model != self._name:
+            raise DataError(f"model is {shown(asked.model)}; the one that is served is {self._name}")
+        return asked
+
     def _read(self, asked: ChatAsked) -> _Prompt:
         for i, said in enumerate(asked.messages):
             marks = [mark for mark in self._marks if mark in said.text]
             if marks:
                 raise DataError(f"messages[{i}] holds {marks[0]}, a mark of the model's own; leave it out")
-        images = [_open(image) for said in asked.messages for image in said.images]
+        images = [image for said in asked.messages for image in said.images]
         if images and self._seeing is None:
             raise DataError(f"messages holds an image, and {self._name} does not see; serve vlm:DIR for that")
+        pictures = opened(images)
         try:
             if self._seeing is None:
                 chat = [{"role": said.role, "content": said.text} for said in asked.messages]
@@ -116,7 +158,8 @@ class Writer:
                 f"messages has {len(ids)} subwords, and the model's context is {self._chat.context}, the answer "
                 "included; send less"
             )
-        pixels = self._seeing.look(images) if images and self._seeing is not None else None
+        seen = [] if self._seeing is None else [self._seeing.look([picture]) for picture in pictures]
+        pixels = torch.cat(seen) if seen else None
         return _Prompt(ids, pixels, asked, min(asked.most, room))
 
     async def _in_next_batch(self, prompt: _Prompt) -> Written:
@@ -202,19 +245,3 @@ def _marks(chat: ChatModel, seeing: "SeeingModel | None") -> list[str]:
 def _seen(said: Said) -> dict[str, Any]:
     parts = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in said.parts]
     return {"role": said.role, "content": parts}
-
-
-def _open(content: bytes) -> "Image.Image":
-    """Raises DataError for what is no picture, or one too large."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise DataError(f"an image has {image.width} x {image.height} pixels; send at most {MOST_PIXELS}")
-            picture: Image.Image = image.convert("RGB")
-            return picture
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"an image cannot be read ({why_no_picture(error)}); send a PNG, JPEG or WebP") from error

@@ -259,10 +259,22 @@ def prove_name(login_url: str, username: str, password: Secret, challstr: str) -
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: the password must not be sent to another server."""
+    """Follows no redirection: urllib would carry a header along to any other server."""
 
     def redirect_request(self, *_: Any) -> None:
         return None  # urllib then raises an HTTPError with the status
+
+
+def opener_for_secrets(url: str) -> urllib.request.OpenerDirector:
+    """Opens requests that bear a password or a token, and sends them to this address alone.
+
+    It follows no redirection; and what is sent to this machine goes by no proxy of the environment, which would read
+    it.
+    """
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if is_loopback(urllib.parse.urlsplit(url).hostname or ""):
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
 
 
 def _ask(login_url: str, username: str, password: Secret, challstr: str) -> tuple[str, str, str]:
@@ -270,10 +282,7 @@ def _ask(login_url: str, username: str, password: Secret, challstr: str) -> tupl
     fields = {"act": "login", "name": username, "pass": password.reveal(), "challstr": challstr}
     try:
         request = urllib.request.Request(login_url, urllib.parse.urlencode(fields).encode())
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if request.type == "http":  # this machine: a proxy of the environment would read along
-            handlers.append(urllib.request.ProxyHandler({}))
-        with urllib.request.build_opener(*handlers).open(request, timeout=LOGIN_TIMEOUT_S) as response:
+        with opener_for_secrets(login_url).open(request, timeout=LOGIN_TIMEOUT_S) as response:
             text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         error.close()

@@ -8,6 +8,7 @@ Tensors go over bit for bit. A pretrained frozen base is in neither form: it is 
 dict holds no optimizer, so what is imported plays and does not resume.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Mapping
@@ -141,6 +142,18 @@ def export_policy(checkpoint: Checkpoint, out: Path) -> Path:
     return path
 
 
+class _NoMore(io.BufferedReader):
+    """Gives no more than a file has: of a damaged length Python would first make room for gigabytes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def read_policy(path: Path) -> dict[str, Tensor]:
     """The entries of a policy_epoch_<N>.pt, on the CPU, under AMAGO's names. Runs none of the code a pickle can hold.
 
@@ -152,7 +165,9 @@ def read_policy(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings():  # the refusal says it, or it does not matter
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-            state: Any = torch.load(path, map_location="cpu", weights_only=True)
+            with _NoMore(path) as file:
+                is_zip = file.peek(4)[:4] == b"PK\x03\x04"  # torch reads that itself, and faster from its path
+                state: Any = torch.load(path if is_zip else file, map_location="cpu", weights_only=True)
     except Exception as error:  # a wrong byte makes torch's unpickler raise nearly anything
         raise DataError(f"{path} {_why_unreadable(error)}; {_WANTED}") from error
     strangers = (

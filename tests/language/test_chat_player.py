@@ -281,6 +281,15 @@ def test_no_more_calls_are_under_way_than_may_be() -> None:
     assert here.most_at_once == 2
 
 
+def test_the_key_is_not_carried_to_where_an_endpoint_points() -> None:
+    with endpoint() as elsewhere:
+        place = {"Location": f"{elsewhere.url}/chat/completions"}
+        with endpoint(lambda _: (307, "", place)) as here:
+            model_at(here, retries=0)
+    assert [told.key for told in here.calls] == [f"Bearer {KEY}"]
+    assert [told.key for told in elsewhere.calls] == [""]
+
+
 def test_the_key_is_in_nothing_that_is_said_or_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

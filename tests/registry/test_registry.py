@@ -1,7 +1,6 @@
 """gemma_metamon/registry: what is registered comes back as it was, or not at all."""
 
 import json
-import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,9 @@ def test_what_is_registered_comes_back_as_it_was(registry: Registry, tmp_path: P
     assert len(list((tmp_path / "models" / "files").glob("*/*"))) == 3  # the card once
 
 
-def test_a_registry_in_any_place_of_fsspecs_holds_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_in_any_store_holds_the_same(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_registry(tmp_path, monkeypatch)
-    for place in (f"memory://{uuid.uuid4().hex}/models", f"file://{tmp_path}/elsewhere"):
+    for place in (f"{store}/models", f"file://{tmp_path}/elsewhere"):
         registry = Registry(place)
         assert registry.names() == []
         assert register(registry, tmp_path) == 1

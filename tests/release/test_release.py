@@ -77,6 +77,17 @@ def test_what_passes_all_gates_is_registered_and_promoted_and_what_does_not_is_n
     assert {"README.md", "release.json", "release.html"} < set(manifest.files)
     assert "RandomPlayer" in (registry.fetch(manifest) / "README.md").read_text()
 
+    # the same battle, and a key that is in no file of the model, but in what is told of it
+    monkeypatch.setenv("SOMEBODYS_API_KEY", "20.7% to 100.0%")  # the interval of one that is won
+    gates.write_text(f"seed = {seed}\n" + GATES.replace("battles = 2", "battles = 1").replace('"merged", "amago"', ""))
+    assert main([*command, "--out", str(out / "secret")]) == 1
+    report = json.loads((out / "secret" / "release.json").read_text())
+    (row,) = [row for row in report["rows"] if not row["passed"]]
+    assert (row["name"], report["promoted"]) == ("secrets", None)
+    for name in ("README.md", "release.json", "release.html"):
+        assert f"{name} holds the value of SOMEBODYS_API_KEY" in row["found"]
+    assert registry.versions("best") == [1]
+
 
 @pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
 def test_a_simulator_that_dies_is_a_gate_that_is_not_passed(

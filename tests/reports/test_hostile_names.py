@@ -1,5 +1,8 @@
-"""A name or reason that is markup stays text in the page of an evaluation, in a real browser."""
+"""A name or reason that is markup stays text in the page of an evaluation or a service, in a real browser."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,48 @@ def test_markup_in_names_and_reasons_stays_text(tmp_path: Path) -> None:
     assert title.text == "Battles in gen1ou"
     assert not page.all("img")
     assert any(HOSTILE in element.text for element in page.elements)
+
+
+@needs_chromium
+def test_markup_that_a_service_answers_with_stays_text_in_the_monitors_page(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
+    from gemma_metamon.commands import main
+    from gemma_metamon.serving.metrics import Metrics
+
+    metrics = Metrics()
+    metrics.watch(battles=lambda: 1, inside=lambda: 1)
+    said = {"/health": json.dumps({"agent": HOSTILE}).encode(), "/ready": b"{}"}
+
+    class Handler(BaseHTTPRequestHandler):
+        looks = 0
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            if self.path == "/metrics":
+                metrics.note_request("/act", 200, 0.01)
+                Handler.looks += 1
+                text = metrics.as_text()
+                # from the fourth look on no number, but more markup
+                said[self.path] = (
+                    text if Handler.looks < 4 else text.replace(b'status="200"', f'status="{HOSTILE}"'.encode())
+                )
+            self.wfile.write(said[self.path])
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            command = ["monitor", "--server_url", f"http://127.0.0.1:{server.server_port}", "--interval_s", "0.05"]
+            assert main([*command, "--polls", "4", "--out", str(tmp_path / "page.html")]) == 1
+        finally:
+            server.shutdown()
+            thread.join()
+    page = after_scripts(tmp_path / "page.html", tmp_path)
+    assert not page.all("img")
+    texts = [element.text for element in page.elements]
+    assert any(f"It serves {HOSTILE}." in text for text in texts)
+    assert any("it answers as no service of gemma-metamon does" in text and HOSTILE in text for text in texts)
+    assert any(text == "Latency" for text in texts)

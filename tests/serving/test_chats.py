@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import io
+import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,12 +26,16 @@ from gemma_metamon.language.players.settings import ChatSettings
 from gemma_metamon.language.players.text import TextPolicy
 from gemma_metamon.language.scoring import ChoiceScorer
 from gemma_metamon.language.tokenizers import encode_prompts
+from gemma_metamon.serving import writing
+from gemma_metamon.serving.writing import Writer
 from gemma_metamon.showdown.matches.evaluate import evaluate
 from gemma_metamon.showdown.players.contestants import scripted
 from gemma_metamon.showdown.simulator.teams import load_teams
 
 CHATS = chats_of(most=6)
 MESSAGES = [chat.messages[:-1] for chat in CHATS]
+PIXEL = "data:image/png;base64,AAAA"
+"""Not even looked at by what does not see."""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +86,8 @@ def test_a_seed_draws_the_same_answer_again(model: ChatModel) -> None:
         ({"n": 2}, "n is 2"),
         ({"temperature": 9}, "temperature is 9; it must be within 0 to 2"),
         ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_tokens": 2049}, "max_tokens is 2049, and this service answers with at most 2048"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": PIXEL}]}]}, "does not see"),
         ({"messages": []}, "messages has 0"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role is 'tool'"),
         ({"messages": [{"role": "user", "content": "<end_of_turn>"}]}, "a mark of the model's own"),
@@ -97,6 +105,50 @@ def test_what_is_not_offered_is_refused_by_name(model: ChatModel, changes: dict[
         status, answer = ask(f"{url}/v1/chat/completions", body)
     assert status == 400
     assert words in answer["error"]["message"]
+
+
+def test_others_are_answered_while_a_chat_is_read(model: ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    own = Writer._read
+
+    def read(*given: Any) -> Any:
+        begun.set()
+        assert may_end.wait(120)
+        return own(*given)
+
+    monkeypatch.setattr(Writer, "_read", read)
+    body = {"model": "tiny", "messages": MESSAGES[0], "max_tokens": 1}
+    with served(policy_of(model)) as (url, _), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, f"{url}/v1/chat/completions", body)
+        try:
+            assert begun.wait(120)
+            with urllib.request.urlopen(f"{url}/health", timeout=60) as told:
+                assert told.status == 200
+        finally:
+            may_end.set()
+        assert answer.result()[0] == 200
+
+
+def test_no_more_images_are_looked_at_together_than_there_are_places() -> None:
+    seen: list[int] = []
+
+    async def take(places: Any, count: int) -> None:
+        async with places.taken(count):
+            seen.append(count)
+            assert sum(seen) <= 4
+            await asyncio.sleep(0.001)
+            seen.remove(count)
+
+    async def take_all() -> None:
+        places = writing._Places(4)
+        cut_off = asyncio.create_task(take(places, 4))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(take(places, 3))
+        await asyncio.sleep(0)
+        waiting.cancel()  # what it held is free again
+        await asyncio.gather(*(take(places, count) for count in (1, 2, 3, 4, 0, 1, 4)), cut_off)
+
+    asyncio.run(asyncio.wait_for(take_all(), 120))
 
 
 @needs_node
@@ -138,9 +190,13 @@ def test_a_model_that_sees_answers_what_it_is_shown() -> None:
             assert status == 200, answer
             assert answer["choices"][0]["message"]["content"] == text
             assert answer["usage"]["prompt_tokens"] == len(ids) >= 16
-        body["messages"][0]["content"][0]["image_url"]["url"] = "data:image/png;base64,aGVsbG8="  # type: ignore[index]
-        status, answer = ask(f"{url}/v1/chat/completions", body)
-        assert status == 400
-        assert "an image cannot be read" in answer["error"]["message"]
+        large = io.BytesIO()
+        Image.new("1", (4097, 4096)).save(large, "PNG")
+        for each, why in ((b"hello", "an image cannot be read"), (large.getvalue(), "4097 x 4096 pixels")):
+            url_of_it = f"data:image/png;base64,{base64.b64encode(each).decode()}"
+            body["messages"][0]["content"][0]["image_url"]["url"] = url_of_it  # type: ignore[index]
+            status, answer = ask(f"{url}/v1/chat/completions", body)
+            assert status == 400
+            assert why in answer["error"]["message"]
         only_words = {"model": "tiny", "messages": [{"role": "user", "content": "What?"}], "max_tokens": 2}
         assert ask(f"{url}/v1/chat/completions", only_words)[0] == 200

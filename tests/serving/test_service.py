@@ -1,5 +1,6 @@
 """Who may ask what, how much and how often; what is counted; and how a service begins and ends."""
 
+import http.client
 import json
 import logging
 import os
@@ -9,6 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -74,7 +78,7 @@ def test_bad_requests_are_refused_in_one_sentence_that_names_the_field(run_dir: 
             assert status == 400
             assert "\n" not in message
             assert words in message or words.startswith("request.side"), message
-        assert ask(f"{url}/nothing")[0] == 404
+        assert ask(f"{url}/nothing")[0] == ask(f"{url}/act/", {})[0] == 404
         status, answer = ask(f"{url}/act")
         assert status == 405
         assert "there are POST /act, GET /health, GET /ready, GET /metrics" in answer["error"]["message"]
@@ -113,6 +117,51 @@ def test_without_the_token_nothing_is_told_and_it_is_never_logged(
     assert TOKEN not in caplog.text
 
 
+@contextmanager
+def pointing_to(elsewhere: str, status: int) -> Iterator[str]:
+    """A server that redirects whatever it is asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", elsewhere)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_monitor_does_not_carry_its_token_to_where_a_service_points(status: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.settimeout(0)
+        elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/\x1b[2J"
+        with pointing_to(elsewhere, status) as url:
+            fault = Monitor(url, TOKEN, timeout_s=5).look().fault
+        with pytest.raises(BlockingIOError):  # nobody has come
+            other.accept()
+    told = elsewhere.replace("\x1b", r"\x1b")
+    assert fault == f"/health points to {told}, which is not followed; give its own address"
+
+
+def test_no_proxy_of_the_environment_reads_what_the_monitor_says_to_this_machine(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with served(policy_of(run_dir), token=TOKEN) as (url, _):
+        assert not Monitor(url, TOKEN).look().fault
+    assert "Invalid IPv6 URL" in Monitor("http://[::1", TOKEN).look().fault
+
+
 def test_who_asks_too_often_waits_and_others_do_not() -> None:
     gate = Gate(Limits(rate=2, at_once=3))
     for _ in range(4):
@@ -126,6 +175,48 @@ def test_who_asks_too_often_waits_and_others_do_not() -> None:
     with pytest.raises(RefusedError) as full:
         gate.require_room("third")
     assert full.value.status == 503
+
+
+def ask_from(address: str, url: str, path: str, token: str, **headers: str) -> int:
+    """The status of an answer to a client at an address of this machine."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=120, source_address=(address, 0))
+    with closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}", **headers})
+        return connection.getresponse().status
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this machine has more addresses than one on Linux alone")
+def test_who_guesses_the_token_or_a_route_waits_like_who_asks_and_shuts_out_nobody_else(run_dir: Path) -> None:
+    forged = {"X-Forwarded-For": "192.0.2.1"}
+    with served(policy_of(run_dir), token=TOKEN, rate=0.001) as (url, _):  # room for one in a quarter of an hour
+        assert ask_from("127.0.0.2", url, "/metrics", "x" * 20) == 401
+        assert ask_from("127.0.0.2", url, "/metrics", "x" * 20) == 429
+        assert ask_from("127.0.0.2", url, "/metrics", TOKEN) == 429  # or the limit would tell which guess is right
+        assert ask_from("127.0.0.2", url, "/nothing", TOKEN, **forged) == 429
+        assert ask_from("127.0.0.3", url, "/nothing", "x" * 20) == 404
+        assert ask_from("127.0.0.3", url, "/nothing", "x" * 20) == 429
+        assert ask_from("127.0.0.4", url, "/metrics", TOKEN) == 200
+        assert [ask_from("127.0.0.2", url, path, "") for path in ("/health", "/ready")] == [200, 200]
+
+
+def test_a_proxy_that_is_trusted_says_who_asks(run_dir: Path) -> None:
+    with served(policy_of(run_dir), token=TOKEN, rate=0.001, trusted_proxy="127.0.0.0/8") as (url, _):
+        for client, status in (("192.0.2.1", 401), ("192.0.2.1", 429), ("192.0.2.2", 401)):
+            headers = {"X-Forwarded-For": f"198.51.100.7, {client}"}
+            assert ask_from("127.0.0.1", url, "/metrics", "x" * 20, **headers) == status
+    for bad in ("*", "localhost", "127.0.0.1/40"):
+        with pytest.raises(ConfigError, match="--trusted_proxy"):
+            Limits(trusted_proxy=bad)
+
+
+def test_a_client_of_many_addresses_is_one_client() -> None:
+    gate = Gate(Limits(rate=0.001))
+    for first, second in (("2001:db8::1", "2001:db8::ffff:2"), ("::ffff:192.0.2.1", "192.0.2.1"), ("x", "x")):
+        gate.require_room(first)
+        with pytest.raises(RefusedError):
+            gate.require_room(second)
+    gate.require_room("2001:db8:0:1::1")
 
 
 def test_a_refusal_for_now_says_when_to_come_again(run_dir: Path) -> None:

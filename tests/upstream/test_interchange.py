@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
 from gemma_metamon.data.dataset import collate, encode_battle, take_window
+from gemma_metamon.errors import DataError
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs import resolve
@@ -173,6 +176,22 @@ def test_parameters_are_read_as_the_numbers_they_hold(policy_file: Path, tmp_pat
     read = interchange.read_policy(tmp_path / "policy_epoch_1.pt")
     assert_same_bits(read, state)
     assert not any(value.requires_grad for value in read.values())
+
+
+def test_a_length_that_a_file_lies_about_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "policy_epoch_1.pt"
+    state = {"a": torch.linspace(-1, 1, 40)}
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert_same_bits(interchange.read_policy(path), state)
+    content = path.read_bytes()
+    text = b"X" + struct.pack("<I", 16) + b"protocol_version"  # pickle's code for a text, and its length
+    path.write_bytes(content.replace(text, b"X" + struct.pack("<I", 2**31 - 1) + b"protocol_version"))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="is damaged"):
+        interchange.read_policy(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**26
 
 
 @pytest.mark.slow
