@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from support.chats import chats_of, write_chats
-from support.disks import disk_with_room, fill
+from support.disks import disk_with_room, fill, read_only_disk
 from support.seen_battles import bundled
 from support.small_agent import BACKBONE
 
@@ -76,6 +77,7 @@ TRAININGS: dict[str, Callable[[Path, Path], list[str]]] = {
         *(*FEW, *DRAWN),
     ],
 }
+EACH = ["sft", "grpo", "vlm", pytest.param("grpo on pictures", marks=pytest.mark.slow)]
 UPDATES = {"sft": 2, "vlm": 2, "grpo": 1, "grpo on pictures": 1}
 """Of an epoch; there are two."""
 
@@ -140,6 +142,17 @@ def test_a_disk_that_fills_up_leaves_the_last_whole_checkpoint_which_resume_goes
         require_alike(run_dir, whole(sources, training))
 
 
+@pytest.mark.parametrize("training", ["sft", "grpo", "vlm"])
+@pytest.mark.parametrize("disk", [lambda place: disk_with_room(place, 0), read_only_disk], ids=["full", "read-only"])
+def test_a_full_or_read_only_disk_is_one_sentence(
+    training: str, disk: Any, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with disk(tmp_path / "disk") as place:
+        said = said_of(TRAININGS[training](sources, place / "run"), capsys)
+        assert re.search("o space left on device|ead-only file system", said)
+        assert not (place / "run").exists()
+
+
 def require_alike(run_dir: Path, other: Path) -> None:
     found, wanted = (load_weights(find_model(folder)) for folder in (run_dir, other))
     for name, value in wanted.items():
@@ -198,7 +211,7 @@ def optimizer_steps(run_dir: Path) -> set[int]:
 
 
 @pytest.mark.usefixtures("logged_each_update")
-@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("training", EACH)
 def test_updates_without_a_finite_loss_change_nothing_and_are_named_and_counted(
     training: str, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,7 +281,7 @@ def test_too_many_updates_in_a_row_without_a_finite_loss_end_the_run_and_are_cou
 
 
 @pytest.mark.parametrize("updates", ["1", "2"])  # the last, and one that others come after
-@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("training", EACH)
 def test_spoilt_weights_are_never_saved(
     training: str, updates: str, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,7 +297,7 @@ def test_spoilt_weights_are_never_saved(
 # --- SIGTERM ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", TRAININGS)
+@pytest.mark.parametrize("training", EACH)
 def test_sigterm_saves_the_update_that_is_being_made_and_resume_goes_on_as_if_it_had_not_come(
     training: str, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
