@@ -43,3 +43,8 @@ class TerminatedError(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.signal = signal.Signals(number)
+
+
+def ending(number: int) -> KeyboardInterrupt:
+    """What ends a command that this signal has asked to end: KeyboardInterrupt of Ctrl-C, else TerminatedError."""
+    return KeyboardInterrupt() if number == signal.SIGINT else TerminatedError(number)

@@ -1,6 +1,6 @@
 # Sourced by the other scripts: the project's folder, and its virtual environment .venv with the extras named as arguments.
 # Where `locked` is set, in the versions of scripts/constraints.txt, if that was made of this minor version of Python; else
-# `locked` is empty afterwards.
+# `locked` is empty afterwards. Where those versions cannot be had, in those of today; on GitHub, where nobody would notice, it fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,6 +21,10 @@ if [ ! -f "$installed" ] || [ pyproject.toml -nt "$installed" ]; then
     }
     if [ -n "${locked:-}" ]; then
         install --constraint "$lock" || {
+            if [ -n "${GITHUB_ACTIONS:-}" ]; then
+                echo "not everything is to be had in the versions of $lock: make it anew with scripts/lock.sh" >&2
+                exit 1
+            fi
             echo "not everything is to be had in the versions of $lock: installing those of today" >&2
             install
         }

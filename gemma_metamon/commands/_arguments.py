@@ -198,8 +198,8 @@ def make_folder(folder: Path, flag: str) -> None:
 def made_folder(folder: Path, flag: str) -> Iterator[None]:
     """`make_folder`, and where the block raises before anything is written there, it is taken away again."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    make_folder(folder, flag)
     try:
+        make_folder(folder, flag)
         yield
     except BaseException:
         with suppress(OSError):  # something is in it

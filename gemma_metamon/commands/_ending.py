@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from gemma_metamon.errors import TerminatedError
+from gemma_metamon.errors import ending
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 HEARD_AGAIN_AFTER_S = 20.0  # by then whatever had to be cleaned up is
@@ -58,7 +58,7 @@ def ended_by_signals() -> Iterator[None]:
         yield
     except Exception as error:
         if caught and _heard.raised:
-            raise _error(_heard.first) from error
+            raise ending(_heard.first) from error
         raise
     finally:
         for number, handler in caught.items():
@@ -84,7 +84,7 @@ def signals_noted() -> Iterator[Callable[[], int]]:
 
 def raise_ended(number: int) -> NoReturn:
     """Raises what this signal would have raised, were it not noted, or had it not come to another process."""
-    raise _error(number)
+    raise ending(number)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -98,8 +98,4 @@ def _end(number: int, frame: FrameType | None) -> None:
         return
     if number == signal.SIGINT or not soon:
         _heard.last, _heard.raised = time.monotonic(), True
-        raise _error(number)
-
-
-def _error(number: int) -> KeyboardInterrupt:
-    return KeyboardInterrupt() if number == signal.SIGINT else TerminatedError(number)
+        raise ending(number)

@@ -124,6 +124,8 @@ def as_table(trained: "Trained", player: str) -> str:
     lines = [
         f"{trained.updates} updates; set aside as too long: {trained.too_long[0]} chats, {trained.too_long[1]} held out"
     ]
+    if trained.left_out:
+        lines.append(f"{trained.left_out} of them left out: no finite loss or gradient; see not_finite.jsonl in --out")
     found = trained.measured
     if found is not None:
         lines.append(f"{'perplexity of held-out answers':40}{found.perplexity:8.3f}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import add_shared_argument, made_folder, require_place
+from gemma_metamon.commands._ending import signals_noted
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
@@ -46,7 +47,7 @@ def add_train(actions: "Subparsers") -> None:
     parser.add_argument("--data", type=Path, required=True, help="to learn from, DIR/dataset.jsonl of `vlm export`")
     parser.add_argument("--val", type=Path, help="held-out rows, looked at after each epoch")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder, which `vlm:OUT` plays")
-    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch of --out")
+    parser.add_argument("--resume", action="store_true", help="go on after what --out has kept")
     parser.add_argument(
         "--choice_alone", action="store_true", help="answer by the choice, whatever else the answers of --data say"
     )
@@ -107,6 +108,7 @@ def run_train(args: argparse.Namespace) -> int:
             choice_alone=args.choice_alone,
             resume=args.resume,
             wandb=args.log,
+            signals=signals_noted,
         )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, f"vlm:{args.out}"))
     return 0

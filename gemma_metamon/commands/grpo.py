@@ -17,6 +17,7 @@ from gemma_metamon.commands._arguments import (
     share,
     zero_or_above,
 )
+from gemma_metamon.commands._ending import signals_noted
 from gemma_metamon.commands._fine_tuning import (
     add_learning_arguments,
     add_run_arguments,
@@ -195,6 +196,7 @@ def run(args: argparse.Namespace) -> int:
             full=args.full,
             resume=args.resume,
             wandb=args.log,
+            signals=signals_noted,
         )
     player = f"{WORDS if sight is None else SEES}{args.out}"
     print(json.dumps(asdict(reinforced)) if args.json else as_table(reinforced, player))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import made_folder
+from gemma_metamon.commands._ending import signals_noted
 from gemma_metamon.commands._fine_tuning import (
     add_adapter_arguments,
     add_learning_arguments,
@@ -42,7 +43,7 @@ def add_parser(subparsers: "Subparsers") -> None:
     parser.add_argument("--data", type=Path, required=True, help="chats to learn from, of `chat export`")
     parser.add_argument("--val", type=Path, help="held-out chats, looked at after each epoch")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder, which `text:OUT` plays")
-    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch of --out")
+    parser.add_argument("--resume", action="store_true", help="go on after what --out has kept")
     model = parser.add_argument_group("which model")
     model.add_argument(
         "--model", default="tiny", help="tiny, a hub name as google/gemma-3-270m-it, or a folder (default: %(default)s)"
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             device=device,
             resume=args.resume,
             wandb=args.log,
+            signals=signals_noted,
             adapter=adapter,
         )
     print(json.dumps(asdict(trained)) if args.json else as_table(trained, f"text:{args.out}"))

@@ -52,12 +52,21 @@ class PromptForm:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A chat in subwords: up to the answer, and the answer with the mark that ends it; and the pictures in it."""
+    """A chat in subwords.
+
+    Attributes:
+        chat: in words.
+        prompt: up to the answer.
+        answer: with the mark that ends it.
+        pictures: that are in it.
+        row: its number in the data, from 1; 0 of a chat that is not of any.
+    """
 
     chat: Chat
     prompt: list[int]
     answer: list[int]
     pictures: tuple[Path, ...] = ()
+    row: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -105,6 +114,7 @@ def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> tuple[list[Ex
         batch = chats[first : first + _BATCH]
         prompts = encode_prompts(tokenizer, [chat.messages[:-1] for chat in batch])
         answers = encode_answers(tokenizer, [chat.messages[-1]["content"] for chat in batch])
-        examples = [Example(*each) for each in zip(batch, prompts, answers, strict=True)]
+        rows = range(first + 1, first + len(batch) + 1)
+        examples = [Example(*each, row=row) for row, *each in zip(rows, batch, prompts, answers, strict=True)]
         fitting += [example for example in examples if len(example) <= context]
     return fitting, len(chats) - len(fitting)

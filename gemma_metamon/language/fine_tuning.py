@@ -4,6 +4,7 @@
         ckpts/epoch_<N>/    see `models`; epoch 0 is before training
         run.json            how it was trained
         metrics.jsonl       as of every run; see training/tracking.py
+    not_finite.jsonl    updates that were left out, see `update_guard`
         trainer/            what TRL goes on from
 
 TRL takes seconds to import: whoever trains imports it there.
@@ -12,29 +13,40 @@ TRL takes seconds to import: whoever trains imports it there.
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from gemma_metamon.atomic_files import as_os_errors, put_in_order, written_whole
-from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.atomic_files import put_in_order, written_whole
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingFileError, ending
 from gemma_metamon.language.chats import Example, PromptForm
 from gemma_metamon.language.held_out import Measured, measure
 from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.update_guard import UpdateGuard
 from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_checkpoints
 from gemma_metamon.runs.run_folder import move_later_aside, writing_in
 from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object
+from gemma_metamon.training.left_out import MAX_LEFT_OUT
 from gemma_metamon.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
 RUN: Final = "run.json"
 TRAINER: Final = "trainer"
+
+Signals = Callable[[], AbstractContextManager[Callable[[], int]]]
+"""A block in which signals that ask to end are noted: it gives what says the first one's number, 0 where none came."""
+
+
+@contextmanager
+def signals_unheard() -> Iterator[Callable[[], int]]:
+    """None is noted: each does what it always does."""
+    yield lambda: 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +171,16 @@ def _updates_of(saved: Path) -> int:
 
 @contextmanager
 def writing(run_dir: Path) -> Iterator[None]:
-    """Raises GemmaMetamonError, one sentence, where the run cannot be written any more: what is whole stays."""
-    with writing_in(run_dir, "out", _how_to_go_on):
-        yield
+    """Raises GemmaMetamonError, one sentence, where the run cannot be written any more: what is whole stays.
+
+    Says how to go on where a signal ends it.
+    """
+    try:
+        with writing_in(run_dir, "out", _how_to_go_on):
+            yield
+    except KeyboardInterrupt:
+        logger.info("%s", _how_to_go_on(run_dir))
+        raise
 
 
 def _how_to_go_on(run_dir: Path) -> str:
@@ -187,8 +206,12 @@ class FineTuning:
         run_dir: OUT, as above.
         tracker: where numbers go.
         reasoning: whether answers say why.
+        examples: that are trained on; empty where battles are played.
+        signals: what notes the signals that ask to end.
 
     Attributes:
+        guard: keeps NaN and infinity out.
+        end_asked: the number of the signal that asks to end; 0 where none has come.
         measured: what was found the last time; None where nothing is held out.
         metrics: what TRL calls a number -> what metrics.jsonl calls it.
     """
@@ -202,15 +225,22 @@ class FineTuning:
         tracker: Tracker,
         *,
         reasoning: bool,
+        examples: Sequence[Example] = (),
+        signals: Signals = signals_unheard,
     ) -> None:
         self.chat, self.settings, self.held_out = chat, settings, held_out[: settings.held_out]
         self.run_dir, self.tracker, self.reasoning = run_dir, tracker, reasoning
+        self.guard = UpdateGuard(run_dir, chat, examples)
+        self.end_asked: Callable[[], int] = lambda: 0
+        self._signals = signals
+        self._learning_rate = 0.0
         self.measured: Measured | None = None
         self.metrics = {"loss": "loss/total", "learning_rate": "learning_rate", "grad_norm": "grad_norm"}
 
     def arguments(self, learning_rate: float, device: torch.device) -> dict[str, Any]:
         """What the configurations of TRL's trainers have in common."""
         settings, on_gpu = self.settings, device.type == "cuda"
+        self._learning_rate = learning_rate
         return {
             "output_dir": str(self.run_dir / TRAINER),
             "num_train_epochs": settings.epochs,
@@ -221,6 +251,7 @@ class FineTuning:
             "lr_scheduler_type": "linear",
             "warmup_steps": settings.warmup_updates,
             "weight_decay": 0.0,
+            "logging_nan_inf_filter": False,  # it would log other losses in place of NaN
             "logging_steps": settings.log_every,
             "save_total_limit": 1,
             "report_to": "none",
@@ -232,7 +263,13 @@ class FineTuning:
         }
 
     def go(self, trainer: Any, *, resume: bool) -> int:
-        """Trains, and returns how many updates the run has."""
+        """Trains, and returns how many updates the run has.
+
+        Raises:
+            KeyboardInterrupt: a signal asked to end; the update that was being made is finished, and saved.
+            DataError: too many updates in a row had no finite loss or gradient.
+            GemmaMetamonError: by what it has learned the model gives no finite loss any more.
+        """
         from transformers import ProgressCallback
 
         trainer.remove_callback(ProgressCallback)  # it writes to stdout, where results go
@@ -242,14 +279,56 @@ class FineTuning:
         saved = saved_state(self.run_dir) if resume else None
         if saved is not None:
             move_later_aside(self.run_dir, list_checkpoints(self.run_dir)[-1], _updates_of(saved))
-        trainer.train(resume_from_checkpoint=None if saved is None else str(saved))
+            self.guard.go_on(_updates_of(saved))
+        with self._signals() as self.end_asked:
+            trainer.train(resume_from_checkpoint=None if saved is None else str(saved))
+        if number := self.end_asked():
+            raise ending(number)
         return int(trainer.state.global_step)
 
+    def accept(self, update: int, grad_norm: torch.Tensor, *, of: int) -> bool:
+        """Whether an update may be made; writes down what it held where it may not.
+
+        Args:
+            update: its number, from 1.
+            grad_norm: of all gradients together.
+            of: how many updates the run is to have.
+
+        Raises DataError or GemmaMetamonError where going on would lead nowhere.
+        """
+        guard = self.guard
+        if guard.accept(update, grad_norm):
+            return True
+        logger.warning(
+            "update %d is left out: its loss or gradient is not finite; its rows are in %s", update, guard.record
+        )
+        if guard.in_a_row == 1:
+            self.require_sound(update)
+        if guard.in_a_row >= min(MAX_LEFT_OUT, of):
+            raise DataError(
+                f"{guard.in_a_row} updates in a row had no finite loss or gradient; {guard.record} names their rows, "
+                f"look at them, or lower --learning_rate ({self._learning_rate:g}); {_how_to_go_on(self.run_dir)}"
+            )
+        return False
+
+    def require_sound(self, updates: int) -> None:
+        """Raises GemmaMetamonError where the weights are not finite, or give no finite loss."""
+        if not self.guard.weights_are_sound():
+            raise GemmaMetamonError(
+                f"by update {updates} the weights give no finite loss any more, and are not saved; lower "
+                f"--learning_rate ({self._learning_rate:g}), or raise --warmup_updates; {_how_to_go_on(self.run_dir)}"
+            )
+
     def log(self, updates: int, logs: Mapping[str, Any]) -> None:
-        """A line of metrics."""
-        if "loss" in logs:
-            found = {name: float(logs[theirs]) for theirs, name in self.metrics.items() if logs.get(theirs) is not None}
-            self.tracker.log(updates, found)
+        """A line of metrics: of the updates that were made since the line before."""
+        if "loss" not in logs:
+            return
+        found = {name: float(logs[theirs]) for theirs, name in self.metrics.items() if logs.get(theirs) is not None}
+        del found["loss/total"]  # it counts what was left out as 0
+        if self.guard.in_a_row:  # the last update had no gradient at the end
+            del found["grad_norm"]
+        found = {**self.guard.since_last(), **found}
+        self.tracker.log(updates, {name: value for name, value in found.items() if math.isfinite(value)})
 
     def on_answer(self, example: Example, answer: str) -> None:
         """Is told of each free answer to a held-out decision."""
@@ -259,7 +338,8 @@ class FineTuning:
         return {}
 
     def keep(self, number: int, updates: int) -> None:
-        """Saves the model as epoch `number`, and measures it."""
+        """Saves the model as epoch `number`, and measures it. Raises GemmaMetamonError where it has NaN in it."""
+        self.require_sound(updates)
         self.chat.save(Checkpoint(self.run_dir, number).folder)  # it may be there: TRL saves later what it goes on from
         if not self.held_out:
             return
@@ -272,6 +352,7 @@ class FineTuning:
         )
         self.measured = found
         numbers = {name: float(value) for name, value in vars(found).items() if value is not None}
+        numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self.tracker.log(updates, {f"held_out/{name}": value for name, value in (numbers | self.more()).items()})
         said = [f"perplexity {found.perplexity:.3f} of held-out answers"]
         if found.agreement is not None:
@@ -279,73 +360,3 @@ class FineTuning:
         if found.legal_share is not None:
             said.append(f"{found.legal_share:.1%} of {found.generated} free answers are legal")
         logger.info("epoch %d: %s", number, ", ".join(said))
-
-
-def resumable(trainer: Any, run: FineTuning) -> Any:
-    """A class of TRL's trainers that can be stopped at any moment and go on from what it kept."""
-
-    class Resumable(trainer):  # type: ignore[misc]  # it has no types
-        """TRL writes into the folder itself, and removes the one before without a look at the disk."""
-
-        _written_to: Path | None = None
-
-        def _get_output_dir(self, trial: Any) -> str:
-            return super()._get_output_dir(trial) if self._written_to is None else str(self._written_to)
-
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            """None: it would be one of a model called "trainer"."""
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            folder = Path(self.args.output_dir)
-            with written_whole(folder) as staged, as_os_errors(folder):
-                self._written_to = staged
-                try:
-                    super()._save_checkpoint(model, trial)
-                finally:
-                    self._written_to = None
-
-        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-            """Reads a whole model that sees itself.
-
-            Transformers writes its weights by the names that they have on the hub, and Trainer looks for those that
-            they have in memory, finds none, and would go on from whatever the model has at the time.
-            """
-            chat = run.chat
-            if not hasattr(chat, "processor") or chat.plan.uses_adapters or self.is_fsdp_enabled:
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
-                return
-            kept = type(chat.gemma).from_pretrained(resume_from_checkpoint)
-            chat.gemma.load_state_dict(kept.state_dict())
-
-    return Resumable
-
-
-def told(run: FineTuning, bar: Any, *, keep_every: int | None = None) -> Any:
-    """A callback of a trainer's that tells the run of what is done.
-
-    Args:
-        run: is told.
-        bar: of progress.
-        keep_every: updates after which the model is kept, and at the end; None keeps it after each epoch.
-    """
-    from transformers import TrainerCallback
-
-    class Told(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            bar.reset(total=state.max_steps)
-            bar.update(state.global_step)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            bar.update()
-            updates = state.global_step
-            if keep_every is not None and (updates % keep_every == 0 or updates == state.max_steps):
-                run.keep(math.ceil(updates / keep_every), updates)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            run.log(state.global_step, logs or {})
-
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if keep_every is None:
-                run.keep(math.ceil(state.epoch - 1e-6), state.global_step)
-
-    return Told()

@@ -18,8 +18,10 @@ from gemma_metamon.errors import ConfigError, DataError, MissingDependencyError
 from gemma_metamon.language.chats import Chat, Example, encode, form_of
 from gemma_metamon.language.fine_tuning import (
     FineTuning,
+    Signals,
     find_model,
     require_place,
+    signals_unheard,
     warn_of_long,
     write_description,
     writing,
@@ -51,13 +53,15 @@ class Reinforced:
     """What came of it.
 
     Attributes:
-        updates: that were made, in all.
+        updates: of the run, in all.
+        left_out: so many of them were left out, because their loss or gradient was not finite.
         too_long: chats that were set aside because they are longer than the context: of those to train on, held-out.
         before: of the held-out decisions, of the model it began with; None where there are none, or it went on.
         measured: of the held-out decisions at the end; None where there are none.
     """
 
     updates: int
+    left_out: int
     too_long: tuple[int, int]
     before: Measured | None
     measured: Measured | None
@@ -157,7 +161,7 @@ class _Reinforcing(FineTuning):
 
     def log(self, updates: int, logs: Mapping[str, Any]) -> None:
         super().log(updates, logs)
-        if "frac_reward_zero_std" in logs:
+        if logs.get("entropy") is not None:
             warning = self._watch.observe(float(logs["frac_reward_zero_std"]), float(logs["entropy"]))
             if warning is not None:
                 logger.warning("after %d updates: %s", updates, warning)
@@ -207,6 +211,7 @@ def train(
     full: bool = False,
     resume: bool = False,
     wandb: bool = False,
+    signals: Signals = signals_unheard,
 ) -> Reinforced:
     """Trains a model and writes its run.
 
@@ -223,13 +228,16 @@ def train(
         full: see `begin`.
         resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
+        signals: as of `sft.train`.
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise; a reward that is not there or
             applies to no chat; vLLM without CUDA, or for adapters.
         MissingDependencyError: vLLM is not installed.
         MissingFileError, ConfigError, DataError: as `begin`.
-        DataError: too few prompts fit into the context.
+        DataError: too few prompts fit into the context, or too many updates in a row had no finite loss or gradient.
+        GemmaMetamonError: the run's folder takes nothing more, or the weights give no finite loss any more.
+        KeyboardInterrupt: a signal asked to end.
     """
     decisions: Decisions = _InWords(chats, held_out, battles, full=full) if sight is None else sight
     described: dict[str, dict[str, Any]] = {
@@ -272,7 +280,12 @@ def train(
             write_description(run_dir, described)
         with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
             run = _Reinforcing(
-                chat, settings, tested, run_dir, tracker, reasoning=reasoning, rewards=rewards, weights=weights
+                *(chat, settings, tested, run_dir, tracker),
+                reasoning=reasoning,
+                examples=examples,
+                signals=signals,
+                rewards=rewards,
+                weights=weights,
             )
             if not resume:
                 run.keep(0, 0)
@@ -281,7 +294,13 @@ def train(
             chat.gemma.config.name_or_path = "" if chat.plan.uses_adapters else str(start)
             trainer = build_trainer(run, settings, rewards, weights, source, most, device, bar)
             updates = run.go(trainer, resume=resume)
-    return Reinforced(updates=updates, too_long=(too_long, tested_too_long), before=before, measured=run.measured)
+    return Reinforced(
+        updates=updates,
+        left_out=run.guard.left_out,
+        too_long=(too_long, tested_too_long),
+        before=before,
+        measured=run.measured,
+    )
 
 
 def _require_playable(settings: GRPOSettings, rewards: Mapping[str, Reward]) -> None:

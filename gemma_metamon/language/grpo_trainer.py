@@ -9,10 +9,11 @@ import torch
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.chats import Chat, Example, PromptForm
-from gemma_metamon.language.fine_tuning import FineTuning, Settings, resumable, told
+from gemma_metamon.language.fine_tuning import FineTuning, Settings
 from gemma_metamon.language.grouped import draw, weigh
 from gemma_metamon.language.models import ChatModel, ModelPlan
 from gemma_metamon.language.rewards import Reward, evaluate
+from gemma_metamon.language.trl_trainers import guarded, told
 
 LossType = Literal["dr_grpo", "grpo", "dapo", "bnpo"]
 
@@ -127,7 +128,7 @@ def build_trainer(
     sees = isinstance(source, Sequence) and bool(source) and bool(source[0].pictures)
     grouped = run.chat.device.type == "cpu" and not sees  # of a model that sees TRL itself draws and weighs
 
-    class GroupTrainer(resumable(GRPOTrainer, run)):  # type: ignore[misc]  # it has no types
+    class GroupTrainer(GRPOTrainer):  # type: ignore[misc]  # it has no types
         """TRL reads a prompt once for each of its answers, and on a CPU asks the head about all of it as well."""
 
         def _generate_single_turn(self, prompt_ids: Any, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +156,7 @@ def build_trainer(
     else:
         n_groups = (settings.max_updates or 0) * settings.batch_size * settings.grad_accum // settings.group_size
         prompts = [[{"role": "user", "content": str(number)}] for number in range(n_groups)]
-        chats, rollout = [], _rollout(run.chat, settings, source, most)
+        chats, rollout = [], _rollout(run, settings, source, most)
     config = GRPOConfig(
         **run.arguments(settings.rate_for(run.chat.plan), device),
         num_generations=settings.group_size,
@@ -172,7 +173,7 @@ def build_trainer(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using 'rollout_func', which is an experimental feature")
-        return GroupTrainer(
+        return guarded(GroupTrainer, run)(
             model=run.chat.model,
             reward_funcs=[_for_trl(name, reward, chats) for name, reward in rewards.items()],
             args=config,
@@ -196,14 +197,15 @@ def _dataset(prompts: list[Any], seen: Sequence[Example]) -> Any:
 
 
 def _rollout(
-    chat: ChatModel, settings: GRPOSettings, battles: Battles, most: int
+    run: FineTuning, settings: GRPOSettings, battles: Battles, most: int
 ) -> Callable[[Sequence[list[dict[str, str]]], Any], dict[str, Any]]:
     """Battles as TRL asks for a batch of answers; a row's prompt is its group's number."""
 
     def played(prompts: Sequence[list[dict[str, str]]], trainer: Any) -> dict[str, Any]:
         groups = [int(prompt[0]["content"]) for prompt in prompts[:: settings.group_size]]
         n, n_turns = settings.num_generations, settings.turns
-        turns = battles.play(chat, groups, n, n_turns, most=most, temperature=settings.temperature)
+        turns = battles.play(run.chat, groups, n, n_turns, most=most, temperature=settings.temperature)
+        run.guard.probe = Example(turns[0].chat, turns[0].prompt, turns[0].answer)
         return {
             "prompt_ids": [turn.prompt for turn in turns],
             "completion_ids": [turn.answer for turn in turns],

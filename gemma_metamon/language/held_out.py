@@ -20,6 +20,7 @@ BATCH = 32
 ANSWER_SUBWORDS, REASONED_SUBWORDS = 32, 256
 """So long may a free answer be at most, without and with reasoning."""
 
+_MOST_LOSS = 700.0  # of a larger one the exponential is more than a float holds
 _LOOKED_AT = 16
 """Of an answer that is being written, so many of its last subwords may hold what ends it."""
 
@@ -74,7 +75,7 @@ def measure(
             agreement=agreed / len(known) if known else None,
             majority=max(Counter(each.chat.choice for each in known).values()) / len(known) if known else None,
             decisions=len(known),
-            perplexity=math.exp(_mean_loss(chat, examples)),
+            perplexity=_exp(mean_loss(chat, examples)),
             legal_share=legal / len(asked) if asked else None,
             generated=len(asked),
         )
@@ -139,7 +140,8 @@ def answer_loss(gemma: Any, inputs: dict[str, Tensor], labels: Tensor) -> tuple[
     return F.cross_entropy(logits, labels[:, 1:][wanted], reduction="sum"), int(wanted.sum())
 
 
-def _mean_loss(chat: ChatModel, examples: Sequence[Example]) -> float:
+def mean_loss(chat: ChatModel, examples: Sequence[Example]) -> float:
+    """The mean negative log-likelihood of a subword of the answers; of a model in eval mode."""
     total, subwords = 0.0, 0
     with torch.inference_mode():
         for first in range(0, len(examples), BATCH):
@@ -155,6 +157,10 @@ def _mean_loss(chat: ChatModel, examples: Sequence[Example]) -> float:
             loss, n = answer_loss(chat.gemma, inputs, labels.to(chat.device))
             total, subwords = total + float(loss), subwords + n
     return total / subwords
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < _MOST_LOSS else math.inf
 
 
 def _count_agreed(chat: ChatModel, examples: Sequence[Example]) -> int:

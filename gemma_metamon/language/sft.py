@@ -15,16 +15,17 @@ from gemma_metamon.language.chats import Chat, Example, encode, form_of
 from gemma_metamon.language.fine_tuning import (
     FineTuning,
     Settings,
+    Signals,
     find_model,
     require_place,
-    resumable,
-    told,
+    signals_unheard,
     warn_of_long,
     write_description,
     writing,
 )
 from gemma_metamon.language.held_out import Measured, answer_loss
 from gemma_metamon.language.models import ModelPlan, build, load
+from gemma_metamon.language.trl_trainers import guarded, told
 from gemma_metamon.nets.reader.adapters import Adapter
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
@@ -60,12 +61,14 @@ class Trained:
     """What came of it.
 
     Attributes:
-        updates: that were made, in all.
+        updates: of the run, in all.
+        left_out: so many of them were left out, because their loss or gradient was not finite.
         too_long: chats that were set aside because they are longer than the context: of those to train on, held-out.
         measured: of the held-out decisions after the last epoch; None where there are none.
     """
 
     updates: int
+    left_out: int
     too_long: tuple[int, int]
     measured: Measured | None
 
@@ -81,6 +84,7 @@ def train(
     resume: bool = False,
     wandb: bool = False,
     adapter: Adapter | None = None,
+    signals: Signals = signals_unheard,
 ) -> Trained:
     """Trains a model and writes its run.
 
@@ -91,16 +95,19 @@ def train(
         held_out: to measure by; may be empty.
         run_dir: OUT, see `fine_tuning`.
         device: where.
-        resume: go on after the last whole epoch of the run that is there.
+        resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
         adapter: that a new run begins with, of `settings.init_from`.
+        signals: what notes the signals that ask to end; the update that is being made is then finished, and saved.
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done.
         MissingFileError, ConfigError: as `models.build`.
         CheckpointMismatchError: an adapter that does not fit the model.
-        DataError: no chat fits into the context.
-        GemmaMetamonError: the run's folder takes nothing more; what it says of going on is true of what is whole.
+        DataError: no chat fits into the context, or too many updates in a row had no finite loss or gradient.
+        GemmaMetamonError: the run's folder takes nothing more, or the weights give no finite loss any more; what it
+            says of going on is true of what is whole.
+        KeyboardInterrupt: a signal asked to end.
     """
     described = {"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form_of(chats))}
     require_place(run_dir, described, resume=resume)
@@ -124,10 +131,17 @@ def train(
             write_description(run_dir, described)
             chat.save(Checkpoint(run_dir, 0).folder)
         with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
-            run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=described["form"]["reasoning"])
+            run = FineTuning(
+                *(chat, settings, tested, run_dir, tracker),
+                reasoning=described["form"]["reasoning"],
+                examples=examples,
+                signals=signals,
+            )
             trainer = _trainer(run, settings, examples, context, device, bar)
             updates = run.go(trainer, resume=resume)
-    return Trained(updates=updates, too_long=(too_long, tested_too_long), measured=run.measured)
+    return Trained(
+        updates=updates, left_out=run.guard.left_out, too_long=(too_long, tested_too_long), measured=run.measured
+    )
 
 
 def _trainer(
@@ -160,7 +174,7 @@ def answer_trainer(run: FineTuning) -> Any:
     """The class of a run's trainer: TRL's, with our loss on a CPU."""
     from trl import SFTTrainer
 
-    class AnswerTrainer(resumable(SFTTrainer, run)):  # type: ignore[misc]  # it has no types
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]  # it has no types
         """On one CPU TRL's loss asks the head about the prompt, too, though nothing is learned there."""
 
         def compute_loss(
@@ -172,4 +186,4 @@ def answer_trainer(run: FineTuning) -> Any:
             total, n = answer_loss(run.chat.gemma, inputs, labels)
             return total / (n if num_items_in_batch is None else num_items_in_batch)
 
-    return AnswerTrainer
+    return guarded(AnswerTrainer, run)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Protocol
 from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingFileError
 from gemma_metamon.object_stores import open_store, require_writable_store, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 
@@ -37,11 +37,13 @@ class Storage:
         place: a folder, or an address such as s3://bucket/models. Nothing is opened or made yet.
 
     Raises:
-        ConfigError: an address that fsspec does not know.
+        ConfigError: an address that fsspec does not know, or a name with a line break or the like.
         MissingDependencyError: one that needs a package that is not installed.
     """
 
     def __init__(self, place: str) -> None:
+        if not place.isprintable():
+            raise ConfigError(f"{shown_path(place)}: a file or folder of such a name is neither read nor made")
         self.place = place
         self._fs: Any = None
         if "://" not in place or place.startswith("file://"):

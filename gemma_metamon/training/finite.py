@@ -5,22 +5,14 @@ All processes decide the same. It costs reading one number per update, because c
 anyway.
 """
 
-import json
-import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from gemma_metamon.atomic_files import append_whole
-from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.experiment import Experiment
-
-MAX_LEFT_OUT = 10
-"""With so many updates in a row left out, training stops."""
 
 
 class FiniteGuard:
@@ -102,30 +94,3 @@ class FiniteGuard:
         if self._accelerator.num_processes > 1:
             return bool(self._accelerator.reduce((~here).float(), "sum") == 0)
         return bool(here)
-
-
-def record_left_out(
-    path: Path, update: int, losses: list[float], grad_norm: float, windows: range, dataset: BattleDataset
-) -> None:
-    """Writes down the battles of an update that was left out: of the batches with a loss that is not finite, or of all.
-
-    Args:
-        path: a JSON lines file, to which a line is added.
-        update: its number, from 1.
-        losses: one for each of its batches.
-        grad_norm: of all of them.
-        windows: the numbers of its windows, in the order of its batches. The file calls such a number a draw.
-        dataset: that they are windows of.
-    """
-    size = len(windows) // len(losses)
-    batches = [(loss, windows[i * size : (i + 1) * size]) for i, loss in enumerate(losses)]
-    guilty = [batch for batch in batches if not math.isfinite(batch[0])] or batches
-    line = {
-        "update": update,
-        "grad_norm": str(grad_norm),  # JSON has no NaN
-        "batches": [
-            {"loss": str(loss), "battles": [{"draw": number, **dataset.describe(number)} for number in numbers]}
-            for loss, numbers in guilty
-        ],
-    }
-    append_whole(path, json.dumps(line) + "\n")

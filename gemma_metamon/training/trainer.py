@@ -28,8 +28,9 @@ from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
 from gemma_metamon.runs.keeping import Keeping
 from gemma_metamon.runs.loading import load_weights
-from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
+from gemma_metamon.training.finite import FiniteGuard
 from gemma_metamon.training.held_out import HeldOut
+from gemma_metamon.training.left_out import MAX_LEFT_OUT, record_left_out
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.ranking import judge_battles, keep_best
 from gemma_metamon.training.readers import failures_in_a_sentence, open_loader, read_batches
@@ -324,7 +325,14 @@ class Trainer:
         guard, path = self.guard, self.run_dir / run_folder.NOT_FINITE
         losses = guard.losses()
         if self.accelerator.is_main_process:
-            record_left_out(path, self.updates, losses, guard.grad_norm, windows, self.dataset)
+            size = len(windows) // len(losses)
+
+            def describe(batch: int) -> dict[str, Any]:
+                """Its battles; the file calls a window's number a draw."""
+                numbers = windows[batch * size : (batch + 1) * size]
+                return {"battles": [{"draw": number, **self.dataset.describe(number)} for number in numbers]}
+
+            record_left_out(path, self.updates, losses, guard.grad_norm, describe)
             logger.warning(
                 "update %d is left out: its loss or gradient is not finite; its battles are in %s", self.updates, path
             )

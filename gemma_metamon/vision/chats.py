@@ -95,11 +95,11 @@ def encode(model: SeeingModel, seen: Sequence[SeenChat], context: int) -> tuple[
     """
     answers = encode_answers(model.tokenizer, [each.chat.messages[-1]["content"] for each in seen])
     fitting, prompts = [], dict[tuple[int, str], list[int]]()  # without words to the pictures all ask the same
-    for each, answer in zip(seen, answers, strict=True):
+    for row, (each, answer) in enumerate(zip(seen, answers, strict=True), start=1):
         asked = len(each.pictures), each.chat.messages[-2]["content"]
         if asked not in prompts:
             prompts[asked] = model.prompt_ids([user_message(*asked)])
-        example = Example(each.chat, prompts[asked], answer, each.pictures)
+        example = Example(each.chat, prompts[asked], answer, each.pictures, row)
         if len(example) <= context:
             fitting.append(example)
     return fitting, len(seen) - len(fitting)

@@ -16,14 +16,16 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.fine_tuning import (
     FineTuning,
+    Signals,
     find_model,
     require_place,
-    told,
+    signals_unheard,
     warn_of_long,
     write_description,
     writing,
 )
 from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
+from gemma_metamon.language.trl_trainers import told
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
@@ -46,6 +48,7 @@ def train(
     choice_alone: bool = False,
     resume: bool = False,
     wandb: bool = False,
+    signals: Signals = signals_unheard,
 ) -> Trained:
     """Trains a model and writes its run.
 
@@ -58,14 +61,16 @@ def train(
         run_dir: OUT, see `language.fine_tuning`.
         device: where.
         choice_alone: answer by the choice, whatever else the answers of the data say.
-        resume: go on after the last whole epoch of the run that is there.
+        resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
+        signals: as of `language.sft.train`.
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done; and as `build`.
         MissingFileError: as `build`.
-        DataError: no decision fits into the context.
-        GemmaMetamonError: the run's folder takes nothing more.
+        DataError: no decision fits into the context, or too many updates in a row had no finite loss or gradient.
+        GemmaMetamonError: the run's folder takes nothing more, or the weights give no finite loss any more.
+        KeyboardInterrupt: a signal asked to end.
     """
     described = {
         **{"plan": asdict(plan), "settings": asdict(settings), "form": asdict(form)},
@@ -97,9 +102,16 @@ def train(
             write_description(run_dir, described)
             chat.save(Checkpoint(run_dir, 0).folder)
         with Tracker(run_dir, run_dir.name, described, wandb=wandb) as tracker, progress_bar(unit="update") as bar:
-            run = FineTuning(chat, settings, tested, run_dir, tracker, reasoning=form.reasoning)
+            run = FineTuning(
+                *(chat, settings, tested, run_dir, tracker),
+                reasoning=form.reasoning,
+                examples=examples,
+                signals=signals,
+            )
             updates = run.go(_trainer(run, chat, settings, examples, device, bar), resume=resume)
-    return Trained(updates=updates, too_long=(too_long, tested_too_long), measured=run.measured)
+    return Trained(
+        updates=updates, left_out=run.guard.left_out, too_long=(too_long, tested_too_long), measured=run.measured
+    )
 
 
 def _trainer(

@@ -1,9 +1,11 @@
 """Files and folders that cannot be used: one sentence before anything slow, and nothing lost that was there."""
 
 import errno
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +59,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_dir / "run"
 
 
+def amago_file(run: Path) -> str:
+    """That run, as metamon would have written it."""
+    folder = run.parent / "amago"
+    if not folder.exists():
+        assert main(["export", "--run_dir", str(run), "--to", "amago", "--out", str(folder)]) == 0
+    (path,) = folder.rglob("policy_epoch_1.pt")
+    return str(path)
+
+
+def gates_file(run: Path) -> str:
+    path = run.parent / "gates.toml"
+    path.write_text('[[opponents]]\nplayer = "RandomPlayer"\nbattles = 1\nabove = 0.0\n')
+    return str(path)
+
+
 WRITERS = {
     "evaluate": lambda run, out: ["evaluate", "--players", "RandomPlayer", "--opponents", "TypeTrainer", "--out", out],
     "collect": lambda run, out: [
@@ -74,6 +91,11 @@ WRITERS = {
     "merged": lambda run, out: ["export", "--run_dir", str(run), "--to", "merged", "--out", out],
     "amago": lambda run, out: ["export", "--run_dir", str(run), "--to", "amago", "--out", out],
     "install": lambda run, out: ["configs", "install", "--to", out],
+    "import": lambda run, out: ["import", amago_file(run), "--from", "amago", "--run_name", "again", "--save_dir", out],
+    "register": lambda run, out: ["registry", "register", str(run), "--name", "best", "--registry", out],
+    "release": lambda run, out: ["release", str(run), "--gates", gates_file(run), "--out", out],
+    "monitor": lambda run, out: ["monitor", "--server_url", "http://127.0.0.1:9", "--out", out],
+    "find-batch-size": lambda run, out: ["find-batch-size", *train_command(run.parent)[1:], "--out", out],
 }
 
 
@@ -145,13 +167,44 @@ def test_a_page_that_does_not_fit_on_the_disk_leaves_the_one_before(
         assert {path.name for path in place.iterdir()} == {"page.html", "filler"}
 
 
-@pytest.mark.parametrize("form", ["merged", "amago"])
-def test_an_export_that_does_not_fit_leaves_nothing(
+@pytest.mark.parametrize("form", ["merged", "amago", "import"])
+def test_what_does_not_fit_on_the_disk_leaves_nothing(
     form: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with disk_with_room(tmp_path / "disk", 1 << 13) as place:
         assert "o space left on device" in said_of(WRITERS[form](run, str(place / "out")), capsys)
         assert [path for path in place.rglob("*") if path.is_file() and path.name != "filler"] == []
+
+
+def test_a_registry_whose_disk_fills_up_has_no_version_of_what_does_not_fit(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with disk_with_room(tmp_path / "disk", 1 << 13) as place:
+        registry = str(place / "registry")
+        said = said_of(WRITERS["register"](run, registry), capsys)
+        assert "cannot be written (No space left on device); make room or get leave there, or name another" in said
+        kept = [path for path in place.rglob("*") if path.is_file() and path.name not in ("filler", ".lock")]
+        assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in kept)
+        (place / "filler").unlink()
+        assert main(WRITERS["register"](run, registry)) == 0
+        assert main(["registry", "show", "best@1", "--registry", registry]) == 0
+
+
+def test_the_page_of_a_release_that_does_not_fit_is_not_there(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with disk_with_room(tmp_path / "disk", 1 << 12) as place:
+        arguments = WRITERS["release"](damaged(run, tmp_path), str(place / "out"))
+        assert "o space left on device" in said_of(arguments, capsys)
+        assert not list(place.rglob("*.part"))
+        assert not list(place.rglob("*.html"))
+
+
+def damaged(run: Path, folder: Path) -> Path:
+    """A copy that cannot be loaded: its release has one gate, and nothing is played."""
+    shutil.copytree(run, folder / "damaged")
+    (folder / "damaged/ckpts/epoch_1/weights.safetensors").write_bytes(b"")
+    return folder / "damaged"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """gemma_metamon/language/elsewhere.py: what llama.cpp and MLX read is the model that it was made of, or nothing is."""
 
 import json
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support.chats import chats_of, gemma_tokenizer, small_model
+from support.disks import disk_with_room
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, DataError
@@ -112,6 +114,35 @@ def test_mlx_gives_the_same_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match=r"logits of it lie .* nothing is written"):
         elsewhere.export_mlx(chat, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("full", ["out", "scratch"])
+@pytest.mark.parametrize("form", ["gguf", "mlx"])
+def test_a_disk_without_room_is_one_sentence_and_nothing_is_left(
+    form: str,
+    full: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chats: list[Chat],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """That of --out, or that of the machine's temporary files."""
+    pytest.importorskip({"gguf": "gguf", "mlx": "mlx_lm"}[form], reason=f"needs pip install 'gemma-metamon[{form}]'")
+    if form == "gguf":
+        with_gemmas_words(tmp_path, chats)
+    else:
+        small_model(monkeypatch, chats, **SEVEN).save(tmp_path / "base")
+    with disk_with_room(tmp_path / "disk", 1 << 14) as disk:
+        out = (disk if full == "out" else tmp_path) / "exported"
+        if full == "scratch":
+            monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        capsys.readouterr()
+        assert main(["export", "--run_dir", str(tmp_path / "base"), "--to", form, "--out", str(out)]) == 1
+        said = capsys.readouterr().err.strip().splitlines()
+        assert "o space left on device" in said[-1]
+        assert not any(line.startswith("Traceback") for line in said), said
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+        assert not out.exists()
 
 
 @pytest.mark.parametrize("form", ["gguf", "mlx"])

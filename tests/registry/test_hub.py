@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.disks import disk_with_room
 from support.hub_stand_in import Hub, hub_stand_in
 from support.registries import own_registry, run_files
 
@@ -46,6 +47,13 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         before, after = registry.find(Reference("best", 1)), there.find(Reference("theirs", 1))
         assert (after.files, after.kind, after.epoch) == (before.files, "agent", 3)
         assert "me/best on the hub, there best@1 from first@3" in after.source
+
+        with disk_with_room(tmp_path / "disk", 0) as disk:
+            full = ask(hub, "pull", "me/best", place=disk / "registry")
+            assert full.returncode == 1
+            assert "o space left on device" in full.stderr.splitlines()[-1]
+            assert "Traceback" not in full.stderr
+            assert not [path for path in disk.rglob("*") if path.is_file() and path.name not in ("filler", ".lock")]
 
         held["ckpts/epoch_3/weights.safetensors"] = b"others!"
         damaged = ask(hub, "pull", "me/best", place=tmp_path / "elsewhere")

@@ -1,6 +1,9 @@
 """What runs elsewhere is what runs here: workflows and hooks are well formed and call what is there."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,24 @@ def test_hooks_and_templates_and_the_citation_are_well_formed() -> None:
     version = re.search(r'__version__ = "(.+)"', (ROOT / "gemma_metamon" / "__init__.py").read_text(encoding="utf-8"))
     assert version is not None
     assert citation["version"] == version[1]
+
+
+@pytest.mark.parametrize("on_github", [True, False])
+def test_a_lock_that_cannot_be_had_fails_on_github_and_nowhere_else(on_github: bool, tmp_path: Path) -> None:
+    """With a Python that says its version, and installs only what is not locked."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/environment.sh", tmp_path / "scripts")
+    (tmp_path / "scripts/constraints.txt").write_text("# Made of Python 3.11.7; extras: dev\n")
+    (tmp_path / "pyproject.toml").touch()
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(
+        '#!/bin/sh\ncase "$*" in *--constraint*) exit 1;; -c*) echo 3.11.;; *) echo "$*" >>installs;; esac\n'
+    )
+    python.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "locked": "1", **({"GITHUB_ACTIONS": "true"} if on_github else {})}
+    command = ["bash", "-c", f"source {tmp_path}/scripts/environment.sh dev; echo ready"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "not everything is to be had in the versions of scripts/constraints.txt" in done.stderr
+    assert (done.returncode, "ready" in done.stdout) == ((1, False) if on_github else (0, True))
+    assert (tmp_path / "installs").exists() != on_github

@@ -12,15 +12,28 @@ import pytest
 
 @contextmanager
 def mounted(place: Path, *options: str) -> Iterator[Path]:
-    """A disk in memory at this folder, which is made. Skips the test where this process may not mount."""
+    """A disk in memory at this folder, which is made. Skips the test where nobody may mount."""
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk (root on Linux)")
-    try:
+    own = (f"uid={os.getuid()}", f"gid={os.getgid()}") if hasattr(os, "getuid") else ()
+    with _mounted(place, ["-t", "tmpfs", "-o", ",".join((*options, *own)), "tmpfs", str(place)]):
         yield place
+
+
+@contextmanager
+def _mounted(place: Path, *every: list[str]) -> Iterator[None]:
+    """Mounts with each of these arguments, as this process or by a sudo that asks for no password, and undoes it."""
+    for before in ([], ["sudo", "-n"]):
+        commands = [[*before, "mount", *arguments] for arguments in every]
+        if shutil.which(commands[0][0]) and not any(
+            subprocess.run(command, capture_output=True, check=False).returncode for command in commands
+        ):
+            break
+    else:
+        pytest.skip("needs the right to mount a disk: root on Linux, or sudo without a password")
+    try:
+        yield
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+        subprocess.run([*before, "umount", "--lazy", str(place)], check=True)
 
 
 @contextmanager
@@ -40,14 +53,8 @@ def read_only_disk(place: Path) -> Iterator[Path]:
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:
     """A file or folder that is there and, for the block, takes nothing: what root writes no permission would stop."""
-    for options in (["--bind", str(path), str(path)], ["-o", "remount,bind,ro", str(path)]):
-        command = ["mount", *options]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("needs the right to mount a disk (root on Linux)")
-    try:
+    with _mounted(path, ["--bind", str(path), str(path)], ["-o", "remount,bind,ro", str(path)]):
         yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def fill(disk: Path, room_bytes: int) -> None:

@@ -19,7 +19,7 @@ from gemma_metamon.runs import resolve
 from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, list_checkpoints
 from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.training import finite
-from gemma_metamon.training.finite import FiniteGuard, record_left_out
+from gemma_metamon.training.finite import FiniteGuard
 from gemma_metamon.view import BattleView
 
 
@@ -183,16 +183,3 @@ def test_looking_at_the_weights_changes_nothing_of_what_follows(
     assert main(train_command(tmp_path / "blind", *dropout)) == 0
     looked, blind = (load_file(Checkpoint(tmp_path / name / "run", 2).folder / WEIGHTS) for name in ("looked", "blind"))
     assert all(torch.equal(looked[name], value) for name, value in blind.items())
-
-
-@pytest.mark.parametrize(
-    ("bad", "named"), [([2], [[4, 5]]), ([0, 3], [[0, 1], [6, 7]]), ([], [[0, 1], [2, 3], [4, 5], [6, 7]])]
-)
-def test_of_an_update_the_batches_without_a_finite_loss_are_named_else_all(
-    bad: list[int], named: list[list[int]], tmp_path: Path, dataset: BattleDataset
-) -> None:
-    losses = [float("inf") if number in bad else 1.0 for number in range(4)]
-    record_left_out(tmp_path / "record.jsonl", 7, losses, float("nan"), range(8), dataset)
-    (line,) = lines(tmp_path / "record.jsonl")
-    assert [[battle["draw"] for battle in batch["battles"]] for batch in line["batches"]] == named
-    assert (line["update"], line["grad_norm"]) == (7, "nan")
