@@ -306,7 +306,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
         logger.warning(_NOT_DRAWN, words_label(player))
     if player.sees:
         from gemma_metamon.vision import models as seeing
-        from gemma_metamon.vision.players.seeing import SeeingPolicy, seeing_contestant
+        from gemma_metamon.vision.players.seeing import SeeingPolicy
 
         sees = SeeingPolicy(
             seeing.load(folder, usable_device(device)),
@@ -316,7 +316,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
             seed=seed,
             sprites=player.sprites,
         )
-        return seeing_contestant(sees.name, sees)
+        return text_contestant(sees)
     run_dir, _ = run_of(folder)
     policy = TextPolicy(
         ChoiceScorer(load(folder, usable_device(device))),
@@ -327,7 +327,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
         seed=seed,
         thinking=player.thinking,
     )
-    return text_contestant(policy.name, policy)
+    return text_contestant(policy)
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":
