@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gemma_metamon.atomic_files import append_whole
-from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.results.schema import TrainingEvaluation
 
 logger = logging.getLogger(__name__)
@@ -96,10 +96,7 @@ class Tracker:
 
 def require_wandb() -> None:
     """Raises MissingDependencyError where wandb is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("wandb") is None:
-        raise MissingDependencyError("--log needs wandb: pip install 'gemma-metamon[wandb]', or train without --log")
+    require_extra("wandb", "--log", otherwise="train without --log")
 
 
 def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any]) -> Any:
