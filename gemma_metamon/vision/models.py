@@ -59,6 +59,10 @@ class SeeingPlan(ModelPlan):
 
     Attributes:
         vision_layers: adapters on the vision tower, too, and not on the language layers alone.
+
+    Raises:
+        ConfigError, MissingDependencyError: as `ModelPlan`; ConfigError also for vision_layers where no adapters are
+            trained.
     """
 
     vision_layers: bool = False
