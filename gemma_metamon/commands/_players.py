@@ -169,6 +169,13 @@ def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer
     )
 
 
+def require_named_opponents(texts: Sequence[str], opponents: Sequence[str] | None) -> None:
+    """Raises ConfigError for the first of --record_opponents that is none of --opponents."""
+    for text in texts:
+        if text not in (opponents or ()):
+            raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
+
+
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
     """Raises ConfigError where one of them searches, for battles that are played on a server."""
     for player in found:
