@@ -192,7 +192,9 @@ def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]], device: to
     whole = _tokenizer_of(plan.model)
     tokenizer, kept_ids = trim_tokenizer(whole, chats)
     gemma = _base(plan, tokenizer, kept_ids, device)
-    return ChatModel(_with_adapters(gemma, plan) if plan.uses_adapters else gemma, tokenizer, plan, kept_ids)
+    return ChatModel(
+        with_adapters(gemma, plan, list(LORA_TARGETS)) if plan.uses_adapters else gemma, tokenizer, plan, kept_ids
+    )
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = False) -> ChatModel:
@@ -320,14 +322,15 @@ def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int], device: torc
     return _with_ids(gemma, tokenizer)
 
 
-def _with_adapters(gemma: Any, plan: ModelPlan) -> Any:
+def with_adapters(gemma: Any, plan: ModelPlan, targets: list[str] | str) -> Any:
+    """A model under new adapters; `targets` are the names of its linear layers, or a pattern of them."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
         r=plan.lora_r,
         lora_alpha=cast("int", plan.lora_alpha),  # peft divides by it, and any number does
         lora_dropout=plan.lora_dropout,
-        target_modules=list(LORA_TARGETS),
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(gemma, lora)
