@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from gemma_metamon.configs.names import EXPERIMENT, configurable
-from gemma_metamon.data.dataset import EncodedBattle, collate, encode_battle, take_window
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import EncodedBattle, encode_battle
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.experiment import Experiment

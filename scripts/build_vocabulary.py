@@ -21,6 +21,8 @@ from pathlib import Path
 
 from poke_env.battle import Effect, Field, MoveCategory, PokemonType, SideCondition, Status, Weather
 
+from gemma_metamon.battle.words import letters, species_word
+
 ASSET = Path(__file__).resolve().parents[1] / "gemma_metamon/text/assets/vocabulary.json"
 
 DUMP = """
@@ -101,16 +103,6 @@ EXTRA_WORDS = {
 }
 
 
-def letters(name: str) -> str:
-    """The word of a move, item, ability or enum member: its letters alone."""
-    return "".join(char for char in name if char.isalpha()).lower()
-
-
-def letters_and_digits(name: str) -> str:
-    """The word of a species, whose digits count: porygon2."""
-    return "".join(char for char in name if char.isalnum()).lower()
-
-
 def dump_simulator(simulator: Path) -> dict[str, list]:
     result = subprocess.run(["node", "-e", DUMP], cwd=simulator, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -131,7 +123,7 @@ def name_dex(dex: dict[str, list]) -> Iterator[tuple[str, str]]:
     for name in dex["types"]:
         yield letters(name), name
     for name in dex["species"]:
-        yield letters_and_digits(name), name
+        yield species_word(name), name
     for kind in ("moves", "items", "abilities", "natures"):
         for name in dex[kind]:
             if kind == "items" and re.fullmatch(r"TR\d+", name):
@@ -139,7 +131,7 @@ def name_dex(dex: dict[str, list]) -> Iterator[tuple[str, str]]:
             if kind == "moves" and name.startswith("Hidden Power"):
                 name = "Hidden Power"  # its type is the move's type
             yield letters(name), name
-            yield letters_and_digits(name), name  # conversion2: recorded both ways
+            yield species_word(name), name  # conversion2: recorded both ways
 
 
 def name_enum_members() -> Iterator[tuple[str, str]]:

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from gemma_metamon import sample_battles
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
-from gemma_metamon.data.dataset import collate, encode_battle, is_held_out, take_window
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle, is_held_out
 from gemma_metamon.nets.agents.amago2 import MultiTaskAgent
 from gemma_metamon.nets.agents.draws import Draws
 from gemma_metamon.nets.batch import Batch, countable_actions

@@ -20,7 +20,7 @@ from gemma_metamon import sample_battles
 from gemma_metamon.battle.observation_space import BLANK
 from gemma_metamon.battle.replays import find_battles
 from gemma_metamon.commands import main as gemma_metamon
-from gemma_metamon.data.dataset import is_held_out
+from gemma_metamon.data.encoding import is_held_out
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.runs.loading import load_for_play

@@ -15,7 +15,10 @@ apart. Prints a table, and leaves table.json in --out.
 
 import argparse
 import json
+import math
 import os
+import statistics
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ from typing import Any
 
 from whole_steps import collected, command, evaluated, one_thread, trained
 
-from gemma_metamon.intervals import mean_interval, wilson_interval
+from gemma_metamon.intervals import wilson_interval
 
 FORMAT = "gen1ou"
 PLAYERS = ("RandomPlayer", "MaxBasePowerPlayer", "SimpleHeuristicsPlayer", "DuelTrainer")
@@ -35,6 +38,8 @@ WARMUP = "MultiTaskAgent.critic_warmup_updates = {warmup}"
 DECAY = "MetamonAMAGOExperiment.lr_decay_updates = {updates}"
 """For all alike: the last updates hardly move the weights, so that little hangs on which batch was the last."""
 CRITIC = (*RATE, DECAY, ONE_DISCOUNT, WARMUP)
+# the 97.5 % quantiles of Student's t distribution with 1, 2, 3, ... degrees of freedom
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,19 @@ def intervals(wins: list[int], each: int) -> dict[str, Any]:
         low, high = mean_interval(by_seed)
         of_seeds = max(0.0, low), min(1.0, high)
     return {"share": sum(wins) / n, "battles": n, "wilson": wilson_interval(sum(wins), n), "of_seeds": of_seeds}
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean by Student's t: of a share that was measured once with each of 2 to 10 seeds.
+
+    It counts how far the seeds lie apart, which an interval of all their battles together does not. Raises ValueError
+    for fewer or more values.
+    """
+    if not 2 <= len(values) <= len(_T_95) + 1:
+        raise ValueError(f"{len(values)} values have no interval here; give 2 to {len(_T_95) + 1}")
+    mean = statistics.fmean(values)
+    half_width = _T_95[len(values) - 2] * statistics.stdev(values) / math.sqrt(len(values))
+    return mean - half_width, mean + half_width
 
 
 def train(name: str, battles: Path, seed: int, args: argparse.Namespace) -> Path:

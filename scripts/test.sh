@@ -30,11 +30,11 @@ npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer
 # a file's tests stay together, for their servers; in the order of the folders, so that no long file is left for the end;
 # two workers more than there are cores, as many tests wait for a network, a time-out or another process
 workers=$(($(getconf _NPROCESSORS_ONLN) + 2))
-every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder)
+every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder -rs)
 case "${1:-}" in
 "")
     install_programs
-    "${every_core[@]}" -m "not (gpu or hub or upstream)" --durations=15 -rs
+    "${every_core[@]}" -m "not (gpu or hub or upstream)" --durations=15
     ;;
 --fast) "${every_core[@]}" "${@:2}" ;;
 *) pytest "$@" ;;

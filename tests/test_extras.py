@@ -9,7 +9,9 @@ from support.paths import ROOT
 
 from gemma_metamon.commands import main
 from gemma_metamon.commands._players import find_players
-from gemma_metamon.extras import EXTRAS, FROM_PYTHON_3_11
+from gemma_metamon.errors import MissingDependencyError
+from gemma_metamon.extras import EXTRAS, FROM_PYTHON_3_11, is_installed
+from gemma_metamon.training.tracking import require_wandb
 
 PYPROJECT = ROOT / "pyproject.toml"
 PUBLISHED_AS = {"PIL": "pillow", "openenv": "openenv-core"}
@@ -44,6 +46,11 @@ IMPROVE = ["--out", "x", "--format", "gen1ou", "--rounds", "1", "--battles_per_r
         ("openai", "language", ["evaluate", "--players", "chat:m@http://127.0.0.1:9/v1"]),
         ("trl", "language", ["sft", "--data", "x", "--out", "y"]),
         ("openenv", "openenv", ["openenv"]),
+        (
+            "google.genai",
+            "vertex",
+            ["chat", "submit", "--to=vertex", "--data=x", "--project=p", "--bucket=b", "--model=m"],
+        ),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(
@@ -55,6 +62,18 @@ def test_a_missing_package_is_named_with_its_extra(
     said = capsys.readouterr().err.strip()
     assert said.endswith(f" needs {package}; pip install 'gemma-metamon[{extra}]'")
     assert "\n" not in said
+
+
+def test_what_helps_without_the_package_is_said_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingDependencyError, match=r"^--log needs wandb; pip install .*, or train without --log$"):
+        require_wandb()
+
+
+def test_a_package_within_one_that_is_missing_is_missing() -> None:
+    assert is_installed("importlib.util")
+    assert not is_installed("importlib.nothing")
+    assert not is_installed("no_such_package.part")
 
 
 def test_what_python_3_10_cannot_have_is_not_told_to_be_installed_there(
@@ -90,7 +109,7 @@ def test_extras_are_those_of_the_package() -> None:
     text = PYPROJECT.read_text(encoding="utf-8")
     for extra, packages in EXTRAS.items():
         (declared,) = re.findall(rf"^{extra} = \[(.*)\]", text, re.MULTILINE)
-        assert all(f'"{PUBLISHED_AS.get(package, package.replace("_", "-"))}>=' in declared for package in packages)
+        assert all(f'"{PUBLISHED_AS.get(package, re.sub("[._]", "-", package))}>=' in declared for package in packages)
 
 
 def test_an_extra_with_trl_is_known_to_want_python_3_11() -> None:

@@ -50,6 +50,10 @@ class RecordedBattle:
     `labels`, T more actions, are what an expert would have chosen instead; None where nobody was asked at all.
     `thoughts`, T texts, are what the player said to its choices: "" for nothing, None where the choice was not its own
     and at the end. None where the player is none that speaks.
+
+    Raises:
+        DataError: fewer than two states; actions, labels or thoughts that are not one for each state; an action out of
+            its range.
     """
 
     states: tuple[BattleState, ...]
@@ -85,7 +89,11 @@ def _require_actions(kind: str, actions: Sequence[int], n_states: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BattleFileName:
-    """The seven parts of a parsed replay's name. None may hold an underscore: metamon skips such a file."""
+    """The seven parts of a parsed replay's name. None may hold an underscore: metamon skips such a file.
+
+    Raises:
+        DataError: a part that is empty, or holds '_' or '/'.
+    """
 
     battle_id: str
     rating: int | None

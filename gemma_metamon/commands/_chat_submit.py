@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gemma_metamon.commands._arguments import at_least_one
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -43,13 +44,13 @@ def add_submit(actions: "Subparsers") -> None:
 
 def run_submit(args: argparse.Namespace) -> int:
     """Looks the data over, uploads it and begins the tuning. Returns the exit status."""
-    from gemma_metamon.language.vertex import TuningPlan, describe, look_over, require_clients, submit
+    from gemma_metamon.language.vertex import TuningPlan, describe, look_over, submit
 
     bucket = args.bucket.removeprefix("gs://").rstrip("/")
     if "/" in bucket or not bucket:
         raise ConfigError(f"--bucket {args.bucket} is no bucket's name; give it without a folder")
     if not args.dry_run:
-        require_clients()
+        require_extra("vertex", "chat submit")
     plan = TuningPlan(
         train=look_over(args.data),
         validation=None if args.validation_data is None else look_over(args.validation_data),

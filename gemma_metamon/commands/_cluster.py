@@ -75,7 +75,7 @@ def playing(
 
 @dataclass(frozen=True)
 class _Build:
-    """Makes the learned contestants on a server's machine: see `serving.Build`."""
+    """Makes the learned contestants on a server's machine: see `cluster.serving.Build`."""
 
     found: "tuple[FoundPlayer, ...]"
     rows_of_a_lease: int

@@ -12,7 +12,7 @@ from gemma_metamon.commands._arguments import (
     folder_name,
     whole_number,
 )
-from gemma_metamon.errors import ConfigError, MissingFileError
+from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -91,10 +91,6 @@ def load_sources(args: argparse.Namespace) -> "dict[str, BattleSource]":
     from gemma_metamon.data.battle_sources import find_sources, list_sources
 
     formats = args.formats or list_sources(args.parsed_replay_dir)
-    if not formats:
-        raise MissingFileError(
-            f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"
-        )
     return find_sources(args.parsed_replay_dir, formats, progress=True)
 
 

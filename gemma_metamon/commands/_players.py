@@ -169,6 +169,13 @@ def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer
     )
 
 
+def require_named_opponents(texts: Sequence[str], opponents: Sequence[str] | None) -> None:
+    """Raises ConfigError for the first of --record_opponents that is none of --opponents."""
+    for text in texts:
+        if text not in (opponents or ()):
+            raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
+
+
 def require_no_search(found: Sequence[FoundPlayer], where: str) -> None:
     """Raises ConfigError where one of them searches, for battles that are played on a server."""
     for player in found:
@@ -306,7 +313,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
         logger.warning(_NOT_DRAWN, words_label(player))
     if player.sees:
         from gemma_metamon.vision import models as seeing
-        from gemma_metamon.vision.players.seeing import SeeingPolicy, seeing_contestant
+        from gemma_metamon.vision.players.seeing import SeeingPolicy
 
         sees = SeeingPolicy(
             seeing.load(folder, usable_device(device)),
@@ -316,7 +323,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
             seed=seed,
             sprites=player.sprites,
         )
-        return seeing_contestant(sees.name, sees)
+        return text_contestant(sees)
     run_dir, _ = run_of(folder)
     policy = TextPolicy(
         ChoiceScorer(load(folder, usable_device(device))),
@@ -327,7 +334,7 @@ def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperat
         seed=seed,
         thinking=player.thinking,
     )
-    return text_contestant(policy.name, policy)
+    return text_contestant(policy)
 
 
 def _unlearned(player: FoundPlayer, teams: Sequence[str]) -> "Contestant":

@@ -68,16 +68,14 @@ class Rounds:
 
         The folder's name is the agents', and that of their run beside the other folders: "/" has none.
         """
-        from gemma_metamon.commands._players import find_expert, find_players
+        from gemma_metamon.commands._players import find_expert, find_players, require_named_opponents
 
         if not self.run_dir.name:
             raise ConfigError(f"--out {self.out} has no name to call the agents by; name a folder in it")
         if self.run_dir.name in (BATTLES, STORES, EVALUATIONS):
             raise ConfigError(f"--out {self.out}: no agent can be called {self.run_dir.name!r}; choose another name")
         find_players([*self.args.opponents, *self.args.experts])
-        for text in self.args.record_opponents or ():
-            if text not in self.args.opponents:
-                raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
+        require_named_opponents(self.args.record_opponents or (), self.args.opponents)
         if self.args.label_by is not None:
             find_expert(self.args.label_by)
         for player in find_players(self.args.eval_opponents):

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import gemma_metamon
 from gemma_metamon.checklist import Row
 from gemma_metamon.errors import GemmaMetamonError
-from gemma_metamon.extras import EXTRAS
+from gemma_metamon.extras import EXTRAS, is_installed
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +23,7 @@ LEAST_FREE_GB: Final = 5.0
 """Below this a long run's checkpoints may not fit: the flagship's is 2.4 GB with its optimizer."""
 _LIBRARIES: Final = ("transformers", "peft", "accelerate", "safetensors", "gin-config", "pyarrow")
 WANTED_FOR: Final = {
+    "4bit": "the 4-bit configs and --use_4bit",
     "battle": "collect, evaluate, ladder, improve",
     "envs": "gymnasium and PettingZoo environments",
     "gguf": "export for llama.cpp",
@@ -34,7 +34,9 @@ WANTED_FOR: Final = {
     "report": "report, charts, ratings",
     "serve": "serve, monitor",
     "sweep": "sweeps over values",
+    "vertex": "chat submit",
     "vision": "scenes, vlm, players that see",
+    "wandb": "--log, and sweeps whose values wandb draws",
 }
 
 
@@ -48,12 +50,14 @@ def look(*, offline: bool) -> Iterator[Row]:
     yield from _torch()
     for name in _LIBRARIES:
         yield _library(name)
-    yield from _bitsandbytes()
     for extra, packages in EXTRAS.items():
         yield _extra(extra, packages)
+    if is_installed("bitsandbytes"):
+        yield _bitsandbytes()
     yield from _simulator()
     yield _weights(offline)
-    yield _wandb(offline)
+    if is_installed("wandb"):
+        yield _wandb(offline)
     yield _upstream()
     yield from _folders()
 
@@ -134,12 +138,7 @@ def _library(name: str) -> Row:
     return _works(name, lambda: importlib.import_module(module), mend=f"pip install --force-reinstall {name}")
 
 
-def _bitsandbytes() -> Iterator[Row]:
-    if not importlib.util.find_spec("bitsandbytes"):
-        mend = "pip install 'gemma-metamon[4bit]', for the 4-bit configs and --use_4bit"
-        yield Row(name="bitsandbytes", state="absent", found="not installed", mend=mend)
-        return
-
+def _bitsandbytes() -> Row:
     def quantize() -> None:
         import torch
         from bitsandbytes.functional import quantize_4bit
@@ -147,7 +146,7 @@ def _bitsandbytes() -> Iterator[Row]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
 
-    yield _works("bitsandbytes", quantize, mend="install one that is built for this torch and device")
+    return _works("bitsandbytes", quantize, mend="install one that is built for this torch and device")
 
 
 def _works(name: str, attempt: Callable[[], object], *, mend: str) -> Row:
@@ -161,7 +160,7 @@ def _works(name: str, attempt: Callable[[], object], *, mend: str) -> Row:
 
 
 def _extra(extra: str, packages: tuple[str, ...]) -> Row:
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    missing = [package for package in packages if not is_installed(package)]
     name = f"[{extra}]"
     if not missing:
         return Row(name=name, state="ok", found=", ".join(packages))
@@ -213,9 +212,6 @@ def _weights(offline: bool) -> Row:
 
 
 def _wandb(offline: bool) -> Row:
-    if importlib.util.find_spec("wandb") is None:
-        mend = "pip install 'gemma-metamon[wandb]', for --log"
-        return Row(name="wandb", state="absent", found="not installed", mend=mend)
     from gemma_metamon.training.tracking import require_answer
 
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -56,17 +56,10 @@ def read_words(text: str) -> WordsText | None:
     require_extra("language", text)
     from gemma_metamon.language.answering import Thinking
 
-    run, options = text.removeprefix(WORDS), dict[str, Any]()
-    written = None if Path(run).is_dir() else _OPTIONS.fullmatch(run)
-    if written is not None:
-        run = written["run"]
-        options = read_options(written["body"], _KINDS, "a text player", EXAMPLE)
+    run, options = _read_run(text, WORDS, _KINDS, "a model that answers in words", EXAMPLE)
     if "reasoning_tokens" in options and not options.get("reasoning"):
         raise ConfigError(f"{text}: without reasoning there are no reasoning_tokens; write it as in {EXAMPLE}")
-    read = read_text(run)
-    if isinstance(read, EnsembleText):
-        raise ConfigError(f"{text}: a model that answers in words plays alone; name one, as in {WORDS}RUN@2")
-    return WordsText(read, Thinking(**options))
+    return WordsText(run, Thinking(**options))
 
 
 def with_kind(text: str) -> str:
@@ -83,12 +76,18 @@ def _read_seeing(text: str) -> WordsText:
     require_extra("vision", text)
     from gemma_metamon.language.answering import Thinking
 
-    run, options = text.removeprefix(SEES), dict[str, Any]()
+    run, options = _read_run(text, SEES, {"sprites": Path}, "a model that sees", f"{SEES}RUN(sprites=DIR)")
+    return WordsText(run, Thinking(), sees=True, sprites=options.get("sprites"))
+
+
+def _read_run(text: str, mark: str, kinds: dict[str, Any], who: str, example: str) -> tuple[RunText, dict[str, Any]]:
+    """The run behind a mark, and its options; see `read_options`."""
+    run, options = text.removeprefix(mark), dict[str, Any]()
     written = None if Path(run).is_dir() else _OPTIONS.fullmatch(run)
     if written is not None:
         run = written["run"]
-        options = read_options(written["body"], {"sprites": Path}, "a model that sees", f"{SEES}RUN(sprites=DIR)")
+        options = read_options(written["body"], kinds, who, example)
     read = read_text(run)
     if isinstance(read, EnsembleText):
-        raise ConfigError(f"{text}: a model that sees plays alone; name one, as in {SEES}RUN@2")
-    return WordsText(read, Thinking(), sees=True, sprites=options.get("sprites"))
+        raise ConfigError(f"{text}: {who} plays alone; name one, as in {mark}RUN@2")
+    return read, options

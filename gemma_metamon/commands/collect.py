@@ -13,7 +13,6 @@ from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._cluster import playing, require_ray
 from gemma_metamon.commands._drawing import require_taken
 from gemma_metamon.commands._remote import mirrored
-from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
@@ -96,15 +95,18 @@ def run(args: argparse.Namespace) -> int:
 def _collect(args: argparse.Namespace) -> int:
     import asyncio
 
-    from gemma_metamon.commands._players import find_expert, find_players, require_no_search
+    from gemma_metamon.commands._players import (
+        find_expert,
+        find_players,
+        require_named_opponents,
+        require_no_search,
+    )
     from gemma_metamon.progress import progress_bar
     from gemma_metamon.showdown.matches.collect import collect
     from gemma_metamon.showdown.simulator.formats import find_teams
     from gemma_metamon.upstream.datasets import write_beside
 
-    for text in args.record_opponents or ():
-        if text not in (args.opponents or ()):
-            raise ConfigError(f"--record_opponents {text} is none of --opponents; name it there, too")
+    require_named_opponents(args.record_opponents or (), args.opponents)
     everyone = find_players([*args.players, *(args.opponents or ())])
     expert = None if args.label_by is None else find_expert(args.label_by)
     require_taken(args, everyone)

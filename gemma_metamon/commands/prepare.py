@@ -17,7 +17,7 @@ from gemma_metamon.commands._arguments import (
 )
 from gemma_metamon.commands._cluster import require_ray
 from gemma_metamon.commands._remote import fetched_battles, mirrored, require_writable_folder
-from gemma_metamon.errors import ConfigError, DataError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -115,10 +115,6 @@ def _prepare(args: argparse.Namespace) -> dict[str, Any]:
 
     view = load_view(args)
     formats = args.formats or list_sources(args.parsed_replay_dir)
-    if not formats:
-        raise MissingFileError(
-            f"{args.parsed_replay_dir} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz"
-        )
     set_aside = SetAside(args.max_set_aside)
     try:
         with ExitStack() as stack:

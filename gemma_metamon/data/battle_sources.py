@@ -111,7 +111,7 @@ def list_sources(root: Path) -> list[str]:
     """The formats that a folder has battles of, as files or in archives; or, where root is an archive, its format.
 
     Raises:
-        MissingFileError: no such folder, or the archives are one folder deeper.
+        MissingFileError: no such folder, or one without battles.
     """
     archives = find_archives(root)
     if root.is_file() and archives:
@@ -120,6 +120,7 @@ def list_sources(root: Path) -> list[str]:
     if not formats:
         refuse_archives_in(root)
         refuse_logs_in(root)
+        raise MissingFileError(f"{root} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz")
     return sorted(formats)
 
 

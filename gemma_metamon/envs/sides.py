@@ -54,6 +54,8 @@ class Side:
 
     def __init__(self, seat: ArenaSeat, player: OrderedPlayer, view: BattleView, dice: random.Random) -> None:
         self.seat = seat
+        self.live = live_battle(seat.battle)
+        """The battle, as it goes on."""
         self.state: BattleState | None = None
         """At the last look; None before the first."""
         self.legal: npt.NDArray[np.bool_] = np.zeros(view.action_space.n, dtype=np.bool_)
@@ -64,9 +66,6 @@ class Side:
         """Whether the battle was cut short, so that nothing more is asked."""
         self._has_chosen = False
         self._player, self._view, self._dice = player, view, dice
-        self.live = live_battle(seat.battle)
-        """The battle, as it goes on."""
-        """The battle as it goes on."""
         self._memory = OpponentMemory()
         self._options: Options = {}
         self._text_tokens = np.zeros(view.obs_space.n_words, dtype=np.int32)

@@ -22,7 +22,7 @@ REFRESH_S = 2.0
 
 
 class Watcher:
-    """Observes players of agents (it is a `showdown.players.Observer`) and keeps a page of the battle in play.
+    """Observes players of agents (it is a `policy_player.Observer`) and keeps a page of the battle in play.
 
     One battle is watched at a time: the first to begin, and after its end the next to begin. `<folder>/now.html` loads
     itself again every two seconds; a battle that is over has a page of its own, `<folder>/<battle>.html`.

@@ -15,7 +15,7 @@ from typing import Final
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
-from gemma_metamon.text.vocabulary import load_display_names
+from gemma_metamon.text.vocabulary import display_name
 
 TERASTALLIZE: Final = ", Terastallize"
 """What follows a move that is used terastallising."""
@@ -49,7 +49,7 @@ def choice_names(
         **{action: f"move {name}" for action, name in enumerate(moves)},
         **{action: f"switch {name}" for action, name in enumerate(bench, FIRST_SWITCH)},
         **{action: f"move {name}{TERASTALLIZE}" for action, name in enumerate(moves, FIRST_TERA)},
-        **{action: f"move {_name(word)}" for action, word in (offered or {}).items()},
+        **{action: f"move {display_name(word)}" for action, word in (offered or {}).items()},
     }
     try:
         return {action: named[action] for action in sorted(map(int, actions))}
@@ -109,17 +109,12 @@ def find_choice(named: str, choices: Mapping[int, str]) -> int:
     raise AnswerError(f"{named[:60]!r} is no choice here; choose one of {', '.join(choices.values())}")
 
 
-def _name(word: str) -> str:
-    """As the simulator shows it; a word without a display name as it is."""
-    return load_display_names().get(word, word)
-
-
 @lru_cache(maxsize=8192)  # teams stay the same for a battle
 def _distinct_names(words: tuple[str, ...]) -> tuple[str, ...]:
     """Of each word; what would be read as one before it gets a number."""
     met: Counter[str] = Counter()
     distinct = []
-    for name in map(_name, words):
+    for name in map(display_name, words):
         met[_plain(name)] += 1
         times = met[_plain(name)]
         distinct.append(name if times == 1 else f"{name} ({times})")

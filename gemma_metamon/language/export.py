@@ -46,6 +46,9 @@ class Output:
         shape: "messages", or "gemini" for Vertex, which takes .jsonl alone.
         val_share: the share of battles whose rows go to `validation_path` instead, both players' views of each.
         subset: at most so many rows in all, drawn by the seed; None takes all.
+
+    Raises:
+        ConfigError: a suffix that says no format, or one that the shape is not written in.
     """
 
     path: Path

@@ -16,7 +16,7 @@ from gemma_metamon.language.prompts import Decision, percent, types_text
 from gemma_metamon.showdown.scripted.attacks import attack_of
 from gemma_metamon.showdown.scripted.damage import effectiveness, mean_damage
 from gemma_metamon.showdown.scripted.fighters import boost_factor
-from gemma_metamon.text.vocabulary import load_display_names
+from gemma_metamon.text.vocabulary import display_name
 
 MOST_SENTENCES: Final = 2
 _SHARES: Final = {
@@ -76,7 +76,7 @@ def _type(state: BattleState, move: MoveState) -> Iterator[Fact]:
     foe = state.opponent_active_pokemon
     share = _share(move, state.player_active_pokemon, foe, generation(state))
     if share is not None:
-        told = f"By type, {_name(move.move_type)} does {_SHARES[share]} to {types_text(foe)}."
+        told = f"By type, {display_name(move.move_type)} does {_SHARES[share]} to {types_text(foe)}."
         yield Fact("type", told)
 
 
@@ -88,9 +88,8 @@ def _resists(state: BattleState, bench: PokemonState) -> Iterator[Fact]:
     known = [(share, move) for move in foe.known_moves if (share := _share(move, foe, bench, gen)) is not None]
     if known:
         share, move = max(known, key=lambda entry: entry[0])
-        yield Fact(
-            "resists", f"By type, {_name(foe.name)}'s {_name(move.name)} does {_SHARES[share]} to {_name(bench.name)}."
-        )
+        attack = f"{display_name(foe.name)}'s {display_name(move.name)}"
+        yield Fact("resists", f"By type, {attack} does {_SHARES[share]} to {display_name(bench.name)}.")
 
 
 def _share(move: MoveState, attacker: PokemonState, defender: PokemonState, gen: int) -> float | None:
@@ -111,7 +110,7 @@ def _speed(state: BattleState, mine: PokemonState, *, entering: bool) -> Iterato
     if mine.hp_pct <= 0 or foe.hp_pct <= 0 or mine.lvl != foe.lvl:
         return
     speeds = [_speed_of(mine, 0 if entering else mine.spe_boost, gen), _speed_of(foe, foe.spe_boost, gen)]
-    told = [f"{_name(mine.name)} ({speeds[0]:g})", f"{_name(foe.name)} ({speeds[1]:g})"]
+    told = [f"{display_name(mine.name)} ({speeds[0]:g})", f"{display_name(foe.name)} ({speeds[1]:g})"]
     if speeds[0] == speeds[1]:
         yield Fact("speed", f"{told[0]} and {told[1]} are equally fast by base speed, stages and paralysis.")
         return
@@ -142,8 +141,8 @@ def _damage(state: BattleState, move: MoveState) -> Iterator[Fact]:
     taken = mean_damage(attack, attacker, defender, critical=False) / defender.max_hp
     yield Fact(
         "damage",
-        f"Without a critical hit, {_name(move.name)} takes about {round(100 * taken)}% of {_name(foe.name)}'s HP, and "
-        f"{percent(foe.hp_pct)} are left.",
+        f"Without a critical hit, {display_name(move.name)} takes about {round(100 * taken)}% of "
+        f"{display_name(foe.name)}'s HP, and {percent(foe.hp_pct)} are left.",
     )
 
 
@@ -156,16 +155,12 @@ def _is_untouched(pokemon: PokemonState) -> bool:
 def _shown(state: BattleState) -> Iterator[Fact]:
     """Which moves the opponent's Pokémon has shown."""
     foe = state.opponent_active_pokemon
-    moves = [_name(move.name) for move in foe.known_moves]
+    moves = [display_name(move.name) for move in foe.known_moves]
     if foe.hp_pct > 0:
         shown = f"has shown {', '.join(moves)}" if moves else "has shown no move"
-        yield Fact("shown", f"{_name(foe.name)} {shown}.")
+        yield Fact("shown", f"{display_name(foe.name)} {shown}.")
 
 
 def _seen(decision: Decision) -> Iterator[Fact]:
     """How many of the opponent's Pokémon were on the field so far."""
     yield Fact("seen", f"The foe's Pokémon seen so far: {len(decision.seen) + 1}.")
-
-
-def _name(word: str) -> str:
-    return load_display_names().get(word, word)

@@ -46,6 +46,9 @@ class Filters:
         keep_duplicates: keep chats that are equal to another one.
         min_advantage: in rewards, of the choice above the policy's mean, as the critics see it; None takes all.
         turns: "sampled" keeps one decision of each view of a battle, drawn among those that pass all else.
+
+    Raises:
+        ConfigError: a max_length below the min_length.
     """
 
     results: tuple[Result, ...] = RESULTS

@@ -32,6 +32,9 @@ class GRPOSettings(Settings):
         beta: how much the distance (KL) to the model at the start costs.
         keep_every: updates after which the model is kept and measured.
         vllm: draw answers with vLLM; needs CUDA.
+
+    Raises:
+        ConfigError: a group of one answer, or a batch that does not hold whole groups.
     """
 
     num_generations: int = 4

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from gemma_metamon.atomic_files import as_os_errors, written_whole
-from gemma_metamon.errors import ConfigError, DataError, MissingDependencyError
+from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.language.answers import parse_answer, write_answer
 from gemma_metamon.language.chats import Example
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, chat_template, learn_tokenizer, trim_tokenizer
@@ -60,6 +61,10 @@ class ModelPlan:
         lora_alpha: their scale, times lora_r.
         lora_dropout: share of the adapters' input that is left out in training.
         seed: of random weights.
+
+    Raises:
+        ConfigError: use_4bit of a model whose own weights are to be trained.
+        MissingDependencyError: use_4bit without bitsandbytes.
     """
 
     model: str = TINY
@@ -77,10 +82,7 @@ class ModelPlan:
             raise ConfigError("--use_4bit holds a pretrained base, and the tiny model has none; name one by --model")
         if self.full:
             raise ConfigError("--use_4bit rounds the base's weights, so that they cannot be trained; leave out --full")
-        from importlib.util import find_spec
-
-        if find_spec("bitsandbytes") is None:
-            raise MissingDependencyError("--use_4bit needs bitsandbytes; pip install 'gemma-metamon[4bit]'")
+        require_extra("4bit", "--use_4bit")
 
     @property
     def is_random(self) -> bool:
@@ -190,7 +192,9 @@ def build(plan: ModelPlan, chats: Sequence[Sequence[dict[str, str]]], device: to
     whole = _tokenizer_of(plan.model)
     tokenizer, kept_ids = trim_tokenizer(whole, chats)
     gemma = _base(plan, tokenizer, kept_ids, device)
-    return ChatModel(_with_adapters(gemma, plan) if plan.uses_adapters else gemma, tokenizer, plan, kept_ids)
+    return ChatModel(
+        with_adapters(gemma, plan, list(LORA_TARGETS)) if plan.uses_adapters else gemma, tokenizer, plan, kept_ids
+    )
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, trainable: bool = False) -> ChatModel:
@@ -318,14 +322,15 @@ def _base(plan: ModelPlan, tokenizer: Any, kept_ids: Sequence[int], device: torc
     return _with_ids(gemma, tokenizer)
 
 
-def _with_adapters(gemma: Any, plan: ModelPlan) -> Any:
+def with_adapters(gemma: Any, plan: ModelPlan, targets: list[str] | str) -> Any:
+    """A model under new adapters; `targets` are the names of its linear layers, or a pattern of them."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
         r=plan.lora_r,
         lora_alpha=cast("int", plan.lora_alpha),  # peft divides by it, and any number does
         lora_dropout=plan.lora_dropout,
-        target_modules=list(LORA_TARGETS),
+        target_modules=targets,
         task_type="CAUSAL_LM",
     )
     return get_peft_model(gemma, lora)

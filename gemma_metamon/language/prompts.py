@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.state import BattleState, MoveState, PokemonState
 from gemma_metamon.language.answers import TERASTALLIZE
-from gemma_metamon.text.vocabulary import load_display_names
+from gemma_metamon.text.vocabulary import display_name
 
 if TYPE_CHECKING:
     from gemma_metamon.language.matchups import Ending, Matchups
@@ -147,11 +147,12 @@ def user_text(decision: Decision) -> str:
 
 
 def _surroundings(state: BattleState) -> list[str]:
+    own, foes = state.player_conditions, state.opponent_conditions
     there = [
-        *([_name(state.weather)] if state.weather != "noweather" else []),
-        *([_name(state.battle_field)] if state.battle_field != "nofield" else []),
-        *([f"{_name(state.player_conditions)} on your side"] if state.player_conditions != "noconditions" else []),
-        *([f"{_name(state.opponent_conditions)} on foe's side"] if state.opponent_conditions != "noconditions" else []),
+        *([display_name(state.weather)] if state.weather != "noweather" else []),
+        *([display_name(state.battle_field)] if state.battle_field != "nofield" else []),
+        *([f"{display_name(own)} on your side"] if own != "noconditions" else []),
+        *([f"{display_name(foes)} on foe's side"] if foes != "noconditions" else []),
     ]
     return [", ".join(there)] if there else []
 
@@ -161,8 +162,8 @@ def _active(pokemon: PokemonState) -> list[str]:
     if pokemon.hp_pct <= 0:
         return [_standing(pokemon)]
     boosts = [f"{stat}{stage:+d}" for name, stat in BOOSTS.items() if (stage := getattr(pokemon, f"{name}_boost"))]
-    tera = [f"Tera {_name(pokemon.tera_type)}"] if pokemon.tera_type != "notype" else []
-    effect = [_name(pokemon.effect)] if pokemon.effect not in NOTHING else []
+    tera = [f"Tera {display_name(pokemon.tera_type)}"] if pokemon.tera_type != "notype" else []
+    effect = [display_name(pokemon.effect)] if pokemon.effect not in NOTHING else []
     return [_standing(pokemon), *_carried(pokemon), *tera, *boosts, *effect]
 
 
@@ -191,9 +192,9 @@ def _standing(pokemon: PokemonState) -> str:
     """Name, HP and status."""
     level = f" L{pokemon.lvl}" if pokemon.lvl != 100 else ""
     if pokemon.hp_pct <= 0:
-        return f"{_name(pokemon.name)}{level} fainted"
-    status = f" {_name(pokemon.status)}" if pokemon.status not in NOTHING else ""
-    return f"{_name(pokemon.name)}{level} {_hp_text(pokemon.hp_pct)}{status}"
+        return f"{display_name(pokemon.name)}{level} fainted"
+    status = f" {display_name(pokemon.status)}" if pokemon.status not in NOTHING else ""
+    return f"{display_name(pokemon.name)}{level} {_hp_text(pokemon.hp_pct)}{status}"
 
 
 def _hp_text(share: float) -> str:
@@ -207,15 +208,15 @@ def percent(share: float) -> str:
 
 def types_text(pokemon: PokemonState) -> str:
     """As in "Grass/Psychic"."""
-    return "/".join(_name(word) for word in pokemon.types.split() if word != "notype")
+    return "/".join(display_name(word) for word in pokemon.types.split() if word != "notype")
 
 
 def _carried(pokemon: PokemonState) -> list[str]:
-    return [_name(word) for word in (pokemon.item, pokemon.ability) if word not in NOTHING]
+    return [display_name(word) for word in (pokemon.item, pokemon.ability) if word not in NOTHING]
 
 
 def _known_moves(pokemon: PokemonState) -> str:
-    moves = [_name(move.name) for move in pokemon.known_moves]
+    moves = [display_name(move.name) for move in pokemon.known_moves]
     return f"; knows {', '.join(moves)}" if moves else ""
 
 
@@ -228,7 +229,7 @@ def unseen_of(decision: Decision) -> list[str]:
 def _rest_of_foe(decision: Decision) -> list[str]:
     """The opponent's other Pokémon: those seen as they were last, unless they fainted; the previewed by name."""
     left = [_standing(pokemon) for pokemon in decision.seen if pokemon.hp_pct > 0]
-    team = [*left, *map(_name, unseen_of(decision))]
+    team = [*left, *map(display_name, unseen_of(decision))]
     return [f"Foe's bench: {', '.join(team)}"] if team else []
 
 
@@ -246,9 +247,9 @@ def _past_line(past: Past, then: BattleState) -> str:
     )
     done = [past.choice] if past.choice else []
     if foe_then.name != foe.name:
-        done.append(f"foe to {_name(foe_then.name)}")
+        done.append(f"foe to {display_name(foe_then.name)}")
     elif _was_used(then.opponent_prev_move, past.state, then):
-        done.append(f"foe {_name(then.opponent_prev_move.name)}")
+        done.append(f"foe {display_name(then.opponent_prev_move.name)}")
     return f"Turn {past.turn}: {_standing(mine)} v {_standing(foe)}: {', '.join(done)}"
 
 
@@ -269,7 +270,7 @@ def _choices(decision: Decision, matchups: "Matchups") -> list[str]:
     own = {  # those that Recharge, Struggle and Fight do not stand for
         action: moves[action]
         for action, choice in choices.items()
-        if action < len(moves) and choice.startswith(f"move {_name(moves[action].name)}")
+        if action < len(moves) and choice.startswith(f"move {display_name(moves[action].name)}")
     }
     strongest = matchups.strongest([move.name for move in own.values()])
     entering = {action: bench[action - FIRST_SWITCH] for action in choices if FIRST_SWITCH <= action < FIRST_TERA}
@@ -299,7 +300,7 @@ def _move_facts(move: MoveState, matchups: "Matchups", *, strongest: bool) -> li
         status, lands = inflicts
         told.append(_AFFLICTS[status.name] if lands else "no effect")
     elif move.base_power > 1:  # 0 and 1 stand for none, or one of its own rule
-        told.append(f"{_name(move.move_type)} {move.base_power}")
+        told.append(f"{display_name(move.move_type)} {move.base_power}")
     if 0 < move.accuracy < 1:
         told.append(f"hits {percent(move.accuracy)}")
     if move.priority:
@@ -312,10 +313,6 @@ def _bench_facts(pokemon: PokemonState, matchups: "Matchups", *, best: bool) -> 
     """How a Pokémon is, where it is not as when it began, and how it would fare."""
     told = ["best"] if best else []
     hp = [_hp_text(pokemon.hp_pct)] if pokemon.hp_pct < 1 else []
-    status = [_name(pokemon.status)] if pokemon.status not in NOTHING else []
+    status = [display_name(pokemon.status)] if pokemon.status not in NOTHING else []
     ending = matchups.entry(pokemon)
     return [*told, *hp, *status, *_carried(pokemon), *([] if ending is None else [_ending_text(ending)])]
-
-
-def _name(word: str) -> str:
-    return load_display_names().get(word, word)

@@ -207,7 +207,13 @@ def find_overlaps(checks: list[FileCheck]) -> list[Overlap]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The place of each row, and the row: a mapping, or the RowError that stands for it."""
+    """The place of each row, and the row: a mapping, or the RowError that stands for it.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: a suffix of no chat data.
+        DataError: a table that cannot be read.
+    """
     if not path.is_file():
         raise MissingFileError(f"no file {shown_path(path)}; make one with gemma-metamon chat export or vlm export")
     if path.suffix == JSON_LINES:

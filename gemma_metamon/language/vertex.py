@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gemma_metamon.errors import DataError, MissingDependencyError, MissingFileError, ServerError
+from gemma_metamon.errors import DataError, MissingFileError, ServerError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.strict_json import on_one_line, parse_json_object, shown_path
 
 LOCATION: Final = "us-central1"
@@ -124,18 +125,6 @@ def describe(plan: TuningPlan) -> str:
     return "\n".join(lines)
 
 
-def require_clients() -> None:
-    """Raises MissingDependencyError where Google's clients are not installed."""
-    try:
-        import google.auth
-        import google.cloud.storage
-        import google.genai  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"chat submit needs Google's clients ({error.name}); pip install 'gemma-metamon[vertex]'"
-        ) from error
-
-
 def submit(plan: TuningPlan, credentials: Any = None) -> str:
     """Uploads the files and begins the tuning. Returns the job's name, "projects/P/locations/L/tuningJobs/N".
 
@@ -146,10 +135,10 @@ def submit(plan: TuningPlan, credentials: Any = None) -> str:
         credentials: Google's; None takes those that its clients find.
 
     Raises:
-        MissingDependencyError: as `require_clients`.
+        MissingDependencyError: without Google's clients.
         ServerError: there are no credentials, or Google refuses something or is not reached; it says what was done.
     """
-    require_clients()
+    require_extra("vertex", "chat submit")
     import google.auth
 
     done = "nothing was uploaded"

@@ -29,7 +29,7 @@ def report(out: Path, run_dir: Path, last: int) -> RoundsResults:
     """
     from gemma_metamon.reports.evaluation import write_report
 
-    folders = [evaluation_folder(out, number, parent=kind) for number in range(last + 1) for kind in (True, False)]
+    folders = [evaluation_folder(out, number, parent=parent) for number in range(last + 1) for parent in (True, False)]
     results = together(run_dir.name, [schema.read(folder / RESULTS) for folder in folders if folder.exists()])
     schema.write(out / RESULTS, results)
     write_report(out, run_dirs=[run_dir] if (run_dir / "metrics.jsonl").is_file() else [])

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.release.contents import Contents
 from gemma_metamon.release.gates import Form, GateRow
 
@@ -111,7 +112,6 @@ def _merged_seeing(contents: Contents, out: Path) -> float:
 
 
 def _gguf(contents: Contents, out: Path) -> None:
-    from gemma_metamon.extras import require_extra
     from gemma_metamon.language.elsewhere import export_gguf
 
     require_extra("gguf", "the gate of export gguf")
@@ -119,7 +119,6 @@ def _gguf(contents: Contents, out: Path) -> None:
 
 
 def _mlx(contents: Contents, out: Path) -> None:
-    from gemma_metamon.extras import require_extra
     from gemma_metamon.language.elsewhere import export_mlx
 
     require_extra("mlx", "the gate of export mlx")

@@ -95,7 +95,11 @@ def read_space(path: Path) -> tuple[Dimension, ...]:
 
 
 def parse_space(text: str, source: str) -> tuple[Dimension, ...]:
-    """As `read_space`, of a text; `source` is what errors call it."""
+    """As `read_space`, of a text; `source` is what errors call it.
+
+    Raises:
+        DataError: as `read_space`.
+    """
     found: dict[str, Dimension] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         where = f"line {number} of {source}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import DataError, GemmaMetamonError, MissingDependencyError
+from gemma_metamon.errors import DataError, GemmaMetamonError
 from gemma_metamon.strict_json import read_json_object
 from gemma_metamon.sweeps.space import Dimension
 from gemma_metamon.sweeps.trials import Outcome
@@ -60,7 +60,7 @@ def _as_parameter(dimension: Dimension) -> dict[str, Any]:
 def run(
     folder: Path, sweep: Mapping[str, Any], count: int, one: Callable[[Mapping[str, Any]], Outcome], metric: str
 ) -> None:
-    """Lets wandb draw values for so many trials, and tells it what each gave.
+    """Lets wandb draw values for so many trials, and tells it what each gave; only where `why_not` finds nothing.
 
     Args:
         folder: of the sweep; has the sweep's id, if it was begun before.
@@ -72,13 +72,9 @@ def run(
     Raises:
         DataError: the file with the id holds something else.
         GemmaMetamonError: wandb fails, in whatever way.
-        MissingDependencyError: it is not installed.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
-        import wandb
-    except ImportError as error:
-        raise MissingDependencyError("--backend wandb needs wandb; pip install 'gemma-metamon[wandb]'") from error
+    import wandb
 
     def work() -> None:
         with wandb.init(dir=str(folder)) as begun:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from typing import Literal, get_args
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.text.vocabulary import UNKNOWN_WORD, load_display_names
+from gemma_metamon.text.vocabulary import UNKNOWN_WORD, display_name
 
 Phrasing = Literal["raw", "natural"]
 PHRASINGS: tuple[Phrasing, ...] = get_args(Phrasing)
@@ -27,7 +27,7 @@ def phrase(word: str, phrasing: str) -> str:
         ConfigError: an unknown phrasing.
     """
     check_phrasing(phrasing)
-    return word if phrasing == "raw" else load_display_names().get(word, word)
+    return word if phrasing == "raw" else display_name(word)
 
 
 def join_phrases(words: Iterable[str], phrasing: str, vocabulary: Container[str] | None = None) -> str:

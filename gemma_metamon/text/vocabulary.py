@@ -48,6 +48,11 @@ def load_display_names() -> dict[str, str]:
         raise DataError(f"the packaged vocabulary cannot be read ({error}); install gemma_metamon again") from error
 
 
+def display_name(word: str) -> str:
+    """As the simulator shows it; a word without a display name as it is. Raises as `load_display_names`."""
+    return load_display_names().get(word, word)
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """An immutable list of words with ids 0 ... n-1, and the count of the words met that are not among them.

@@ -29,7 +29,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gemma_metamon.atomic_files import append_whole, written_whole
-from gemma_metamon.errors import DataError, MissingDependencyError
+from gemma_metamon.errors import DataError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.results.schema import TrainingEvaluation
 from gemma_metamon.runs.run_folder import EVALUATIONS, METRICS, WANDB_RUN
 from gemma_metamon.strict_json import read_dataclass, read_json_object
@@ -141,10 +142,7 @@ def _read_wandb_run(path: Path) -> WandbRun | None:
 
 def require_wandb() -> None:
     """Raises MissingDependencyError where wandb is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("wandb") is None:
-        raise MissingDependencyError("--log needs wandb: pip install 'gemma-metamon[wandb]', or train without --log")
+    require_extra("wandb", "--log", otherwise="train without --log")
 
 
 def _start_wandb(run_dir: Path, run_name: str, config: Mapping[str, Any], known: WandbRun | None) -> Any:

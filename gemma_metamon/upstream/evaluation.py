@@ -161,7 +161,7 @@ def warn_of_fight(gens: Sequence[int]) -> None:
 
 
 def require_backend(name: str | None) -> None:
-    """Refuses metamon's `--battle_backend pokeagent` where its environments ask for a class that they do not import."""
+    """Raises ConfigError for metamon's "pokeagent" where its environments ask for a class that they do not import."""
     if name == "pokeagent" and not hasattr(importlib.import_module("metamon.env.wrappers"), "PokeAgentPlayer"):
         raise ConfigError(
             f"{versions.find_installed('metamon')} offers --battle_backend pokeagent, but its environments end with "

@@ -115,7 +115,12 @@ def _seen_from_here(passed: Sequence[str]) -> list[str]:
 
 
 def find_launcher(kind: str) -> str:
-    """The name of the program, in the metamon that is installed."""
+    """The name of the program, in the metamon that is installed.
+
+    Raises:
+        ConfigError: the installed metamon has none of that kind, or does not start here.
+        MissingDependencyError: no metamon here.
+    """
     evaluation.import_evaluation()
     for name in LAUNCHERS[kind]:
         with contextlib.suppress(ModuleNotFoundError):  # a parent is missing, or no package

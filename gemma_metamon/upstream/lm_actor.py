@@ -1,4 +1,4 @@
-"""The language-model head as the actor inside amago: our two parts, see `nets.lm_actor`, on amago's classes.
+"""The language-model head as the actor inside amago: our two parts, see `nets.heads.lm_actor`, on amago's classes.
 
 Imported in a process of upstream's alone.
 """
@@ -19,7 +19,7 @@ from gemma_metamon.nets.reader.action_scores import N_SCORES
 
 
 class LMTrajEncoder(TrajEncoder):  # type: ignore[misc]  # amago has no types
-    """As `nets.lm_actor.LMTrajEncoder`, around an encoder of amago's."""
+    """As `nets.heads.lm_actor.LMTrajEncoder`, around an encoder of amago's."""
 
     def __init__(self, tstep_dim: int, max_seq_len: int, traj_encoder_type: Callable[..., Any] | None = None) -> None:
         super().__init__(tstep_dim, max_seq_len)
@@ -63,7 +63,7 @@ class _ScoredActor(Actor):  # type: ignore[misc]
 
 
 class LMActor(MetamonMaskedActor, _ScoredActor):  # type: ignore[misc]
-    """As `nets.lm_actor.LMActor`."""
+    """As `nets.heads.lm_actor.LMActor`."""
 
     def __init__(
         self,

@@ -97,7 +97,10 @@ class Pictures:
         return names
 
     def draw(self, waiting: Path, count: int) -> None:
-        """Draws what of `count` pictures that wait is not there yet."""
+        """Draws what of `count` pictures that wait is not there yet.
+
+        Raises GemmaMetamonError where a worker was killed.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with progress_bar(desc="drawing", unit="picture", total=count) as bar:
             work = partial(draw_batch, root=self.root, style=self.style)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -33,6 +33,7 @@ from gemma_metamon.language.models import (
     ModelPlan,
     base_dtype,
     dtype_on,
+    with_adapters,
 )
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.four_bit import quantise_linears
@@ -59,6 +60,10 @@ class SeeingPlan(ModelPlan):
 
     Attributes:
         vision_layers: adapters on the vision tower, too, and not on the language layers alone.
+
+    Raises:
+        ConfigError, MissingDependencyError: as `ModelPlan`; ConfigError also for vision_layers where no adapters are
+            trained.
     """
 
     vision_layers: bool = False
@@ -329,16 +334,7 @@ def _base(plan: SeeingPlan, processor: Any, dtype: torch.dtype) -> Any:
 
 
 def _with_adapters(gemma: Any, plan: SeeingPlan) -> Any:
-    from peft import LoraConfig, get_peft_model
-
     targets = rf"language_model\..*\.({'|'.join(LORA_TARGETS)})"
     if plan.vision_layers:
         targets = rf"{targets}|.*vision_tower\..*\.({'|'.join(_TOWER_TARGETS)})"
-    lora = LoraConfig(
-        r=plan.lora_r,
-        lora_alpha=cast("int", plan.lora_alpha),
-        lora_dropout=plan.lora_dropout,
-        target_modules=rf".*{targets}",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(gemma, lora)
+    return with_adapters(gemma, plan, rf".*{targets}")

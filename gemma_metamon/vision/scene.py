@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from gemma_metamon.battle.actions import FIRST_SWITCH, FIRST_TERA
 from gemma_metamon.battle.state import BattleState, MoveState, PokemonState
 from gemma_metamon.language.prompts import BOOSTS, NOTHING, Decision, unseen_of
-from gemma_metamon.text.vocabulary import load_display_names
+from gemma_metamon.text.vocabulary import display_name
 
 if TYPE_CHECKING:
     from gemma_metamon.language.matchups import Ending as Duelled
@@ -144,7 +144,7 @@ def scene_of(decision: Decision) -> Scene:
         format=state.format,
         turn=decision.turn,
         notice=_notice(decision),
-        surroundings=tuple(_name(word) for word in (state.weather, state.battle_field) if word not in _NOWHERE),
+        surroundings=tuple(display_name(word) for word in (state.weather, state.battle_field) if word not in _NOWHERE),
         foes_left=state.opponents_remaining,
         own=_side(
             state.player_active_pokemon,
@@ -157,7 +157,7 @@ def scene_of(decision: Decision) -> Scene:
             state.opponent_active_pokemon, state.opponent_conditions, _foe_bench(decision), state.opponent_prev_move
         ),
         moves=tuple(_buttons(decision, matchups)),
-        known=tuple(_name(move.name) for move in state.opponent_active_pokemon.known_moves),
+        known=tuple(display_name(move.name) for move in state.opponent_active_pokemon.known_moves),
         suffers=None if matchups.suffers is None else _share(matchups.suffers),
         faster=matchups.is_faster,
     )
@@ -172,17 +172,17 @@ def _notice(decision: Decision) -> str:
 def _side(
     active: PokemonState, conditions: str, bench: tuple[Shown, ...], last: MoveState, ending: Ending = ""
 ) -> Side:
-    tera = (f"Tera {_name(active.tera_type)}",) if active.tera_type not in NOTHING else ()
+    tera = (f"Tera {display_name(active.tera_type)}",) if active.tera_type not in NOTHING else ()
     return Side(
         active=_shown(active, ending=ending),
         boosts=tuple(
             f"{said} {stage:+d}" for stat, said in BOOSTS.items() if (stage := getattr(active, f"{stat}_boost"))
         ),
-        carried=tuple(_name(word) for word in (active.item, active.ability) if word not in NOTHING),
-        effects=(*tera, *(_name(word) for word in (active.effect,) if word not in NOTHING)),
-        conditions=tuple(_name(word) for word in (conditions,) if word not in _NOWHERE),
+        carried=tuple(display_name(word) for word in (active.item, active.ability) if word not in NOTHING),
+        effects=(*tera, *(display_name(word) for word in (active.effect,) if word not in NOTHING)),
+        conditions=tuple(display_name(word) for word in (conditions,) if word not in _NOWHERE),
         bench=bench,
-        last_move="" if last.name == _NO_MOVE else _name(last.name),
+        last_move="" if last.name == _NO_MOVE else display_name(last.name),
     )
 
 
@@ -190,7 +190,7 @@ def _shown(pokemon: PokemonState, *, legal: bool = True, ending: Ending = "", be
     status = "fainted" if pokemon.hp_pct <= 0 else "" if pokemon.status in NOTHING else pokemon.status.upper()
     return Shown(
         species=sprite_name(pokemon.name, pokemon.base_species),
-        name=_name(pokemon.name),
+        name=display_name(pokemon.name),
         types=tuple(word for word in pokemon.types.split() if word not in NOTHING),
         hp=max(1, round(100 * pokemon.hp_pct)) if pokemon.hp_pct > 0 else 0,
         status=status,
@@ -232,7 +232,7 @@ def _share(share: float) -> int:
 
 def _foe_bench(decision: Decision) -> tuple[Shown, ...]:
     seen = [_shown(pokemon) for pokemon in decision.seen]
-    return (*seen, *(Shown(species=word, name=_name(word)) for word in unseen_of(decision)))
+    return (*seen, *(Shown(species=word, name=display_name(word)) for word in unseen_of(decision)))
 
 
 def _buttons(decision: Decision, matchups: "Matchups") -> list[Button]:
@@ -242,7 +242,7 @@ def _buttons(decision: Decision, matchups: "Matchups") -> list[Button]:
     own = [
         move.name
         for action, move in enumerate(moves)
-        if decision.choices.get(action, "").startswith(f"move {_name(move.name)}")
+        if decision.choices.get(action, "").startswith(f"move {display_name(move.name)}")
     ]
     strongest = matchups.strongest(own)
     buttons = [
@@ -259,7 +259,7 @@ def _buttons(decision: Decision, matchups: "Matchups") -> list[Button]:
 def _button(move: MoveState, matchups: "Matchups", *, legal: bool, strongest: bool) -> Button:
     hit, inflicts = matchups.hit(move.name), matchups.inflicts(move.name)
     return Button(
-        name=_name(move.name),
+        name=display_name(move.name),
         type=move.move_type,
         facts=_facts(move),
         pp=f"{max(0, move.current_pp)}/{max(0, move.max_pp)}",
@@ -273,8 +273,4 @@ def _button(move: MoveState, matchups: "Matchups", *, legal: bool, strongest: bo
 
 def _facts(move: MoveState) -> str:
     power = f" {move.base_power}" if move.base_power > 1 else ""  # 0 and 1 stand for none, or one of its own rule
-    return f"{_name(move.category)}{power}"
-
-
-def _name(word: str) -> str:
-    return load_display_names().get(word, word)
+    return f"{display_name(move.category)}{power}"

@@ -37,7 +37,7 @@ what is seen would be noise while the language layers learn to do without."""
 
 
 def picture_tokens(size: int) -> int:
-    """Tokens that the tiny model spends on a picture; (16 for 112 pixels, 64 for 224).
+    """Tokens that the tiny model spends on a picture (16 for 112 pixels, 64 for 224).
 
     Raises:
         ConfigError: a size that its patches do not divide.

@@ -183,7 +183,10 @@ def test_what_is_no_chat_model_is_refused_in_one_sentence(tmp_path: Path, capsys
         (f"text:{tmp_path}(reasoning_tokens=5)", "without reasoning there are no reasoning_tokens"),
         (f"text:{tmp_path}(reasoning=yes, reasoning_tokens=0)", "reasoning_tokens=0; it must be within 1 to 4096"),
         (f"text:{tmp_path}(reasoning=perhaps)", "give yes or no, as in text:RUN(reasoning=yes"),
-        (f"text:{tmp_path}(think=yes)", "a text player has no option 'think'; there are reasoning, reasoning_tokens"),
+        (
+            f"text:{tmp_path}(think=yes)",
+            "a model that answers in words has no option 'think'; there are reasoning, reasoning_tokens",
+        ),
     ):
         assert main(["evaluate", "--format", "gen1ou", "--players", text, "--opponents", "RandomPlayer"]) == 1
         assert said in capsys.readouterr().err.splitlines()[-1]

@@ -1,5 +1,7 @@
 """Team texts as people post them, of every generation, each odd in some way. For tests and goldens."""
 
+from gemma_metamon.showdown.simulator.team_texts import pack_teams, split_teams
+
 HIDDEN_POWERS = [
     "Fighting", "Flying", "Poison", "Ground", "Rock", "Bug", "Ghost", "Steel",
     "Fire", "Water", "Grass", "Electric", "Psychic", "Ice", "Dragon", "Dark",
@@ -180,6 +182,12 @@ TEXTS: dict[str, str] = {
     "gen8ou": "Corviknight @ Leftovers\nAbility: Pressure\nDynamax Level: 10\nImpish Nature\n- Body Press\n- U-turn\n",
     "gen9ou": "Kingambit @ Black Glasses\nAbility: Supreme Overlord\nTera Type: Dark\nJolly Nature\n- Kowtow Cleave\n",
 }  # fmt: skip
+
+
+def pack_team(text: str) -> str:
+    """The line to send for a text that holds one team; a packed one as it is."""
+    (team,) = split_teams(text)
+    return pack_teams([("the team", team)])[0]
 
 
 def species(team: str) -> list[str]:

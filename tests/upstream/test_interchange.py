@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from gemma_metamon.commands import main
 from gemma_metamon.configs.names import EXPERIMENT, bindings_of, configurable
-from gemma_metamon.data.dataset import collate, encode_battle, take_window
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.errors import DataError
 from gemma_metamon.nets.agents.copies import COPIES
 from gemma_metamon.nets.batch import Batch

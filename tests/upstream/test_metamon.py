@@ -45,7 +45,8 @@ from gemma_metamon import sample_battles
 from gemma_metamon.commands import main
 from gemma_metamon.configs.files import find_config, list_configs
 from gemma_metamon.configs.names import EXPERIMENT, bound_value, configurable
-from gemma_metamon.data.dataset import collate, encode_battle, take_window
+from gemma_metamon.data.dataset import collate, take_window
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.runs import resolve
 from gemma_metamon.runs.architecture import PARTS, describe_architecture
 from gemma_metamon.runs.identity import RunDescription

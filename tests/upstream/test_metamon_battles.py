@@ -14,7 +14,7 @@ from support.metamon_runs import TIMEOUT_S, TREE, printed_object, run_program
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
-from gemma_metamon.data.dataset import encode_battle
+from gemma_metamon.data.encoding import encode_battle
 from gemma_metamon.view import BattleView
 
 pytestmark, env, showdown = metamon_runs.pytestmark, metamon_runs.env, metamon_runs.showdown

@@ -207,6 +207,6 @@ class TextPlayer(PolicyPlayer):
         return session
 
 
-def text_contestant(name: str, policy: TextPolicy) -> Contestant:
-    """A chat model under a name for the tables."""
-    return Contestant(name, partial(TextPlayer, policy), policy)
+def text_contestant(policy: TextPolicy) -> Contestant:
+    """A model that answers in words, or that sees, under its policy's name."""
+    return Contestant(policy.name, partial(TextPlayer, policy), policy)

@@ -43,6 +43,9 @@ class MultiTaskAgent(ActorCriticAgent):
             term. "sampled": K draws, as AMAGO does. "exact": all A actions, each with its probability; no draw is made,
             both num_actions_for_value_... are without effect, and the online term's gradient goes through the
             probabilities instead of through Gumbel noise.
+
+    Raises:
+        ConfigError: a value that breaks its rule, or two that do not go together.
     """
 
     critics_class = NCriticsTwoHot

@@ -21,6 +21,9 @@ class Multigammas:
 
     Args:
         discrete: for discrete actions, the only ones here; upstream's name.
+
+    Raises:
+        ConfigError: a discount outside 0...1, or more than 100 of them.
     """
 
     def __init__(self, discrete: Sequence[float] = (0.1, 0.9, 0.95, 0.97, 0.99, 0.995)) -> None:

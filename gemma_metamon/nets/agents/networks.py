@@ -183,6 +183,9 @@ class ActorCriticNetworks(nn.Module):
 
         Returns:
             Action indices (n,) long, and the probabilities (n, A) that they come from.
+
+        Raises:
+            ConfigError: a temperature that is not positive.
         """
         actions, probs, _ = self.act_from(
             obs, rl2s, time_idxs, cache, rows, sample=sample, temperature=temperature, generator=generator
@@ -202,7 +205,7 @@ class ActorCriticNetworks(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `act`, and the states (n, 1, state_dim) that it decides from, for `values_of_actions`."""
+        """As `act`, and the states (n, 1, state_dim) that it decides from, for `values_of_actions`. Raises as `act`."""
         if temperature <= 0:
             raise ConfigError(f"temperature ({temperature}) must be positive; for the best action use sample=False")
         tstep_encoder, traj_encoder, actor = self._acting_parts()

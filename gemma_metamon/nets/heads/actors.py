@@ -61,6 +61,9 @@ class Discrete:
         d_action: A, how many actions.
         clip_prob_low: probabilities below are raised to it.
         clip_prob_high: probabilities above are lowered to it.
+
+    Raises:
+        ConfigError: bounds that are not in order, within 0...1.
     """
 
     def __init__(self, d_action: int, clip_prob_low: float = 0.001, clip_prob_high: float = 0.99) -> None:
@@ -136,6 +139,9 @@ class ActorHead(nn.Module):
             state: what the trajectory encoder gave.
             obs: the observations named by the agent's pass_obs_keys_to_actor. A masked actor needs `illegal_actions`
                 (B, T, A), True = illegal; where everything is illegal nothing is masked.
+
+        Raises:
+            ConfigError: a masked actor is not told what is illegal.
         """
         outputs = self.network(state).float().view(*state.shape[:-1], self.num_gammas, self.action_dim)  # (B, T, G, A)
         if self.mask_illegal_actions:
@@ -168,6 +174,9 @@ class Actor(ActorHead):
         continuous_dist_type: accepted because upstream has it; must be None.
         discrete_dist_type: makes the distribution.
         mask_illegal_actions: give illegal actions no weight before the clipping.
+
+    Raises:
+        ConfigError: a value that breaks its rule.
     """
 
     def __init__(
@@ -259,6 +268,9 @@ class ResidualActor(ActorHead):
         continuous_dist_type: accepted because upstream has it; must be None.
         discrete_dist_type: makes the distribution.
         mask_illegal_actions: give illegal actions no weight before the clipping.
+
+    Raises:
+        ConfigError: a value that breaks its rule.
     """
 
     def __init__(

@@ -85,6 +85,9 @@ class BatchNormalizedExpFilter(BatchFilter):
         eps: added to the standard deviation.
         clip_weights_low: the smallest weight; None leaves small ones as they are.
         clip_weights_high: the largest weight; None leaves large ones as they are.
+
+    Raises:
+        ConfigError: a value that breaks its rule, or bounds that are not in order.
     """
 
     def __init__(
@@ -131,6 +134,10 @@ class ISAdvantageFilter(BatchNormalizedExpFilter):
         seq_floor_warmup_steps: batches over which it comes down.
         seq_buffer_size: how many battles are remembered.
         seq_warmup: how many must be, before they are weighed.
+
+    Raises:
+        ConfigError: as BatchNormalizedExpFilter; percentiles that are not in order, or one alone;
+            a seq_warmup above seq_buffer_size.
     """
 
     recent: Tensor

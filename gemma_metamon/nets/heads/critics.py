@@ -63,6 +63,10 @@ class NCriticsTwoHot(nn.Module):
         sigma: width of hlgauss labels, in bins.
         init_value: a return that untrained critics should lean towards; None leaves them as they are.
         amago_version: "3.1" clips the bins' probabilities to [1e-6, 0.999] and takes a bound of 0 for one not given.
+
+    Raises:
+        ConfigError: a value that breaks its rule; bounds that are not in order, or too close for the bins; what AMAGO
+            3.1 lacks, with its amago_version.
     """
 
     bin_values: Tensor
@@ -208,6 +212,9 @@ class NCritics(nn.Module):
         n_layers: how many hidden layers.
         dropout_p: dropout after each.
         activation: leaky_relu, relu or gelu.
+
+    Raises:
+        ConfigError: a value that breaks its rule.
     """
 
     def __init__(

@@ -32,7 +32,11 @@ _LEAKY_RELU_RULES = {
 
 
 def binary_filter(adv: Tensor, threshold: float = 0.0) -> Tensor:
-    """1 where the advantage is above the threshold, else 0 (an advantage of exactly the threshold gives 0)."""
+    """1 where the advantage is above the threshold, else 0 (an advantage of exactly the threshold gives 0).
+
+    Raises:
+        ConfigError: a threshold that breaks its rule.
+    """
     check("binary_filter", locals(), {"threshold": _ADVANTAGE})
     return (adv > threshold).to(adv.dtype)
 
@@ -54,6 +58,9 @@ def exp_filter(
         clip_adv_high: advantages above are lowered to it; None for none.
         clip_weights_low: the smallest weight; None leaves small ones as they are.
         clip_weights_high: the largest weight; None leaves large ones as they are.
+
+    Raises:
+        ConfigError: a value that breaks its rule, or bounds that are not in order.
     """
     check("exp_filter", locals(), _EXP_RULES)
     require_order("exp_filter", clip_adv_low=clip_adv_low, clip_adv_high=clip_adv_high)
@@ -83,6 +90,9 @@ def leaky_relu_filter(
         clip_weights_high: the largest weight before the binary term; None leaves large ones as they are.
         add_binary: add binary_filter's 1 after the clipping, so that the largest weight is clip_weights_high + 1.
             AMAGO 3.1 has no such term: `amago_version = "3.1"` of the agent leaves it out.
+
+    Raises:
+        ConfigError: a value that breaks its rule, or bounds that are not in order.
     """
     check("leaky_relu_filter", locals(), _LEAKY_RELU_RULES)
     require_order("leaky_relu_filter", clip_weights_low=clip_weights_low, clip_weights_high=clip_weights_high)

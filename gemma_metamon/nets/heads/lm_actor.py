@@ -31,6 +31,9 @@ class LMTrajEncoder(nn.Module):
         tstep_dim: D + N_SCORES, of a timestep with action scores.
         max_seq_len: as of the encoder inside.
         traj_encoder_type: builds the encoder inside, D wide; TformerTrajEncoder.
+
+    Raises:
+        ConfigError: no traj_encoder_type.
     """
 
     def __init__(
@@ -80,6 +83,9 @@ class LMActor(MetamonMaskedActor):
         continuous_dist_type: accepted because upstream has it; must be None.
         mask_illegal_actions: give illegal actions no weight before the clipping.
         temperature: above 1 the scores count for less, below 1 for more.
+
+    Raises:
+        ConfigError: a value that breaks its rule; a state without action scores; more actions than scores.
     """
 
     def __init__(

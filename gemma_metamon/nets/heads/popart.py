@@ -19,6 +19,9 @@ class PopArtLayer(nn.Module):
         beta: step of the running means once many updates have been made; early steps are larger.
         init_nu: nu before the first update.
         enabled: False makes every method the identity; the buffers stay, so that weights fit both.
+
+    Raises:
+        ConfigError: a value that breaks its rule.
     """
 
     mu: Tensor

@@ -22,6 +22,9 @@ class ReturnBins:
     """Support of the distributional critics, in multiplied reward (reward_multiplier already applied).
 
     The bins are evenly spaced from min_return to max_return; with use_symlog their symlogs are.
+
+    Raises:
+        ConfigError: bounds that are not in order, or too close for so many bins.
     """
 
     min_return: float = -100_000.0

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.extras import require_extra
 from gemma_metamon.nets.checks import (
     DROPOUT,
     FLAG,
@@ -28,7 +29,7 @@ from gemma_metamon.nets.checks import (
 )
 from gemma_metamon.nets.reader.adapters import AdapterForm
 from gemma_metamon.nets.reader.dropout import AdapterDropout
-from gemma_metamon.nets.reader.four_bit import quantise_linears, require_bitsandbytes
+from gemma_metamon.nets.reader.four_bit import quantise_linears
 from gemma_metamon.nets.reader.weights import (
     GEMMA_3_270M,
     check_config,
@@ -98,7 +99,12 @@ _BACKBONE_RULES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions:
-    """What `GemmaTstepEncoder` was told about its Gemma; refuses what cannot work, before anything is loaded."""
+    """What `GemmaTstepEncoder` was told about its Gemma; refuses what cannot work, before anything is loaded.
+
+    Raises:
+        ConfigError: a value that breaks its rule, or two that do not go together.
+        MissingDependencyError: use_4bit without bitsandbytes.
+    """
 
     model_name: str = GEMMA_3_270M
     pretrained: bool = True
@@ -134,7 +140,8 @@ class BackboneOptions:
                 "use_4bit cannot train the base, whose weights are rounded to 4 bits; "
                 "set GemmaTstepEncoder.use_lora = True or freeze_base_model = True"
             )
-        require_bitsandbytes()
+        without = "use the config of the same name without _4bit (GemmaTstepEncoder.use_4bit = False)"
+        require_extra("4bit", "use_4bit", otherwise=without)
 
     def _check_init_adapter(self) -> None:
         begins = f"GemmaTstepEncoder.init_adapter = {shown(self.init_adapter)}"

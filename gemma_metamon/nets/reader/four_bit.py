@@ -4,22 +4,10 @@ The embedding keeps its dtype: bitsandbytes quantises none, and trimmed it is sm
 `prepare_model_for_kbit_training` is not used, because it would cast the embedding to float32.
 """
 
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-
-from gemma_metamon.errors import MissingDependencyError
-
-
-def require_bitsandbytes() -> None:
-    """Raise MissingDependencyError, with what to do, where bitsandbytes is not installed."""
-    if find_spec("bitsandbytes") is None:
-        raise MissingDependencyError(
-            "use_4bit needs bitsandbytes: pip install 'gemma-metamon[4bit]', or use the config of the same name "
-            "without _4bit (GemmaTstepEncoder.use_4bit = False)"
-        )
 
 
 def quantise_linears(backbone: nn.Module) -> None:

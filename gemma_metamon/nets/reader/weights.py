@@ -245,7 +245,7 @@ def _require_all(report: dict[str, Any], model_name: str) -> None:
 
 
 def check_config(config: Any, source: str) -> None:
-    """Refuse an architecture that cannot read texts as they are packed here."""
+    """Raises ConfigError for an architecture that cannot read texts as they are packed here."""
     if getattr(config, "use_bidirectional_attention", False):
         raise ConfigError(
             f"{source} has bidirectional attention, under which padding changes a text; use a causal model, "

@@ -23,7 +23,7 @@ class FixedPosEmb(nn.Module):
 
 
 class LearnablePosEmb(nn.Module):
-    """One learned vector for each time index below `max_time_idx`."""
+    """One learned vector for each time index below `max_time_idx`. Raises ConfigError where that is None."""
 
     def __init__(self, d_model: int, max_time_idx: int | None = None) -> None:
         super().__init__()
@@ -46,7 +46,10 @@ class LearnablePosEmb(nn.Module):
 
 
 class RotaryPosEmb(nn.Module):
-    """Rotation of queries and keys by the time index, in two halves, base 10000 (arXiv 2104.09864); no parameters."""
+    """Rotation of queries and keys by the time index, in two halves, base 10000 (arXiv 2104.09864); no parameters.
+
+    Raises ConfigError for an odd head width.
+    """
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()

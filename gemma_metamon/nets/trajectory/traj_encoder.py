@@ -261,6 +261,10 @@ class TformerTrajEncoder(nn.Module):
             classes that attend to the whole past. Attention is torch's scaled_dot_product_attention, which picks the
             fastest kernel itself.
         max_time_idx: number of learnable positions.
+
+    Raises:
+        ConfigError: a value that breaks its rule; heads that do not divide d_model; a pos_emb that does not go with the
+            rest.
     """
 
     def __init__(

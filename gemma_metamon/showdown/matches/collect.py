@@ -116,7 +116,7 @@ async def collect(
     Args:
         matchups: who meets whom, how often.
         battle_format: e.g. "gen1ou".
-        teams: packed; each side gets a random one. None for a format that gives out teams.
+        teams: packed; each side gets a random one. Empty for a format that gives out teams.
         out: the folder to write to.
         websocket_url: of a server to play on; None plays in an arena.
         workers: processes that play in an arena, see `play_plans`; above 1 the program must be one that can be

@@ -157,7 +157,7 @@ async def evaluate(
         pairs: who meets whom.
         n_battles: of each pair.
         battle_format: e.g. "gen1ou".
-        teams: packed; both sides draw from them. None for a format that gives them out.
+        teams: packed; both sides draw from them. Empty for a format that gives them out.
         websocket_url: of a server to play on, which somebody outside needs; None plays in an arena.
         workers: processes that play in an arena, see `play_plans`; above 1 the program must be one that can be
             imported, with `if __name__ == "__main__":`.
@@ -292,10 +292,8 @@ async def play_match(
     battle_format: str,
     teams: Sequence[str],
     websocket_url: str | None = None,
-    workers: int = 1,
     seed: int = 0,
     concurrency: int = 16,
-    timeout_s: float = SILENCE_TIMEOUT_S,
 ) -> Tally:
     """`evaluate` for one player against one scripted opponent: the player's side of it.
 
@@ -304,12 +302,10 @@ async def play_match(
         opponent: a name of `registry.PLAYERS`.
         n_battles: how many.
         battle_format: e.g. "gen1ou".
-        teams: packed; both sides draw from them. None for a format that gives them out.
+        teams: packed; both sides draw from them. Empty for a format that gives them out.
         websocket_url: of a server to play on; None plays in an arena.
-        workers: that play in an arena.
         seed: of the teams, and of all that is drawn in an arena.
         concurrency: battles at a time.
-        timeout_s: silence of the server, or of a worker, after which the battles are given up.
 
     Raises:
         ConfigError: an unknown opponent.
@@ -321,10 +317,8 @@ async def play_match(
         battle_format=battle_format,
         teams=teams,
         websocket_url=websocket_url,
-        workers=workers,
         seed=seed,
         concurrency=concurrency,
-        timeout_s=timeout_s,
     )
     if evaluation.unfinished is not None:
         raise ServerError(f"{evaluation.unfinished}; {evaluation.battles} of {n_battles} battles were played")

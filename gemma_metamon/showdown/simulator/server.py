@@ -61,7 +61,7 @@ def running_server(port: int | None = None, *, ready_timeout_s: float = READY_TI
         _end(process)
 
 
-def start_background(port: int | None = None, *, ready_timeout_s: float = READY_TIMEOUT_S) -> Server:
+def start_background(port: int | None = None) -> Server:
     """A server that keeps running after this process, until `stop_background`. Raises as `running_server`."""
     chosen = _free_port() if port is None else port
     state = _state_path(chosen)
@@ -69,7 +69,7 @@ def start_background(port: int | None = None, *, ready_timeout_s: float = READY_
         raise ServerError(f"a server started here is already running on port {port}; use it, or stop it first")
     _write_state(state, {"starting": os.getpid()})  # the server ends when this file is gone
     try:
-        process, server = _start(str(state), chosen, ready_timeout_s)
+        process, server = _start(str(state), chosen, READY_TIMEOUT_S)
         _children[server.pid] = process
         _write_state(state, {**asdict(server), "log_path": str(server.log_path)})
     except BaseException:

@@ -24,7 +24,10 @@ MAX_FILE_BYTES = 2**25
 
 
 class SeededTeambuilder(Teambuilder):
-    """A random team for every battle, sent as it is; the same seed gives the same teams in the same order."""
+    """A random team for every battle, sent as it is; the same seed gives the same teams in the same order.
+
+    Raises DataError where there is no team.
+    """
 
     def __init__(self, teams: list[str], seed: int) -> None:
         if not teams:
@@ -84,14 +87,6 @@ def random_teams(battle_format: str, count: int, *, seed: int) -> tuple[str, ...
     """
     draws = random.Random(seed)
     return tuple(generate_teams(battle_format, [f"sodium,{draws.getrandbits(128):032x}" for _ in range(count)]))
-
-
-def pack_team(text: str, *, where: str = "the team") -> str:
-    """The line to send for a text that holds one team; a packed one as it is. Raises DataError."""
-    teams = split_teams(text)
-    if len(teams) != 1:
-        raise DataError(f"{where} holds {len(teams)} teams of Pokémon; expected one, exported or packed by Showdown")
-    return pack_teams([(where, teams[0])])[0]
 
 
 def own_formats() -> list[str]:

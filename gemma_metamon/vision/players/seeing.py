@@ -7,7 +7,6 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,10 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.answering import Chosen
 from gemma_metamon.language.chats import PromptForm
-from gemma_metamon.language.players.text import TextInput, TextPlayer, TextPolicy, TextSession
+from gemma_metamon.language.players.text import TextInput, TextPolicy, TextSession
 from gemma_metamon.language.players.told import Telling
 from gemma_metamon.language.prompts import BattleSoFar, Decision
 from gemma_metamon.language.scoring import ChoiceScorer
-from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.vision.grid import FRAMES, GridPainter, Picture
 from gemma_metamon.vision.models import SeeingModel
@@ -135,8 +133,3 @@ class SeeingPolicy(TextPolicy):
 
 def _shown(asked: TextInput) -> list[Picture]:
     return asked.pictures if isinstance(asked, SeeingInput) else []
-
-
-def seeing_contestant(name: str, policy: SeeingPolicy) -> Contestant:
-    """A model that sees, under a name for the tables."""
-    return Contestant(name, partial(TextPlayer, policy), policy)

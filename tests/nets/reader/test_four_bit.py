@@ -1,5 +1,7 @@
 """4-bit weights on the CPU: what they are, that adapters train over them, and that they survive a checkpoint."""
 
+import sys
+
 import pytest
 import torch
 from support.encoders import build, make_batch
@@ -9,7 +11,7 @@ from gemma_metamon.nets.reader.tstep_encoder import GemmaTstepEncoder
 
 
 def test_without_bitsandbytes_the_error_names_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemma_metamon.nets.reader.four_bit.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(MissingDependencyError, match=r"pip install 'gemma-metamon\[4bit\]'.*without _4bit"):
         build(use_4bit=True)
 

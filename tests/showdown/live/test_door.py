@@ -11,6 +11,7 @@ from poke_env.player import BattleOrder, Player, RandomPlayer, SingleBattleOrder
 from support.live_battles import battle_at
 from support.live_goldens import quiet_logger
 from support.node import needs_node
+from support.team_files import pack_team
 
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.errors import ServerError
@@ -22,7 +23,6 @@ from gemma_metamon.showdown.matches.watching import _shows_progress
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.simulator.formats import find_teams
 from gemma_metamon.showdown.simulator.server import Server
-from gemma_metamon.showdown.simulator.teams import pack_team
 
 DITTO = """
 Ditto @ Leftovers

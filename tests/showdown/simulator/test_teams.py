@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from poke_env.player import RandomPlayer
 from support.node import needs_node
-from support.team_files import GENGAR, PACKED, SNORLAX, TAUROS, TEXTS, backup, set_of, species
+from support.team_files import GENGAR, PACKED, SNORLAX, TAUROS, TEXTS, backup, pack_team, set_of, species
 
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.showdown.matches.watching import disconnect, play_pair
@@ -15,7 +15,7 @@ from gemma_metamon.showdown.players.registry import connection, user_name
 from gemma_metamon.showdown.simulator.installation import import_teams, validate_teams
 from gemma_metamon.showdown.simulator.server import Server
 from gemma_metamon.showdown.simulator.team_texts import pack_teams, split_teams
-from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams, own_formats, pack_team
+from gemma_metamon.showdown.simulator.teams import SeededTeambuilder, load_teams, own_formats
 
 # --- folders -------------------------------------------------------------------------------------------------------
 
