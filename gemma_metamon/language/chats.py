@@ -114,7 +114,8 @@ def encode(tokenizer: Any, chats: Sequence[Chat], context: int) -> tuple[list[Ex
         batch = chats[first : first + _BATCH]
         prompts = encode_prompts(tokenizer, [chat.messages[:-1] for chat in batch])
         answers = encode_answers(tokenizer, [chat.messages[-1]["content"] for chat in batch])
-        rows = range(first + 1, first + len(batch) + 1)
-        examples = [Example(*each, row=row) for row, *each in zip(rows, batch, prompts, answers, strict=True)]
-        fitting += [example for example in examples if len(example) <= context]
+        for row, told in enumerate(zip(batch, prompts, answers, strict=True), first + 1):
+            example = Example(*told, row=row)
+            if len(example) <= context:
+                fitting.append(example)
     return fitting, len(chats) - len(fitting)

@@ -7,7 +7,7 @@ An update whose loss or gradient is NaN or infinite is left out, before the opti
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,11 @@ from gemma_metamon.language.held_out import mean_loss
 from gemma_metamon.language.models import ChatModel
 from gemma_metamon.runs.run_folder import NOT_FINITE
 from gemma_metamon.training.left_out import count_left_out, record_left_out
+
+_KEPT: Final = (
+    *("input_ids", "attention_mask", "position_ids"),
+    *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask"),
+)
 
 
 class UpdateGuard:
@@ -51,9 +56,7 @@ class UpdateGuard:
 
     def note(self, inputs: Mapping[str, Any]) -> None:
         """Called with what the model is given of each batch of an update."""
-        kept = ("input_ids", "attention_mask", "position_ids")
-        kept += ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-        self._batches.append({name: inputs[name].detach() for name in kept if inputs.get(name) is not None})
+        self._batches.append({name: inputs[name].detach() for name in _KEPT if inputs.get(name) is not None})
 
     def add(self, loss: Tensor) -> Tensor:
         """Called with the loss of each batch of an update. Returns what is to be summed up: 0 for one not finite."""
