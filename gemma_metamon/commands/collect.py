@@ -12,6 +12,7 @@ from gemma_metamon.commands._arguments import add_shared_argument, at_least_one,
 from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._cluster import playing, require_ray
 from gemma_metamon.commands._drawing import require_taken
+from gemma_metamon.commands._formats import warn_of_strange_formats
 from gemma_metamon.commands._remote import mirrored
 from gemma_metamon.extras import require_extra
 
@@ -113,6 +114,7 @@ def _collect(args: argparse.Namespace) -> int:
     if args.server is not None:
         require_no_search([*everyone, *([expert] if expert else [])], "--server")
     args.format, teams = find_teams(args.format, args.team_dir)
+    warn_of_strange_formats(everyone, args.format)
     make_folder(args.out, "out")
     with ExitStack() as stack:
         found, elsewhere = stack.enter_context(

@@ -20,6 +20,7 @@ from gemma_metamon.commands._arguments import (
 from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._cluster import playing, require_ray
 from gemma_metamon.commands._drawing import require_drawn
+from gemma_metamon.commands._formats import warn_of_strange_formats
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 
@@ -135,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
     require_drawn(args, players, told=args.watch is not None)
     _check_pairs(players, len(args.players), round_robin=args.round_robin)
     args.format, teams = find_teams(args.format, args.team_dir)
+    warn_of_strange_formats(players, args.format)
     if args.out is not None:
         make_folder(args.out, "out")
     others = [Outside(spec.removeprefix(OUTSIDE), args.username, args.accept) for spec in outside]

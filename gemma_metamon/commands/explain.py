@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from gemma_metamon.commands._arguments import add_shared_argument, require_place
+from gemma_metamon.commands._formats import warn_of_a_strange_format
 from gemma_metamon.commands._words_players import SEES, WORDS, with_kind
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
@@ -107,6 +108,7 @@ def _follow_agent(args: argparse.Namespace, battle: "RecordedBattle", page: Path
     if temperature == 0:
         raise ConfigError(f"{args.run_dir}: at temperature 0 no probabilities are left to show; leave @T0 out")
     require_place(page, "out")
+    warn_of_a_strange_format(run.checkpoint, battle.states[0].format)
     playable = load_for_play(run.checkpoint, args.device)
     follower = Follower(playable.agent, playable.view, temperature=temperature)
     return run.checkpoint.label, follower.setting(), follow_recorded(follower, battle)

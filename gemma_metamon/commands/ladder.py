@@ -20,6 +20,7 @@ from gemma_metamon.commands._arguments import (
 )
 from gemma_metamon.commands._chat_players import usage_line
 from gemma_metamon.commands._drawing import require_drawn
+from gemma_metamon.commands._formats import warn_of_strange_formats
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.extras import require_extra
 
@@ -146,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--sparring is for --server local; {args.server} has players of its own")
     sparring = [scripted(name) for name in args.sparring]
     args.teams = _teams(args)
+    warn_of_strange_formats(players, args.format)
     out = args.out or Path("ladder") / f"{args.username}-{args.format}"
     make_folder(out, "out")
     results = Results(out, page=replay_page)

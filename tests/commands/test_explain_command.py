@@ -12,10 +12,16 @@ from gemma_metamon.commands import main
 
 
 def test_explain_writes_a_page_and_prints_what_it_shows(
-    trained: Path, battle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    trained: Path,
+    battle_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["explain", str(battle_file), "--run_dir", str(trained), "--json"]) == 0
+    assert "run@1 was trained on gen1ou alone, and this is gen9ou" in caplog.text
     shown = json.loads(capsys.readouterr().out)
     page = Path(shown["page"])
     assert "gen9ou-0355040679" in page.name
