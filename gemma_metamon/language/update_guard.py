@@ -18,6 +18,9 @@ from gemma_metamon.language.models import ChatModel
 from gemma_metamon.runs.run_folder import NOT_FINITE
 from gemma_metamon.training.left_out import count_left_out, record_left_out
 
+_PROMPTS_AND_ANSWERS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+_KEPT = ("input_ids", "attention_mask", "position_ids", *_PROMPTS_AND_ANSWERS)
+
 
 class UpdateGuard:
     """Decides for each update whether it may be made, and before each save whether the weights may be kept.
@@ -51,9 +54,7 @@ class UpdateGuard:
 
     def note(self, inputs: Mapping[str, Any]) -> None:
         """Called with what the model is given of each batch of an update."""
-        kept = ("input_ids", "attention_mask", "position_ids")
-        kept += ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
-        self._batches.append({name: inputs[name].detach() for name in kept if inputs.get(name) is not None})
+        self._batches.append({name: inputs[name].detach() for name in _KEPT if inputs.get(name) is not None})
 
     def add(self, loss: Tensor) -> Tensor:
         """Called with the loss of each batch of an update. Returns what is to be summed up: 0 for one not finite."""
@@ -108,9 +109,7 @@ class UpdateGuard:
             return [self._named(whole, ids) for ids in _texts(batch)]
         asked = self._numbers(lambda example: example.prompt)
         rows = []
-        for prompt, prompt_mask, answer, mask in zip(
-            *(batch[name] for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")), strict=True
-        ):
+        for prompt, prompt_mask, answer, mask in zip(*(batch[name] for name in _PROMPTS_AND_ANSWERS), strict=True):
             drawn = self._chat.tokenizer.decode(answer[mask.bool()].tolist(), skip_special_tokens=True)
             rows.append({**self._named(asked, prompt[prompt_mask.bool()].tolist()), "answer": drawn})
         return rows
