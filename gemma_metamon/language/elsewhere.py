@@ -85,7 +85,9 @@ def export_mlx(chat: ChatModel, out: Path) -> list[str]:
                 "is written; use --to merged"
             )
         with written_whole(out) as staged:
-            shutil.copytree(made, staged)
+            staged.mkdir()
+            for path in made.iterdir():  # copytree does not tell that a disk is full
+                shutil.copyfile(path, staged / path.name)
     return [*said, f"loaded again by mlx-lm: its logits lie at most {difference:.1g} of the largest from torch's"]
 
 
@@ -140,8 +142,14 @@ def _require_gemmas_words(chat: ChatModel) -> None:
 def _write_gguf(folder: Path, path: Path) -> None:
     import gguf
 
+    with contextlib.closing(gguf.GGUFWriter(path, "gemma3")) as writer:
+        _fill(writer, folder)
+
+
+def _fill(writer: Any, folder: Path) -> None:
+    import gguf
+
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    writer = gguf.GGUFWriter(path, "gemma3")
     writer.add_name(folder.name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -165,7 +173,6 @@ def _write_gguf(folder: Path, path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
-    writer.close()
 
 
 def _add_words(writer: Any, folder: Path, vocab_size: int) -> None:

@@ -7,7 +7,7 @@ An update whose loss or gradient is NaN or infinite is left out, before the opti
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +18,8 @@ from gemma_metamon.language.models import ChatModel
 from gemma_metamon.runs.run_folder import NOT_FINITE
 from gemma_metamon.training.left_out import count_left_out, record_left_out
 
-_KEPT: Final = (
-    *("input_ids", "attention_mask", "position_ids"),
-    *("prompt_ids", "prompt_mask", "completion_ids", "completion_mask"),
-)
+_PROMPTS_AND_ANSWERS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+_KEPT = ("input_ids", "attention_mask", "position_ids", *_PROMPTS_AND_ANSWERS)
 
 
 class UpdateGuard:
@@ -111,9 +109,7 @@ class UpdateGuard:
             return [self._named(whole, ids) for ids in _texts(batch)]
         asked = self._numbers(lambda example: example.prompt)
         rows = []
-        for prompt, prompt_mask, answer, mask in zip(
-            *(batch[name] for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")), strict=True
-        ):
+        for prompt, prompt_mask, answer, mask in zip(*(batch[name] for name in _PROMPTS_AND_ANSWERS), strict=True):
             drawn = self._chat.tokenizer.decode(answer[mask.bool()].tolist(), skip_special_tokens=True)
             rows.append({**self._named(asked, prompt[prompt_mask.bool()].tolist()), "answer": drawn})
         return rows
