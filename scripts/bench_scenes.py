@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.language.prompts import Decision
-from gemma_metamon.language.recorded import recorded_decisions
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.telling.prompts import Decision
 from gemma_metamon.sample_battles import extract
-from gemma_metamon.vision.drawing import Painter
-from gemma_metamon.vision.grid import GridPainter, Layout, Picture, pictures_of
-from gemma_metamon.vision.scene import scene_of
+from gemma_metamon.vision.scenes.drawing import Painter
+from gemma_metamon.vision.scenes.grid import GridPainter, Layout, Picture, pictures_of
+from gemma_metamon.vision.scenes.scene import scene_of
 
 FORMATS, BATTLES = ("gen1ou", "gen9ou"), 6
 KINDS: Final[tuple[Layout, ...]] = ("single", "grid", "four")

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.language.answers import write_answer
-from gemma_metamon.language.models import ModelPlan, build
-from gemma_metamon.language.prompts import messages_of
-from gemma_metamon.language.recorded import recorded_decisions
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models.chat_model import ModelPlan, build
+from gemma_metamon.language.models.scoring import ChoiceScorer
+from gemma_metamon.language.telling.answers import write_answer
+from gemma_metamon.language.telling.prompts import messages_of
 from gemma_metamon.language.tokenizers import encode_prompts
 from gemma_metamon.sample_battles import extract
 

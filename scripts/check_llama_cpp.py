@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.chats import chats_of, gemma_tokenizer
 from support.small_agent import BACKBONE
 
-from gemma_metamon.language.elsewhere import CLOSE, export_gguf
-from gemma_metamon.language.models import ChatModel, export_whole, load
+from gemma_metamon.language.models.chat_model import ChatModel, export_whole, load
+from gemma_metamon.language.models.interchange import CLOSE, export_gguf
 
 LAYERS = ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
 
@@ -132,7 +132,7 @@ def main() -> int:
             chat = load(Path(folder, "base"), torch.device("cpu"))
         else:
             from gemma_metamon.commands._player_texts import read_text
-            from gemma_metamon.language.fine_tuning import find_model
+            from gemma_metamon.language.training.fine_tuning import find_model
 
             text = read_text(args.model)
             chat = load(find_model(text.run_dir, text.epoch), torch.device("cpu"))

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Final
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.language.prompts import Decision
-from gemma_metamon.language.recorded import recorded_decisions
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.telling.prompts import Decision
 from gemma_metamon.sample_battles import extract
-from gemma_metamon.vision.grid import FRAMES, GridPainter, Layout, pictures_of
-from gemma_metamon.vision.palette import Theme
-from gemma_metamon.vision.sheets import contact_sheet
+from gemma_metamon.vision.scenes.grid import FRAMES, GridPainter, Layout, pictures_of
+from gemma_metamon.vision.scenes.palette import Theme
+from gemma_metamon.vision.scenes.sheets import contact_sheet
 
 OUT: Final = Path(__file__).parent.parent / "docs/images/scenes.png"
 SIZE: Final = 500

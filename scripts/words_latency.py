@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from gemma_metamon.commands._player_texts import read_text
-from gemma_metamon.language.answers import AnswerError, parse_answer
-from gemma_metamon.language.fine_tuning import find_model
-from gemma_metamon.language.held_out import ANSWER_SUBWORDS, generate
-from gemma_metamon.language.models import load
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.models.chat_model import load
+from gemma_metamon.language.models.held_out import ANSWER_SUBWORDS, generate
+from gemma_metamon.language.models.scoring import ChoiceScorer
+from gemma_metamon.language.telling.answers import AnswerError, parse_answer
 from gemma_metamon.language.tokenizers import encode_prompts
+from gemma_metamon.language.training.fine_tuning import find_model
 from gemma_metamon.results.json_lines import read_json_lines
 
 

@@ -26,6 +26,7 @@ LIVE = {"showdown", "showdown.simulator", "showdown.live"}
 PLAYERS = LIVE | {"showdown.scripted", "showdown.players"}
 MATCHES = PLAYERS | {"showdown.arena", "showdown.matches"}
 RUNS = {"configs", "registry", "runs"}
+CHATS = {"language", "language.telling", "language.data", "language.models"}
 ROOMS: dict[str, set[str]] = {
     **{module: set(SHARED[:place]) for place, module in enumerate(SHARED)},
     "results": set(),
@@ -56,17 +57,22 @@ ROOMS: dict[str, set[str]] = {
     "training": WORDS | AGENTS | RUNS | {"data", "results"},
     "explain": WORDS | HEADS,
     "reports": {"results"},
-    "language": WORDS | AGENTS | RUNS | MATCHES | {"data", "training", "explain", "results", "reports"},
-    "language.players": WORDS | MATCHES | {"language", "results"},
-    "vision": WORDS | AGENTS | RUNS | {"language", "training"},
-    "vision.players": WORDS | MATCHES | {"vision", "language", "language.players", "results", "explain"},
+    "language": {"text"},
+    "language.telling": WORDS | {"showdown.scripted"},
+    "language.data": WORDS | READER | RUNS | {"language", "language.telling", "data"},
+    "language.models": WORDS | READER | RUNS | {"language", "language.telling", "language.data", "explain"},
+    "language.training": WORDS | READER | RUNS | {*CHATS, "training"},
+    "language.players": WORDS | MATCHES | {*CHATS, "language.training", "results"},
+    "vision.scenes": WORDS | {"language.telling", "language.data"},
+    "vision": WORDS | READER | RUNS | {*CHATS, "language.training", "vision.scenes", "training"},
+    "vision.players": WORDS | MATCHES | {*CHATS, "language.players", "vision.scenes", "vision", "results", "explain"},
     "cluster": MATCHES | {"battle", "results"},
     "loops": RUNS | {"results", "reports", "showdown.matches"},
     "sweeps": RUNS | {"results", "reports"},
-    "envs": WORDS | MATCHES | {"runs", "language", "language.players"},
-    "serving": WORDS | MATCHES | {"language", "language.players", "vision", "reports", "results"},
+    "envs": WORDS | MATCHES | {"runs", "language.telling", "language.players"},
+    "serving": WORDS | MATCHES | {*CHATS, "language.players", "vision", "reports", "results"},
     "upstream": WORDS | AGENTS | RUNS | {"sample_battles", "teams", "showdown.simulator"},
-    "release": WORDS | AGENTS | RUNS | {"language", "vision", "upstream", "results", "reports"},
+    "release": WORDS | AGENTS | RUNS | {*CHATS, "language.training", "vision", "upstream", "results", "reports"},
 }
 
 

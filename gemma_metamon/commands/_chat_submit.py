@@ -44,7 +44,7 @@ def add_submit(actions: "Subparsers") -> None:
 
 def run_submit(args: argparse.Namespace) -> int:
     """Looks the data over, uploads it and begins the tuning. Returns the exit status."""
-    from gemma_metamon.language.vertex import TuningPlan, describe, look_over, submit
+    from gemma_metamon.language.data.vertex import TuningPlan, describe, look_over, submit
 
     bucket = args.bucket.removeprefix("gs://").rstrip("/")
     if "/" in bucket or not bucket:

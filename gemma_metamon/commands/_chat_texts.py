@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gemma_metamon.language.costs import Cost, TokenCounter
-from gemma_metamon.language.validation import FileCheck, Overlap
+from gemma_metamon.language.data.costs import Cost, TokenCounter
+from gemma_metamon.language.data.validation import FileCheck, Overlap
 
 
 def as_report(

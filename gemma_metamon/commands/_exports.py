@@ -17,8 +17,8 @@ from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.data.battle_sources import BattleSource
-    from gemma_metamon.language.choosing import Chooser, Wording
-    from gemma_metamon.language.export import Exported, Output
+    from gemma_metamon.language.data.choosing import Chooser, Wording
+    from gemma_metamon.language.data.export import Exported, Output
 
 EXPORT_WORKERS = (
     "processes that write, one where agents are asked; what is written is the same for any number (default: one per "
@@ -96,8 +96,8 @@ def load_sources(args: argparse.Namespace) -> "dict[str, BattleSource]":
 
 def chooser_arguments(args: argparse.Namespace, wording: "Wording") -> dict[str, Any]:
     """What a `Chooser` is made of, the agents that are asked loaded."""
-    from gemma_metamon.language.filters import Filters
-    from gemma_metamon.language.rows import RESULTS
+    from gemma_metamon.language.data.filters import Filters
+    from gemma_metamon.language.data.rows import RESULTS
 
     filters = Filters(
         results=tuple(args.results or RESULTS),
@@ -112,7 +112,7 @@ def chooser_arguments(args: argparse.Namespace, wording: "Wording") -> dict[str,
     )
     advisers = {}
     if args.agree_with is not None or args.critics is not None:
-        from gemma_metamon.language.advice import Adviser
+        from gemma_metamon.language.data.advice import Adviser
         from gemma_metamon.runs.checkpoints import Checkpoint
 
         for flag in ("agree_with", "critics"):
@@ -149,7 +149,7 @@ def as_json(exported: "Exported", output: "Output") -> dict[str, Any]:
 
 def as_table(exported: "Exported", output: "Output") -> str:
     """What became of the decisions, for people."""
-    from gemma_metamon.language.filters import REASONS
+    from gemma_metamon.language.data.filters import REASONS
 
     counts = exported.counts
     lines = [f"{counts.decisions:>10,} decisions of {counts.battles:,} views of battles"]

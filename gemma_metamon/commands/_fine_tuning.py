@@ -13,7 +13,7 @@ from gemma_metamon.commands._arguments import (
 )
 
 if TYPE_CHECKING:
-    from gemma_metamon.language.sft import Trained
+    from gemma_metamon.language.training.sft import Trained
 
 _ADAPTERS = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05}
 _MEASURED = {"held_out": 1000, "generated": 100}
@@ -102,7 +102,7 @@ def check_log(args: argparse.Namespace) -> None:
 
 def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """What a `ModelPlan` takes of the flags. Raises ConfigError for those of adapters where none are trained."""
-    from gemma_metamon.language.models import TINY
+    from gemma_metamon.language.models.chat_model import TINY
 
     if args.full or args.model == TINY:
         who = "with --full" if args.full else "of the tiny model"

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gemma_metamon.commands._arguments import at_least_one
-from gemma_metamon.vision.palette import THEMES
+from gemma_metamon.vision.scenes.palette import THEMES
 
 
 def add_style_arguments(parser: "argparse._ActionsContainer") -> None:

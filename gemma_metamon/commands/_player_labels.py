@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def words_label(player: "FoundPlayer") -> str:
     """The label of a chat model that answers in words, with what is not as usual: text:words@2@T0.5(reasoning=yes)."""
-    from gemma_metamon.language.fine_tuning import run_of
+    from gemma_metamon.language.training.fine_tuning import run_of
 
     if player.words is None or player.thinking is None:
         raise ValueError(f"{player.text} answers in no words")

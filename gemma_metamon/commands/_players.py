@@ -21,7 +21,7 @@ from gemma_metamon.strict_json import shown
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._words_players import WordsText
-    from gemma_metamon.language.answering import Thinking
+    from gemma_metamon.language.models.answering import Thinking
     from gemma_metamon.language.players.settings import ChatSettings
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.showdown.players.contestants import Contestant
@@ -155,7 +155,7 @@ def _find_player(text: str, epoch: int | None) -> FoundPlayer:
 
 
 def _find_words(text: str, words: "WordsText", epoch: int | None) -> FoundPlayer:
-    from gemma_metamon.language.fine_tuning import find_model
+    from gemma_metamon.language.training.fine_tuning import find_model
 
     run = words.run
     folder = find_model(run.run_dir, epoch if run.epoch is None else run.epoch)
@@ -299,11 +299,11 @@ def contestants(
 
 
 def _in_words(player: FoundPlayer, device: str | None, *, sample: bool, temperature: float, seed: int) -> "Contestant":
-    """A chat model; `temperature` is of one that is written without. Raises as `language.models.load`."""
-    from gemma_metamon.language.fine_tuning import read_form, run_of
-    from gemma_metamon.language.models import load
+    """A chat model; `temperature` is of one that is written without. Raises as `language.models.chat_model.load`."""
+    from gemma_metamon.language.models.chat_model import load
+    from gemma_metamon.language.models.scoring import ChoiceScorer
     from gemma_metamon.language.players.text import TextPolicy, text_contestant
-    from gemma_metamon.language.scoring import ChoiceScorer
+    from gemma_metamon.language.training.fine_tuning import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
     folder, own = player.words, player.temperature

@@ -83,7 +83,7 @@ def run_train(args: argparse.Namespace) -> int:
     require_extra("vision", "vlm train")
     require_extra("language", "vlm train")
     check_log(args)
-    from gemma_metamon.language.sft import SFTSettings
+    from gemma_metamon.language.training.sft import SFTSettings
     from gemma_metamon.runs.loading import usable_device
     from gemma_metamon.vision.chats import read_sets
     from gemma_metamon.vision.forms import read_form
@@ -118,7 +118,7 @@ def run_merge(args: argparse.Namespace) -> int:
     """Writes the folder, and prints how close it is. Returns the exit status."""
     require_extra("vision", "vlm merge")
     require_extra("language", "vlm merge")
-    from gemma_metamon.language.fine_tuning import find_model
+    from gemma_metamon.language.training.fine_tuning import find_model
     from gemma_metamon.vision.models import merge
 
     if args.out.exists():

@@ -20,7 +20,7 @@ from gemma_metamon.registry.names import leading, read_reference
 from gemma_metamon.registry.registry import Registry
 
 if TYPE_CHECKING:
-    from gemma_metamon.language.answering import Thinking
+    from gemma_metamon.language.models.answering import Thinking
 
 WORDS = PLAYED_AS["text"]
 """Before the folder of a chat model that plays."""
@@ -54,7 +54,7 @@ def read_words(text: str) -> WordsText | None:
     if not text.startswith(WORDS):
         return None
     require_extra("language", text)
-    from gemma_metamon.language.answering import Thinking
+    from gemma_metamon.language.models.answering import Thinking
 
     run, options = _read_run(text, WORDS, _KINDS, "a model that answers in words", EXAMPLE)
     if "reasoning_tokens" in options and not options.get("reasoning"):
@@ -74,7 +74,7 @@ def with_kind(text: str) -> str:
 def _read_seeing(text: str) -> WordsText:
     require_extra("language", text)
     require_extra("vision", text)
-    from gemma_metamon.language.answering import Thinking
+    from gemma_metamon.language.models.answering import Thinking
 
     run, options = _read_run(text, SEES, {"sprites": Path}, "a model that sees", f"{SEES}RUN(sprites=DIR)")
     return WordsText(run, Thinking(), sees=True, sprites=options.get("sprites"))

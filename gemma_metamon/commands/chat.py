@@ -33,8 +33,8 @@ from gemma_metamon.errors import ConfigError
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.language.costs import TokenCounter
-    from gemma_metamon.language.validation import Messages
+    from gemma_metamon.language.data.costs import TokenCounter
+    from gemma_metamon.language.data.validation import Messages
 
 VALIDATE_EXAMPLE = """example:
   gemma-metamon chat validate gen1ou.jsonl gen1ou.validation.jsonl --tokenizer gemma-3-270m-it --max_tokens 512
@@ -119,8 +119,8 @@ def run_export(args: argparse.Namespace) -> int:
     check_arguments(args, "chat export")
 
     from gemma_metamon.data.encoding import SetAside
-    from gemma_metamon.language.choosing import Chooser, Wording
-    from gemma_metamon.language.export import Output, export
+    from gemma_metamon.language.data.choosing import Chooser, Wording
+    from gemma_metamon.language.data.export import Output, export
 
     if args.to == "gemini" and args.critics is not None and args.min_advantage is None:
         raise ConfigError(
@@ -145,8 +145,8 @@ def run_validate(args: argparse.Namespace) -> int:
     _check_validate(args)
 
     from gemma_metamon.commands._chat_texts import as_report, as_text
-    from gemma_metamon.language.costs import Cost, TokenCounter, load_tokenizer
-    from gemma_metamon.language.validation import check_file, find_duplicates, find_overlaps
+    from gemma_metamon.language.data.costs import Cost, TokenCounter, load_tokenizer
+    from gemma_metamon.language.data.validation import check_file, find_duplicates, find_overlaps
     from gemma_metamon.progress import progress_bar
 
     tokenizer = None if args.tokenizer is None else load_tokenizer(args.tokenizer)

@@ -122,11 +122,11 @@ def _follow_words(args: argparse.Namespace, battle: "RecordedBattle", page: Path
     if found.temperature is not None or args.temperature != 1:
         raise ConfigError(f"{args.run_dir} is shown as sure as it is; leave out --temperature and @T")
     require_place(page, "out")
-    from gemma_metamon.language.answering import Answerer
-    from gemma_metamon.language.fine_tuning import read_form, run_of
-    from gemma_metamon.language.followed import follow_in_words
-    from gemma_metamon.language.models import load
-    from gemma_metamon.language.scoring import ChoiceScorer
+    from gemma_metamon.language.models.answering import Answerer
+    from gemma_metamon.language.models.chat_model import load
+    from gemma_metamon.language.models.followed import follow_in_words
+    from gemma_metamon.language.models.scoring import ChoiceScorer
+    from gemma_metamon.language.training.fine_tuning import read_form, run_of
     from gemma_metamon.runs.loading import usable_device
 
     folder = found.words

@@ -79,9 +79,9 @@ def _export_words(args: argparse.Namespace) -> int:
         raise ConfigError(f"--to {args.to} is of agents, and {args.run_dir} holds a chat model; give --to merged")
     if args.to in ELSEWHERE:
         require_extra(args.to, f"--to {args.to}")
-    from gemma_metamon.language.elsewhere import export_gguf, export_mlx
-    from gemma_metamon.language.fine_tuning import find_model
-    from gemma_metamon.language.models import SEEING_DESCRIPTION, export_whole, load
+    from gemma_metamon.language.models.chat_model import SEEING_DESCRIPTION, export_whole, load
+    from gemma_metamon.language.models.interchange import export_gguf, export_mlx
+    from gemma_metamon.language.training.fine_tuning import find_model
 
     folder = find_model(args.run_dir, args.ckpt)
     if args.to in ELSEWHERE and (folder / SEEING_DESCRIPTION).is_file():

@@ -30,9 +30,9 @@ from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
-    from gemma_metamon.language.chats import Chat
-    from gemma_metamon.language.grpo import Reinforced
+    from gemma_metamon.language.data.chats import Chat
     from gemma_metamon.language.players.episodes import Episodes
+    from gemma_metamon.language.training.grpo import Reinforced
     from gemma_metamon.vision.reinforced import Seen
 
 EXAMPLE = """example:
@@ -161,9 +161,9 @@ def run(args: argparse.Namespace) -> int:
         require_extra("battle", "grpo --environment")
     else:
         refuse_void(args, _OF_BATTLES, "without --environment no battle is played")
-    from gemma_metamon.language.grpo import train
-    from gemma_metamon.language.grpo_trainer import GRPOSettings
-    from gemma_metamon.language.rewards import BATTLE_DEFAULTS, DEFAULTS, read_weights
+    from gemma_metamon.language.training.grpo import train
+    from gemma_metamon.language.training.grpo_trainer import GRPOSettings
+    from gemma_metamon.language.training.rewards import BATTLE_DEFAULTS, DEFAULTS, read_weights
     from gemma_metamon.runs.loading import usable_device
 
     settings = GRPOSettings(
@@ -205,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _decisions(args: argparse.Namespace) -> "tuple[list[Chat], list[Chat], Seen | None]":
     """To answer, and held out; and what is to be seen of them, where form.json beside them says that they are shown."""
-    from gemma_metamon.language.chats import read_chats
+    from gemma_metamon.language.data.chats import read_chats
 
     if args.data is None or not (args.data.parent / "form.json").is_file():
         chats, held_out = (([] if path is None else read_chats(path)) for path in (args.data, args.val))
@@ -225,8 +225,8 @@ def _battles(args: argparse.Namespace) -> "Iterator[Episodes]":
     """Whoever plays them, in an arena of its own."""
     from gemma_metamon.battle.rewards import get_reward_function
     from gemma_metamon.commands._players import contestants, find_players
-    from gemma_metamon.language.fine_tuning import read_form
     from gemma_metamon.language.players.episodes import Episodes
+    from gemma_metamon.language.training.fine_tuning import read_form
     from gemma_metamon.runs.checkpoints import split_epoch
     from gemma_metamon.showdown.arena.arena import Arena
     from gemma_metamon.showdown.simulator.formats import find_teams

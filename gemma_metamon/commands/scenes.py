@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     require_extra("battle", "scenes")
 
     from gemma_metamon.battle.replays import load_battle
-    from gemma_metamon.language.recorded import recorded_decisions
-    from gemma_metamon.vision.drawing import require_size
-    from gemma_metamon.vision.grid import FRAMES, GridPainter, pictures_of, require_one_battle
-    from gemma_metamon.vision.sheets import contact_sheet
-    from gemma_metamon.vision.sprites import Sprites
+    from gemma_metamon.language.data.recorded import recorded_decisions
+    from gemma_metamon.vision.scenes.drawing import require_size
+    from gemma_metamon.vision.scenes.grid import FRAMES, GridPainter, pictures_of, require_one_battle
+    from gemma_metamon.vision.scenes.sheets import contact_sheet
+    from gemma_metamon.vision.scenes.sprites import Sprites
 
     require_size(args.size, grid=args.frames == "grid")
     sprites = None if args.sprites is None else Sprites(args.sprites)

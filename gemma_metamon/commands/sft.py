@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
     """Trains, and prints what was measured. Returns the exit status."""
     require_extra("language", "sft")
     check_log(args)
-    from gemma_metamon.language.agent_adapters import find_agents_adapter
-    from gemma_metamon.language.chats import read_chats
-    from gemma_metamon.language.models import ModelPlan
-    from gemma_metamon.language.sft import SFTSettings, train
+    from gemma_metamon.language.data.chats import read_chats
+    from gemma_metamon.language.models.agent_adapters import find_agents_adapter
+    from gemma_metamon.language.models.chat_model import ModelPlan
+    from gemma_metamon.language.training.sft import SFTSettings, train
     from gemma_metamon.runs.loading import usable_device
 
     plan = ModelPlan(full=args.full, **plan_arguments(args))

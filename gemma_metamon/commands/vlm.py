@@ -97,15 +97,15 @@ def run_export(args: argparse.Namespace) -> int:
     check_arguments(args, "vlm export")
 
     from gemma_metamon.data.encoding import SetAside
-    from gemma_metamon.language.choosing import Wording
-    from gemma_metamon.language.export import export
-    from gemma_metamon.vision.drawing import require_size
+    from gemma_metamon.language.data.choosing import Wording
+    from gemma_metamon.language.data.export import export
     from gemma_metamon.vision.export import DATASET, PictureOutput, Pictures
     from gemma_metamon.vision.forms import Form
-    from gemma_metamon.vision.picture_files import Style
     from gemma_metamon.vision.processors import require_fit
     from gemma_metamon.vision.rows import PictureChooser
-    from gemma_metamon.vision.sprites import Sprites
+    from gemma_metamon.vision.scenes.drawing import require_size
+    from gemma_metamon.vision.scenes.picture_files import Style
+    from gemma_metamon.vision.scenes.sprites import Sprites
 
     style = Style(size=args.size, theme=args.theme, sprites=args.sprites)
     require_size(args.size, grid=args.frames == "grid")

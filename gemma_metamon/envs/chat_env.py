@@ -12,9 +12,9 @@ from gemma_metamon.envs.battles import EnvBattle, EnvBattles, Rules
 from gemma_metamon.envs.opponents import find_opponent
 from gemma_metamon.envs.sides import Taken
 from gemma_metamon.envs.steps import info_of
-from gemma_metamon.language.answers import AnswerError, choice_names, parse_answer
 from gemma_metamon.language.players.told import Telling, offered_moves
-from gemma_metamon.language.prompts import HISTORY, BattleSoFar, messages_of
+from gemma_metamon.language.telling.answers import AnswerError, choice_names, parse_answer
+from gemma_metamon.language.telling.prompts import HISTORY, BattleSoFar, messages_of
 from gemma_metamon.showdown.live.recording import MAX_TURNS
 from gemma_metamon.showdown.players.contestants import Contestant
 from gemma_metamon.view import BattleView

@@ -104,8 +104,8 @@ def _agent(checkpoint: Checkpoint) -> Contents:
 
 
 def _chat_model(kind: Kind, run_dir: Path, epoch: int | None) -> Contents:
-    from gemma_metamon.language.fine_tuning import find_model, run_of
-    from gemma_metamon.language.models import DESCRIPTION, SEEING_DESCRIPTION
+    from gemma_metamon.language.models.chat_model import DESCRIPTION, SEEING_DESCRIPTION
+    from gemma_metamon.language.training.fine_tuning import find_model, run_of
 
     folder = find_model(run_dir, epoch)
     sees = (folder / SEEING_DESCRIPTION).is_file() or (folder / "form.json").is_file()

@@ -90,7 +90,7 @@ def _states_apart(encoder: Any, exported: Any) -> float:
 def _merged_text(contents: Contents, out: Path) -> float:
     from transformers import AutoModelForCausalLM
 
-    from gemma_metamon.language.models import export_whole
+    from gemma_metamon.language.models.chat_model import export_whole
 
     chat = _chat(contents)
     export_whole(chat, out)
@@ -105,21 +105,21 @@ def _merged_text(contents: Contents, out: Path) -> float:
 
 
 def _merged_seeing(contents: Contents, out: Path) -> float:
-    from gemma_metamon.language.fine_tuning import find_model
+    from gemma_metamon.language.training.fine_tuning import find_model
     from gemma_metamon.vision.models import merge
 
     return merge(find_model(contents.run_dir, contents.epoch), out)  # it reads the folder back
 
 
 def _gguf(contents: Contents, out: Path) -> None:
-    from gemma_metamon.language.elsewhere import export_gguf
+    from gemma_metamon.language.models.interchange import export_gguf
 
     require_extra("gguf", "the gate of export gguf")
     export_gguf(_chat(contents), out)  # reads every tensor back
 
 
 def _mlx(contents: Contents, out: Path) -> None:
-    from gemma_metamon.language.elsewhere import export_mlx
+    from gemma_metamon.language.models.interchange import export_mlx
 
     require_extra("mlx", "the gate of export mlx")
     export_mlx(_chat(contents), out)  # compares its logits
@@ -140,7 +140,7 @@ def _encoder(contents: Contents) -> Any:
 
 
 def _chat(contents: Contents) -> Any:
-    from gemma_metamon.language.fine_tuning import find_model
-    from gemma_metamon.language.models import load
+    from gemma_metamon.language.models.chat_model import load
+    from gemma_metamon.language.training.fine_tuning import find_model
 
     return load(find_model(contents.run_dir, contents.epoch))

@@ -11,7 +11,7 @@ from gemma_metamon.battle.actions import get_action_space
 from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
-from gemma_metamon.language.answers import TERASTALLIZE, choice_names
+from gemma_metamon.language.telling.answers import TERASTALLIZE, choice_names
 from gemma_metamon.serving.asked import BattleAsked, StatesAsked
 from gemma_metamon.serving.refusals import RefusedError
 from gemma_metamon.serving.seats import Judged, ServedPlayer, ServedSeat, numbers_of, served_player

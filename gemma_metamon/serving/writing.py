@@ -12,7 +12,7 @@ import jinja2
 import torch
 
 from gemma_metamon.errors import DataError
-from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.models.chat_model import ChatModel
 from gemma_metamon.language.tokenizers import END_OF_TURN, START_OF_TURN, encode_prompts
 from gemma_metamon.serving.chat_bodies import MOST_IMAGES, ChatAsked, Said, read_chat_asked
 from gemma_metamon.serving.pictures import opened

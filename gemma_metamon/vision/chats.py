@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.language.chats import Chat, Example
-from gemma_metamon.language.json_answers import write_json_answer
+from gemma_metamon.language.data.chats import Chat, Example
+from gemma_metamon.language.data.validation import FileCheck, Messages, RowError, checked_rows
+from gemma_metamon.language.telling.json_answers import write_json_answer
 from gemma_metamon.language.tokenizers import encode_answers
-from gemma_metamon.language.validation import FileCheck, Messages, RowError, checked_rows
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.vision.forms import Form, read_form
 from gemma_metamon.vision.models import SeeingModel, size_of_picture

@@ -1,7 +1,7 @@
 """A data set of pictures and answers: dataset.jsonl, and beside it a folder of pictures, each of them once.
 
-Rows are chosen, split and resumed by `language.export`. When they are joined, each new picture gets the next number;
-then all that are not there yet are drawn, in several processes; then the file of rows is there.
+Rows are chosen, split and resumed by `language.data.export`. When they are joined, each new picture gets the next
+number; then all that are not there yet are drawn, in several processes; then the file of rows is there.
 """
 
 import json
@@ -17,15 +17,15 @@ from typing import Any, Final, TextIO
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.child_processes import in_workers
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
-from gemma_metamon.language.export import Output
-from gemma_metamon.language.row_files import RowWriter
-from gemma_metamon.language.rows import number_of
+from gemma_metamon.language.data.export import Output
+from gemma_metamon.language.data.row_files import RowWriter
+from gemma_metamon.language.data.rows import number_of
 from gemma_metamon.progress import progress_bar
-from gemma_metamon.vision.drawing import require_size
 from gemma_metamon.vision.forms import Form, write_form
-from gemma_metamon.vision.grid import Layout
-from gemma_metamon.vision.picture_files import Style, draw_batch
-from gemma_metamon.vision.sprites import Sprites
+from gemma_metamon.vision.scenes.drawing import require_size
+from gemma_metamon.vision.scenes.grid import Layout
+from gemma_metamon.vision.scenes.picture_files import Style, draw_batch
+from gemma_metamon.vision.scenes.sprites import Sprites
 
 DATASET: Final = "dataset.jsonl"
 _SIDES: Final = ("own", "foe")

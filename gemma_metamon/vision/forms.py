@@ -8,10 +8,10 @@ from typing import Final
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.strict_json import on_one_line, read_dataclass, read_json_object, shown_path
-from gemma_metamon.vision.drawing import GEMMA_SIZE, require_size
-from gemma_metamon.vision.grid import Layout
-from gemma_metamon.vision.palette import Theme
 from gemma_metamon.vision.rows import Context, Showing
+from gemma_metamon.vision.scenes.drawing import GEMMA_SIZE, require_size
+from gemma_metamon.vision.scenes.grid import Layout
+from gemma_metamon.vision.scenes.palette import Theme
 
 FORM: Final = "form.json"
 

@@ -24,9 +24,8 @@ from torch import Tensor
 
 from gemma_metamon.atomic_files import as_os_errors, written_whole
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.language.chats import Example
-from gemma_metamon.language.json_answers import parse_json_answer, write_json_answer
-from gemma_metamon.language.models import (
+from gemma_metamon.language.data.chats import Example
+from gemma_metamon.language.models.chat_model import (
     DESCRIPTION,
     SEEING_DESCRIPTION,
     ChatModel,
@@ -35,6 +34,7 @@ from gemma_metamon.language.models import (
     dtype_on,
     with_adapters,
 )
+from gemma_metamon.language.telling.json_answers import parse_json_answer, write_json_answer
 from gemma_metamon.nets.reader.backbone import LORA_TARGETS
 from gemma_metamon.nets.reader.four_bit import quantise_linears
 from gemma_metamon.nets.reader.weights import (

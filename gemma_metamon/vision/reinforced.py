@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.chats import Example
-from gemma_metamon.language.fine_tuning import find_model
-from gemma_metamon.language.models import SEEING_DESCRIPTION
+from gemma_metamon.language.data.chats import Example
+from gemma_metamon.language.models.chat_model import SEEING_DESCRIPTION
+from gemma_metamon.language.training.fine_tuning import find_model
 from gemma_metamon.runs.checkpoints import split_epoch
 from gemma_metamon.vision.chats import SeenChat, encode
 from gemma_metamon.vision.forms import Form
@@ -18,7 +18,7 @@ _SIGHT = ("vision_tower", "multi_modal_projector")
 
 
 class Seen:
-    """Decisions to learn from by rewards, as `language.grpo.Decisions` has them. The language layers alone learn.
+    """Decisions to learn from by rewards, as `language.training.grpo.Decisions` has them; the language layers learn.
 
     Args:
         seen: whose prompts are answered.

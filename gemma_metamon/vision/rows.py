@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from gemma_metamon.language.choosing import Candidate, Chooser, Chosen
-from gemma_metamon.language.json_answers import answer_object, write_json_answer
-from gemma_metamon.language.prompts import Decision, user_text
-from gemma_metamon.language.rows import number_of
-from gemma_metamon.vision.grid import Layout, Picture, pictures_of
-from gemma_metamon.vision.scene import Button, Scene, Shown, scene_of
+from gemma_metamon.language.data.choosing import Candidate, Chooser, Chosen
+from gemma_metamon.language.data.rows import number_of
+from gemma_metamon.language.telling.json_answers import answer_object, write_json_answer
+from gemma_metamon.language.telling.prompts import Decision, user_text
+from gemma_metamon.vision.scenes.grid import Layout, Picture, pictures_of
+from gemma_metamon.vision.scenes.scene import Button, Scene, Shown, scene_of
 
 Context = Literal["none", "words"]
 _SHOWS: Final[dict[Layout, str]] = {

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.models import TINY_CONFIG
+from gemma_metamon.language.models.chat_model import TINY_CONFIG
 from gemma_metamon.language.tokenizers import END_OF_TURN, EOS, START_OF_TURN, learn_tokenizer
 
 START_OF_IMAGE, END_OF_IMAGE, IMAGE = "<start_of_image>", "<end_of_image>", "<image_soft_token>"

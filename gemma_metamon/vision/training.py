@@ -1,6 +1,6 @@
 """Supervised fine-tuning of a model that sees, with TRL's SFTTrainer; what the run's folder holds is told there.
 
-See `language.fine_tuning`. A batch's pictures are opened when it is made, so that memory holds no more of them.
+See `language.training.fine_tuning`. A batch's pictures are opened when it is made: memory holds no more of them.
 """
 
 import logging
@@ -13,8 +13,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from gemma_metamon.errors import DataError
-from gemma_metamon.language.chats import Example
-from gemma_metamon.language.fine_tuning import (
+from gemma_metamon.language.data.chats import Example
+from gemma_metamon.language.training.fine_tuning import (
     FineTuning,
     Signals,
     find_model,
@@ -24,8 +24,8 @@ from gemma_metamon.language.fine_tuning import (
     write_description,
     writing,
 )
-from gemma_metamon.language.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
-from gemma_metamon.language.trl_trainers import told
+from gemma_metamon.language.training.sft import CHATS_FOR_WORDS, SFTSettings, Trained, answer_trainer
+from gemma_metamon.language.training.trl_trainers import told
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
@@ -58,12 +58,12 @@ def train(
         settings: how it is trained.
         seen: to learn from.
         held_out: to measure by; may be empty.
-        run_dir: OUT, see `language.fine_tuning`.
+        run_dir: OUT, see `language.training.fine_tuning`.
         device: where.
         choice_alone: answer by the choice, whatever else the answers of the data say.
         resume: go on after what the run that is there has kept.
         wandb: tell wandb as well.
-        signals: as of `language.sft.train`.
+        signals: as of `language.training.sft.train`.
 
     Raises:
         ConfigError: a run that is there already, or is to go on and was made otherwise, or is done; and as `build`.

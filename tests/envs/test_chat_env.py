@@ -9,8 +9,8 @@ from gymnasium.error import ResetNeeded
 from gemma_metamon.envs.battle_env import BattleEnv
 from gemma_metamon.envs.chat_env import Asked, ChatBattleEnv
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.answers import write_answer
-from gemma_metamon.language.prompts import SYSTEM, SYSTEM_REASONING
+from gemma_metamon.language.telling.answers import write_answer
+from gemma_metamon.language.telling.prompts import SYSTEM, SYSTEM_REASONING
 
 pytestmark = pytest.mark.server
 

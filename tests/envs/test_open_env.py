@@ -14,7 +14,7 @@ pytest.importorskip("openenv", reason="needs the extra: pip install 'gemma-metam
 from openenv.core import GenericEnvClient
 
 from gemma_metamon.envs.chat_env import ChatBattleEnv
-from gemma_metamon.language.answers import write_answer
+from gemma_metamon.language.telling.answers import write_answer
 
 pytestmark = [
     pytest.mark.server,

@@ -14,13 +14,13 @@ from gemma_metamon.battle.replays import RecordedBattle, find_battles, load_batt
 from gemma_metamon.commands import main
 from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.words import WordsDecision
-from gemma_metamon.language import models
-from gemma_metamon.language.answering import Answerer, Thinking
-from gemma_metamon.language.chats import PromptForm
-from gemma_metamon.language.followed import follow_in_words
-from gemma_metamon.language.prompts import messages_of
-from gemma_metamon.language.recorded import recorded_decisions
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.data.chats import PromptForm
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models.answering import Answerer, Thinking
+from gemma_metamon.language.models.chat_model import chat_model as models
+from gemma_metamon.language.models.followed import follow_in_words
+from gemma_metamon.language.models.scoring import ChoiceScorer
+from gemma_metamon.language.telling.prompts import messages_of
 
 with pytest.MonkeyPatch.context() as patch:
     MODEL = small_model(patch, chats_of(most=12))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.chats import chats_of, gemma_tokenizer
 
-from gemma_metamon.language.answers import write_answer
+from gemma_metamon.language.telling.answers import write_answer
 from gemma_metamon.language.tokenizers import (
     chat_template,
     encode_answers,

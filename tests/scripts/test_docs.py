@@ -14,7 +14,7 @@ import pytest
 from support.modules import PACKAGE, is_in_the_code, texts_of_the_code
 from support.paths import ROOT
 
-from gemma_metamon.language.held_out import Measured
+from gemma_metamon.language.models.held_out import Measured
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")]
 LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]+)?\)")

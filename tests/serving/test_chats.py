@@ -18,13 +18,13 @@ import openai
 from support.chats import chats_of, small_model
 from support.served import ask, served
 
-from gemma_metamon.language.chats import PromptForm
-from gemma_metamon.language.held_out import generate
-from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.data.chats import PromptForm
+from gemma_metamon.language.models.chat_model import ChatModel
+from gemma_metamon.language.models.held_out import generate
+from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.chat import chat_model
 from gemma_metamon.language.players.settings import ChatSettings
 from gemma_metamon.language.players.text import TextPolicy
-from gemma_metamon.language.scoring import ChoiceScorer
 from gemma_metamon.language.tokenizers import encode_prompts
 from gemma_metamon.serving import writing
 from gemma_metamon.serving.writing import Writer

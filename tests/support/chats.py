@@ -11,11 +11,11 @@ from support.paths import GOLDENS, TESTS
 from support.small_agent import BACKBONE
 
 from gemma_metamon.battle.replays import find_battles, load_battle
-from gemma_metamon.language import models
-from gemma_metamon.language.answers import write_answer
-from gemma_metamon.language.chats import Chat
-from gemma_metamon.language.prompts import messages_of
-from gemma_metamon.language.recorded import recorded_decisions
+from gemma_metamon.language.data.chats import Chat
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models.chat_model import chat_model as models
+from gemma_metamon.language.telling.answers import write_answer
+from gemma_metamon.language.telling.prompts import messages_of
 
 
 def chats_of(battle_format: str = "gen1ou", most: int = 60, history: int = 0) -> list[Chat]:

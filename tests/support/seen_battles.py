@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from gemma_metamon.battle.replays import load_battle
-from gemma_metamon.language.prompts import Decision
-from gemma_metamon.language.recorded import recorded_decisions
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.telling.prompts import Decision
 from gemma_metamon.sample_battles import extract
 
 

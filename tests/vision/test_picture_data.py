@@ -12,8 +12,8 @@ from PIL import Image
 from support.seen_battles import battles, bundled, sprite
 
 from gemma_metamon.commands import main
-from gemma_metamon.language import export as exporting
-from gemma_metamon.language.json_answers import parse_json_answer
+from gemma_metamon.language.data import export as exporting
+from gemma_metamon.language.telling.json_answers import parse_json_answer
 from gemma_metamon.vision import export as picturing
 
 __all__ = ["battles"]
@@ -276,7 +276,7 @@ def test_a_wrong_picture_is_found_and_named(battles: Path, tmp_path: Path, capsy
 
 def test_sft_in_words_takes_no_rows_with_pictures(battles: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from gemma_metamon.errors import DataError
-    from gemma_metamon.language.chats import read_chats
+    from gemma_metamon.language.data.chats import read_chats
 
     export(capsys, battles, tmp_path / "seen", "--subset", "3")
     with pytest.raises(DataError, match="line 1 has pictures; give rows of gemma-metamon chat export"):

@@ -10,10 +10,10 @@ import torch
 from support.seen_battles import bundled
 
 from gemma_metamon.commands import main
-from gemma_metamon.language.chats import Chat
-from gemma_metamon.language.fine_tuning import FineTuning, find_model
-from gemma_metamon.language.json_answers import write_json_answer
-from gemma_metamon.language.rewards import correctness, format_reward, legality
+from gemma_metamon.language.data.chats import Chat
+from gemma_metamon.language.telling.json_answers import write_json_answer
+from gemma_metamon.language.training.fine_tuning import FineTuning, find_model
+from gemma_metamon.language.training.rewards import correctness, format_reward, legality
 from gemma_metamon.vision.models import load
 
 UPDATES = 4

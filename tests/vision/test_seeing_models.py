@@ -19,19 +19,19 @@ from gemma_metamon.battle.replays import RecordedBattle, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.explain.page import Explanation, render_page
-from gemma_metamon.language.choosing import Wording
-from gemma_metamon.language.filters import Counts, Filters
-from gemma_metamon.language.held_out import answer_loss
-from gemma_metamon.language.recorded import recorded_decisions
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.data.choosing import Wording
+from gemma_metamon.language.data.filters import Counts, Filters
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models.held_out import answer_loss
+from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.vision.chats import encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form
-from gemma_metamon.vision.grid import Layout
 from gemma_metamon.vision.models import SeeingModel, SeeingPlan, build, open_picture
 from gemma_metamon.vision.players.followed import follow_by_sight
 from gemma_metamon.vision.players.seeing import SeeingPolicy
 from gemma_metamon.vision.rows import PictureChooser, user_message
-from gemma_metamon.vision.sprites import Sprites
+from gemma_metamon.vision.scenes.grid import Layout
+from gemma_metamon.vision.scenes.sprites import Sprites
 
 SMALL = ("--size", "112", "--workers", "1")
 

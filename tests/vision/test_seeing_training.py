@@ -16,9 +16,9 @@ from support.seen_battles import bundled
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.language.fine_tuning import FineTuning, find_model
-from gemma_metamon.language.json_answers import write_json_answer
-from gemma_metamon.language.sft import SFTSettings
+from gemma_metamon.language.telling.json_answers import write_json_answer
+from gemma_metamon.language.training.fine_tuning import FineTuning, find_model
+from gemma_metamon.language.training.sft import SFTSettings
 from gemma_metamon.vision import chats, models
 from gemma_metamon.vision.chats import choices_alone, encode, read_seen
 from gemma_metamon.vision.forms import Form, read_form, write_form

@@ -11,10 +11,10 @@ from support.seen_battles import bundled, decisions_of, read_by
 
 from gemma_metamon.battle.replays import load_battle
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.choosing import Wording
-from gemma_metamon.language.filters import Counts, Filters
-from gemma_metamon.vision.grid import GridPainter, Layout, pictures_of
+from gemma_metamon.language.data.choosing import Wording
+from gemma_metamon.language.data.filters import Counts, Filters
 from gemma_metamon.vision.rows import PictureChooser, Showing
+from gemma_metamon.vision.scenes.grid import GridPainter, Layout, pictures_of
 from gemma_metamon.vision.tiny import IMAGE, build_model, build_processor, picture_tokens
 
 SIZE = 112

@@ -17,11 +17,11 @@ from poke_env.concurrency import POKE_LOOP
 from poke_env.player import BattleOrder, Player
 
 from gemma_metamon.errors import ServerError
-from gemma_metamon.language.answers import AnswerError, parse_answer, split_answer, write_answer
 from gemma_metamon.language.players.endpoint import Answer, Endpoint, NoAnswerError, NotAskedError
 from gemma_metamon.language.players.settings import ChatSettings
 from gemma_metamon.language.players.told import ToldBattles
-from gemma_metamon.language.prompts import Decision, messages_of
+from gemma_metamon.language.telling.answers import AnswerError, parse_answer, split_answer, write_answer
+from gemma_metamon.language.telling.prompts import Decision, messages_of
 from gemma_metamon.showdown.live.battle import LiveBattle, live_battle
 from gemma_metamon.showdown.live.deciding import fallback_order
 from gemma_metamon.showdown.live.orders import order_to_action

@@ -19,15 +19,15 @@ from gemma_metamon.battle.replays import N_RECORDED_ACTIONS, RecordedBattle
 from gemma_metamon.battle.rewards import RewardFunction
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
-from gemma_metamon.language.answers import AnswerError, parse_answer
-from gemma_metamon.language.chats import Chat, PromptForm
-from gemma_metamon.language.grouped import draw
-from gemma_metamon.language.grpo_trainer import Turn
-from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.data.chats import Chat, PromptForm
+from gemma_metamon.language.models.chat_model import ChatModel
+from gemma_metamon.language.models.grouped import draw
 from gemma_metamon.language.players.text import TextPlayer, TextSession
 from gemma_metamon.language.players.told import Telling
-from gemma_metamon.language.prompts import BattleSoFar, messages_of
+from gemma_metamon.language.telling.answers import AnswerError, parse_answer
+from gemma_metamon.language.telling.prompts import BattleSoFar, messages_of
 from gemma_metamon.language.tokenizers import encode_prompts
+from gemma_metamon.language.training.grpo_trainer import Turn
 from gemma_metamon.results.schema import MemberRow, PolicyRow
 from gemma_metamon.showdown.arena.arena import Arena
 from gemma_metamon.showdown.arena.seeds import dice

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.prompts import HISTORY
+from gemma_metamon.language.telling.prompts import HISTORY
 from gemma_metamon.showdown.accounts import is_loopback
 from gemma_metamon.strict_json import shown
 

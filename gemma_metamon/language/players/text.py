@@ -16,13 +16,13 @@ import torch
 
 from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import BattleState
-from gemma_metamon.language.answering import Answerer, Chosen, Thinking
-from gemma_metamon.language.answers import choice_names
-from gemma_metamon.language.chats import PromptForm
-from gemma_metamon.language.models import ChatModel
+from gemma_metamon.language.data.chats import PromptForm
+from gemma_metamon.language.models.answering import Answerer, Chosen, Thinking
+from gemma_metamon.language.models.chat_model import ChatModel
+from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.told import Telling, offered_moves
-from gemma_metamon.language.prompts import BattleSoFar, Decision, messages_of
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.telling.answers import choice_names
+from gemma_metamon.language.telling.prompts import BattleSoFar, Decision, messages_of
 from gemma_metamon.results.schema import MemberRow, PolicyRow
 from gemma_metamon.showdown.live.battle import LiveBattle
 from gemma_metamon.showdown.live.deciding import fallback_order

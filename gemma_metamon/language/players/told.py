@@ -9,8 +9,8 @@ from poke_env.player import SingleBattleOrder
 from gemma_metamon.battle.actions import FIRST_SWITCH
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.battle.words import move_word
-from gemma_metamon.language.answers import choice_names
-from gemma_metamon.language.prompts import HISTORY, BattleSoFar, Decision
+from gemma_metamon.language.telling.answers import choice_names
+from gemma_metamon.language.telling.prompts import HISTORY, BattleSoFar, Decision
 from gemma_metamon.showdown.live.battle import LiveBattle
 
 

@@ -9,12 +9,12 @@ from PIL import Image
 
 from gemma_metamon.battle.replays import RecordedBattle
 from gemma_metamon.explain.words import WordsDecision
-from gemma_metamon.language.followed import followed
+from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models.followed import followed
 from gemma_metamon.language.players.told import Telling
-from gemma_metamon.language.prompts import BattleSoFar, Decision
-from gemma_metamon.language.recorded import recorded_decisions
-from gemma_metamon.vision.grid import FRAMES
+from gemma_metamon.language.telling.prompts import BattleSoFar, Decision
 from gemma_metamon.vision.players.seeing import SeeingPolicy, SeeingSession
+from gemma_metamon.vision.scenes.grid import FRAMES
 
 
 def follow_by_sight(policy: SeeingPolicy, battle: RecordedBattle) -> Iterator[WordsDecision]:

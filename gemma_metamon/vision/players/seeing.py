@@ -15,17 +15,17 @@ from PIL import Image
 
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.language.answering import Chosen
-from gemma_metamon.language.chats import PromptForm
+from gemma_metamon.language.data.chats import PromptForm
+from gemma_metamon.language.models.answering import Chosen
+from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.text import TextInput, TextPolicy, TextSession
 from gemma_metamon.language.players.told import Telling
-from gemma_metamon.language.prompts import BattleSoFar, Decision
-from gemma_metamon.language.scoring import ChoiceScorer
+from gemma_metamon.language.telling.prompts import BattleSoFar, Decision
 from gemma_metamon.strict_json import shown_path
-from gemma_metamon.vision.grid import FRAMES, GridPainter, Picture
 from gemma_metamon.vision.models import SeeingModel
 from gemma_metamon.vision.rows import asked_of
-from gemma_metamon.vision.sprites import Sprites
+from gemma_metamon.vision.scenes.grid import FRAMES, GridPainter, Picture
+from gemma_metamon.vision.scenes.sprites import Sprites
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Chat data of recorded battles: chosen, filtered, written, validated and read."""

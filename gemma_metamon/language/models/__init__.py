@@ -1,0 +1,1 @@
+"""Chat models: built, saved and restored, scored, asked, measured, and written for other programs."""

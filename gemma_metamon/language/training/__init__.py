@@ -1,0 +1,1 @@
+"""What chat models learn by: recorded answers, and rewards."""
