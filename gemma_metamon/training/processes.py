@@ -14,8 +14,46 @@ Result = TypeVar("Result")
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """The environment variables in which launchers say how many processes they started."""
-_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+_FSDP, _DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
+
+
+def asked_for_shards() -> bool:
+    """Whether accelerate's configuration asks for FSDP, see `sharding`.
+
+    Raises:
+        ConfigError: it asks for another way to divide an agent.
+    """
+    file = "scripts/accelerate/fsdp.yaml"
+    if _is_set(_DEEPSPEED):
+        raise ConfigError(
+            "accelerate was configured for DeepSpeed, which takes over optimizer and saving, and would leave no "
+            f"checkpoint that plays; divide the agent with FSDP, as {file} does"
+        )
+    if not _is_set(_FSDP):
+        return False
+    if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        raise ConfigError(
+            f"accelerate was configured for FSDP {version}, which flattens a layer's numbers into one tensor, frozen and "
+            f"trained ones alike; set fsdp_version: 2, as {file} does"
+        )
+    if _is_set("FSDP_OFFLOAD_PARAMS"):
+        raise ConfigError(
+            "accelerate was configured with fsdp_offload_params, and shards stay on the device that trains; set it to "
+            f"false, as {file} does"
+        )
+    return True
+
+
+def take_sharding(state: PartialState) -> bool:
+    """Whether this training is to have shards. A single process has nothing to divide.
+
+    The question is taken out of the environment: accelerate would answer it by dividing the whole agent itself, and
+    transformers by loading pretrained weights in one process alone. Raises as `asked_for_shards`.
+    """
+    asked = asked_for_shards()
+    os.environ.pop(_FSDP, None)
+    return asked and state.num_processes > 1
 
 
 def join() -> PartialState:
@@ -31,13 +69,6 @@ def join() -> PartialState:
             "accelerate launch was asked for several processes and started one, as it does on a CPU; "
             f"start them with `{TORCHRUN}`"
         )
-    for variable, name in _SHARDING.items():
-        if os.environ.get(variable, "").lower() in ("1", "true"):
-            raise ConfigError(
-                f"accelerate was configured for {name}, which wants every process to read equally many chunks of "
-                "texts, and each reads those of its own battles, once each; train with distributed_type MULTI_GPU, as "
-                "scripts/accelerate/many_gpus.yaml does (gemma-3-1b, frozen, takes 2 GB in bfloat16; use_4bit, less)"
-            )
     # without it accelerate looks for GPUs, and where there are none leaves every process to itself
     state = PartialState(cpu=not torch.accelerator.is_available())
     asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
@@ -49,18 +80,24 @@ def join() -> PartialState:
     return state
 
 
-def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true")
+
+
+def describe(state: PartialState, batch_size: int, grad_accum: int, *, sharded: bool = False) -> str:
     """A line that says how many processes train, on what, and how many battles an update has.
 
     Args:
         state: of the processes.
         batch_size: battles in a batch of one process.
         grad_accum: batches of an update.
+        sharded: whether Gemma's layers are in shards.
     """
     n = state.num_processes
     return (
         f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
         f"batches x {n} processes = {batch_size * grad_accum * n} battles an update"
+        + (f"; each holds one {n}th of Gemma's layers, and no text cache" if sharded else "")
     )
 
 

@@ -28,6 +28,7 @@ from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
 from gemma_metamon.runs.keeping import Keeping
 from gemma_metamon.runs.loading import load_weights
+from gemma_metamon.training import sharding
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
@@ -54,6 +55,7 @@ class Trainer:
         dloader_workers: processes that read battles; 0 reads them here.
         save_every: how often it is saved besides after each epoch.
         keeping: which checkpoints stay.
+        sharded: whether the processes hold Gemma's layers in shards, see `sharding`.
 
     Attributes:
         ended_by: the number of the signal that ended `train` early, 0 where none did.
@@ -72,6 +74,7 @@ class Trainer:
         dloader_workers: int = 0,
         save_every: SaveEvery = SaveEvery(),  # noqa: B008 it is frozen
         keeping: Keeping = Keeping(),  # noqa: B008 as above
+        sharded: bool = False,
     ) -> None:
         self.run_dir = run_dir
         self.experiment = experiment
@@ -83,6 +86,7 @@ class Trainer:
         self.dloader_workers = dloader_workers
         self.save_every = save_every
         self.keeping = keeping
+        self.sharded = sharded
         # Accelerate keeps a process's first precision, and refuses another; a process may train twice
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -94,9 +98,11 @@ class Trainer:
         if experiment.tf32 and self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         set_seed(schedule.seed, device_specific=True)
-        agent = experiment.build_agent(dataset.view)
-        optimizer = experiment.build_optimizer(agent)
-        self.agent, self.optimizer = self.accelerator.prepare(agent, optimizer)
+        agent: Any = experiment.build_agent(dataset.view)
+        if sharded:
+            sharding.shard(agent, self.accelerator.device)
+        self.agent = self.accelerator.prepare_model(agent, evaluation_mode=sharded)  # which has no DDP around it
+        self.optimizer = self.accelerator.prepare(experiment.build_optimizer(agent))
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
             logger.info("%s%s", encoder.describe(), experiment.describe_precision(self.accelerator.device.type))
@@ -117,6 +123,11 @@ class Trainer:
     def bare_agent(self) -> Any:
         """The agent itself, without the wrapper of distributed training."""
         return self.accelerator.unwrap_model(self.agent)
+
+    @property
+    def _runs_agent(self) -> bool:
+        """Whether this process measures what is the same in all: the main one alone, if it has all of the weights."""
+        return self.accelerator.is_main_process or self.sharded
 
     @property
     def identity(self) -> RunIdentity:
@@ -143,7 +154,7 @@ class Trainer:
             load_weights(self.bare_agent, checkpoint, as_start=True)
             return
         self.updates_in_epoch, self.guard.left_out_in_a_row = meta.updates_in_epoch, meta.left_out_in_a_row
-        if self.accelerator.is_main_process:
+        if self._runs_agent:
             self.held_out.recall(self.bare_agent, self.run_dir, self.anew_at)
         load_weights(self.bare_agent, checkpoint)
         optimizer, seed = self.optimizer.optimizer, self.schedule.seed
@@ -254,7 +265,7 @@ class Trainer:
         ) as progress:
             for index, batch in enumerate(self.accelerator.prepare(loader) if left else ()):
                 if index % schedule.grad_accum == 0:
-                    self.guard.begin()
+                    self._begin_update()
                 self._learn(batch, meter)
                 if not self.accelerator.sync_gradients:
                     continue
@@ -307,8 +318,14 @@ class Trainer:
                 self._end_update(batch, meter)
             self.optimizer.zero_grad()
 
+    def _begin_update(self) -> None:
+        if self.sharded:
+            sharding.take_from_main(self.guard.moving)
+        self.guard.begin()
+
     def _end_update(self, batch: Batch, meter: Meter) -> None:
-        grad_norm = self.accelerator.clip_grad_norm_(self.agent.parameters(), self.experiment.grad_clip)
+        clip = sharding.clip_grad_norm if self.sharded else self.accelerator.clip_grad_norm_
+        grad_norm = clip(list(self.agent.parameters()), self.experiment.grad_clip)
         accepted = self.guard.accept(grad_norm, batch)
         if accepted:
             for group in self.optimizer.param_groups:
@@ -350,11 +367,12 @@ class Trainer:
         return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates - self.anew_at)
 
     def _log_held_out(self, tracker: Tracker, measure: Callable[[Any, int], dict[str, float]]) -> None:
-        if self.accelerator.is_main_process:
-            measured = measure(self.bare_agent, self.epoch)
-            self._measured = {name: value for name, value in measured.items() if math.isfinite(value)}
-            if measured:
-                tracker.log(self.updates, measured)
+        if not self._runs_agent:
+            return
+        measured = measure(self.bare_agent, self.epoch)
+        self._measured = {name: value for name, value in measured.items() if math.isfinite(value)}
+        if measured and self.accelerator.is_main_process:
+            tracker.log(self.updates, measured)
 
     def save(self, saver: Saver, on_checkpoint: Callable[[Checkpoint], None] | None = None) -> None:
         """Saves a checkpoint of now: after an epoch, or in the middle of one.
