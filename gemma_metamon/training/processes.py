@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
@@ -101,7 +102,24 @@ def describe(state: PartialState, batch_size: int, grad_accum: int, *, sharded: 
     )
 
 
-def on_main_process(state: PartialState, work: Callable[[], Result]) -> Result:
+def open_accelerator(mixed_precision: str, grad_accum: int) -> Accelerator:
+    """What trains in this process.
+
+    Args:
+        mixed_precision: "no" or "bf16".
+        grad_accum: batches of an update.
+    """
+    # Accelerate keeps a process's first precision, and refuses another; a process may train twice
+    AcceleratorState._reset_state()
+    return Accelerator(
+        gradient_accumulation_steps=grad_accum,
+        mixed_precision=mixed_precision,
+        # il.gin trains no critic, so some parameters get no gradient
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def on_main_process(state: PartialState | Accelerator, work: Callable[[], Result]) -> Result:
     """What `work` returns, which the main process alone runs. A GemmaMetamonError of it is raised in every process."""
     outcome: list[Any] = [None]
     if state.is_main_process:

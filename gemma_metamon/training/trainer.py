@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 
 from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers
 from gemma_metamon.errors import DataError, GemmaMetamonError
@@ -28,11 +26,11 @@ from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
 from gemma_metamon.runs.keeping import Keeping
 from gemma_metamon.runs.loading import load_weights
-from gemma_metamon.training import sharding
+from gemma_metamon.training import processes, sharding
 from gemma_metamon.training.finite import MAX_LEFT_OUT, FiniteGuard, record_left_out
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.meter import Meter
-from gemma_metamon.training.ranking import judge_battles, keep_best
+from gemma_metamon.training.ranking import is_judged, judge_battles, keep_best
 from gemma_metamon.training.readers import failures_in_a_sentence, open_loader
 from gemma_metamon.training.saving import SaveEvery, Saver, go_on_from
 from gemma_metamon.training.schedule import Schedule
@@ -82,21 +80,15 @@ class Trainer:
         self.schedule = schedule
         self.config = config
         self.settings = dict(settings or {})
-        self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len)
         self.dloader_workers = dloader_workers
         self.save_every = save_every
         self.keeping = keeping
         self.sharded = sharded
-        # Accelerate keeps a process's first precision, and refuses another; a process may train twice
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=schedule.grad_accum,
-            mixed_precision=experiment.mixed_precision,
-            # il.gin trains no critic, so some parameters get no gradient
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.accelerator = processes.open_accelerator(experiment.mixed_precision, schedule.grad_accum)
         if experiment.tf32 and self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
+        is_quiet = not self.accelerator.is_main_process
+        self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len, is_quiet=is_quiet)
         set_seed(schedule.seed, device_specific=True)
         agent: Any = experiment.build_agent(dataset.view)
         if sharded:
@@ -225,10 +217,12 @@ class Trainer:
 
     def _choose_battles(self) -> None:
         """From now on those of best_share, by the critics of best_after_epoch, with whose weights the agent is left."""
-        if self.accelerator.is_main_process:
+        judge = Checkpoint(self.run_dir, self.experiment.best_after_epoch)
+        known = processes.on_main_process(self.accelerator, lambda: is_judged(judge, self.dataset))
+        if self._runs_agent and not known:
             self._forget_texts()
-            judge = Checkpoint.find(self.run_dir, self.experiment.best_after_epoch)
-            judge_battles(self.bare_agent, judge, self.dataset, self.experiment.max_seq_len)
+            is_main, max_seq_len = self.accelerator.is_main_process, self.experiment.max_seq_len
+            judge_battles(self.bare_agent, judge, self.dataset, max_seq_len, write=is_main)
         self.accelerator.wait_for_everyone()
         said = keep_best(self.dataset, self.run_dir, cast("float", self.experiment.best_share))
         if self.accelerator.is_main_process:
