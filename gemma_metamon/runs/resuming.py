@@ -170,10 +170,14 @@ def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer
     else:
         for name, own in agent.filter_memory().items():
             own.copy_(memory[name])
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = {
-        index: {name: value if name == "step" else divide_as(value, parameters[index]) for name, value in moments.items()}
-        for index, moments in state.items()
-    }
+    _divide(state, optimizer)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return TrainingState(random_states, meters)
+
+
+def _divide(state: Mapping[int, dict[str, Tensor]], optimizer: torch.optim.Optimizer) -> None:
+    """Puts moments in shards where their parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in state.items():
+        for name in moments.keys() - {"step"}:
+            moments[name] = divide_as(moments[name], parameters[index])

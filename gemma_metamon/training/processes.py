@@ -35,12 +35,12 @@ def asked_for_shards() -> bool:
         return False
     if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
         raise ConfigError(
-            f"accelerate was configured for FSDP {version}, which flattens a layer's numbers into one tensor, frozen and "
-            f"trained ones alike; set fsdp_version: 2, as {file} does"
+            f"accelerate was configured for FSDP {version}, which makes one tensor of a layer's numbers, of frozen and "
+            f"of trained ones; set fsdp_version: 2, as {file} does"
         )
     if _is_set("FSDP_OFFLOAD_PARAMS"):
         raise ConfigError(
-            "accelerate was configured with fsdp_offload_params, and shards stay on the device that trains; set it to "
+            "accelerate was configured with fsdp_offload_params, but shards stay on the device that trains; set it to "
             f"false, as {file} does"
         )
     return True
@@ -98,7 +98,7 @@ def describe(state: PartialState, batch_size: int, grad_accum: int, *, sharded: 
     return (
         f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
         f"batches x {n} processes = {batch_size * grad_accum * n} battles an update"
-        + (f"; each holds one {n}th of Gemma's layers, and no text cache" if sharded else "")
+        + (f"; each holds 1/{n} of Gemma's layers (FSDP), and none keeps texts that it has read" if sharded else "")
     )
 
 

@@ -59,7 +59,8 @@ def shard(agent: Any, device: torch.device) -> None:
     take_from_main(agent.to(device).state_dict().values())
     for layer in layers:
         take_from_main(layer.to(device).state_dict().values())
-        fully_shard(layer, mesh=mesh)
+        # what runs again in a backward pass torch leaves whole: it expects its own backward next, not the other layers'
+        fully_shard(layer, mesh=mesh).register_forward_hook(_give_back)
     backbone.layers = layers
     # the layers' root, which lets the next one be gathered while one runs; it has no shards of its own
     fully_shard(backbone, mesh=mesh, ignored_params={p for p in backbone.parameters() if not is_sharded(p)})
@@ -89,6 +90,11 @@ def clip_grad_norm(parameters: Sequence[Tensor], most: float) -> Tensor:
     for gradient in [*whole, *shards]:
         gradient.mul_((most / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+def _give_back(layer: nn.Module, *_: Any) -> None:
+    sharded: Any = layer
+    sharded.reshard()
 
 
 def take_from_main(tensors: Iterable[Tensor]) -> None:

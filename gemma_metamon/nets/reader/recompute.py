@@ -18,7 +18,11 @@ Chunk = tuple[Any, ...]
 
 
 def recompute_chunks(
-    function: Callable[..., Tensor], chunks: Sequence[Chunk], parameters: Sequence[Tensor], *, adds_to_grad: bool = False
+    function: Callable[..., Tensor],
+    chunks: Sequence[Chunk],
+    parameters: Sequence[Tensor],
+    *,
+    adds_to_grad: bool = False,
 ) -> Tensor:
     """The outputs of `function(*chunk)`, one after the other along the first axis.
 
@@ -59,7 +63,7 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         parameters = ctx.saved_tensors
         # made before the first chunk: what stays must not lie between what goes, or the memory fragments
-        totals = [None if ctx.adds_to_grad else torch.zeros_like(parameter) for parameter in parameters]
+        totals: list[Any] = [None if ctx.adds_to_grad else torch.zeros_like(parameter) for parameter in parameters]
         used = [False] * len(parameters)
         before = _get_random_state(ctx.chunks[0][0].device)
         grads = torch.split(grad_outputs[0], ctx.sizes)
@@ -67,9 +71,9 @@ class _Recompute(torch.autograd.Function):
             _set_random_state(chunk[0].device, state)
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 output = ctx.function(*chunk)
+            gradients: Sequence[Tensor | None] = ()
             if ctx.adds_to_grad:
                 torch.autograd.backward(output, grad)
-                gradients = ()
             else:
                 gradients = torch.autograd.grad(output, parameters, grad, allow_unused=True)
             for index, gradient in enumerate(gradients):
