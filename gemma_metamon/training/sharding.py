@@ -77,9 +77,9 @@ def clip_grad_norm(parameters: Sequence[Tensor], most: float) -> Tensor:
         parameters: after backward.
         most: the largest norm.
     """
-    having = [parameter for parameter in parameters if parameter.grad is not None]
-    whole = [parameter.grad for parameter in having if parameter.grad is not None and not is_sharded(parameter)]
-    shards = [own_shard(parameter.grad) for parameter in having if parameter.grad is not None and is_sharded(parameter)]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    whole = [gradient for gradient in gradients if not is_sharded(gradient)]
+    shards = [own_shard(gradient) for gradient in gradients if is_sharded(gradient)]
     together = torch.cat([gradient.float().flatten() for gradient in whole]) / distributed.get_world_size()
     distributed.all_reduce(together)
     for gradient, average in zip(whole, together.split([gradient.numel() for gradient in whole]), strict=True):
