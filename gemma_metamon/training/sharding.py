@@ -82,7 +82,8 @@ def clip_grad_norm(parameters: Sequence[Tensor], most: float) -> Tensor:
     shards = [own_shard(gradient) for gradient in gradients if is_sharded(gradient)]
     together = torch.cat([gradient.float().flatten() for gradient in whole]) / distributed.get_world_size()
     distributed.all_reduce(together)
-    for gradient, average in zip(whole, together.split([gradient.numel() for gradient in whole]), strict=True):
+    averages = torch.split(together, [gradient.numel() for gradient in whole])
+    for gradient, average in zip(whole, averages, strict=True):
         gradient.copy_(average.view_as(gradient))
     square = torch.stack([shard.float().square().sum() for shard in shards]).sum() if shards else together.new_zeros(())
     distributed.all_reduce(square)
