@@ -191,7 +191,7 @@ class CheckpointReader:
             folder / "run",
             meta,
             self.agent.state_dict(),
-            resuming.training_state(self.optimizer, self.agent, own),
+            resuming.training_state(resuming.moments_of(self.optimizer), self.agent, own),
         )
         self.harmed = Checkpoint(folder / "harmed", 1)
 

@@ -149,7 +149,7 @@ def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | 
     from gemma_metamon.runs.identity import RunIdentity
     from gemma_metamon.runs.loading import require_fit
     from gemma_metamon.runs.sizes import require_memory
-    from gemma_metamon.training import tracking
+    from gemma_metamon.training import processes, sharding, tracking
 
     view = load_view(args)
     resolved = resolve.load(args.model_gin_config, args.train_gin_config, args.gin_override, args.trust_config)
@@ -159,6 +159,8 @@ def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | 
     agent: Any = build_without_weights(view)
     resolved.require_used()  # what cannot work together says more, and has been refused
     require_memory(agent)
+    if processes.asked_for_shards():
+        sharding.require_shardable(agent)
     identity = RunIdentity.of(view, agent.tstep_encoder)
     if args.log:
         tracking.require_wandb()

@@ -73,6 +73,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
     from gemma_metamon.training import processes, tracking
 
     state = processes.join()
+    sharded = processes.take_sharding(state)
     dataset, config = plan.dataset, plan.resolved.text
     if not state.is_main_process:  # the main one says it for all, and keeps the records
         logging.getLogger().setLevel(logging.WARNING)
@@ -80,7 +81,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
     for flag, reason in UNUSED.items():
         if getattr(args, flag) is not None:
             logger.info("--%s is unused: %s", flag, reason)
-    logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum))
+    logger.info("%s", processes.describe(state, args.batch_size_per_gpu, args.grad_accum, sharded=sharded))
     if plan.warning is not None and state.is_main_process:
         logger.warning("%s", plan.warning)
     settings = {name: _as_json(value) for name, value in vars(args).items() if name != "run"}
@@ -100,7 +101,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
         start = processes.on_main_process(state, take_folder)
         logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         dataset.preload()
-        trainer = _open_trainer(args, run_dir, plan, settings, start)
+        trainer = _open_trainer(args, run_dir, plan, settings, start, sharded=sharded)
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,
@@ -126,7 +127,13 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
 
 
 def _open_trainer(
-    args: argparse.Namespace, run_dir: Path, plan: Plan, settings: dict[str, Any], start: "Checkpoint | None"
+    args: argparse.Namespace,
+    run_dir: Path,
+    plan: Plan,
+    settings: dict[str, Any],
+    start: "Checkpoint | None",
+    *,
+    sharded: bool,
 ) -> "Trainer":
     """Where it begins, or is to go on."""
     from gemma_metamon.runs.checkpoints import Checkpoint
@@ -151,6 +158,7 @@ def _open_trainer(
         dloader_workers=args.dloader_workers,
         save_every=plan.save_every,
         keeping=plan.keeping,
+        sharded=sharded,
     )
     if start is not None:
         logger.info("going on after %s", start.place)

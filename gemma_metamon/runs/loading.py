@@ -14,6 +14,7 @@ from gemma_metamon.runs import resolve
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 from gemma_metamon.runs.experiment import build_without_weights
 from gemma_metamon.runs.identity import CheckpointMeta, RunDescription, RunIdentity
+from gemma_metamon.runs.shards import divide_as
 from gemma_metamon.runs.tensor_files import damaged, fits_type, read_headers
 from gemma_metamon.strict_json import on_one_line
 from gemma_metamon.view import BattleView
@@ -129,7 +130,7 @@ def load_weights(agent: Any, checkpoint: Checkpoint, *, as_start: bool = False) 
         if not fits_type(saved[key], tensor):
             raise CheckpointMismatchError(f"{folder} has {key} in {saved[key].dtype}, not {tensor.dtype}; {mend}")
     try:
-        agent.load_state_dict(saved)
+        agent.load_state_dict({key: divide_as(saved[key], own) for key, own in wanted.items()})
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:  # of bitsandbytes' 4 bits
         raise damaged(folder / WEIGHTS, error) from error
 

@@ -5,6 +5,7 @@ One that was saved between two epochs holds what was measured since the last lin
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
 from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, checksum, list_all
+from gemma_metamon.runs.shards import divide_as
 from gemma_metamon.runs.tensor_files import (
     damaged,
     read_headers,
@@ -44,14 +46,21 @@ class TrainingState(NamedTuple):
     meters: dict[int, dict[str, Tensor]]
 
 
-def training_state(optimizer: torch.optim.Optimizer, agent: Any, own: TrainingState) -> dict[str, Tensor]:
-    """All that `load_training_state` restores, by the names of the file."""
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer remembers of each parameter, by the names of the file."""
+    return {
+        f"optimizer/{index}/{name}": torch.as_tensor(value)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def training_state(moments: Mapping[str, Tensor], agent: Any, own: TrainingState) -> dict[str, Tensor]:
+    """All that `load_training_state` restores, by the names of the file; `moments` are those of `moments_of`, whole."""
     training = {f"random/{name}": state for name, state in own.random.items()}
     for process, meter in own.meters.items():
         training |= {f"meter/{process}/{name}": values for name, values in meter.items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        training |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    return training | {f"filter/{name}": value for name, value in agent.filter_memory().items()}
+    return training | dict(moments) | {f"filter/{name}": value for name, value in agent.filter_memory().items()}
 
 
 def require_resumable(checkpoint: Checkpoint) -> None:
@@ -186,5 +195,14 @@ def load_training_state(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer
     else:
         for name, own in agent.filter_memory().items():
             own.copy_(memory[name])
+    _divide(state, optimizer)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return TrainingState(random_states, meters)
+
+
+def _divide(state: Mapping[int, dict[str, Tensor]], optimizer: torch.optim.Optimizer) -> None:
+    """Puts moments in shards where their parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in state.items():
+        for name in moments.keys() - {"step"}:
+            moments[name] = divide_as(moments[name], parameters[index])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.experiment import Experiment
+from gemma_metamon.runs.shards import own_shard
 
 
 class FiniteGuard:
@@ -26,6 +27,7 @@ class FiniteGuard:
     Attributes:
         left_out_in_a_row: how many updates were left out since the last that was made.
         grad_norm: that of the last update that was left out.
+        moving: the buffers that a forward pass in training changes.
     """
 
     def __init__(self, accelerator: Accelerator, agent: Any, experiment: Experiment) -> None:
@@ -34,8 +36,8 @@ class FiniteGuard:
         self._experiment = experiment
         saved = agent.state_dict().keys()
         # a forward pass in training moves them: PopArt's statistics, the directions of the sigmas, a filter's memory
-        self._moving = [buffer for name, buffer in agent.named_buffers() if name in saved]
-        self._moving += agent.filter_memory().values()
+        self.moving = [buffer for name, buffer in agent.named_buffers() if name in saved]
+        self.moving += agent.filter_memory().values()
         self._before: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._learnt: Batch | None = None
@@ -44,7 +46,7 @@ class FiniteGuard:
 
     def begin(self) -> None:
         """Called before the first batch of an update."""
-        self._before = [buffer.clone() for buffer in self._moving]
+        self._before = [buffer.clone() for buffer in self.moving]
         self._losses = []
 
     def add(self, loss: Tensor) -> None:
@@ -65,7 +67,7 @@ class FiniteGuard:
         else:
             self.left_out_in_a_row += 1
             self.grad_norm = float(grad_norm)
-            for buffer, before in zip(self._moving, self._before, strict=True):
+            for buffer, before in zip(self.moving, self._before, strict=True):
                 buffer.copy_(before)
         return accepted
 
@@ -77,7 +79,8 @@ class FiniteGuard:
     @torch.no_grad()
     def weights_are_sound(self) -> bool:
         """Whether all weights are finite and give a finite loss for the last batch that was learnt. Changes nothing."""
-        finite = torch.stack([t.isfinite().all() for t in self._agent.state_dict().values() if t.is_floating_point()])
+        weights = [own_shard(t) for t in self._agent.state_dict().values() if t.is_floating_point()]
+        finite = torch.stack([weight.isfinite().all() for weight in weights])
         sound = finite.all()
         if self._learnt is not None:
             device = self._accelerator.device

@@ -1,4 +1,7 @@
-"""What a training measures on battles that it does not train on, and says of it. The main process alone does."""
+"""What a training measures on battles that it does not train on, and says of it. The main process alone says it.
+
+It alone measures, too, but where a reader's layers are in shards: then no process can read without the others.
+"""
 
 import logging
 from contextlib import suppress
@@ -26,12 +29,14 @@ class HeldOut:
         battles: that are not trained on.
         view: what the agent is shown.
         max_seq_len: the agent's memory, in decisions.
+        is_quiet: whether another process says what there is to say.
     """
 
-    def __init__(self, battles: Battles, view: BattleView, max_seq_len: int) -> None:
+    def __init__(self, battles: Battles, view: BattleView, max_seq_len: int, *, is_quiet: bool = False) -> None:
         self._battles = battles[:MOST_BATTLES]
         self._view = view
         self._max_seq_len = max_seq_len
+        self._is_quiet = is_quiet
         self._diagnostics: Diagnostics | None = None
 
     def begin(self, agent: Any, epoch: int = 0) -> dict[str, float]:
@@ -73,7 +78,7 @@ class HeldOut:
             return {}
         measured = self._read().measure(agent, is_start=is_start)
         warning = self._read().warning(agent, measured)
-        if warning is not None:
+        if warning is not None and not self._is_quiet:
             logger.warning("epoch %d: %s", epoch, warning)
         return measured
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 
@@ -15,11 +16,49 @@ Result = TypeVar("Result")
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """The environment variables in which launchers say how many processes they started."""
-_SHARDING = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+_FSDP, _DEEPSPEED = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"
 LONGEST_WAIT = timedelta(days=1)
 """How long a process waits for the others: one alone judges battles, measures on held-out ones and writes checkpoints,
 for which torch's own 10 minutes (NCCL) or 30 (gloo) are too few. One that dies is found by the launcher, at once."""
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
+
+
+def asked_for_shards() -> bool:
+    """Whether accelerate's configuration asks for FSDP, see `sharding`.
+
+    Raises:
+        ConfigError: it asks for another way to divide an agent.
+    """
+    file = "scripts/accelerate/fsdp.yaml"
+    if _is_set(_DEEPSPEED):
+        raise ConfigError(
+            "accelerate was configured for DeepSpeed, which takes over optimizer and saving, and would leave no "
+            f"checkpoint that plays; divide the agent with FSDP, as {file} does"
+        )
+    if not _is_set(_FSDP):
+        return False
+    if (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        raise ConfigError(
+            f"accelerate was configured for FSDP {version}, which makes one tensor of a layer's numbers, of frozen and "
+            f"of trained ones; set fsdp_version: 2, as {file} does"
+        )
+    if _is_set("FSDP_OFFLOAD_PARAMS"):
+        raise ConfigError(
+            "accelerate was configured with fsdp_offload_params, but shards stay on the device that trains; set it to "
+            f"false, as {file} does"
+        )
+    return True
+
+
+def take_sharding(state: PartialState) -> bool:
+    """Whether this training is to have shards. A single process has nothing to divide.
+
+    The question is taken out of the environment: accelerate would answer it by dividing the whole agent itself, and
+    transformers by loading pretrained weights in one process alone. Raises as `asked_for_shards`.
+    """
+    asked = asked_for_shards()
+    os.environ.pop(_FSDP, None)
+    return asked and state.num_processes > 1
 
 
 def join() -> PartialState:
@@ -35,13 +74,6 @@ def join() -> PartialState:
             "accelerate launch was asked for several processes and started one, as it does on a CPU; "
             f"start them with `{TORCHRUN}`"
         )
-    for variable, name in _SHARDING.items():
-        if os.environ.get(variable, "").lower() in ("1", "true"):
-            raise ConfigError(
-                f"accelerate was configured for {name}, which wants every process to read equally many chunks of "
-                "texts, and each reads those of its own battles, once each; train with distributed_type MULTI_GPU, as "
-                "scripts/accelerate/many_gpus.yaml does (gemma-3-1b, frozen, takes 2 GB in bfloat16; use_4bit, less)"
-            )
     # without it accelerate looks for GPUs, and where there are none leaves every process to itself
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
     asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
@@ -53,22 +85,45 @@ def join() -> PartialState:
     return state
 
 
-def describe(state: PartialState, batch_size: int, grad_accum: int) -> str:
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true")
+
+
+def describe(state: PartialState, batch_size: int, grad_accum: int, *, sharded: bool = False) -> str:
     """A line that says how many processes train, on what, and how many battles an update has.
 
     Args:
         state: of the processes.
         batch_size: battles in a batch of one process.
         grad_accum: batches of an update.
+        sharded: whether Gemma's layers are in shards.
     """
     n = state.num_processes
     return (
         f"training in {n} process{'es' if n > 1 else ''} on {state.device.type}: {batch_size} battles x {grad_accum} "
         f"batches x {n} processes = {batch_size * grad_accum * n} battles an update"
+        + (f"; each holds 1/{n} of Gemma's layers (FSDP), and none keeps texts that it has read" if sharded else "")
     )
 
 
-def on_main_process(state: PartialState, work: Callable[[], Result]) -> Result:
+def open_accelerator(mixed_precision: str, grad_accum: int) -> Accelerator:
+    """What trains in this process.
+
+    Args:
+        mixed_precision: "no" or "bf16".
+        grad_accum: batches of an update.
+    """
+    # Accelerate keeps a process's first precision, and refuses another; a process may train twice
+    AcceleratorState._reset_state()
+    return Accelerator(
+        gradient_accumulation_steps=grad_accum,
+        mixed_precision=mixed_precision,
+        # il.gin trains no critic, so some parameters get no gradient
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def on_main_process(state: PartialState | Accelerator, work: Callable[[], Result]) -> Result:
     """What `work` returns, which the main process alone runs. A GemmaMetamonError of it is raised in every process."""
     outcome: list[Any] = [None]
     if state.is_main_process:

@@ -55,32 +55,36 @@ class Played:
         return self.worth - held_against * self.of_state
 
 
-def judge_battles(agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq_len: int) -> None:
+def is_judged(judge: Checkpoint, dataset: BattleDataset) -> bool:
+    """Whether RUN/judged.jsonl is of this checkpoint and these battles already. Raises MissingFileError without one."""
+    Checkpoint.find(judge.run_dir, judge.epoch)
+    known = _read(judge.run_dir / JUDGED)
+    return known is not None and known[:2] == (_hash_of(judge), _names_of(dataset))
+
+
+def judge_battles(
+    agent: Any, judge: Checkpoint, dataset: BattleDataset, max_seq_len: int, *, write: bool = True
+) -> None:
     """Write RUN/judged.jsonl: how well the battles of a dataset were played, by the critics of a checkpoint.
 
-    Nothing is done where that file is of this checkpoint and these battles already. Else the agent is left with the
-    checkpoint's weights.
+    The agent is left with the checkpoint's weights.
 
     Args:
         agent: that the checkpoint is of.
         judge: the checkpoint of the run that trains on these battles.
         dataset: all of them.
         max_seq_len: the agent's memory, in decisions.
+        write: False where another process, which judges at the same time, writes the file.
     """
-    path = judge.run_dir / JUDGED
-    names = [[path_of(battle).name for battle in source] for source in dataset.sources]
-    judge_is = checksum(judge.folder / WEIGHTS)
-    known = _read(path)
-    if known is not None and known[0] == judge_is and known[1] == names:
-        return
     load_weights(agent, judge)
-    lines = [json.dumps({"judge": judge_is})]
-    for number, (source, own) in enumerate(zip(dataset.sources, names, strict=True)):
+    lines = [json.dumps({"judge": _hash_of(judge)})]
+    for number, (source, own) in enumerate(zip(dataset.sources, _names_of(dataset), strict=True)):
         for name, played in zip(own, judge_all(agent, source, dataset.view, max_seq_len), strict=True):
             means = {"worth": None, "of_state": None} if played is None else asdict(played)
             lines.append(json.dumps({"source": number, "file": name, **means}))
-    with written_whole(path) as staged:
-        staged.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if write:
+        with written_whole(judge.run_dir / JUDGED) as staged:
+            staged.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def keep_best(dataset: BattleDataset, run_dir: Path, share: float) -> str:
@@ -123,6 +127,14 @@ def read_judged(run_dir: Path) -> tuple[list[list[str]], list[list[Played | None
     if judged is None:
         raise DataError(f"{run_dir / JUDGED} is damaged; remove it, and it is written again")
     return judged[1], judged[2]
+
+
+def _hash_of(judge: Checkpoint) -> str:
+    return checksum(judge.folder / WEIGHTS)
+
+
+def _names_of(dataset: BattleDataset) -> list[list[str]]:
+    return [[path_of(battle).name for battle in source] for source in dataset.sources]
 
 
 def _read(path: Path) -> tuple[str, list[list[str]], list[list[Played | None]]] | None:

@@ -19,6 +19,7 @@ from gemma_metamon.runs import resuming
 from gemma_metamon.runs.checkpoints import Checkpoint, write_checkpoint
 from gemma_metamon.runs.identity import CheckpointMeta
 from gemma_metamon.runs.keeping import Keeping, keep
+from gemma_metamon.runs.shards import make_whole
 from gemma_metamon.strict_json import shown
 from gemma_metamon.training.meter import Meter
 from gemma_metamon.training.random_states import random_states, restore_random_states, seed_by_name
@@ -119,9 +120,12 @@ class Saver:
         """
         own = (random_states(self._accelerator.device), {} if meter is None else meter.state())
         every = [own] if self._accelerator.num_processes == 1 else gather_object([own])
+        is_main = self._accelerator.is_main_process
+        weights = make_whole(agent.state_dict(), keep=is_main)
+        moments = make_whole(resuming.moments_of(optimizer), keep=is_main)
         self._accelerator.wait_for_everyone()
         self._saved_at = time.monotonic()
-        if not self._accelerator.is_main_process:
+        if not is_main:
             return
         states = {
             resuming.random_state_name(kind, process): state
@@ -129,9 +133,9 @@ class Saver:
             for kind, state in random.items()
         }
         meters = {process: measured for process, (_, measured) in enumerate(every) if measured}
-        training = resuming.training_state(optimizer, agent, resuming.TrainingState(states, meters))
+        training = resuming.training_state(moments, agent, resuming.TrainingState(states, meters))
         sync(self._metrics)
-        checkpoint = write_checkpoint(self._run_dir, meta, agent.state_dict(), training)
+        checkpoint = write_checkpoint(self._run_dir, meta, weights, training)
         logger.info("saved %s", checkpoint.folder)
         if on_checkpoint is not None:
             on_checkpoint(checkpoint)

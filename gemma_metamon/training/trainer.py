@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 
 from gemma_metamon.data.dataset import BattleDataset, Battles, WindowNumbers
 from gemma_metamon.errors import DataError, GemmaMetamonError
@@ -28,11 +26,12 @@ from gemma_metamon.runs.experiment import Experiment
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity, own_words
 from gemma_metamon.runs.keeping import Keeping
 from gemma_metamon.runs.loading import load_weights
+from gemma_metamon.training import processes, sharding
 from gemma_metamon.training.finite import FiniteGuard
 from gemma_metamon.training.held_out import HeldOut
 from gemma_metamon.training.left_out import MAX_LEFT_OUT, record_left_out
 from gemma_metamon.training.meter import Meter
-from gemma_metamon.training.ranking import judge_battles, keep_best
+from gemma_metamon.training.ranking import is_judged, judge_battles, keep_best
 from gemma_metamon.training.readers import failures_in_a_sentence, open_loader, read_batches
 from gemma_metamon.training.saving import SaveEvery, Saver, go_on_from
 from gemma_metamon.training.schedule import Schedule
@@ -55,6 +54,7 @@ class Trainer:
         dloader_workers: processes that read battles; 0 reads them here.
         save_every: how often it is saved besides after each epoch.
         keeping: which checkpoints stay.
+        sharded: whether the processes hold Gemma's layers in shards, see `sharding`.
 
     Attributes:
         ended_by: the number of the signal that ended `train` early, 0 where none did.
@@ -73,6 +73,7 @@ class Trainer:
         dloader_workers: int = 0,
         save_every: SaveEvery = SaveEvery(),  # noqa: B008 it is frozen
         keeping: Keeping = Keeping(),  # noqa: B008 as above
+        sharded: bool = False,
     ) -> None:
         self.run_dir = run_dir
         self.experiment = experiment
@@ -80,24 +81,21 @@ class Trainer:
         self.schedule = schedule
         self.config = config
         self.settings = dict(settings or {})
-        self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len)
         self.dloader_workers = dloader_workers
         self.save_every = save_every
         self.keeping = keeping
-        # Accelerate keeps a process's first precision, and refuses another; a process may train twice
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=schedule.grad_accum,
-            mixed_precision=experiment.mixed_precision,
-            # il.gin trains no critic, so some parameters get no gradient
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.sharded = sharded
+        self.accelerator = processes.open_accelerator(experiment.mixed_precision, schedule.grad_accum)
         if experiment.tf32 and self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
+        is_quiet = not self.accelerator.is_main_process
+        self.held_out = HeldOut(held_out, dataset.view, experiment.max_seq_len, is_quiet=is_quiet)
         set_seed(schedule.seed, device_specific=True)
-        agent = experiment.build_agent(dataset.view)
-        optimizer = experiment.build_optimizer(agent)
-        self.agent, self.optimizer = self.accelerator.prepare(agent, optimizer)
+        agent: Any = experiment.build_agent(dataset.view)
+        if sharded:
+            sharding.shard(agent, self.accelerator.device)
+        self.agent = self.accelerator.prepare_model(agent, evaluation_mode=sharded)  # which has no DDP around it
+        self.optimizer = self.accelerator.prepare(experiment.build_optimizer(agent))
         encoder = self.bare_agent.tstep_encoder
         if self.accelerator.is_main_process and isinstance(encoder, GemmaTstepEncoder):
             logger.info("%s%s", encoder.describe(), experiment.describe_precision(self.accelerator.device.type))
@@ -118,6 +116,11 @@ class Trainer:
     def bare_agent(self) -> Any:
         """The agent itself, without the wrapper of distributed training."""
         return self.accelerator.unwrap_model(self.agent)
+
+    @property
+    def _runs_agent(self) -> bool:
+        """Whether this process measures what is the same in all: the main one alone, if it has all of the weights."""
+        return self.accelerator.is_main_process or self.sharded
 
     @property
     def identity(self) -> RunIdentity:
@@ -144,7 +147,7 @@ class Trainer:
             load_weights(self.bare_agent, checkpoint, as_start=True)
             return
         self.updates_in_epoch, self.guard.left_out_in_a_row = meta.updates_in_epoch, meta.left_out_in_a_row
-        if self.accelerator.is_main_process:
+        if self._runs_agent:
             self.held_out.recall(self.bare_agent, self.run_dir, self.anew_at)
         load_weights(self.bare_agent, checkpoint)
         optimizer, seed = self.optimizer.optimizer, self.schedule.seed
@@ -215,10 +218,12 @@ class Trainer:
 
     def _choose_battles(self) -> None:
         """From now on those of best_share, by the critics of best_after_epoch, with whose weights the agent is left."""
-        if self.accelerator.is_main_process:
+        judge = Checkpoint(self.run_dir, self.experiment.best_after_epoch)
+        known = processes.on_main_process(self.accelerator, lambda: is_judged(judge, self.dataset))
+        if self._runs_agent and not known:
             self._forget_texts()
-            judge = Checkpoint.find(self.run_dir, self.experiment.best_after_epoch)
-            judge_battles(self.bare_agent, judge, self.dataset, self.experiment.max_seq_len)
+            is_main, max_seq_len = self.accelerator.is_main_process, self.experiment.max_seq_len
+            judge_battles(self.bare_agent, judge, self.dataset, max_seq_len, write=is_main)
         self.accelerator.wait_for_everyone()
         said = keep_best(self.dataset, self.run_dir, cast("float", self.experiment.best_share))
         if self.accelerator.is_main_process:
@@ -255,7 +260,7 @@ class Trainer:
         ) as progress:
             for index, batch in enumerate(read_batches(self.accelerator.prepare(loader)) if left else ()):
                 if index % schedule.grad_accum == 0:
-                    self.guard.begin()
+                    self._begin_update()
                 self._learn(batch, meter)
                 if not self.accelerator.sync_gradients:
                     continue
@@ -308,8 +313,14 @@ class Trainer:
                 self._end_update(batch, meter)
             self.optimizer.zero_grad()
 
+    def _begin_update(self) -> None:
+        if self.sharded:
+            sharding.take_from_main(self.guard.moving)
+        self.guard.begin()
+
     def _end_update(self, batch: Batch, meter: Meter) -> None:
-        grad_norm = self.accelerator.clip_grad_norm_(self.agent.parameters(), self.experiment.grad_clip)
+        clip = sharding.clip_grad_norm if self.sharded else self.accelerator.clip_grad_norm_
+        grad_norm = clip(list(self.agent.parameters()), self.experiment.grad_clip)
         accepted = self.guard.accept(grad_norm, batch)
         if accepted:
             for group in self.optimizer.param_groups:
@@ -358,11 +369,12 @@ class Trainer:
         return self.experiment.learning_rate * self.experiment.learning_rate_factor(self.updates - self.anew_at)
 
     def _log_held_out(self, tracker: Tracker, measure: Callable[[Any, int], dict[str, float]]) -> None:
-        if self.accelerator.is_main_process:
-            measured = measure(self.bare_agent, self.epoch)
-            self._measured = {name: value for name, value in measured.items() if math.isfinite(value)}
-            if measured:
-                tracker.log(self.updates, measured)
+        if not self._runs_agent:
+            return
+        measured = measure(self.bare_agent, self.epoch)
+        self._measured = {name: value for name, value in measured.items() if math.isfinite(value)}
+        if measured and self.accelerator.is_main_process:
+            tracker.log(self.updates, measured)
 
     def save(self, saver: Saver, on_checkpoint: Callable[[Checkpoint], None] | None = None) -> None:
         """Saves a checkpoint of now: after an epoch, or in the middle of one.

@@ -16,8 +16,8 @@ from gemma_metamon.explain.page import Explanation, render_page
 from gemma_metamon.explain.words import WordsDecision
 from gemma_metamon.language.data.chats import PromptForm
 from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.models.answering import Answerer, Thinking
-from gemma_metamon.language.models.chat_model import chat_model as models
 from gemma_metamon.language.models.followed import follow_in_words
 from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.telling.prompts import messages_of

@@ -13,7 +13,7 @@ from support.small_agent import BACKBONE
 
 from gemma_metamon.commands import build_parser, main
 from gemma_metamon.commands.serve import _service
-from gemma_metamon.language.models.chat_model import chat_model as models
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.registry.names import Reference
 from gemma_metamon.serving.limits import Gate, Limits
 from gemma_metamon.serving.server import serving

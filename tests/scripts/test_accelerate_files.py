@@ -9,6 +9,8 @@ import pytest
 from support.paths import SCRIPTS
 from support.small_agent import train_command
 
+from gemma_metamon.training.processes import asked_for_shards
+
 FILES = sorted((SCRIPTS / "accelerate").glob("*.yaml"))
 
 
@@ -19,8 +21,20 @@ def test_accelerate_knows_every_setting(file: Path) -> None:
     read = load_config_from_file(str(file))
     assert read.use_cpu == (file.stem == "cpu")
     assert (read.num_machines > 1) == (file.stem == "many_nodes")
-    assert (read.num_processes > 1) == file.stem.startswith("many")
-    assert str(read.distributed_type.value) == ("MULTI_GPU" if read.num_processes > 1 else "NO")
+    assert (read.num_processes > 1) == (file.stem in ("many_gpus", "many_nodes", "fsdp"))
+    several = "FSDP" if file.stem == "fsdp" else "MULTI_GPU"
+    assert str(read.distributed_type.value) == (several if read.num_processes > 1 else "NO")
+
+
+def test_the_one_for_shards_is_what_train_takes_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    file = str(SCRIPTS / "accelerate/fsdp.yaml")
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(["--config_file", file, "script.py"]))
+    for variable, value in prepare_multi_gpu_env(args).items():
+        monkeypatch.setenv(variable, value)
+    assert asked_for_shards()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from support.small_agent import BACKBONE
 from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.language.data.chats import Chat
 from gemma_metamon.language.data.recorded import recorded_decisions
-from gemma_metamon.language.models.chat_model import chat_model as models
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.telling.answers import write_answer
 from gemma_metamon.language.telling.prompts import messages_of
 

@@ -3,7 +3,8 @@
 `torch.utils.checkpoint` around each chunk would keep the chunk's graph, thousands of small blocks that the next chunk's
 activations are allocated between: on a CPU the memory then fragments, and 16 turns of Gemma 3 270M cost 3.5 GiB where
 1.8 are needed. Here nothing of a chunk stays. Each parameter gets one gradient for all chunks, through autograd and not
-behind its back, as DistributedDataParallel needs it.
+behind its back, as DistributedDataParallel needs it. For parameters in shards it is the other way round: torch's
+`fully_shard` gathers a layer for as long as it runs and hands out its gradient's shards chunk by chunk.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +17,32 @@ Chunk = tuple[Any, ...]
 """Arguments, the first of them a tensor."""
 
 
-def recompute_chunks(function: Callable[..., Tensor], chunks: Sequence[Chunk], parameters: Sequence[Tensor]) -> Tensor:
+def recompute_chunks(
+    function: Callable[..., Tensor],
+    chunks: Sequence[Chunk],
+    parameters: Sequence[Tensor],
+    *,
+    adds_to_grad: bool = False,
+) -> Tensor:
     """The outputs of `function(*chunk)`, one after the other along the first axis.
 
     Args:
         function: what is run, the second time with the random state that it had the first time.
         chunks: its arguments; no gradient flows into them.
         parameters: all tensors with gradients that the function uses.
+        adds_to_grad: each chunk's gradients are added to `grad` of what the function uses, where it finds it, and
+            autograd gets none for `parameters`.
     """
-    out: Tensor = _Recompute.apply(function, chunks, *parameters)  # type: ignore[no-untyped-call]
+    out: Tensor = _Recompute.apply(function, chunks, adds_to_grad, *parameters)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Recompute(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Callable[..., Tensor], chunks: Sequence[Chunk], *parameters: Tensor) -> Tensor:
-        ctx.function, ctx.chunks = function, chunks
+    def forward(
+        ctx: Any, function: Callable[..., Tensor], chunks: Sequence[Chunk], adds_to_grad: bool, *parameters: Tensor
+    ) -> Tensor:
+        ctx.function, ctx.chunks, ctx.adds_to_grad = function, chunks, adds_to_grad
         device = chunks[0][0].device.type
         ctx.autocast = {
             "device_type": device,
@@ -52,7 +63,7 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         parameters = ctx.saved_tensors
         # made before the first chunk: what stays must not lie between what goes, or the memory fragments
-        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        totals: list[Any] = [None if ctx.adds_to_grad else torch.zeros_like(parameter) for parameter in parameters]
         used = [False] * len(parameters)
         before = _get_random_state(ctx.chunks[0][0].device)
         grads = torch.split(grad_outputs[0], ctx.sizes)
@@ -60,14 +71,18 @@ class _Recompute(torch.autograd.Function):
             _set_random_state(chunk[0].device, state)
             with torch.enable_grad(), torch.autocast(**ctx.autocast):
                 output = ctx.function(*chunk)
-            gradients = torch.autograd.grad(output, parameters, grad, allow_unused=True)
+            gradients: Sequence[Tensor | None] = ()
+            if ctx.adds_to_grad:
+                torch.autograd.backward(output, grad)
+            else:
+                gradients = torch.autograd.grad(output, parameters, grad, allow_unused=True)
             for index, gradient in enumerate(gradients):
                 if gradient is not None:
                     totals[index].add_(gradient)
                     used[index] = True
             del output, gradients  # so that they do not lie among the next chunk's
         _set_random_state(ctx.chunks[0][0].device, before)
-        return None, None, *(total if is_used else None for total, is_used in zip(totals, used, strict=True))
+        return None, None, None, *(total if is_used else None for total, is_used in zip(totals, used, strict=True))
 
 
 def _get_random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:

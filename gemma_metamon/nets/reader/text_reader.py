@@ -9,7 +9,7 @@ once (see `packing`), and what does not fit in memory is computed again in the b
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from gemma_metamon.nets.reader.action_scores import ActionTexts, Branches, score_actions
 from gemma_metamon.nets.reader.memory_plan import MemoryPlan
@@ -33,6 +33,7 @@ class TextReader:
     Attributes:
         cache: of texts that were read, None where nothing is kept.
         trains_backbone: whether any weight of the backbone is trained.
+        keeps_step: whether all processes read at the same time, see `keep_step`.
     """
 
     def __init__(
@@ -51,8 +52,22 @@ class TextReader:
         self.recomputes = recomputes
         self.cache = TextCache(cache_bytes) if cache_bytes else None
         self.trains_backbone = any(parameter.requires_grad for parameter in backbone.parameters())
+        self.keeps_step = False
         config: Any = backbone.config
         self._has_dropout = bool(config.attention_dropout)  # adapters' own counts only where they train
+
+    def keep_step(self, device: torch.device) -> None:
+        """Read from now on as many chunks as each other process does, at the same time: the layers are in shards.
+
+        Then every process must call `read` whenever another does. Nothing is found in a cache, which each would fill
+        with texts of its own, and where chunks may be recomputed all are.
+
+        Args:
+            device: where it reads.
+        """
+        self.chunk_subwords = self.memory_plan(device).chunk_subwords
+        self.cache = None
+        self.keeps_step = True
 
     def read(self, words: Tensor, pool: SummaryReadout, action_texts: ActionTexts | None = None) -> Tensor:
         """Word ids of N texts (N, W) -> (N, pool.emb_dim), or with action_texts (N, pool.emb_dim + N_SCORES).
@@ -106,6 +121,9 @@ class TextReader:
         behind = None if branches is None else len(branches.cue) + branches.lengths.sum(1)
         parts = plan_chunks(texts, plan.chunk_subwords, behind)
         chunks = [pack(texts[part], None if branches is None else branches.of(part)) for part in parts]
+        if self.keeps_step:  # reads a text again, of which nobody asks for the result
+            again = pack(texts[:1], None if branches is None else branches.of(slice(1)))
+            chunks += [again] * (_most_of_all(len(chunks), words.device) - len(chunks))
         kept = plan.count_kept([len(packed.subwords) for packed in chunks])
 
         def read_chunk(*chunk: Any) -> Tensor:
@@ -124,9 +142,16 @@ class TextReader:
         # first, so that backward comes to it last, when the activations that are kept have been let go
         if kept < len(chunks):
             trained = [p for part in (self.backbone, pool) for p in part.parameters() if p.requires_grad]
-            recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained)]
+            recomputed = [recompute_chunks(read_chunk, chunks[kept:], trained, adds_to_grad=self.keeps_step)]
         embs = [read_chunk(*packed) for packed in chunks[:kept]] + recomputed
         return torch.cat(embs)[text_of]
+
+
+def _most_of_all(count: int, device: torch.device) -> int:
+    """The largest count of all processes, each of which must ask at the same time."""
+    counts = torch.tensor(count, device=device)
+    distributed.all_reduce(counts, distributed.ReduceOp.MAX)
+    return int(counts)
 
 
 def _precision(device: torch.device) -> torch.dtype | None:

@@ -17,9 +17,9 @@ from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.language.data.chats import PromptForm
 from gemma_metamon.language.data.recorded import recorded_decisions
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.models.answering import Answerer, Thinking, as_thought
 from gemma_metamon.language.models.chat_model import ChatModel
-from gemma_metamon.language.models.chat_model import chat_model as models
 from gemma_metamon.language.models.held_out import answer_loss
 from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.text import TextPolicy, TextSession

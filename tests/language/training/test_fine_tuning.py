@@ -19,7 +19,7 @@ from support.seen_battles import bundled
 from support.small_agent import BACKBONE
 
 from gemma_metamon.commands import main
-from gemma_metamon.language.models.chat_model import chat_model as models
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.training import fine_tuning, sft
 from gemma_metamon.language.training.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.training.update_guard import UpdateGuard

@@ -12,8 +12,8 @@ from support.small_agent import BACKBONE
 
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.models.chat_model import ModelPlan, load
-from gemma_metamon.language.models.chat_model import chat_model as models
 from gemma_metamon.language.training import sft
 from gemma_metamon.language.training.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.training.grpo import CollapseWatch, Reinforced, train

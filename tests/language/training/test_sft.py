@@ -11,8 +11,8 @@ from support.small_agent import BACKBONE
 
 from gemma_metamon.commands import main
 from gemma_metamon.language.data.chats import encode, form_of, read_chats
+from gemma_metamon.language.models import chat_model as models
 from gemma_metamon.language.models.chat_model import ModelPlan, load
-from gemma_metamon.language.models.chat_model import chat_model as models
 from gemma_metamon.language.models.held_out import answer_loss, measure
 from gemma_metamon.language.training.fine_tuning import FineTuning, find_model
 from gemma_metamon.language.training.sft import SFTSettings, train

@@ -141,7 +141,9 @@ def test_only_what_fits_keeps_its_activations(monkeypatch: pytest.MonkeyPatch) -
     recomputed: list[Any] = []
     monkeypatch.setattr(
         "gemma_metamon.nets.reader.text_reader.recompute_chunks",
-        lambda function, chunks, _: recomputed.extend(chunks) or torch.cat([function(*chunk) for chunk in chunks]),
+        lambda function, chunks, *_, **__: (
+            recomputed.extend(chunks) or torch.cat([function(*chunk) for chunk in chunks])
+        ),
     )
     obs, rl2s = make_batch()
     build()(obs, rl2s)
