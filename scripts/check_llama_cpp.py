@@ -27,7 +27,7 @@ from support.chats import chats_of, gemma_tokenizer
 from support.small_agent import BACKBONE
 
 from gemma_metamon.language.models.chat_model import ChatModel, export_whole, load
-from gemma_metamon.language.models.interchange import CLOSE, export_gguf
+from gemma_metamon.language.models.conversion import CLOSE, export_gguf
 
 LAYERS = ["sliding_attention"] * 5 + ["full_attention", "sliding_attention"]
 

@@ -80,7 +80,7 @@ def _export_words(args: argparse.Namespace) -> int:
     if args.to in ELSEWHERE:
         require_extra(args.to, f"--to {args.to}")
     from gemma_metamon.language.models.chat_model import SEEING_DESCRIPTION, export_whole, load
-    from gemma_metamon.language.models.interchange import export_gguf, export_mlx
+    from gemma_metamon.language.models.conversion import export_gguf, export_mlx
     from gemma_metamon.language.training.fine_tuning import find_model
 
     folder = find_model(args.run_dir, args.ckpt)

@@ -112,14 +112,14 @@ def _merged_seeing(contents: Contents, out: Path) -> float:
 
 
 def _gguf(contents: Contents, out: Path) -> None:
-    from gemma_metamon.language.models.interchange import export_gguf
+    from gemma_metamon.language.models.conversion import export_gguf
 
     require_extra("gguf", "the gate of export gguf")
     export_gguf(_chat(contents), out)  # reads every tensor back
 
 
 def _mlx(contents: Contents, out: Path) -> None:
-    from gemma_metamon.language.models.interchange import export_mlx
+    from gemma_metamon.language.models.conversion import export_mlx
 
     require_extra("mlx", "the gate of export mlx")
     export_mlx(_chat(contents), out)  # compares its logits

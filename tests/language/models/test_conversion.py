@@ -1,4 +1,4 @@
-"""language/models/interchange.py: what llama.cpp and MLX read is the model that it was made of, or nothing is."""
+"""language/models/conversion.py: what llama.cpp and MLX read is the model that it was made of, or nothing is."""
 
 import json
 import tempfile
@@ -16,7 +16,7 @@ from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError, DataError
 from gemma_metamon.language.data.chats import Chat
 from gemma_metamon.language.models import chat_model as models
-from gemma_metamon.language.models import interchange
+from gemma_metamon.language.models import conversion
 from gemma_metamon.language.models.chat_model import export_whole
 
 pytest.importorskip("trl", reason="needs the extra: pip install 'gemma-metamon[language]'")
@@ -50,7 +50,7 @@ def with_gemmas_words(tmp_path: Path, chats: list[Chat], **changes: Any) -> mode
 def test_gguf_reads_every_tensor_and_the_subwords_back(tmp_path: Path, chats: list[Chat]) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the extra: pip install 'gemma-metamon[gguf]'")
     chat = with_gemmas_words(tmp_path, chats)
-    said = interchange.export_gguf(chat, tmp_path / "out.gguf")
+    said = conversion.export_gguf(chat, tmp_path / "out.gguf")
     assert "llama-quantize" in said[-1]
     reader = gguf.GGUFReader(tmp_path / "out.gguf")
     read = {tensor.name: tensor.data for tensor in reader.tensors}
@@ -82,7 +82,7 @@ def test_sentencepiece_with_the_files_scores_parts_texts_as_transformers_does(
     """As llama.cpp does it, by joining the pair of the best score: written down here, for short texts."""
     gguf = pytest.importorskip("gguf", reason="needs the extra: pip install 'gemma-metamon[gguf]'")
     chat = with_gemmas_words(tmp_path, chats)
-    interchange.export_gguf(chat, tmp_path / "out.gguf")
+    conversion.export_gguf(chat, tmp_path / "out.gguf")
     fields = {name: field.contents() for name, field in gguf.GGUFReader(tmp_path / "out.gguf").fields.items()}
     scores = dict(zip(fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.scores"], strict=True))
 
@@ -104,16 +104,16 @@ def test_sentencepiece_with_the_files_scores_parts_texts_as_transformers_does(
 def test_mlx_gives_the_same_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chats: list[Chat]) -> None:
     pytest.importorskip("mlx_lm", reason="needs the extra: pip install 'gemma-metamon[mlx]'")
     chat = small_model(monkeypatch, chats, **SEVEN)
-    said = interchange.export_mlx(chat, tmp_path / "out")
+    said = conversion.export_mlx(chat, tmp_path / "out")
     assert "loaded again by mlx-lm" in said[-1]
     export_whole(chat, tmp_path / "whole")
-    assert interchange.mlx_difference(tmp_path / "whole", tmp_path / "out") < 1e-3
+    assert conversion.mlx_difference(tmp_path / "whole", tmp_path / "out") < 1e-3
     whole = json.loads((tmp_path / "out" / "config.json").read_text())
     assert whole["num_hidden_layers"] == 7
 
-    monkeypatch.setattr(interchange, "CLOSE", 0.0)  # no two libraries agree to the last bit
+    monkeypatch.setattr(conversion, "CLOSE", 0.0)  # no two libraries agree to the last bit
     with pytest.raises(DataError, match=r"logits of it lie .* nothing is written"):
-        interchange.export_mlx(chat, tmp_path / "other")
+        conversion.export_mlx(chat, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -162,7 +162,7 @@ def test_layers_that_the_program_would_take_for_others_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chats: list[Chat], form: str, changes: dict[str, Any], said: str
 ) -> None:
     chat = small_model(monkeypatch, chats, **changes)
-    export = {"gguf": interchange.export_gguf, "mlx": interchange.export_mlx}[form]
+    export = {"gguf": conversion.export_gguf, "mlx": conversion.export_mlx}[form]
     with pytest.raises(ConfigError, match=said):
         export(chat, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -172,7 +172,7 @@ def test_learned_subwords_are_refused_for_gguf(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chats: list[Chat]
 ) -> None:
     with pytest.raises(ConfigError, match=r"a rule that llama\.cpp does not know"):
-        interchange.export_gguf(small_model(monkeypatch, chats, **SEVEN), tmp_path / "out")
+        conversion.export_gguf(small_model(monkeypatch, chats, **SEVEN), tmp_path / "out")
 
 
 def test_a_model_that_sees_is_refused_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
