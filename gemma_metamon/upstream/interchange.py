@@ -11,6 +11,7 @@ dict holds no optimizer, so what is imported plays and does not resume.
 import io
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -154,6 +155,14 @@ class _NoMore(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
+def _require_sizes(path: Path) -> None:
+    """Raises an error where a zip file claims an entry larger than itself, for which torch would make room."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max((entry.file_size for entry in archive.infolist()), default=0)
+    if largest > path.stat().st_size:
+        raise ValueError(f"an entry of {largest} bytes is larger than the file")
+
+
 def read_policy(path: Path) -> dict[str, Tensor]:
     """The entries of a policy_epoch_<N>.pt, on the CPU, under AMAGO's names. Runs none of the code a pickle can hold.
 
@@ -167,6 +176,8 @@ def read_policy(path: Path) -> dict[str, Tensor]:
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             with _NoMore(path) as file:
                 is_zip = file.peek(4)[:4] == b"PK\x03\x04"  # torch reads that itself, and faster from its path
+                if is_zip:
+                    _require_sizes(path)
                 state: Any = torch.load(path if is_zip else file, map_location="cpu", weights_only=True)
     except Exception as error:  # a wrong byte makes torch's unpickler raise nearly anything
         raise DataError(f"{path} {_why_unreadable(error)}; {_WANTED}") from error

@@ -158,6 +158,17 @@ def test_a_damaged_file_is_refused_and_nothing_else(place: int, cut: bool, junk:
             assert all(isinstance(value, Tensor) for value in state.values())
 
 
+def test_an_entry_that_says_it_is_larger_than_its_zip_file_gets_no_room(tmp_path: Path) -> None:
+    file = tmp_path / "policy_epoch_1.pt"
+    torch.save({"popart.mu": torch.zeros(1)}, file)
+    content = bytearray(file.read_bytes())
+    entry = content.index(b"PK\x01\x02")  # of the directory; the size of what it packs is 24 bytes further
+    content[entry + 24 : entry + 28] = (4_000_000_000).to_bytes(4, "little")
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="an entry of 4000000000 bytes is larger than the file"):
+        interchange.read_policy(file)
+
+
 def test_a_missing_file_and_a_damaged_description_are_refused(
     policy_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
