@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--fast` leaves the slow tests out: minutes.
-# Other arguments go to pytest, after style and types (then only the fast tests run).
+# All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--short` leaves out the longest tests, whose
+# claims shorter ones have as well, and `--fast` all slow ones: minutes. Other arguments go to pytest, after style and types (then only
+# the fast tests run).
 locked=1
 extras=(battle envs 4bit wandb serve ray s3 gs vertex docs dev)
 if "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then # else TRL is not to be had
@@ -32,9 +33,9 @@ npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer
 workers=$(($(getconf _NPROCESSORS_ONLN) + 2))
 every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder -rs)
 case "${1:-}" in
-"")
+"" | --short)
     install_programs
-    "${every_core[@]}" -m "not (gpu or hub or upstream)" --durations=15
+    "${every_core[@]}" -m "not (gpu or hub or upstream${1:+ or long})" --durations=15
     ;;
 --fast) "${every_core[@]}" "${@:2}" ;;
 *) pytest "$@" ;;

@@ -220,6 +220,7 @@ def test_a_store_that_a_cluster_prepares_is_the_one_of_one_machine_also_where_a_
     assert main(["prepare", "--out", str(tmp_path / "there"), "--verify"]) == 0
 
 
+@pytest.mark.long
 def test_what_improve_makes_on_a_cluster_is_what_it_makes_on_one_machine(
     cluster: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_what_a_run_cannot_go_on_with_is_refused_before_a_battle(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.server
 @needs_node
 def test_experts_play_and_label_and_each_round_begins_anew(

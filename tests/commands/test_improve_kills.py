@@ -28,6 +28,7 @@ from gemma_metamon.showdown.arena.arena import Arena, News
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.server
 @needs_node
 def test_killed_between_steps_it_goes_on_to_the_same_end(trained: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "--run_dir", "RandomPlayer", "--opponents", "MaxBasePowerPlayer"],
 }
 both = pytest.mark.parametrize("command", COMMANDS)
+one_for_both = pytest.mark.parametrize("command", ["collect", pytest.param("evaluate", marks=pytest.mark.long)])
 
 
 def said(command: str, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
@@ -66,7 +67,7 @@ def test_a_format_or_team_that_the_simulator_refuses_is_refused_in_its_words(
 @pytest.mark.server
 @needs_node
 @linux
-@both
+@one_for_both
 @pytest.mark.parametrize("kills", [1, 2])
 def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
     command: str, kills: int, tmp_path: Path
@@ -102,7 +103,7 @@ def test_a_killed_worker_costs_no_battle_and_one_killed_again_ends_the_command(
 @pytest.mark.server
 @needs_node
 @linux
-@both
+@one_for_both
 def test_a_worker_that_hangs_is_ended_and_its_battles_begin_again(command: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     arguments = [*COMMANDS[command], "--format", "gen1ou", "--battles", "80", "--out", str(tmp_path / "out")]
@@ -132,7 +133,7 @@ def test_a_worker_that_hangs_is_ended_and_its_battles_begin_again(command: str, 
 @pytest.mark.server
 @needs_node
 @linux
-@both
+@one_for_both
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_server_that_is_killed_or_hangs_is_one_sentence_and_what_was_played_stays(
     command: str, how: signal.Signals, tmp_path: Path

@@ -170,6 +170,7 @@ def test_rounds_that_are_finished_stay_as_they_are(
 
 @pytest.mark.server
 @needs_node
+@pytest.mark.long
 def test_rounds_go_on_after_the_last(here: Path, expected: dict[str, Any]) -> None:
     before = contents(here / "improved" / "improved" / "ckpts")
     run(f"{expected['commands']['improve']} --rounds 2 --parent_battles 2")

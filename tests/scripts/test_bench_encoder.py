@@ -102,6 +102,7 @@ def test_a_missing_tokenizer_is_said_with_the_mend(contest: Any, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_prints_a_table_and_one_line_of_json(tokenizer_file: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--small", "--slices", "1", "--threads", "1", "--json"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()

@@ -38,6 +38,7 @@ def test_the_better_action_is_found_by(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_seven_discounts_and_one_step_have_not_found_it_by_then() -> None:
     result = run(RECIPES["binary_rl"])
     assert result.right < 0.7

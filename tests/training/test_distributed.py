@@ -150,7 +150,7 @@ def test_two_processes_leave_out_the_same_updates_log_means_of_both_and_keep_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training", ["binary_rl.gin", "alakazam3_isfilter.gin"])
+@pytest.mark.parametrize("training", ["alakazam3_isfilter.gin", pytest.param("binary_rl.gin", marks=pytest.mark.long)])
 def test_a_resumed_run_of_two_processes_equals_one_that_never_stopped(
     tmp_path: Path, training: str, caplog: pytest.LogCaptureFixture
 ) -> None:

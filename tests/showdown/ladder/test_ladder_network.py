@@ -101,8 +101,8 @@ def test_a_player_that_lacks_what_was_lost_is_told_anew(server: Server, tmp_path
 @pytest.mark.parametrize(
     "faults",
     [
-        Faults(cut=0.02, delay_s=0.3),
-        Faults(lose=0.01, delay_s=0.3),
+        pytest.param(Faults(cut=0.02, delay_s=0.3), marks=pytest.mark.long),
+        pytest.param(Faults(lose=0.01, delay_s=0.3), marks=pytest.mark.long),
         Faults(cut=0.005, delay_s=0.3, garble=0.01, lose=0.01),
     ],
     ids=["cut", "lose", "everything"],
