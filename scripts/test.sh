@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--short` leaves out the longest tests, whose
-# claims shorter ones have as well, and `--fast` all slow ones: minutes. Other arguments go to pytest, after style and types (then only
-# the fast tests run).
+# All checks: style, types, all tests, on every core; at the end, what was skipped and why. `--short` leaves out the longest tests, as
+# .ci/run does, and `--fast` all slow ones: minutes. Other arguments go to pytest, after style and types (then only the fast tests run).
 locked=1
 extras=(battle envs 4bit wandb serve ray s3 gs vertex docs dev)
 if "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then # else TRL is not to be had

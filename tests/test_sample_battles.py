@@ -48,6 +48,7 @@ def test_some_battles_load_with_a_result_and_legal_actions(bundled: tuple[str, l
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_battles_load_with_a_result_and_legal_actions(bundled: tuple[str, list[Path]]) -> None:
     for path in bundled[1]:
         check(path)

@@ -142,6 +142,7 @@ def test_a_lost_nodes_battles_are_played_again_and_none_counts_twice(
     assert len(list((tmp_path / "there").rglob("*.json.*"))) == expected.files
 
 
+@pytest.mark.long
 def test_a_checkpoints_battles_on_a_cluster_are_those_of_one_machine(
     cluster: Any, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

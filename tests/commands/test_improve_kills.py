@@ -111,6 +111,7 @@ def main_over_a_faulty_simulator(arguments: Sequence[str]) -> int:
 @pytest.mark.server
 @needs_node
 @pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.long
 def test_a_simulator_that_dies_twice_ends_a_round_in_a_sentence_and_one_that_hangs_costs_no_battle(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

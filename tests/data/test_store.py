@@ -159,6 +159,7 @@ def test_training_from_the_store_equals_training_from_the_folder(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_from_a_store_as_from_the_folder(prepared: Path, folder: Path, tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name, data in (("raw", folder), ("store", prepared)):

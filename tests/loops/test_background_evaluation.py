@@ -139,6 +139,7 @@ def test_an_evaluation_that_could_only_fail_is_refused_before_training(
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
+@pytest.mark.long
 def test_a_training_run_is_evaluated_on_the_real_simulator_and_does_without_where_that_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

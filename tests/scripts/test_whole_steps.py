@@ -6,6 +6,7 @@ import pytest
 import whole_steps as steps
 
 
+@pytest.mark.long
 def test_a_run_that_was_interrupted_begins_again_and_a_whole_one_is_kept(tmp_path: Path) -> None:
     run, flags = tmp_path / "run", ["--model_gin_config", "gemma_tiny_entity.gin", "--train_gin_config", "quick.gin"]
     flags += ["--steps_per_epoch", "1", "--batch_size_per_gpu", "2", "--formats", "gen1ou"]

@@ -268,6 +268,7 @@ def test_the_workers_end_with_their_parent_even_where_its_child_holds_the_pipes(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.long
 def test_memory_stays_over_some_hundred_battles() -> None:
     with Arena() as arena:
         after = []

@@ -59,6 +59,7 @@ def test_battles_are_played_and_written_down_as_both_sides_saw_them(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_100_battles_among_four_players(server: Server, tmp_path: Path) -> None:
     async def until_100() -> list[Any]:
         rows: list[dict[str, Any]] = []

@@ -35,6 +35,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_agent_plays_on_through_cuts(run_dir: Path, tmp_path: Path) -> None:
     playable = load_for_play(Checkpoint.find(run_dir), "cpu")
     policy = BatchedPolicy(playable.agent, playable.view, max_battles=6, sample=True)

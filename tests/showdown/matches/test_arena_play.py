@@ -163,6 +163,7 @@ def table(run_dir: Path, out: Path, capsys: pytest.CaptureFixture[str], *flags: 
     }
 
 
+@pytest.mark.long
 def test_one_seed_gives_one_table_of_agents_that_draw_on_any_number_of_workers(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -308,6 +308,7 @@ def test_an_ensemble_is_evaluated_and_told_of_in_results_and_report(
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_ensemble_plays_on_a_ladder_and_is_collected(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

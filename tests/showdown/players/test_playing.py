@@ -104,6 +104,7 @@ def test_an_agent_of_a_newer_space_trains_and_plays(space: str, granularity: str
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.long
 def test_64_battles_at_once_share_their_steps(run_dir: Path) -> None:
     policy = load_policy(run_dir, max_battles=64, sample=True)
     sizes: list[int] = []

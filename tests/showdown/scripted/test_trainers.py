@@ -307,6 +307,7 @@ def test_no_trainer_makes_an_illegal_choice(server: Server, battle_format: str) 
 @pytest.mark.server
 @pytest.mark.slow
 @needs_node
+@pytest.mark.long
 def test_skill_increases(server: Server) -> None:
     """Each bound is at least five standard deviations from the rate measured in 300 or 500 battles."""
     assert all(kind.__name__ in PLAYERS for kind in TRAINERS)
