@@ -54,8 +54,12 @@ def read_batches(loader: Iterable[Batch]) -> Iterator[Batch]:
     while True:
         try:
             batch = next(batches, None)
-        except (EOFError, ConnectionError) as error:
-            time.sleep(1)  # a signal brings torch's own error, which is raised here
+        except (RuntimeError, GemmaMetamonError):
+            raise
+        except Exception as error:  # any line of the hand-over may raise it
+            time.sleep(1)  # where a reader is gone, a signal brings torch's own error, which is raised here
+            if not isinstance(error, (EOFError, ConnectionError)):
+                raise
             raise RuntimeError(f"DataLoader worker is gone ({error!r})") from error
         if batch is None:
             return

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import psutil
 import pytest
@@ -186,8 +187,17 @@ def test_a_killed_reader_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     assert main(train_command(tmp_path, *length)) == 0
 
 
-@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")], ids=repr)
-@pytest.mark.parametrize("killed", [False, True], ids=["", "whose end a signal tells"])
+@pytest.mark.parametrize(
+    ("error", "killed"),
+    [
+        (EOFError(), False),
+        (EOFError(), True),
+        (ConnectionResetError(104, "Connection reset by peer"), False),
+        (OSError("got end of file during message"), True),
+        (UnpicklingError("pickle data was truncated"), True),
+    ],
+    ids=repr,
+)
 def test_a_reader_that_dies_while_it_hands_a_batch_over_is_one_sentence(
     error: Exception, killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
