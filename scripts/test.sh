@@ -28,9 +28,10 @@ else
 fi
 npm ci --prefix tests/npm --no-audit --no-fund --silent # Gemma's real tokenizer, to hold the subword table against
 # a file's tests stay together, for their servers; in the order of the folders, so that no long file is left for the end;
-# two workers more than there are cores, as many tests wait for a network, a time-out or another process
+# two workers more than there are cores, as many tests wait for a network, a time-out or another process; a worker that
+# dies ends the run, which would wait for its tests forever
 workers=$(($(getconf _NPROCESSORS_ONLN) + 2))
-every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder -rs)
+every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -rs)
 case "${1:-}" in
 "" | --short)
     install_programs

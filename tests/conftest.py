@@ -4,6 +4,7 @@ After each test gin and torch are as they were.
 """
 
 import importlib.util
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,12 @@ def _own_threads() -> Iterator[None]:
     yield
     if torch and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_of_sigterm() -> None:
+    """As a process begins: Ray leaves one behind that ends the process, and the next test may send itself SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ with Tracker""",
 
 
 GOES_ON = """
-import json, logging, sys
+import json, logging, sys, time
 from pathlib import Path
 import wandb
 from gemma_metamon.training.tracking import Tracker
@@ -70,6 +70,7 @@ for updates in ((1, 2, 3, 4), (3, 4, 5)):
             tracker.log(update, {"a": float(update)})
             if update == 2 or 5 in updates:
                 tracker.log(update, {"held_out/b": float(update)})
+    time.sleep(1)  # wandb names the folder of a start by the second, and a start is longer than that elsewhere
 print(json.dumps(told))
 """
 
