@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.processes import descendants, eventually, is_running
@@ -38,3 +39,15 @@ def test_a_command_with_a_ray_of_its_own_ends_by_sigterm_in_a_word_and_leaves_no
         eventually(lambda: not any(map(is_running, helpers)), 60)
     finally:
         process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler], ids=str)
+def test_what_sigterm_did_before_ray_it_does_after(handler: Any) -> None:
+    pytest.importorskip("ray", reason="needs the extra: pip install 'gemma-metamon[ray]'")
+    from gemma_metamon.cluster.connecting import connected
+
+    signal.signal(signal.SIGTERM, handler)
+    with connected("local", workers=1):
+        assert signal.getsignal(signal.SIGTERM) == handler
+    assert signal.getsignal(signal.SIGTERM) == handler
