@@ -1,6 +1,6 @@
 """What several test files need: a recorded battle, a simulator, object stores.
 
-After each test gin and torch are as they were.
+After each test gin and torch are as they were, and before each SIGTERM ends the process.
 """
 
 import importlib.util
@@ -56,7 +56,7 @@ def _own_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_handler_of_sigterm() -> None:
-    """As a process begins: Ray leaves one behind that ends the process, and the next test may send itself SIGTERM."""
+    """As a process begins: whatever starts the tests may ignore it, and Ray leaves a handler that ends the process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

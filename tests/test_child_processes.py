@@ -19,15 +19,11 @@ def test_a_signal_is_heard_when_the_block_is_done() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             done.append(True)
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        with pytest.raises(TerminatedError) as caught:
-            work()
-        assert done == [True]
-        assert caught.value.signal == signal.SIGTERM
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(TerminatedError) as caught:
+        work()
+    assert done == [True]
+    assert caught.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_what_is_ignored_stays_ignored_and_other_threads_are_left_alone() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -120,7 +120,7 @@ StatusOf: TypeAlias = Callable[[Callable[[], None]], int]
 
 
 @pytest.fixture
-def status_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusOf]:
+def status_of(monkeypatch: pytest.MonkeyPatch) -> StatusOf:
     """The exit status of a command that does this, where SIGTERM is heard."""
 
     def run(work: Callable[[], None]) -> int:
@@ -131,9 +131,7 @@ def status_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[StatusOf]:
         monkeypatch.setattr("gemma_metamon.commands.configs.run_list", run_list)
         return main(["configs", "list"])
 
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever starts the tests may ignore it
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run
 
 
 @pytest.mark.parametrize(
