@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.language.data.chats import Chat, Example
-from gemma_metamon.language.data.validation import FileCheck, Messages, RowError, checked_rows
+from gemma_metamon.language.data.chats import Chat, Example, sound_rows
+from gemma_metamon.language.data.validation import Messages
 from gemma_metamon.language.telling.json_answers import write_json_answer
 from gemma_metamon.language.tokenizers import encode_answers
 from gemma_metamon.strict_json import shown_path
@@ -60,12 +60,7 @@ def read_seen(path: Path) -> list[SeenChat]:
         DataError: a row that is wrong, a picture that is missing or damaged, rows without pictures, or no row at all.
     """
     found = []
-    for named, row, messages in checked_rows(FileCheck(path)):
-        place = f"{shown_path(path)}, {named.removeprefix(path.name).strip()}"
-        if isinstance(messages, RowError):
-            raise DataError(
-                f"{place}: {messages}; see all that is wrong with gemma-metamon chat validate, and export them again"
-            ) from messages
+    for place, row, messages in sound_rows(path):
         if "images" not in row:
             raise DataError(f"{place} has no pictures; give rows of gemma-metamon vlm export")
         told = tuple(row["legal"]), str(row.get("choice", "")), tuple(row.get("advantages") or ())

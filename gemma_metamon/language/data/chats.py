@@ -1,6 +1,6 @@
 """Chat data as a trainer needs it: read whole, checked row by row, in subwords."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,7 @@ def read_chats(path: Path) -> list[Chat]:
         DataError: a row that is no chat, or whose answer is not legal; or no row at all.
     """
     chats = []
-    for named, row, messages in checked_rows(FileCheck(path)):
-        place = f"{shown_path(path)}, {named.removeprefix(path.name).strip()}"
-        if isinstance(messages, RowError):
-            raise DataError(
-                f"{place}: {messages}; see all that is wrong with gemma-metamon chat validate"
-            ) from messages
+    for place, row, messages in sound_rows(path):
         if "images" in row:
             raise DataError(f"{place} has pictures; give rows of gemma-metamon chat export, in words")
         told = tuple(row.get("legal", ())), str(row.get("choice", "")), tuple(row.get("advantages") or ())
@@ -94,6 +89,23 @@ def read_chats(path: Path) -> list[Chat]:
     if not chats:
         raise DataError(f"{shown_path(path)} holds no chat; make one with gemma-metamon chat export")
     return chats
+
+
+def sound_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any], Messages]]:
+    """Of each row of a file of chat data: where it stands, its fields, and its chat.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: another suffix than chat data has.
+        DataError: a row that is no chat, or whose answer is not legal.
+    """
+    for named, row, messages in checked_rows(FileCheck(path)):
+        place = f"{shown_path(path)}, {named.removeprefix(path.name).strip()}"
+        if isinstance(messages, RowError):
+            raise DataError(
+                f"{place}: {messages}; see all that is wrong with gemma-metamon chat validate"
+            ) from messages
+        yield place, row, messages
 
 
 def form_of(chats: Sequence[Chat]) -> PromptForm:

@@ -61,7 +61,7 @@ class Thinking:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ScoredChoices:
     """The logarithm of each choice's probability among the legal ones, (its choices,), and the thought before it."""
 
     scores: npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ class Answerer:
         self.scorer = scorer
         self.thinking = thinking or Thinking()
 
-    def choose(self, chats: Sequence[Messages], choices: Sequence[Sequence[str]]) -> list[Chosen | None]:
+    def choose(self, chats: Sequence[Messages], choices: Sequence[Sequence[str]]) -> list[ScoredChoices | None]:
         """What it makes of each decision; None of a chat that is longer than its context, with what it would answer.
 
         Args:
@@ -88,7 +88,7 @@ class Answerer:
             choices: of each, the names of its legal choices, at least one.
         """
         prompts = encode_prompts(self.scorer.chat.tokenizer, chats)
-        found: list[Chosen | None] = [None] * len(prompts)
+        found: list[ScoredChoices | None] = [None] * len(prompts)
         fitting = [i for i, prompt in enumerate(prompts) if self._fits(prompt, choices[i])]
         if not fitting:
             return found
@@ -96,7 +96,7 @@ class Answerer:
         thoughts = self._think(asked) if self.thinking.most else [""] * len(asked)
         answers = [self._answers(choices[i], thought) for i, thought in zip(fitting, thoughts, strict=True)]
         for i, scores, thought in zip(fitting, self.scorer.score_ids(asked, answers), thoughts, strict=True):
-            found[i] = Chosen(scores, thought)
+            found[i] = ScoredChoices(scores, thought)
         return found
 
     def count_subwords(self, chat: Messages) -> int:

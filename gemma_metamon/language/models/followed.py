@@ -10,7 +10,7 @@ from gemma_metamon.explain.follow import Option, action_name, on_field
 from gemma_metamon.explain.words import WordsDecision
 from gemma_metamon.language.data.chats import PromptForm
 from gemma_metamon.language.data.recorded import is_stand_in, recorded_decisions
-from gemma_metamon.language.models.answering import Answerer, Chosen
+from gemma_metamon.language.models.answering import Answerer, ScoredChoices
 from gemma_metamon.language.telling.prompts import Decision, messages_of
 
 
@@ -40,7 +40,9 @@ def follow_in_words(answerer: Answerer, form: PromptForm, battle: RecordedBattle
         )
 
 
-def followed(battle: RecordedBattle, t: int, decision: Decision, found: Chosen | None, **shown: Any) -> WordsDecision:
+def followed(
+    battle: RecordedBattle, t: int, decision: Decision, found: ScoredChoices | None, **shown: Any
+) -> WordsDecision:
     """What a page shows of a decision.
 
     Args:
@@ -66,7 +68,7 @@ def followed(battle: RecordedBattle, t: int, decision: Decision, found: Chosen |
     )
 
 
-def _options(decision: Decision, found: Chosen | None, chosen: int | None) -> tuple[Option, ...]:
+def _options(decision: Decision, found: ScoredChoices | None, chosen: int | None) -> tuple[Option, ...]:
     """The choices with their probabilities, all equal where nobody was asked; and what was taken in spite of them."""
     n = len(decision.choices)
     probabilities = np.full(n, 1 / n) if found is None else np.exp(found.scores)

@@ -17,7 +17,7 @@ import torch
 from gemma_metamon.battle.replays import N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.language.data.chats import PromptForm
-from gemma_metamon.language.models.answering import Answerer, Chosen, Thinking
+from gemma_metamon.language.models.answering import Answerer, ScoredChoices, Thinking
 from gemma_metamon.language.models.chat_model import ChatModel
 from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.told import Telling, offered_moves
@@ -146,7 +146,7 @@ class TextPolicy(Policy[TextSession, TextInput]):
         messages = messages_of(decision, reasoning=self._form.reasoning or self.thinks, blank=self._form.blank)
         return TextInput(messages, dict(decision.choices), session)
 
-    def answer(self, inputs: Sequence[TextInput]) -> list[Chosen | None]:
+    def answer(self, inputs: Sequence[TextInput]) -> list[ScoredChoices | None]:
         """What the model makes of each; None of what is longer than its context."""
         return self._answerer.choose(
             [each.messages for each in inputs], [list(each.choices.values()) for each in inputs]
@@ -156,11 +156,11 @@ class TextPolicy(Policy[TextSession, TextInput]):
         """Decides for these battles in one batch. Of what is too long, all choices are equally probable."""
         return [self._take(each, own) for each, own in zip(inputs, self.answer(inputs), strict=True)]
 
-    def _take(self, each: TextInput, chosen: Chosen | None) -> Considered:
+    def _take(self, each: TextInput, chosen: ScoredChoices | None) -> Considered:
         actions = list(each.choices)
         if chosen is None:
             self._note_too_long(each.session)
-            chosen = Chosen(np.full(len(actions), -np.log(len(actions)), dtype=np.float32))
+            chosen = ScoredChoices(np.full(len(actions), -np.log(len(actions)), dtype=np.float32))
         each.session.thought = chosen.thought
         own = torch.from_numpy(chosen.scores)
         place = int(own.argmax())

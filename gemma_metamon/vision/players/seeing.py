@@ -16,7 +16,7 @@ from PIL import Image
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.language.data.chats import PromptForm
-from gemma_metamon.language.models.answering import Chosen
+from gemma_metamon.language.models.answering import ScoredChoices
 from gemma_metamon.language.models.scoring import ChoiceScorer
 from gemma_metamon.language.players.text import TextInput, TextPolicy, TextSession
 from gemma_metamon.language.players.told import Telling
@@ -106,12 +106,12 @@ class SeeingPolicy(TextPolicy):
         asked = asked_of(list(session.last), self._model.form.showing)
         return SeeingInput([asked.message()], dict(decision.choices), session, asked.pictures)
 
-    def answer(self, inputs: Sequence[TextInput]) -> list[Chosen | None]:
+    def answer(self, inputs: Sequence[TextInput]) -> list[ScoredChoices | None]:
         """What the model makes of each; None of what is longer than its context."""
         model = self._model
         prompts = [model.prompt_ids(each.messages) for each in inputs]
         answers = [self._scorer.answer_ids(list(each.choices.values())) for each in inputs]
-        found: list[Chosen | None] = [None] * len(inputs)
+        found: list[ScoredChoices | None] = [None] * len(inputs)
         lengths = [len(prompt) + max(map(len, own)) for prompt, own in zip(prompts, answers, strict=True)]
         fitting = [i for i, length in enumerate(lengths) if length <= model.context]
         if not fitting:
@@ -119,7 +119,7 @@ class SeeingPolicy(TextPolicy):
         pixels = [model.look([self.draw(picture) for picture in _shown(inputs[i])]) for i in fitting]
         scores = self._scorer.score_ids([prompts[i] for i in fitting], [answers[i] for i in fitting], pixels)
         for i, own in zip(fitting, scores, strict=True):
-            found[i] = Chosen(own)
+            found[i] = ScoredChoices(own)
         return found
 
     def count_subwords(self, asked: SeeingInput) -> int:
