@@ -225,7 +225,9 @@ def _wait(training: Training, has_come: Callable[[], object], log: Path, look_ev
         status = training.status()
         if status is not None:
             said = log.read_text(encoding="utf-8", errors="replace")[-3000:]
-            raise SystemExit(f"it ended with {status} before it was killed:\n{said}")
+            raise SystemExit(
+                f"it ended with {status} before it was killed; for more kills give more --steps_per_epoch:\n{said}"
+            )
         time.sleep(look_every_s)
 
 
@@ -266,7 +268,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="(default: %(default)s)")
     parser.add_argument("--processes", type=int, default=1, help="that train together (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--steps_per_epoch", type=int, default=30, help="(default: %(default)s)")
+    parser.add_argument("--steps_per_epoch", type=int, default=60, help="(default: %(default)s)")
     parser.add_argument("--save_every", type=int, default=4, help="updates (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="folder for all of it, new (default: a temporary one)")
