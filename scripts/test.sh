@@ -35,7 +35,7 @@ every_core=(env OMP_NUM_THREADS=1 pytest --numprocesses "$workers" --dist loadfi
 case "${1:-}" in
 "" | --short)
     install_programs
-    "${every_core[@]}" -m "not (gpu or hub or upstream${1:+ or long})" --durations=15
+    "${every_core[@]}" -m "not (hub or upstream${1:+ or long})" --durations=15
     ;;
 --fast) "${every_core[@]}" "${@:2}" ;;
 *) pytest "$@" ;;

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gemma_metamon import extras
 from gemma_metamon.checklist import Row, as_text
@@ -98,6 +99,7 @@ def test_a_key_for_wandb_is_not_shown() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of CUDA")
 def test_a_gpu_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     _, rows = look(capsys)
     assert rows["GPU"]["state"] == "ok"
