@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.results.schema import EvaluationReport, TrainingEvaluation
 from gemma_metamon.strict_json import parse_json_object, read_dataclass
 
@@ -173,7 +174,7 @@ def _start(command: list[str], device: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # or it would take some of the training's memory for nothing
-    process = subprocess.Popen(
+    process = start_command(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
