@@ -30,7 +30,8 @@ Done = TypeVar("Done")
 PARENT: Final = "GEMMA_METAMON_PARENT"
 """Environment variable of a command: the id of the process that has started it."""
 _LOOK_EVERY_S: Final = 0.5
-_commands: "weakref.WeakSet[subprocess.Popen[Any]]" = weakref.WeakSet()
+_not_python: "weakref.WeakSet[subprocess.Popen[Any]]" = weakref.WeakSet()
+"""Commands that cannot call `end_with_parent`. The others must be left the time to kill such ones of their own."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -79,14 +80,15 @@ def start_command(
     """
     started_by = {PARENT: str(os.getpid())}
     process = subprocess.Popen(command, env={**(os.environ if env is None else env), **started_by}, **options)
-    _commands.add(process)
+    if command[0] != sys.executable:
+        _not_python.add(process)
     return process
 
 
 def end_with_parent() -> None:
     """From now on this process ends when its parent does, however that ends, after killing its own children.
 
-    With `start_new_session` they are all processes of its group, so that what others have started ends, too. A killed
+    A command with `start_new_session` kills all processes of its group, too: others may have started some. A killed
     parent could not say that the work is off. Ends at once where the parent is gone already; does nothing in a process
     that neither `start_command` nor `multiprocessing` has started.
     """
@@ -136,7 +138,7 @@ def _look_for_process(number: int) -> _IsGone:
 def _end_after(is_gone: _IsGone, is_command: bool) -> None:
     is_gone(None)
     try:
-        for process in list(_commands):
+        for process in list(_not_python):
             process.kill()
         for child in multiprocessing.active_children():
             child.kill()

@@ -54,19 +54,22 @@ def test_what_is_ignored_stays_ignored_and_other_threads_are_left_alone() -> Non
 
 
 COMMAND = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from gemma_metamon.child_processes import end_with_parent, start_command
 end_with_parent()
 deaf = start_command(["node", "-e", "setInterval(() => {}, 1000)"], start_new_session=True)
-of_others = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print(deaf.pid, of_others.pid, flush=True)
+pids = [deaf.pid]
+if os.getpgrp() == os.getpid():
+    pids.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid)
+print(os.getpid(), *pids, flush=True)
 time.sleep(600)
 """
 PARENTS = """
 import sys, threading, time
 from gemma_metamon.child_processes import start_command
 def start():
-    print(start_command([sys.executable, "-c", sys.argv[1]], start_new_session=True).pid, flush=True)
+    alone = "measured" not in sys.argv[2]  # as where the package starts the two
+    print(start_command([sys.executable, *sys.argv[1:]], start_new_session=alone).pid, flush=True)
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()  # that the thread which started it has ended, ends no command
@@ -74,13 +77,18 @@ time.sleep(600)
 """
 
 
+MEASURED = ("-m", "gemma_metamon.release.measured", os.devnull, sys.executable)
+
+
 @needs_node
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_a_command_and_all_that_it_has_started_end_with_a_parent_that_is_killed() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENTS, COMMAND], stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize("between", [(), MEASURED], ids=["directly", "measured"])
+def test_a_command_and_all_that_it_has_started_end_with_a_parent_that_is_killed(between: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", PARENTS, *between, "-c", COMMAND]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pids = [int(word) for _ in range(2) for word in parent.stdout.readline().split()]
-        assert len(pids) == 3
+        assert len({*pids}) == 3
         assert all(map(is_running, pids))
         parent.kill()
     eventually(lambda: not any(map(is_running, pids)))

@@ -135,7 +135,7 @@ class Study:
         trial.set_user_attr(_STATE, "running")
         return trial, {each.name: _written(each, trial.params[each.name]) for each in self._varied}
 
-    def _begin(self, given: Mapping[str, Any], kinds: Mapping[str, Any]) -> Any:
+    def _begin(self, given: Mapping[str, Any], kinds: dict[str, Any]) -> Any:
         """A trial of these values; not by Optuna's queue, at whose front a killed trial's values may wait."""
         values = {each.name: _within(each, given.get(each.name)) for each in self._varied}
         template = self._optuna.trial.create_trial(
