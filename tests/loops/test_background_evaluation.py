@@ -194,31 +194,31 @@ def test_a_training_run_is_evaluated_on_the_real_simulator_whatever_is_killed_or
     path = tmp_path / "run" / "evaluations.jsonl"
     assert not path.exists()
 
-    # gone on with: what was cut off comes first
-    command += ["--epochs", "2", "--eval_battles", "2"]
+    # gone on with, to its end
+    command += ["--epochs", "2", "--eval_battles", "2", "--eval_every", "2"]
     assert main(command) == 0
-    assert "not evaluated yet when the run was stopped, and now: epoch 1" in caplog.text
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(line["epoch"], line["format"]) for line in lines] == [(1, "gen1ou"), (2, "gen1ou")]
-    for line in lines:
-        (pair,) = line["pairs"]
-        assert (pair["opponent"], pair["battles"]) == ("RandomPlayer", 2)
-    # training had ended before the first result came
-    assert caplog.text.index("epoch_2") < caplog.text.index("epoch 1 wins")
-    assert "waiting for the evaluation of epoch 1 and 2" in caplog.text
+    (line,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (line["epoch"], line["format"]) == (2, "gen1ou")
+    (pair,) = line["pairs"]
+    assert (pair["opponent"], pair["battles"]) == ("RandomPlayer", 2)
+    # training had ended before the result came
+    assert caplog.text.index("epoch_2") < caplog.text.index("epoch 2 wins")
+    assert "waiting for the evaluation of epoch 2" in caplog.text
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "Battles won in gen1ou" in (tmp_path / "run" / "report.html").read_text()
 
-    # trained already, and the last evaluation was cut off; a stand-in plays it
-    path.write_text(json.dumps(lines[0]) + "\n")
+    # trained already, and its evaluations were cut off; a stand-in plays them
+    path.unlink()
+    command[-1] = "1"
     stand_in = [sys.executable, "-c", PLAYS.format(seconds=0, printed=json.dumps(PRINTED))]
     with monkeypatch.context() as patched:
         patched.setattr(EvaluationPlan, "command", lambda *_: stand_in)
-        for _ in range(2):  # once is enough
+        for _ in range(2):  # the second time nothing is left
             capsys.readouterr()
             assert main(command) == 0
             assert "trained to epoch 2 already" in capsys.readouterr().out
             assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+    assert caplog.text.count("not evaluated yet when the run was stopped, and now: epoch 1, 2") == 1
 
     # a simulator that dies, in an evaluation more of the same run; nobody trains beside it
     monkeypatch.setattr(background_evaluation, "NICENESS", 0)
