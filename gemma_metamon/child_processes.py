@@ -1,19 +1,37 @@
-"""Processes that `multiprocessing` has started, and that must not go on when the one that started them is gone."""
+"""Processes that this one starts, and that must not go on when it is gone, however it went: SIGKILL says nothing.
+
+`start_command` starts a command, `in_workers` and others start processes by `multiprocessing`. In either the new
+process calls `end_with_parent` first. It then looks for its parent by itself, from a thread: no signal of the kernel's,
+which only Linux has and which comes when the thread that started it ends, and no pipe, whose other end a process that
+the parent forks may hold open. A module that calls nothing is `python -m gemma_metamon.child_processes MODULE ...`.
+What is not Python looks for its parent in its own way (lifeline.js, worker.js), and is killed here besides.
+"""
 
 import multiprocessing
 import os
+import runpy
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import wait
 from types import FrameType
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 Task = TypeVar("Task")
 Done = TypeVar("Done")
+
+PARENT: Final = "GEMMA_METAMON_PARENT"
+"""Environment variable of a command: the id of the process that has started it."""
+_LOOK_EVERY_S: Final = 0.5
+_not_python: "weakref.WeakSet[subprocess.Popen[Any]]" = weakref.WeakSet()
+"""Commands that cannot call `end_with_parent`. The others must be left the time to kill such ones of their own."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -50,27 +68,84 @@ def _be_a_worker() -> None:
     end_with_parent()
 
 
+def start_command(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.Popen[Any]":
+    """A command that ends with this process, however that ends: it calls `end_with_parent` first, or sees to it itself.
+
+    Args:
+        command: a program and its arguments.
+        env: its environment; None is that of this process.
+        options: of subprocess.Popen.
+    """
+    started_by = {PARENT: str(os.getpid())}
+    process = subprocess.Popen(command, env={**(os.environ if env is None else env), **started_by}, **options)
+    if command[0] != sys.executable:
+        _not_python.add(process)
+    return process
+
+
 def end_with_parent() -> None:
     """From now on this process ends when its parent does, however that ends, after killing its own children.
 
-    A killed parent could not say that the work is off. Ends at once where the parent is gone already; does nothing in
-    a process that has no parent of `multiprocessing`'s.
+    A command with `start_new_session` kills all processes of its group, too: others may have started some. A killed
+    parent could not say that the work is off. Ends at once where the parent is gone already; does nothing in a process
+    that neither `start_command` nor `multiprocessing` has started.
     """
+    given = os.environ.pop(PARENT, None)  # it is the parent of this process, not of those that this one starts
     parent = multiprocessing.parent_process()
-    if parent is None:
+    if given is not None:
+        is_gone = _look_for_process(int(given))
+    elif parent is not None:
+        is_gone = _look_for_sentinel(parent.sentinel)
+    else:
         return
-    if wait([parent.sentinel], 0):
+    if is_gone(0):
         os._exit(1)
-    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_end_after, args=(is_gone, given is not None), daemon=True).start()
 
 
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
+_IsGone = Callable[[float | None], bool]
+"""Waits for the parent's end for so many seconds, None for ever, and says whether it has come."""
+
+
+def _look_for_sentinel(sentinel: int) -> _IsGone:
+    return lambda timeout_s: bool(wait([sentinel], timeout_s))
+
+
+def _look_for_process(number: int) -> _IsGone:
+    """Of the id of this process's parent."""
+    if sys.platform == "win32":  # there the id of a parent stays what it was; a handle tells of its end
+        import _winapi
+
+        try:
+            handle = _winapi.OpenProcess(_winapi.SYNCHRONIZE, False, number)
+        except OSError:
+            return lambda timeout_s: True
+        return _look_for_sentinel(handle)
+
+    def is_gone(timeout_s: float | None) -> bool:
+        # an orphan gets another parent; there is nothing that could be waited for
+        while os.getppid() == number:
+            if timeout_s is not None:
+                return False
+            time.sleep(_LOOK_EVERY_S)
+        return True
+
+    return is_gone
+
+
+def _end_after(is_gone: _IsGone, is_command: bool) -> None:
+    is_gone(None)
     try:
+        for process in list(_not_python):
+            process.kill()
         for child in multiprocessing.active_children():
             child.kill()
             child.join()
     finally:
+        if is_command and os.name != "nt" and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
 
@@ -94,3 +169,16 @@ def signals_afterwards() -> Iterator[None]:
             signal.signal(number, handler)
         for number, frame in came:
             before[number](number, frame)
+
+
+def run_module(name: str, arguments: Sequence[str]) -> None:
+    """As `python -m NAME ARGUMENTS`, of a module that knows nothing of `end_with_parent`."""
+    end_with_parent()
+    sys.argv[1:] = arguments
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    from gemma_metamon import child_processes  # the one that others import, which knows what they start
+
+    child_processes.run_module(sys.argv[1], sys.argv[2:])

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ from gemma_metamon.commands._arguments import at_least_one, refuse_void
 from gemma_metamon.extras import require_extra
 
 if TYPE_CHECKING:
-    from gemma_metamon.loops.background_evaluation import Evaluations
+    from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
     from gemma_metamon.training.tracking import Tracker
 
+logger = logging.getLogger(__name__)
 
 _USUAL = {
     "eval_every": 1,
@@ -27,7 +29,7 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
         "evaluation while training",
         "New checkpoints play in a process of their own, at low priority and one at a time; training does not wait for "
         "them. Results go to evaluations.jsonl in the run's folder. A checkpoint that still waits when the next one is "
-        "there is passed over; the last one is always played.",
+        "there is passed over; the last one is always played, and what a stop has cut off when the run goes on.",
     )
     evaluation.add_argument(
         "--eval_gens", nargs="*", type=at_least_one, metavar="GEN", help="generations to play: 1 9 is gen1ou and gen9ou"
@@ -78,9 +80,38 @@ def start_evaluations(
     """Of the flags of `train`; nothing where they ask for none."""
     if not args.eval_gens:
         return contextlib.nullcontext()
-    from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
+    from gemma_metamon.loops.background_evaluation import Evaluations, find_missed
 
-    plan = EvaluationPlan(
+    plan = _read_plan(args)
+    missed = find_missed(run_dir, plan)
+    if missed:
+        logger.info("not evaluated yet when the run was stopped, and now: epoch %s", ", ".join(map(str, missed)))
+    return Evaluations(run_dir, plan, tracker.log_evaluation, missed)
+
+
+def play_missed(args: argparse.Namespace, run_dir: Path) -> None:
+    """Plays what a stop has left of a run that is trained already; raises as `check_evaluation`, or where it trains."""
+    if not args.eval_gens:
+        return
+    from gemma_metamon.loops.background_evaluation import find_missed
+    from gemma_metamon.runs.run_folder import training_lock
+    from gemma_metamon.training.tracking import Tracker
+
+    if not find_missed(run_dir, _read_plan(args)):
+        return
+    check_evaluation(args)
+    with (
+        training_lock(run_dir),
+        Tracker(run_dir, args.run_name, {}, wandb=args.log) as tracker,
+        start_evaluations(args, run_dir, tracker),
+    ):
+        pass  # its end waits for them
+
+
+def _read_plan(args: argparse.Namespace) -> "EvaluationPlan":
+    from gemma_metamon.loops.background_evaluation import EvaluationPlan
+
+    return EvaluationPlan(
         every=args.eval_every,
         last_epoch=args.epochs,
         formats=_eval_formats(args),
@@ -88,4 +119,3 @@ def start_evaluations(
         battles=args.eval_battles,
         device=args.eval_device,
     )
-    return Evaluations(run_dir, plan, tracker.log_evaluation)

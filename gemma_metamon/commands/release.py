@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
 from gemma_metamon.commands._words_players import with_kind
@@ -165,7 +166,7 @@ def _play(
 
 def _run(command: list[str]) -> tuple[int, str, str]:
     """A command's status, what it prints and what it complains of. It ends with this one, and may end well."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with start_command(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             output, complaints = process.communicate()
         except BaseException:

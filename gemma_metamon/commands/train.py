@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._ending import raise_ended, signals_noted
-from gemma_metamon.commands._evaluations import start_evaluations
+from gemma_metamon.commands._evaluations import play_missed, start_evaluations
 from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder
 from gemma_metamon.commands._training_plan import UNUSED, Plan, add_flags, plan_training, take_batch_size
 
@@ -59,7 +59,8 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
     try:
         with writing_in(run_dir):
             if is_done(args, start := find_start(args, run_dir)) and start is not None:
-                if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+                if os.environ.get("RANK", "0") == "0":  # of several processes one does it
+                    play_missed(args, run_dir)
                     print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
                 return 0
             return _train(args, run_dir, plan_training(args, run_dir, start), start)

@@ -11,17 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from gemma_metamon.child_processes import start_command
+from gemma_metamon.errors import DataError
+from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import EvaluationReport, TrainingEvaluation
+from gemma_metamon.runs.checkpoints import Checkpoint, list_checkpoints
+from gemma_metamon.runs.run_folder import EVALUATIONS
 from gemma_metamon.strict_json import parse_json_object, read_dataclass
-
-if TYPE_CHECKING:
-    from gemma_metamon.runs.checkpoints import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +52,48 @@ class EvaluationPlan:
         return [*command, "--workers", "1", "--device", self.device, "--json"]
 
 
+def find_missed(run_dir: Path, plan: EvaluationPlan) -> dict[int, tuple[str, ...]]:
+    """What was in play or waited when a training was stopped: epoch -> the formats that are left, in order.
+
+    Due epochs whose checkpoint is there, from the newest one on of which something was played: checkpoints play in
+    order, and one before it that did not play was passed over.
+    """
+    path = run_dir / EVALUATIONS
+    try:
+        played = {(row.epoch, row.format) for row in (read_rows(TrainingEvaluation, path) if path.is_file() else [])}
+    except DataError as error:
+        logger.warning("what a stop has left unplayed is not known: %s", error)
+        return {}
+    newest = max((epoch for epoch, _ in played), default=0)
+    left = {
+        epoch: tuple(one for one in plan.formats if (epoch, one) not in played)
+        for epoch in list_checkpoints(run_dir)
+        if epoch >= newest and plan.is_due(epoch)
+    }
+    return {epoch: formats for epoch, formats in left.items() if formats}
+
+
 class Evaluations:
     """Plays checkpoints one at a time, in the order in which they come. A context manager: its end waits for the last.
 
     At most one waits while another plays. A newer one takes its place, so that the numbers stay close to the training
-    however slow the battles are; the checkpoint that was passed over is named in the log.
+    however slow the battles are; the checkpoint that was passed over is named in the log. What an earlier stop has left
+    unplayed comes first.
 
     Args:
         run_dir: the run whose checkpoints these are.
         plan: what to play.
         on_result: called from another thread with what was played.
+        missed: of `find_missed`.
     """
 
-    def __init__(self, run_dir: Path, plan: EvaluationPlan, on_result: Callable[[TrainingEvaluation], None]) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        plan: EvaluationPlan,
+        on_result: Callable[[TrainingEvaluation], None],
+        missed: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         self._run_dir = run_dir
         self._plan = plan
         self._on_result = on_result
@@ -71,6 +101,7 @@ class Evaluations:
         self.failed = 0
         self._changed = threading.Condition()
         # guarded by _changed
+        self._missed: dict[int, Sequence[str]] = dict(missed or {})
         self._waiting: int | None = None
         self._playing: int | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -78,7 +109,7 @@ class Evaluations:
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name="evaluations", daemon=True)
 
-    def on_checkpoint(self, checkpoint: "Checkpoint") -> None:
+    def on_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Takes note of a new checkpoint, and returns at once."""
         epoch = checkpoint.epoch
         if not self._plan.is_due(epoch):
@@ -92,7 +123,10 @@ class Evaluations:
     def in_use(self) -> list[int]:
         """The epochs whose checkpoints are played now or wait for it."""
         with self._changed:
-            return [epoch for epoch in (self._playing, self._waiting) if epoch is not None]
+            return self._left()
+
+    def _left(self) -> list[int]:
+        return [epoch for epoch in (self._playing, *self._missed, self._waiting) if epoch is not None]
 
     def __enter__(self) -> "Evaluations":
         self._thread.start()
@@ -104,7 +138,7 @@ class Evaluations:
         with self._changed:
             self._ending = True
             self._changed.notify()
-            left = [str(epoch) for epoch in (self._playing, self._waiting) if epoch is not None]
+            left = [str(epoch) for epoch in self._left()]
         if kind is not None:
             self._stop()
             return
@@ -135,12 +169,21 @@ class Evaluations:
         while True:
             with self._changed:
                 self._playing = None
-                self._changed.wait_for(lambda: self._waiting is not None or self._ending or self._stopped)
-                if self._waiting is None or self._stopped:
+                self._changed.wait_for(
+                    lambda: self._missed or self._waiting is not None or self._ending or self._stopped
+                )
+                if self._stopped:
                     return
-                self._playing, self._waiting = self._waiting, None
-                epoch = self._playing
-            for battle_format in self._plan.formats:
+                formats = self._plan.formats
+                if self._missed:
+                    epoch = min(self._missed)
+                    formats = self._missed.pop(epoch)
+                elif self._waiting is not None:
+                    epoch, self._waiting = self._waiting, None
+                else:
+                    return
+                self._playing = epoch
+            for battle_format in formats:
                 self._evaluate(epoch, battle_format)
 
     def _evaluate(self, epoch: int, battle_format: str) -> None:
@@ -173,7 +216,7 @@ def _start(command: list[str], device: str) -> "subprocess.Popen[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # or it would take some of the training's memory for nothing
-    process = subprocess.Popen(
+    process = start_command(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -5,15 +5,17 @@ A process of its own, because a child counts what its parent had before it becam
 
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
+
+from gemma_metamon.child_processes import end_with_parent, start_command
 
 
 def main() -> int:
     """Of the arguments the first is the file to write {"peak_mib": ...} to, the others are the command."""
     report, *command = sys.argv[1:]
-    with subprocess.Popen(command) as process:
+    end_with_parent()
+    with start_command(command) as process:
         # whoever ends this process means the command
         signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
         status = process.wait()

@@ -5,6 +5,7 @@ It lies in a SQLite file, so that a killed sweep leaves it whole. One process wo
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,11 @@ FILE: Final = "study.sqlite3"
 MOST_KILLS: Final = 2
 """Values whose trial was killed so often are set aside: perhaps they take too much memory."""
 SAMPLERS: Final = ("tpe", "random")
+_NAME: Final = "sweep"
 
-_STATE, _REASON, _SECONDS, _KILLS, _SETTINGS = "state", "reason", "seconds", "kills", "settings"
+_STATE, _REASON, _SECONDS, _KILLS, _SETTINGS, _GIVEN = "state", "reason", "seconds", "kills", "settings", "given"
+_ROUNDING: Final = 1e-9
+"""Relative: so far beyond an end a value may lie that somebody else has drawn by its logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,8 @@ class TrialRow:
 
     Attributes:
         number: from 0; its run is trial_<number, four digits>.
-        state: `failed` was set aside, with its reason; `killed` was begun again under another number.
+        state: `failed` was set aside, with its reason; `killed` was begun again under another number, unless somebody
+            else draws the values.
         value: of the metric, where there is one.
         seconds: that it took.
         values: name -> what it had, as gin or the command line writes it.
@@ -85,10 +90,10 @@ class Study:
         path = folder / FILE
         url = sqlalchemy.URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
         try:
-            storage = optuna.storages.RDBStorage(url)
+            self._storage = optuna.storages.RDBStorage(url)
             self._study = optuna.create_study(
-                storage=storage,
-                study_name="sweep",
+                storage=self._storage,
+                study_name=_NAME,
                 direction="maximize" if maximize else "minimize",
                 load_if_exists=True,
             )
@@ -119,15 +124,28 @@ class Study:
         """A new trial, and its values: name -> as gin or the command line writes it.
 
         Args:
-            given: the values where somebody else draws them, numbers as numbers.
+            given: the values where somebody else draws them, numbers as numbers. The trial has these and no others,
+                whatever waits to come again; and where it is killed they do not come again.
+
+        Raises:
+            ConfigError: a value is missing or outside its range.
         """
-        if given is not None:
-            self._study.enqueue_trial(
-                {each.name: int(given[each.name]) if each.is_whole else given[each.name] for each in self._varied}
-            )
-        trial = self._study.ask()
+        kinds = {each.name: _distribution(self._optuna, each) for each in self._varied}
+        trial = self._study.ask(kinds) if given is None else self._begin(given, kinds)
         trial.set_user_attr(_STATE, "running")
-        return trial, {dimension.name: _suggest(trial, dimension) for dimension in self._varied}
+        return trial, {each.name: _written(each, trial.params[each.name]) for each in self._varied}
+
+    def _begin(self, given: Mapping[str, Any], kinds: dict[str, Any]) -> Any:
+        """A trial of these values; not by Optuna's queue, at whose front a killed trial's values may wait."""
+        values = {each.name: _within(each, given.get(each.name)) for each in self._varied}
+        template = self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.RUNNING,
+            params=values,
+            distributions=kinds,
+            user_attrs={_GIVEN: True},
+        )
+        trial_id = self._storage.create_new_trial(self._storage.get_study_id_from_name(_NAME), template)
+        return self._optuna.trial.Trial(self._study, trial_id)
 
     def report(self, trial: Any, step: int, value: float) -> bool:
         """Notes a value of a trial that runs, and says whether it should be stopped."""
@@ -135,7 +153,7 @@ class Study:
         return bool(trial.should_prune())
 
     def tell(self, trial: Any, outcome: Outcome, seconds: float) -> None:
-        """Notes what became of it; values whose trial was killed come again."""
+        """Notes what became of it; values whose trial was killed come again, unless somebody else has drawn them."""
         state, reason = outcome.state, outcome.reason
         kills = trial.user_attrs.get(_KILLS, 0) + 1
         if state == "killed" and kills >= MOST_KILLS:
@@ -151,19 +169,21 @@ class Study:
         self._study.tell(trial, outcome.value if state == "complete" else None, state=ended)
 
     def take_up(self) -> int:
-        """Puts in order what a killed sweep left: its trial's values come again. Returns how many there were."""
+        """Puts in order what a killed sweep left: its trial's values come again. Returns of how many they do."""
         running = self._optuna.trial.TrialState.RUNNING
         left = self._study.get_trials(deepcopy=False, states=(running,))
-        for trial in left:
-            self._again(trial.number, trial.user_attrs.get(_KILLS, 0))
-        return len(left)
+        return sum(self._again(trial.number, trial.user_attrs.get(_KILLS, 0)) for trial in left)
 
-    def _again(self, number: int, kills: int) -> None:
+    def _again(self, number: int, kills: int) -> bool:
+        """Ends a trial that was killed, and says whether its values come again."""
         trial = self._study.get_trials(deepcopy=False)[number]
-        if set(trial.params) == {dimension.name for dimension in self._varied}:  # else it had not begun
+        has_begun = set(trial.params) == {dimension.name for dimension in self._varied}
+        comes_again = has_begun and not trial.user_attrs.get(_GIVEN, False)  # whoever gave it draws the next one
+        if comes_again:
             self._study.enqueue_trial(trial.params, user_attrs={_KILLS: kills})
         # `tell` by number leaves the state "running" beside FAIL, which `rows` reads as killed
         self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+        return comes_again
 
     def rows(self) -> list[TrialRow]:
         """All trials that have ended, in order."""
@@ -211,13 +231,27 @@ def _value(trial: Any) -> float | None:
     return float(trial.intermediate_values[trial.last_step]) if trial.last_step is not None else None
 
 
-def _suggest(trial: Any, dimension: Dimension) -> str:
+def _distribution(optuna: Any, dimension: Dimension) -> Any:
     if dimension.kind == "choice":
-        return str(trial.suggest_categorical(dimension.name, dimension.choices))
+        return optuna.distributions.CategoricalDistribution(dimension.choices)
     if dimension.is_whole:
-        low, high = int(dimension.low), int(dimension.high)
-        return dimension.written(trial.suggest_int(dimension.name, low, high, log=dimension.is_log))
-    return dimension.written(trial.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.is_log))
+        return optuna.distributions.IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
+    return optuna.distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
+
+
+def _within(dimension: Dimension, value: Any) -> Any:
+    """A value that somebody else has drawn, as the study has it. Raises ConfigError where it is none of these."""
+    if dimension.kind == "choice":
+        if value in dimension.choices:
+            return value
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        inside = min(max(value, dimension.low), dimension.high)
+        if math.isclose(inside, value, rel_tol=_ROUNDING):
+            return int(inside) if dimension.is_whole else float(inside)
+    wanted = " or ".join(dimension.choices) if dimension.kind == "choice" else f"{dimension.low} to {dimension.high}"
+    raise ConfigError(
+        f"{dimension.name} was drawn as {value!r}, and the sweep file has {wanted}; begin the sweep in another --out"
+    )
 
 
 def _written(dimension: Dimension, value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 
 import gemma_metamon
 from gemma_metamon.checklist import Row, State
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.errors import MissingDependencyError, ServerError
 from gemma_metamon.showdown.simulator import server
 from gemma_metamon.upstream import versions
@@ -145,7 +146,7 @@ def _run_trial(program: str, name: str, folder: Path, timeout_s: float) -> Row:
         str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
     )
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = start_command(
             [sys.executable, "-m", "gemma_metamon.upstream.trial", program, str(folder)],
             cwd=folder,
             env={**os.environ, **offline, "PYTHONPATH": path},

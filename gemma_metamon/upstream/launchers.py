@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.errors import ConfigError, GemmaMetamonError, MissingFileError
 from gemma_metamon.upstream import evaluation, versions
 
@@ -77,7 +78,8 @@ def launch(kind: str, runs: Mapping[Path, int], passed: Sequence[str]) -> int:
         places = [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
         path = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
         env = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(places)}
-        status = _run([sys.executable, "-m", program, *_seen_from_here(passed)], env)
+        ours_first = [sys.executable, "-m", "gemma_metamon.child_processes"]
+        status = _run([*ours_first, program, *_seen_from_here(passed)], env)
     if status == 0 and given.output_dir and not given.dry_run and not (Path(given.output_dir) / _RESULTS).exists():
         raise MissingFileError(
             f"no battle in {given.output_dir} has a result, though {program} reports no failure; metamon shows only "
@@ -134,7 +136,7 @@ def find_launcher(kind: str) -> str:
 
 
 def _run(command: list[str], env: dict[str, str]) -> int:
-    process = subprocess.Popen(command, env=env, start_new_session=True)  # so that its players end with it
+    process = start_command(command, env=env, start_new_session=True)  # so that its players end with it
     try:
         return process.wait()
     except BaseException:  # Ctrl-C, or SIGTERM, which comes as an exception, too

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import gemma_metamon.teams
 from gemma_metamon import sample_battles
+from gemma_metamon.child_processes import end_with_parent
 from gemma_metamon.configs.files import find_config
 from gemma_metamon.upstream.datasets import dataset_text, link_roots
 
@@ -122,4 +123,5 @@ def battle(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     {"update": update, "battle": battle}[sys.argv[1]](Path(sys.argv[2]))

@@ -2,20 +2,22 @@
 
 import json
 import logging
-import os
 import struct
+import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.node import path_with_node_that
+from support.processes import command_line, descendants, eventually, is_running
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
 from gemma_metamon.loops import background_evaluation
-from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations
+from gemma_metamon.loops.background_evaluation import EvaluationPlan, Evaluations, find_missed
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation, counts_of
 from gemma_metamon.runs.checkpoints import Checkpoint
 from gemma_metamon.training.tracking import Tracker
@@ -90,6 +92,40 @@ def test_the_newest_waiting_checkpoint_takes_the_place_of_an_older_one(caplog: p
     assert "waiting for the evaluation of epoch 1 and 3" in caplog.text
 
 
+def test_what_an_earlier_stop_has_left_comes_first_and_is_not_passed_over() -> None:
+    results = Results()
+    evaluations = Evaluations(Path("run"), plan("0.2", "0"), results, {2: ("0",), 4: ("0.2", "0")})
+    assert evaluations.in_use() == [2, 4]
+    with evaluations:
+        evaluations.on_checkpoint(checkpoint(5))
+    assert results == [(2, "0"), (4, "0.2"), (4, "0"), (5, "0.2"), (5, "0")]
+
+
+def test_missed_is_what_is_due_and_there_from_the_newest_that_was_played(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "evaluations.jsonl"
+    both = ("gen1ou", "gen9ou")
+    every_second = plan(*both, every=2, last_epoch=9)
+    assert find_missed(tmp_path, every_second) == {}
+    for name in ("0", "2", "4", "5", "8", "8_update_90", "9"):
+        (tmp_path / "ckpts" / f"epoch_{name}").mkdir(parents=True)
+    assert find_missed(tmp_path, every_second) == {2: both, 4: both, 8: both, 9: both}
+
+    def played(epoch: int, battle_format: str) -> str:
+        row = TrainingEvaluation(epoch=epoch, format=battle_format, seconds=1.0, pairs=[])
+        return json.dumps(asdict(row)) + "\n"
+
+    # 2 was passed over; stopped between the formats of 4, and in a line of 8
+    path.write_text(played(4, "gen1ou") + played(8, "gen1ou")[:-9])
+    assert find_missed(tmp_path, every_second) == {4: ("gen9ou",), 8: both, 9: both}
+    path.write_text("".join(played(9, one) for one in both))
+    assert find_missed(tmp_path, every_second) == {}
+    path.write_text('{"epoch": "nine"}\n')
+    assert find_missed(tmp_path, every_second) == {}
+    assert "what a stop has left unplayed is not known: line 1 of" in caplog.text
+
+
 def test_a_failed_evaluation_is_told_counted_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     results = Results()
     with Evaluations(Path("run"), plan("fails", "0"), results) as evaluations:
@@ -138,25 +174,51 @@ def test_an_evaluation_that_could_only_fail_is_refused_before_training(
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc, and a script in the place of Node.js")
 @pytest.mark.long
-def test_a_training_run_is_evaluated_on_the_real_simulator_and_does_without_where_that_dies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_training_run_is_evaluated_on_the_real_simulator_whatever_is_killed_or_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    command = train_command(tmp_path, "--epochs", "2")
-    command += ["--eval_gens", "1", "--eval_opponents", "RandomPlayer", "--eval_battles", "2"]
+    command = train_command(tmp_path, "--resume", "auto", "--eval_gens", "1", "--eval_opponents", "RandomPlayer")
+
+    # killed in the evaluation of the last epoch: the processes of that end, too
+    long = [*command, "--epochs", "1", "--eval_battles", "5000"]
+    with subprocess.Popen([sys.executable, "-m", "gemma_metamon", *long], stderr=subprocess.DEVNULL) as training:
+        try:
+            eventually(lambda: any("worker.js" in command_line(pid) for pid in descendants(training.pid)))
+            started = descendants(training.pid)
+        finally:
+            training.kill()
+    eventually(lambda: not any(map(is_running, started)))
+    path = tmp_path / "run" / "evaluations.jsonl"
+    assert not path.exists()
+
+    # gone on with, to its end
+    command += ["--epochs", "2", "--eval_battles", "2", "--eval_every", "2"]
     assert main(command) == 0
-    lines = [json.loads(line) for line in (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["format"]) for line in lines] == [(1, "gen1ou"), (2, "gen1ou")]
-    for line in lines:
-        (pair,) = line["pairs"]
-        assert (pair["opponent"], pair["battles"]) == ("RandomPlayer", 2)
-    # training had ended before the first result came
-    assert caplog.text.index("epoch_2") < caplog.text.index("epoch 1 wins")
-    assert "waiting for the evaluation of epoch 1 and 2" in caplog.text
+    (line,) = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (line["epoch"], line["format"]) == (2, "gen1ou")
+    (pair,) = line["pairs"]
+    assert (pair["opponent"], pair["battles"]) == ("RandomPlayer", 2)
+    # training had ended before the result came
+    assert caplog.text.index("epoch_2") < caplog.text.index("epoch 2 wins")
+    assert "waiting for the evaluation of epoch 2" in caplog.text
     assert main(["report", str(tmp_path / "run")]) == 0
     assert "Battles won in gen1ou" in (tmp_path / "run" / "report.html").read_text()
+
+    # trained already, and its evaluations were cut off; a stand-in plays them
+    path.unlink()
+    command[-1] = "1"
+    stand_in = [sys.executable, "-c", PLAYS.format(seconds=0, printed=json.dumps(PRINTED))]
+    with monkeypatch.context() as patched:
+        patched.setattr(EvaluationPlan, "command", lambda *_: stand_in)
+        for _ in range(2):  # the second time nothing is left
+            capsys.readouterr()
+            assert main(command) == 0
+            assert "trained to epoch 2 already" in capsys.readouterr().out
+            assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+    assert caplog.text.count("not evaluated yet when the run was stopped, and now: epoch 1, 2") == 1
 
     # a simulator that dies, in an evaluation more of the same run; nobody trains beside it
     monkeypatch.setattr(background_evaluation, "NICENESS", 0)

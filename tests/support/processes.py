@@ -1,5 +1,6 @@
 """Processes of a test's own: which they have started, whether they are still there, and waiting for them."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -19,12 +20,13 @@ def eventually(claim: Callable[[], Found], timeout_s: float = 120) -> Found:
 
 
 def descendants(pid: int) -> list[int]:
-    """Of a process, as Linux counts them."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [found for child in map(int, text.split()) for found in (child, *descendants(child))]
+    """Of a process, as Linux counts them: each thread has those that it has started."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
 
 
 def is_running(pid: int) -> bool:

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemma_metamon.errors import GemmaMetamonError
+from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.sweeps import wandb_sweep
 from gemma_metamon.sweeps.space import parse_space
 from gemma_metamon.sweeps.trials import Outcome
+
+if TYPE_CHECKING:
+    from gemma_metamon.sweeps.study import Study
 
 SPACE = parse_space(
     "A.rate = log(1e-4, 1e-2)\nA.layers = integer(1, 4)\nA.kind = choice('@a', None)\nA.fixed = 3\n"
@@ -90,14 +93,54 @@ def test_each_trial_has_what_wandb_drew_and_the_same_sweep_goes_on(stand_in: Sta
     assert given[0] == {"A.rate": 1e-4, "A.layers": 1, "A.kind": "@a", "--batch_size_per_gpu": 2, "A.drop": 0.0}
 
 
-def test_what_wandb_draws_is_a_trial_of_the_study(tmp_path: Path) -> None:
+DRAWN = {"A.rate": 1e-3, "A.layers": 2, "A.kind": "None", "--batch_size_per_gpu": 8, "A.drop": 0.25}
+
+
+def study_of(folder: Path) -> "Study":
     pytest.importorskip("optuna", reason="needs optuna: pip install 'gemma-metamon[sweep]'")
     from gemma_metamon.sweeps.study import Study
 
-    study = Study(tmp_path, SPACE, {}, maximize=True)
-    drawn = {"A.rate": 1e-3, "A.layers": 2, "A.kind": "None", "--batch_size_per_gpu": 8, "A.drop": 0.25}
-    _, values = study.ask(drawn)
-    assert values == {name: str(value) for name, value in drawn.items()}
+    return Study(folder, SPACE, {}, maximize=True)
+
+
+def test_what_wandb_draws_is_a_trial_of_the_study(tmp_path: Path) -> None:
+    trial, values = study_of(tmp_path).ask(DRAWN)
+    assert values == {name: str(value) for name, value in DRAWN.items()}
+    assert trial.params == DRAWN
+
+
+def test_each_result_stands_under_the_values_that_wandb_drew_whatever_was_killed_before(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    own, _ = study.ask()  # of an earlier session with --backend local, and its values wait
+    study.tell(own, Outcome(state="killed", reason="SIGKILL"), 1.0)
+    for drop in (0.1, 0.2, 0.3, 0.4, 0.5):
+        drawn = {**DRAWN, "A.drop": drop}
+        trial, values = study.ask(drawn)
+        assert trial.params == drawn
+        assert values["A.drop"] == str(drop)
+        if drop == 0.3:  # the whole sweep is killed
+            study = study_of(tmp_path)
+            assert study.take_up() == 0
+            continue
+        ended = {"state": "killed", "reason": "SIGKILL"} if drop == 0.1 else {"state": "complete", "value": drop}
+        study.tell(trial, Outcome(**ended), 1.0)  # type: ignore[arg-type]
+    rows = [(row.state, row.value, row.values["A.drop"]) for row in study.rows()[1:]]
+    assert rows == [
+        ("killed", None, "0.1"),
+        ("complete", 0.2, "0.2"),
+        ("killed", None, "0.3"),
+        ("complete", 0.4, "0.4"),
+        ("complete", 0.5, "0.5"),
+    ]
+
+
+def test_a_value_beyond_its_range_is_refused_but_for_rounding(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    trial, _ = study.ask({**DRAWN, "A.rate": 0.010000000000000002})
+    assert trial.params["A.rate"] == 1e-2
+    for name, value in (("A.rate", 0.02), ("A.layers", 5), ("A.kind", "@b"), ("A.drop", None)):
+        with pytest.raises(ConfigError, match=f"{name} was drawn as {value!r}, and the sweep file has"):
+            study.ask({**DRAWN, name: value})
 
 
 def test_a_failure_of_wandb_is_one_sentence(stand_in: StandIn, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.exported_runs import write_run
 from support.paths import GOLDENS
+from support.processes import eventually
 
 from gemma_metamon.commands import main
 from gemma_metamon.upstream.launchers import LAUNCHERS
@@ -115,20 +115,28 @@ def test_a_players_checkpoint_that_cannot_play_ends_the_player(
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_a_launcher_that_is_ended_takes_its_players_with_it(tmp_path: Path, env: dict[str, str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_launcher_that_is_ended_takes_its_players_with_it(
+    number: signal.Signals, tmp_path: Path, env: dict[str, str]
+) -> None:
     write_run(tmp_path / "mine")
     out = tmp_path / "out.jsonl"
     flags = ["--model_name", "gemma_metamon:mine", "--checkpoint", "2", "--out", str(out), "--forever"]
     process = subprocess.Popen(command("--run_dir", "mine", *flags), cwd=tmp_path, env=env)
-    deadline = time.monotonic() + 120
-    while not out.exists() or not out.read_text().endswith("\n"):
+
+    def has_begun() -> bool:
         assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 128 + signal.SIGTERM
-    still = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(out) not in still
+        return out.exists() and out.read_text().endswith("\n")
+
+    eventually(has_begun)
+    process.send_signal(number)
+    assert process.wait(60) == (128 + number if number == signal.SIGTERM else -number)
+
+    def are_gone() -> bool:
+        still = subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True, check=True).stdout
+        return str(out) not in still
+
+    assert eventually(are_gone) if number == signal.SIGKILL else are_gone()
 
 
 def test_a_run_that_the_config_names_and_nobody_gave_is_refused(tmp_path: Path, env: dict[str, str]) -> None:

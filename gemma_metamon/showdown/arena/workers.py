@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, cast
 
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.strict_json import on_one_line
 
@@ -51,7 +52,7 @@ class Worker:
         with resources.as_file(ASSETS) as folder:
             script = str((folder / "worker.js").absolute())
         self.began_at = time.monotonic()
-        self.process = subprocess.Popen(
+        self.process = start_command(
             [node, *heap, script, str(os.getpid())],
             bufsize=0,
             cwd=package,

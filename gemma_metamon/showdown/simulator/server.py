@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gemma_metamon.atomic_files import written_whole
+from gemma_metamon.child_processes import start_command
 from gemma_metamon.errors import DataError, MissingFileError, ServerError
 from gemma_metamon.showdown.accounts import PASSWORD_VARIABLE
 from gemma_metamon.showdown.simulator.installation import ensure_installed, find_node
@@ -170,7 +171,9 @@ def _start(lifeline: str, port: int | None, ready_timeout_s: float) -> tuple["su
     log_path = _new_log(chosen)
     command = [find_node(), "--require", "./lifeline.js", "pokemon-showdown", "start"]
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
+        # one in the background outlives this process, and those that started it
+        start = start_command if lifeline == "stdin" else subprocess.Popen
+        process = start(
             [*command, "--skip-build", "--no-security", str(chosen)],
             cwd=package,
             stdin=subprocess.PIPE if lifeline == "stdin" else subprocess.DEVNULL,
