@@ -9,8 +9,10 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from torch import Tensor
 
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
+from gemma_metamon.nets.batch import Batch, countable_actions
 
 Result = TypeVar("Result")
 
@@ -121,6 +123,19 @@ def open_accelerator(mixed_precision: str, grad_accum: int) -> Accelerator:
         # il.gin trains no critic, so some parameters get no gradient
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+
+
+def weight_of(batch: Batch, accelerator: Accelerator) -> Tensor | float:
+    """How much the losses of a batch count beside those of the other processes' batches, 1 on average.
+
+    A loss is the mean over the batch's own actions. By these weights the mean over the processes, which gradients and
+    logged losses are, is the mean over the actions of all, as one process with all of the battles would have it.
+    """
+    if accelerator.num_processes == 1:
+        return 1.0
+    counted = countable_actions(batch).sum().float()
+    mean: Tensor = accelerator.reduce(counted, "mean")
+    return counted / mean.clamp(min=1e-6)
 
 
 def on_main_process(state: PartialState | Accelerator, work: Callable[[], Result]) -> Result:

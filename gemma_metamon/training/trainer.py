@@ -298,13 +298,13 @@ class Trainer:
 
     def _learn(self, batch: Batch, meter: Meter) -> None:
         with self.accelerator.accumulate(self.agent):
-            losses = self.agent(batch)
-            total = self.experiment.total_loss(self.bare_agent, losses.actor_loss, losses.critic_loss)
+            losses, weight = self.agent(batch), processes.weight_of(batch, self.accelerator)
+            total = weight * self.experiment.total_loss(self.bare_agent, losses.actor_loss, losses.critic_loss)
             self.accelerator.backward(total)
             self.guard.add(total)
             meter.add("loss/total", total)
-            meter.add("loss/actor", losses.actor_loss)
-            meter.add("loss/critic", losses.critic_loss)
+            meter.add("loss/actor", weight * losses.actor_loss)
+            meter.add("loss/critic", weight * losses.critic_loss)
             for name, value in losses.stats.items():
                 meter.add(name, value)
             meter.add("share_padding", padded_timesteps(batch.rl2s).float().mean())
