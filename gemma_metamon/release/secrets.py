@@ -33,8 +33,16 @@ def given(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
     return {
         name: value.encode("utf-8", "surrogateescape")
         for name, value in looked_at.items()
-        if _NAMES.search(name.upper()) and len(value) >= MIN_LENGTH and not Path(value).exists()
+        if _NAMES.search(name.upper()) and len(value) >= MIN_LENGTH and not _is_place(value)
     }
+
+
+def _is_place(value: str) -> bool:
+    """Whether a file or folder has this name. One that nothing may have is none; the error would tell the value."""
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def find_secrets(path: Path, known: Mapping[str, bytes]) -> list[str]:

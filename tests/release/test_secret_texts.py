@@ -51,6 +51,11 @@ def test_a_variable_that_names_a_file_is_no_secret(tmp_path: Path) -> None:
     assert given({"TOKEN_FILE": str(tmp_path)}) == {}
 
 
+@pytest.mark.parametrize("value", ["eyJ" + "S3CRET" * 100, "\0" * 20, "a/" * 3000, "\udcff" * 20])
+def test_one_that_no_file_may_be_named_is_one_all_the_same(value: str) -> None:
+    assert given({"CI_JOB_TOKEN": value}) == {"CI_JOB_TOKEN": value.encode("utf-8", "surrogateescape")}
+
+
 @settings(max_examples=60)
 @given_by(
     st.text(st.characters(codec="utf-8", exclude_characters='"@'), max_size=300),
