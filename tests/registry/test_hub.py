@@ -40,6 +40,17 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         held = hub.repos["me/best"]["v1"]
         assert set(held) == {"README.md", "registry.json", "ckpts/epoch_3/weights.safetensors"}
 
+        again = ask(hub, "push", "best@1", "me/best")
+        assert again.returncode == 0, again.stderr
+        other = Registry(str(tmp_path / "other"))
+        other.register("best", "agent", run_files(tmp_path / "run2", b"others"), source="second@1", epoch=1)
+        refused = ask(hub, "push", "best@1", "me/best", place=tmp_path / "other")
+        assert refused.returncode == 1
+        assert (
+            "me/best has a tag v1 already, of best@1 from first@3, which is not best@1 from second@1" in refused.stderr
+        )
+        assert hub.repos["me/best"]["main"] == hub.repos["me/best"]["v1"] == held
+
         pulled = ask(hub, "pull", "me/best", "--revision", "v1", "--name", "theirs", place=tmp_path / "elsewhere")
         assert pulled.returncode == 0, pulled.stderr
         assert not hub.unexpected
