@@ -52,7 +52,7 @@ def _look(args: argparse.Namespace) -> Iterator[Row]:
 
     step = "configuration"
     try:
-        take_batch_size(args)
+        take_batch_size(args, trains=False)
         require_writable_folder(args.save_dir)
         fetch_inputs(args)
         args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
