@@ -77,6 +77,13 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         assert hostile.returncode == 1
         assert "no name of a file beneath a run's folder" in hostile.stderr
 
+        with monkeypatch.context() as patched:
+            patched.setitem(globals(), "TOKEN", f"{TOKEN}\udcff")
+            unsent = ask(hub, "pull", "me/best")
+        assert unsent.returncode == 1
+        assert "holds characters that no token has" in unsent.stderr
+        assert "hf_" not in unsent.stderr
+
         missing = ask(hub, "pull", "me/nothing")
         assert missing.returncode == 1
         assert "me/nothing" in missing.stderr
