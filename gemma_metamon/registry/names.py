@@ -49,11 +49,13 @@ def leading(text: str) -> tuple[str, str] | None:
     return (match[0], text[match.end() :]) if match else None
 
 
-def replace_references(text: str, number: Callable[[Reference], int]) -> str:
-    """A text in which each registered model that it names, in an ensemble too, is named by what `number` gives."""
+def replace_stages(text: str, number: Callable[[Reference], int]) -> str:
+    """A text in which each model that it names by a stage, in an ensemble too, is named by the version of `number`."""
 
     def numbered(match: re.Match[str]) -> str:
         reference = read_reference(match[0])
+        if isinstance(reference.which, int):
+            return match[0]
         return f"{PREFIX}{Reference(reference.name, number(reference))}"
 
     return _WITHIN.sub(numbered, text)

@@ -32,7 +32,7 @@ from gemma_metamon.registry.names import (
     default_place,
     is_registered,
     read_reference,
-    replace_references,
+    replace_stages,
 )
 from gemma_metamon.registry.storage import Storage, hashed
 from gemma_metamon.strict_json import shown_path
@@ -269,9 +269,9 @@ def local_folder(named: str | Path, place: str | None = None) -> Path:
 def pinned(text: str, place: str | None = None) -> str:
     """A text that means the same whatever is promoted later: "registry:best@3" for "registry:best@production".
 
-    Raises as `Registry.find`.
+    Raises as `Registry.find`, for a stage alone: a version is looked for where its files are fetched.
     """
-    return replace_references(text, lambda reference: Registry(place).find(reference).version)
+    return replace_stages(text, lambda reference: Registry(place).find(reference).version)
 
 
 def now() -> str:
