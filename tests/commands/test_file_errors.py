@@ -305,25 +305,6 @@ def test_an_imported_run_has_a_name(name: str, tmp_path: Path, capsys: pytest.Ca
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["inspect", "{}"],
-        ["report", "{}"],
-        ["registry", "list", "--registry", "nowhere://alice:{}@127.0.0.1/models"],
-        ["evaluate", "--players", "{}", "--opponents", "RandomPlayer"],
-    ],
-)
-@pytest.mark.parametrize("secret", ["hunter2hunter2", "eyJ" + "S3CRET" * 100])
-def test_no_sentence_tells_what_a_variable_keeps_secret(
-    command: list[str], secret: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("CI_JOB_TOKEN", secret)
-    said = said_of([part.format(secret) for part in command], capsys)
-    assert "…" in said
-    assert not re.search("hunter2|S3CRET", said)
-
-
 # --- the last resort -----------------------------------------------------------------------------------------------
 
 

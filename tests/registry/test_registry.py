@@ -11,10 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.registries import own_registry, run_files
-from support.small_agent import train_command
 
-from gemma_metamon.commands import build_parser, main
-from gemma_metamon.commands._arguments import fetch_registered
+from gemma_metamon.commands import main
 from gemma_metamon.commands._player_texts import read_text
 from gemma_metamon.commands._words_players import with_kind
 from gemma_metamon.errors import (
@@ -28,7 +26,7 @@ from gemma_metamon.errors import (
 from gemma_metamon.registry import registry as registries
 from gemma_metamon.registry.manifests import StageRow, Stages, is_plain, read_manifest
 from gemma_metamon.registry.names import Reference, leading, read_reference
-from gemma_metamon.registry.registry import Registry, local_folder, pinned
+from gemma_metamon.registry.registry import Registry, local_folder
 from gemma_metamon.registry.storage import Storage
 
 
@@ -307,45 +305,6 @@ def test_a_registered_chat_model_plays_as_one(registry: Registry, tmp_path: Path
     assert with_kind("runs/first") == "runs/first"
     registry.promote(Reference("text", 1), "staging")
     assert with_kind("registry:text@staging@T0.5") == "text:registry:text@1@T0.5"
-
-
-def test_a_pinned_text_names_the_version_that_is_in_a_stage_of_that_registry(
-    registry: Registry, tmp_path: Path
-) -> None:
-    place = str(tmp_path / "elsewhere")
-    for said in (b"one", b"two"):
-        register(Registry(place), tmp_path, said)
-    register(registry, tmp_path)
-    Registry(place).promote(Reference("best", 2), "production")
-    for text, expected in {
-        "registry:best@production": "registry:best@2",
-        "text:registry:best@1@T0.5": "text:registry:best@1@T0.5",
-        "ensemble(vote: registry:best@production*2, runs/first@3)": "ensemble(vote: registry:best@2*2, runs/first@3)",
-        "runs/registry:best@production": "runs/registry:best@production",
-        "RandomPlayer": "RandomPlayer",
-    }.items():
-        assert pinned(text, place) == expected
-    with pytest.raises(MissingFileError, match="no version of best is in production"):
-        pinned("registry:best@production")
-
-
-def test_what_is_promoted_after_a_command_began_is_not_taken(registry: Registry, tmp_path: Path) -> None:
-    for said in (b"one", b"two"):
-        register(registry, tmp_path, said)
-    registry.promote(Reference("best", 1), "production")
-    best, run = "registry:best@production", str(tmp_path / "run")
-    train = train_command(tmp_path, "--init_from", best, "--eval_gens", "--eval_opponents", "RandomPlayer", best)
-    args = build_parser().parse_args(train)
-    fetch_registered(args)
-    registry.promote(Reference("best", 2), "production")
-    assert (args.init_from, args.eval_opponents) == ("registry:best@1", ["RandomPlayer", "registry:best@1"])
-    assert (args.run_name, str(args.save_dir)) == ("run", str(tmp_path))
-    args = build_parser().parse_args(["registry", "show", "registry:best@staging", "--registry", f"{tmp_path}/none"])
-    with pytest.raises(MissingFileError, match="none has no model best"):
-        fetch_registered(args)
-    args = build_parser().parse_args(["export", "--run_dir", best, "--to", "merged", "--out", run])
-    fetch_registered(args)
-    assert args.run_dir.name == "best-v2"
 
 
 def test_a_version_that_is_another_than_was_looked_at_is_not_promoted(registry: Registry, tmp_path: Path) -> None:

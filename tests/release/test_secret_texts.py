@@ -1,6 +1,7 @@
 """gemma_metamon/release/secrets.py: what nobody else may see is found, whatever file it stands in."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given as given_by
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from gemma_metamon.commands import main
 from gemma_metamon.commands._logs import HidingFormatter
 from gemma_metamon.release import secrets
 from gemma_metamon.release.secrets import find_secrets, given, hide_secrets
@@ -78,6 +80,27 @@ def test_a_password_in_an_address_is_in_no_sentence() -> None:
 @given_by(st.text(max_size=100))
 def test_a_sentence_without_one_stays_as_it_is(text: str) -> None:
     assert hide_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "{}"],
+        ["report", "{}"],
+        ["registry", "list", "--registry", "nowhere://alice:{}@127.0.0.1/models"],
+        ["evaluate", "--players", "{}", "--opponents", "RandomPlayer"],
+    ],
+)
+@pytest.mark.parametrize("secret", ["hunter2hunter2", "eyJ" + "S3CRET" * 100])
+def test_no_sentence_tells_what_a_variable_keeps_secret(
+    command: list[str], secret: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CI_JOB_TOKEN", secret)
+    assert main([part.format(secret) for part in command]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"gemma-metamon {command[0]}: ")
+    assert "…" in said
+    assert not re.search("hunter2|S3CRET", said)
 
 
 def test_what_is_logged_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
