@@ -4,6 +4,7 @@ Everything in it can be deleted at any time and is then made again. GEMMA_METAMO
 """
 
 import glob
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from gemma_metamon.errors import GemmaMetamonError
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "GEMMA_METAMON_CACHE"
 
@@ -26,19 +29,30 @@ def cache_folder() -> Path:
     return user_cache_path("gemma_metamon", appauthor=False, opinion=False)  # on Windows without "Cache" behind it
 
 
-def make_once(folder: Path, make: Callable[[Path], None], *, timeout_s: float) -> Path:
+def make_once(
+    folder: Path, make: Callable[[Path], None], *, timeout_s: float, is_whole: Callable[[Path], bool] = Path.is_dir
+) -> Path:
     """`folder`, filled by `make` on first use: into a folder beside it that is renamed when whole.
 
     Two processes at once wait for each other, up to timeout_s. What `make` raises leaves nothing behind.
+
+    Args:
+        folder: to be there.
+        make: fills the folder that it is given.
+        timeout_s: to wait for another process that makes it.
+        is_whole: whether the folder that is there may stay; else it is removed, and made again.
     """
-    if folder.is_dir():
+    if folder.is_dir() and is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
     try:
         with FileLock(lock, timeout=timeout_s):
-            if folder.is_dir():  # made by another process while this one waited
-                return folder
+            if folder.is_dir():
+                if is_whole(folder):  # made by another process while this one waited
+                    return folder
+                logger.warning("%s is damaged, and is made again", folder)
+                shutil.rmtree(folder)
             for left in folder.parent.glob(f".{glob.escape(folder.name)}-*"):  # by one that was killed
                 shutil.rmtree(left)
             staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -7,7 +7,6 @@ disk that is full or a folder that is closed to us. Other exceptions are faults 
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,9 @@ from gemma_metamon import __version__
 from gemma_metamon.commands._arguments import Parser, check_paths, check_texts, fetch_registered
 from gemma_metamon.commands._ending import ended_by_signals
 from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
+from gemma_metamon.commands._logs import log_to_stderr
 from gemma_metamon.errors import GemmaMetamonError, TerminatedError
+from gemma_metamon.release.secrets import hide_secrets
 
 COMMANDS = (
     "prepare",
@@ -92,11 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     args = argparse.Namespace()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    # on a machine without CUDA it warns on import that it will be slow, whether or not anything is in 4 bits
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    for client in ("httpx", "httpx2"):  # they tell every address, and some hold a signature
-        logging.getLogger(client).setLevel(logging.WARNING)
+    log_to_stderr()
     try:
         with ended_by_signals():
             _, passed = parser.parse_known_args(with_underscores(given), args)
@@ -141,7 +138,8 @@ def _sentence(error: GemmaMetamonError | OSError | UnicodeEncodeError) -> str | 
 
 
 def _failed(args: argparse.Namespace, sentence: str, status: int) -> int:
-    print(f"gemma-metamon {args.command}: {sentence}", file=sys.stderr)
+    # it tells names of files, addresses and what other libraries say, and any of these may hold a secret
+    print(hide_secrets(f"gemma-metamon {args.command}: {sentence}"), file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:  # a full disk: that is what the sentence says

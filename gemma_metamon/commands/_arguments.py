@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
-from gemma_metamon.registry.names import is_registered
-from gemma_metamon.registry.registry import local_folder
+from gemma_metamon.registry.registry import local_folder, pinned
 from gemma_metamon.remote_folders import address_of
 from gemma_metamon.strict_json import shown, shown_path
 
@@ -261,13 +260,18 @@ def check_paths(args: argparse.Namespace) -> None:
 def fetch_registered(args: argparse.Namespace) -> None:
     """Puts a folder of this machine in the place of each path "registry:NAME@3". Raises as `local_folder`.
 
-    Texts of players, and what takes RUN@EPOCH, are read where they are taken apart.
+    Texts of players, and what takes RUN@EPOCH, are read where they are taken apart, some more than once and some hours
+    later. So in these the version takes the place of the stage now: who is promoted meanwhile changes nothing.
     """
+    place = getattr(args, "registry", None)
+
+    def found(value: object) -> object:
+        if isinstance(value, Path):
+            return local_folder(value, place)
+        return pinned(value, place) if isinstance(value, str) else value
+
     for name, given in vars(args).items():
-        values = given if isinstance(given, list) else [given]
-        if any(isinstance(value, Path) and is_registered(value) for value in values):
-            found = [local_folder(value) if isinstance(value, Path) else value for value in values]
-            setattr(args, name, found if isinstance(given, list) else found[0])
+        setattr(args, name, [found(value) for value in given] if isinstance(given, list) else found(given))
 
 
 SPACES = {

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from gemma_metamon.commands._evaluations import add_evaluation_arguments, check_
 from gemma_metamon.commands._run_folder import check_run_folder
 from gemma_metamon.commands._saving import add_saving_arguments, read_saving
 from gemma_metamon.errors import ConfigError, MissingFileError
-from gemma_metamon.strict_json import shown_path
+from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:
     from gemma_metamon.data.dataset import BattleDataset, Battles
@@ -119,14 +120,19 @@ class Plan:
     warning: str | None
 
 
-def take_batch_size(args: argparse.Namespace) -> None:
-    """Puts what --batch_size_from names in the place of the two flags.
+def take_batch_size(args: argparse.Namespace, *, trains: bool) -> None:
+    """Puts what --batch_size_from names in the place of the two flags, and warns where it was found for something else.
+
+    Args:
+        args: of the command.
+        trains: whether this process is one of those that train; a trial before that has no others beside it.
 
     Raises DataError for a file of another kind, ConfigError where --grad_accum is given beside it.
     """
     if args.batch_size_from is None:
         return
-    from gemma_metamon.training.batch_sizes import BatchSizes
+    from gemma_metamon.training.batch_sizes import BatchSizes, device_type
+    from gemma_metamon.training.processes import n_asked_for
 
     refuse_void(args, {"grad_accum": 1}, "--batch_size_from brings its own")
     found = BatchSizes.read(args.batch_size_from)
@@ -135,8 +141,19 @@ def take_batch_size(args: argparse.Namespace) -> None:
         "--batch_size_per_gpu %d and --grad_accum %d, of %s",
         *(args.batch_size_per_gpu, args.grad_accum, args.batch_size_from),
     )
+    if os.environ.get("RANK", "0") != "0":  # of several processes one says it
+        return
     if found.model_gin_config != args.model_gin_config:
         logger.warning("%s was measured with %s", args.batch_size_from, shown_path(found.model_gin_config))
+    if found.device != (device := device_type()):
+        logger.warning("%s was measured on %s, and this is %s", args.batch_size_from, shown(found.device), device)
+    if trains and found.processes != (processes := n_asked_for()):
+        logger.warning(
+            "%s is for %d processes, whose update has %d battles; %d train here, and an update has %d: give "
+            "--batch_size_per_gpu and --grad_accum, or run find-batch-size with --processes %d",
+            *(args.batch_size_from, found.processes, found.global_batch, processes),
+            *(found.batch_size_per_gpu * found.grad_accum * processes, processes),
+        )
 
 
 def plan_training(args: argparse.Namespace, run_dir: Path, start: "Checkpoint | None" = None) -> Plan:

@@ -16,7 +16,7 @@ from gemma_metamon.commands._player_texts import EnsembleText, RunText, read_tex
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.registry.manifests import PLAYED_AS
-from gemma_metamon.registry.names import leading, read_reference
+from gemma_metamon.registry.names import PREFIX, Reference, leading, read_reference
 from gemma_metamon.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -63,12 +63,15 @@ def read_words(text: str) -> WordsText | None:
 
 
 def with_kind(text: str) -> str:
-    """A registered model as it plays: "registry:words@3" is "text:registry:words@3" where that is a chat model."""
+    """A registered model as it plays: "registry:words@3" is "text:registry:words@3" where that is a chat model.
+
+    Of a stage it names the version, or another one could be there when its files are fetched.
+    """
     registered = leading(text)
     if registered is None:
         return text
-    kind = Registry().find(read_reference(registered[0])).kind
-    return PLAYED_AS[kind] + text
+    manifest = Registry().find(read_reference(registered[0]))
+    return f"{PLAYED_AS[manifest.kind]}{PREFIX}{Reference(manifest.name, manifest.version)}{registered[1]}"
 
 
 def _read_seeing(text: str) -> WordsText:

@@ -76,6 +76,13 @@ def _open(args: argparse.Namespace) -> "Registry":
     return Registry(args.registry)
 
 
+def _place(registry: "Registry") -> str:
+    """For whoever reads the output: without a password in the address."""
+    from gemma_metamon.release.secrets import hide_secrets
+
+    return hide_secrets(registry.storage.place)
+
+
 def _say(args: argparse.Namespace, manifest: "Manifest", sentence: str, **more: Any) -> int:
     told = {"name": manifest.name, "version": manifest.version, "digest": manifest.digest, **more}
     print(json.dumps(told) if args.json else sentence)
@@ -94,8 +101,8 @@ def _register(args: argparse.Namespace) -> int:
         args,
         manifest,
         f"{manifest.name}@{manifest.version}: {len(manifest.files)} files, {manifest.total_bytes:,} bytes, of "
-        f"{manifest.source}, in {registry.storage.place}",
-        place=registry.storage.place,
+        f"{manifest.source}, in {_place(registry)}",
+        place=_place(registry),
     )
 
 
@@ -118,10 +125,10 @@ def _list(args: argparse.Namespace) -> int:
                 }
             )
     if args.json:
-        print(json.dumps({"place": registry.storage.place, "models": rows}))
+        print(json.dumps({"place": _place(registry), "models": rows}))
         return 0
     if not rows:
-        print(f"{registry.storage.place} has no models; gemma-metamon registry register RUN --name NAME makes one")
+        print(f"{_place(registry)} has no models; gemma-metamon registry register RUN --name NAME makes one")
         return 0
     width = max(len(f"{row['name']}@{row['version']}") for row in rows) + 2
     print(f"{'model':{width}}{'kind':8}{'stages':22}{'registered':22}{'bytes':>14}  from")

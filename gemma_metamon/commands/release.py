@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING
 from gemma_metamon.child_processes import start_command
 from gemma_metamon.commands._arguments import add_shared_argument, make_folder
 from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
-from gemma_metamon.commands._words_players import with_kind
+from gemma_metamon.commands._words_players import SEES, WORDS
 from gemma_metamon.errors import CheckpointMismatchError, ConfigError, DataError
 from gemma_metamon.extras import require_extra
 from gemma_metamon.registry.manifests import PLAYED_AS
-from gemma_metamon.registry.names import STAGES, Reference, check_name, leading, read_reference
+from gemma_metamon.registry.names import STAGES, VARIABLE, Reference, check_name, leading, read_reference
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
+    from gemma_metamon.registry.manifests import Manifest
     from gemma_metamon.release.contents import Contents
     from gemma_metamon.release.gates import Battles, GateRow, Gates, OpponentGate
     from gemma_metamon.release.report import ReleaseReport
@@ -64,19 +66,18 @@ def run(args: argparse.Namespace) -> int:
     from gemma_metamon.release.gates import read_gates
     from gemma_metamon.release.report import ReleaseReport
 
-    gates = read_gates(args.gates)
-    registered = _registered(args)
+    gates = _pinned(read_gates(args.gates), args.registry)
+    registered = _find_registered(args)
     if args.out.exists() and any(args.out.iterdir()):
         raise ConfigError(f"--out {args.out} holds something already; choose another folder")
     make_folder(args.out, "out")
-    source = with_kind(args.source)
-    contents, rows = _load(source)
+    contents, rows = _load(args, registered)
     if contents is not None:
         for row in _look(args, gates, contents):
             logger.info("%s: %s", "passed" if row.passed else "NOT PASSED", row.name)
             rows.append(row)
     report = ReleaseReport(
-        source=args.source if contents is None else contents.facts.label,
+        source=_name_of(args, registered) if contents is None else contents.facts.label,
         at=now(),
         gates_file=args.gates.name,
         format=gates.format,
@@ -92,11 +93,24 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _registered(args: argparse.Namespace) -> Reference | None:
-    """The version that is looked at, where it is one. Raises ConfigError where --promote does not go with it."""
+def _pinned(gates: "Gates", place: str | None) -> "Gates":
+    """Whoever is in a stage now is the opponent, however long the battles last. Raises as `Registry.find`."""
+    from gemma_metamon.registry.registry import pinned
+
+    opponents = [replace(gate, player=pinned(gate.player, place)) for gate in gates.opponents]
+    return replace(gates, opponents=opponents)
+
+
+def _find_registered(args: argparse.Namespace) -> "Manifest | None":
+    """The version that is looked at, where it is one; found once, for its stage may get another one meanwhile.
+
+    Raises ConfigError where --promote does not go with it, and as `Registry.find`.
+    """
+    from gemma_metamon.registry.registry import Registry
+
     if args.promote is not None:
         check_name(args.promote)
-    found = leading(args.source)
+    found = leading(_without_kind(args.source))
     if found is None:
         return None
     if found[1]:
@@ -106,16 +120,30 @@ def _registered(args: argparse.Namespace) -> Reference | None:
         raise ConfigError(
             f"--promote {args.promote} is another model than {args.source}; give --promote {reference.name}"
         )
-    return reference
+    return Registry(args.registry).find(reference)
 
 
-def _load(source: str) -> "tuple[Contents | None, list[GateRow]]":
+def _without_kind(source: str) -> str:
+    return source.removeprefix(WORDS).removeprefix(SEES)
+
+
+def _name_of(args: argparse.Namespace, registered: "Manifest | None") -> str:
+    return str(args.source) if registered is None else f"{registered.name}@{registered.version}"
+
+
+def _load(args: argparse.Namespace, registered: "Manifest | None") -> "tuple[Contents | None, list[GateRow]]":
     """A run that is not there is the user's mistake; one that is damaged has not passed."""
+    from gemma_metamon.registry.registry import Registry
     from gemma_metamon.release.gates import GateRow
 
     wanted = "its model can be built"
     try:
-        contents = contents_of(source)
+        if registered is None:
+            contents = contents_of(args.source)
+        else:
+            said = args.source.removesuffix(_without_kind(args.source))
+            folder = Registry(args.registry).fetch(registered)
+            contents = contents_of(f"{said or PLAYED_AS[registered.kind]}{folder}")
     except (DataError, CheckpointMismatchError) as error:
         return None, [GateRow(name="loads", passed=False, found=str(error), wanted=wanted)]
     found = f"{contents.facts.label}, {len(contents.files)} files"
@@ -152,7 +180,7 @@ def _play(
             command += [f"--{flag}", str(value)]
     peak = args.out / f"memory_{number}.json"
     launcher = [sys.executable, "-m", "gemma_metamon.release.measured", str(peak)]
-    status, output, complaints = _run([*launcher, *command, "--out", str(folder)])
+    status, output, complaints = _run([*launcher, *command, "--out", str(folder)], args.registry)
     try:
         peak_mib = float(read_json_object(peak)["peak_mib"]) if peak.is_file() else None
         report = read_dataclass(EvaluationReport, parse_json_object(output))
@@ -164,9 +192,13 @@ def _play(
     return Battles(gate=gate, report=report, peak_mib=peak_mib)
 
 
-def _run(command: list[str]) -> tuple[int, str, str]:
-    """A command's status, what it prints and what it complains of. It ends with this one, and may end well."""
-    with start_command(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def _run(command: list[str], place: str | None) -> tuple[int, str, str]:
+    """A command's status, what it prints and what it complains of. It ends with this one, and may end well.
+
+    Registered models are those of this place, None is the usual one.
+    """
+    environment = dict(os.environ) if place is None else {**os.environ, VARIABLE: place}
+    with start_command(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             output, complaints = process.communicate()
         except BaseException:
@@ -177,7 +209,7 @@ def _run(command: list[str]) -> tuple[int, str, str]:
 
 def _promoted(
     args: argparse.Namespace,
-    registered: Reference | None,
+    registered: "Manifest | None",
     contents: "Contents",
     report: "ReleaseReport",
     written: list[Path],
@@ -194,9 +226,9 @@ def _promoted(
             row = _look_for_secrets({name: path for name, path in files.items() if name not in contents.files})
             if not row.passed:
                 return replace(report, rows=[row if each.name == row.name else each for each in report.rows])
-            manifest = register(registry, args.promote, contents, files)
-        registered = Reference(manifest.name, manifest.version)
-    manifest = registry.promote(registered, args.stage)
+            registered = register(registry, args.promote, contents, files)
+    reference = Reference(registered.name, registered.version)
+    manifest = registry.promote(reference, args.stage, registered.digest)
     return replace(report, promoted=f"{manifest.name}@{manifest.version} {args.stage}")
 
 

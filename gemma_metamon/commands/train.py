@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from gemma_metamon.commands._remote import fetch_inputs, mirrored, require_writable_folder
 
-    take_batch_size(args)
+    take_batch_size(args, trains=True)
     require_writable_folder(args.save_dir)
     fetch_inputs(args)
     with mirrored(args.save_dir, args.run_name) as args.save_dir:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example (the command that is to train, with `validate` in the place of `train`):
   gemma-metamon validate --run_name first --model_gin_config gemma_tiny_multitaskagent.gin \\
       --train_gin_config quick.gin --save_dir runs --formats gen1ou --batch_size_per_gpu 16 --epochs 1
-It reads the configuration and some battles, trains three batches, saves and loads a checkpoint on the disk of
+It reads the configuration and some battles, makes three updates, saves and loads a checkpoint on the disk of
 --save_dir, and lets it decide along recorded battles. Nothing of it stays. The exit status is 1 where a row is wrong.
 """
 
@@ -52,7 +52,7 @@ def _look(args: argparse.Namespace) -> Iterator[Row]:
 
     step = "configuration"
     try:
-        take_batch_size(args)
+        take_batch_size(args, trains=False)
         require_writable_folder(args.save_dir)
         fetch_inputs(args)
         args.save_dir = fetched_save_dir(args.save_dir, args.run_name)

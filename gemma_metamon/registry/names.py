@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -18,6 +19,7 @@ STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WHICH: Final = re.compile(r"[1-9][0-9]{0,8}|staging|production")
 _BEGINS: Final = re.compile(rf"{PREFIX}(?:{_NAME.pattern})@(?:{_WHICH.pattern})(?![A-Za-z0-9_.-])")
+_WITHIN: Final = re.compile(rf"(?<![A-Za-z0-9_./@-]){_BEGINS.pattern}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ def leading(text: str) -> tuple[str, str] | None:
     """The registered model that a text begins with, and what is written behind it; None where it begins otherwise."""
     match = _BEGINS.match(text)
     return (match[0], text[match.end() :]) if match else None
+
+
+def replace_stages(text: str, number: Callable[[Reference], int]) -> str:
+    """A text in which each model that it names by a stage, in an ensemble too, is named by the version of `number`."""
+
+    def numbered(match: re.Match[str]) -> str:
+        reference = read_reference(match[0])
+        if isinstance(reference.which, int):
+            return match[0]
+        return f"{PREFIX}{Reference(reference.name, number(reference))}"
+
+    return _WITHIN.sub(numbered, text)
 
 
 def read_reference(text: str) -> Reference:

@@ -8,7 +8,6 @@ models/<name>/stages.json           see `Stages`
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from gemma_metamon.registry.names import (
     default_place,
     is_registered,
     read_reference,
+    replace_stages,
 )
 from gemma_metamon.registry.storage import Storage, hashed
 from gemma_metamon.strict_json import shown_path
@@ -142,12 +142,22 @@ class Registry:
         for file, row in manifest.files.items():
             self._read(manifest, file, row, None)
 
-    def promote(self, reference: Reference, stage: Stage) -> Manifest:
+    def promote(self, reference: Reference, stage: Stage, digest: str | None = None) -> Manifest:
         """Puts a version into a stage, once all of its files have been read.
 
-        Raises as `find` and `verify`; GemmaMetamonError where it cannot be written.
+        Args:
+            reference: to the version.
+            stage: to put it into.
+            digest: of the manifest that is meant; None takes whatever the reference leads to now.
+
+        Raises as `find` and `verify`; DataError for another digest; GemmaMetamonError where it cannot be written.
         """
         manifest = self.find(reference)
+        if digest not in (None, manifest.digest):
+            raise DataError(
+                f"{reference} in {shown_path(self.storage.place)} is another version than it was (its digest has "
+                "changed); look at it again"
+            )
         self.verify(manifest)
         with self.storage.held():
             before = self.stages(manifest.name)
@@ -183,16 +193,16 @@ class Registry:
         paths = {file: folder / file for file in manifest.files}
         if folder.is_dir() and folder in _checked and _checked[folder] == _stamps(paths.values()):
             return folder
-        if folder.is_dir() and not all(_is_whole(path, manifest.files[file]) for file, path in paths.items()):
-            logger.warning("%s is damaged, and is fetched again", folder)
-            shutil.rmtree(folder)
+
+        def is_whole(folder: Path) -> bool:
+            return all(_is_whole(folder / file, row) for file, row in manifest.files.items())
 
         def make(staged: Path) -> None:
             for file, row in manifest.files.items():
                 (staged / file).parent.mkdir(parents=True, exist_ok=True)
                 self._read(manifest, file, row, staged / file)
 
-        make_once(folder, make, timeout_s=_FETCH_S)
+        make_once(folder, make, timeout_s=_FETCH_S, is_whole=is_whole)
         _checked[folder] = _stamps(paths.values())
         return folder
 
@@ -254,6 +264,14 @@ def local_folder(named: str | Path, place: str | None = None) -> Path:
     manifest = registry.find(read_reference(str(named)))
     logger.info("%s is version %d, registered from %s", named, manifest.version, manifest.source)
     return registry.fetch(manifest)
+
+
+def pinned(text: str, place: str | None = None) -> str:
+    """A text that means the same whatever is promoted later: "registry:best@3" for "registry:best@production".
+
+    Raises as `Registry.find`, for a stage alone: a version is looked for where its files are fetched.
+    """
+    return replace_stages(text, lambda reference: Registry(place).find(reference).version)
 
 
 def now() -> str:

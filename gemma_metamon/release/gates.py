@@ -18,7 +18,8 @@ class OpponentGate:
     """Battles against somebody.
 
     Attributes:
-        player: as `evaluate --opponents` takes it; registry:NAME@production is whoever is there now.
+        player: as `evaluate --opponents` takes it; registry:NAME@production is whoever is there when the
+            command begins.
         battles: how many.
         above: the low end of the win rate's 95 % interval must lie above it.
     """

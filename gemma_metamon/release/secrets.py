@@ -1,10 +1,13 @@
-"""Passwords and tokens in files that are about to be passed on: by their form, and by what this process was given."""
+"""Passwords and tokens in files and sentences: found by their form, and by what this process was given."""
 
 import os
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
+
+from gemma_metamon.strict_json import shown_path
 
 MIN_LENGTH: Final = 8
 """A shorter value of a variable could stand in a file by chance."""
@@ -24,6 +27,9 @@ _FORMS: Final = {
     rb"|aws_secret_access_key)\"\s*:\s*\"[^\"]{4,}\"",
 }
 _PATTERNS: Final = {what: re.compile(form) for what, form in _FORMS.items()}
+_IN_ADDRESS: Final = re.compile(r"(://[^\s/:@\"'<>]{0,100}:)[^\s/@\"'<>]{1,200}(?=@)")
+_PART: Final = 12
+"""Characters by which the beginning or the end of a value is known, where a sentence cuts a long one."""
 _NAMES: Final = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIAL")
 
 
@@ -33,8 +39,35 @@ def given(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
     return {
         name: value.encode("utf-8", "surrogateescape")
         for name, value in looked_at.items()
-        if _NAMES.search(name.upper()) and len(value) >= MIN_LENGTH and not Path(value).exists()
+        if _NAMES.search(name.upper()) and len(value) >= MIN_LENGTH and not _is_place(value)
     }
+
+
+def _is_place(value: str) -> bool:
+    """Whether a file or folder has this name. One that nothing may have is none; the error would tell the value."""
+    try:
+        return Path(value).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def hide_secrets(text: str) -> str:
+    """A text with "…" in the place of passwords in addresses, and of what this process was given."""
+    text = _IN_ADDRESS.sub(r"\1…", text)
+    for value in given().values():
+        plain = value.decode("utf-8", "surrogateescape")
+        for form in dict.fromkeys((plain, shown_path(value), repr(plain)[1:-1])):  # as sentences tell it
+            text = _without_beginning(_without_beginning(text, form)[::-1], form[::-1])[::-1]
+    return text
+
+
+def _without_beginning(text: str, value: str) -> str:
+    """The text without the value, and without whatever of it follows its first characters."""
+    begin = value[:_PART]
+    while (at := text.find(begin)) >= 0:
+        length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text[at:], value, strict=False)))
+        text = f"{text[:at]}…{text[at + length :]}"
+    return text
 
 
 def find_secrets(path: Path, known: Mapping[str, bytes]) -> list[str]:

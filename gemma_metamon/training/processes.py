@@ -25,6 +25,11 @@ for which torch's own 10 minutes (NCCL) or 30 (gloo) are too few. One that dies 
 TORCHRUN = "torchrun --nproc_per_node N -m gemma_metamon train ..."
 
 
+def n_asked_for() -> int:
+    """How many processes a launcher says that it started; 1 without one."""
+    return max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
+
+
 def asked_for_shards() -> bool:
     """Whether accelerate's configuration asks for FSDP, see `sharding`.
 
@@ -78,7 +83,7 @@ def join() -> PartialState:
         )
     # without it accelerate looks for GPUs, and where there are none leaves every process to itself
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=LONGEST_WAIT)
-    asked = max(int(os.environ.get(name) or 1) for name in WORLD_SIZES)
+    asked = n_asked_for()
     if state.num_processes != asked:
         raise ConfigError(
             f"{asked} processes were asked for, and {state.num_processes} would train (on {state.device.type}); "

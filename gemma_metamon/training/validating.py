@@ -6,8 +6,10 @@ What is looked at is what `Trainer` itself does: its batches, its updates, its c
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -133,13 +135,14 @@ def try_out(
     """
     trainer = Trainer(run_dir=run_dir, experiment=experiment, dataset=dataset, schedule=schedule, config=config)
     B = schedule.batch_size
-    batches = [collate([dataset[i * B + j] for j in range(B)]) for i in range(UPDATES)]
+    drawn = (collate([dataset[i * B + j] for j in range(B)]) for i in range(UPDATES * schedule.grad_accum))
+    batches = list(islice(drawn, UPDATES))  # the others are many where grad_accum is large, and need not be kept
     row = _look_at_batches(batches, dataset.view)
     yield row
     if row.state == "wrong":
         return
     learning = _Learning(trainer)
-    for row in learning.rows(batches):
+    for row in learning.rows(chain(batches, drawn)):
         yield row
         if row.state == "wrong":
             return
@@ -179,41 +182,56 @@ class _Learning:
         self.named = {name: p for name, p in agent.named_parameters() if id(p) in learning}
         self.largest: dict[str, float] = {}
 
-    def rows(self, batches: Sequence[Batch]) -> Iterator[Row]:
+    def rows(self, batches: Iterable[Batch]) -> Iterator[Row]:
+        """Learns from grad_accum batches for each update, as training does."""
         trainer = self.trainer
+        grad_accum = trainer.schedule.grad_accum
         # the optimizer's step sets gradients to zero; before it each is seen here
         hooks = [p.register_post_accumulate_grad_hook(self._seen(name)) for name, p in self.named.items()]
         trainer.agent.train()
-        losses, seconds = [], []
+        losses, seconds = [], [0.0]
+        made = 0
         try:
-            for batch in batches:
-                meter, started = Meter(), time.perf_counter()
-                trainer.guard.begin()
-                trainer._learn(batch.to(trainer.accelerator.device), meter)
-                trainer.updates += 1
-                losses.append(trainer.guard.losses()[-1])
-                seconds.append(time.perf_counter() - started)
+            for number, batch in enumerate(batches):
+                if number % grad_accum == 0:
+                    trainer._begin_update()
+                started = time.perf_counter()
+                trainer._learn(batch.to(trainer.accelerator.device), Meter())
+                seconds[-1] += time.perf_counter() - started
+                if trainer.accelerator.sync_gradients:
+                    trainer.updates += 1
+                    made += not trainer.guard.left_out_in_a_row
+                    losses.append(fmean(trainer.guard.losses()))
+                    seconds.append(0.0)
         finally:
             for hook in hooks:
                 hook.remove()
-        yield self._losses(losses, seconds)
+        yield self._losses(losses, seconds[:-1], made)
         yield self._gradients()
 
     def _seen(self, name: str) -> Any:
         def note(parameter: Tensor) -> None:
             if parameter.grad is not None:
-                self.largest[name] = max(self.largest.get(name, 0.0), float(parameter.grad.abs().max()))
+                # of numpy: NaN stays NaN
+                self.largest[name] = float(np.maximum(self.largest.get(name, 0.0), float(parameter.grad.abs().max())))
 
         return note
 
-    def _losses(self, losses: list[float], seconds: list[float]) -> Row:
+    def _losses(self, losses: list[float], seconds: list[float], made: int) -> Row:
+        """Of each update its loss and its seconds; `made` of them were not left out."""
         schedule = self.trainer.schedule
         found = f"losses {', '.join(f'{loss:.4g}' for loss in losses)}"
         if not all(map(math.isfinite, losses)) or not self.trainer.guard.weights_are_sound():
             mend = "lower MetamonAMAGOExperiment.learning_rate; look at the battles with gemma-metamon inspect"
             return Row(name="updates", state="wrong", found=f"{found}: not finite", mend=mend)
-        total = min(seconds) * schedule.grad_accum * schedule.epochs * schedule.steps_per_epoch
-        found += f"; {min(seconds):.2g} s a batch: {schedule.epochs} x {schedule.steps_per_epoch} updates"
+        if made < UPDATES:
+            found += f": {UPDATES - made} of {UPDATES} updates would be left out"
+            if broken := [name for name, largest in self.largest.items() if not math.isfinite(largest)]:
+                found += f"; {len(broken)} tensors have a gradient that is not finite ({', '.join(broken[:3])})"
+            return Row(name="updates", state="wrong", found=found, mend="freeze them, or see what it comes from")
+        total = min(seconds) * schedule.epochs * schedule.steps_per_epoch
+        found += f"; {min(seconds) / schedule.grad_accum:.2g} s a batch: "
+        found += f"{schedule.epochs} x {schedule.steps_per_epoch} updates"
         return Row(name="updates", state="ok", found=f"{found} take about {_duration(total)}")
 
     def _gradients(self) -> Row:
@@ -223,10 +241,6 @@ class _Learning:
         expected = {name for name in self.named if agent.uses_critics or not name.startswith("critics.")}
         waits = bool(agent.options.critic_warmup_updates)  # the actor does, so what is zero now may move later
         silent = [n for n in self.named if n in expected and not self.largest.get(n, 0.0) and not waits]
-        broken = [name for name, largest in self.largest.items() if not math.isfinite(largest)]
-        if broken:
-            found += f"; {len(broken)} have a gradient that is not finite ({', '.join(broken[:3])})"
-            return Row(name="gradients", state="wrong", found=found, mend="see the row above")
         if silent:
             found += f"; {len(silent)} get no gradient ({', '.join(silent[:3])})"
             return Row(

@@ -40,7 +40,7 @@ def test_a_file_of_sizes_brings_its_own_batches_of_an_update(tmp_path: Path) -> 
     at = command.index("--batch_size_per_gpu")
     command[at : at + 2] = ["--batch_size_from", str(tmp_path / "sizes.json")]
     with pytest.raises(ConfigError, match=r"^--grad_accum 4 changes nothing: --batch_size_from brings its own; leave"):
-        take_batch_size(build_parser().parse_args(command))
+        take_batch_size(build_parser().parse_args(command), trains=True)
 
 
 def test_a_share_of_more_battles_needs_more_battles(tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         held = hub.repos["me/best"]["v1"]
         assert set(held) == {"README.md", "registry.json", "ckpts/epoch_3/weights.safetensors"}
 
+        again = ask(hub, "push", "best@1", "me/best")
+        assert again.returncode == 0, again.stderr
+        other = Registry(str(tmp_path / "other"))
+        other.register("best", "agent", run_files(tmp_path / "run2", b"others"), source="second@1", epoch=1)
+        refused = ask(hub, "push", "best@1", "me/best", place=tmp_path / "other")
+        assert refused.returncode == 1
+        assert (
+            "me/best has a tag v1 already, of best@1 from first@3, which is not best@1 from second@1" in refused.stderr
+        )
+        assert hub.repos["me/best"]["main"] == hub.repos["me/best"]["v1"] == held
+
         pulled = ask(hub, "pull", "me/best", "--revision", "v1", "--name", "theirs", place=tmp_path / "elsewhere")
         assert pulled.returncode == 0, pulled.stderr
         assert not hub.unexpected
@@ -65,6 +76,13 @@ def test_what_is_pushed_is_pulled_elsewhere_and_checked(tmp_path: Path, monkeypa
         hostile = ask(hub, "pull", "me/best", place=tmp_path / "elsewhere")
         assert hostile.returncode == 1
         assert "no name of a file beneath a run's folder" in hostile.stderr
+
+        with monkeypatch.context() as patched:
+            patched.setitem(globals(), "TOKEN", f"{TOKEN}\udcff")
+            unsent = ask(hub, "pull", "me/best")
+        assert unsent.returncode == 1
+        assert "holds characters that no token has" in unsent.stderr
+        assert "hf_" not in unsent.stderr
 
         missing = ask(hub, "pull", "me/nothing")
         assert missing.returncode == 1

@@ -23,6 +23,7 @@ from gemma_metamon.errors import (
     MissingFileError,
     ServerError,
 )
+from gemma_metamon.registry import registry as registries
 from gemma_metamon.registry.manifests import StageRow, Stages, is_plain, read_manifest
 from gemma_metamon.registry.names import Reference, leading, read_reference
 from gemma_metamon.registry.registry import Registry, local_folder
@@ -138,6 +139,26 @@ def test_a_missing_file_is_named(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"weights.safetensors of best@1 is missing .*; register the run again"):
         local_folder("registry:best@1")
     assert not list((tmp_path / "cache" / "registry").glob("*/best-v1"))
+
+
+def test_a_fetched_folder_that_another_process_has_mended_meanwhile_stays(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, tmp_path)
+    folder = local_folder("registry:best@1")
+    path = folder / "ckpts/epoch_3/weights.safetensors"
+    path.write_bytes(b"changed")
+    look = registries._is_whole
+
+    def look_and_be_overtaken(*given: Any) -> bool:
+        found = look(*given)
+        path.write_bytes(b"weights")  # by the other one, which had the lock
+        (folder / "in_use").touch()
+        return found
+
+    monkeypatch.setattr(registries, "_is_whole", look_and_be_overtaken)
+    assert local_folder("registry:best@1") == folder
+    assert (folder / "in_use").is_file()
 
 
 def test_a_fetched_folder_that_was_changed_is_fetched_again(registry: Registry, tmp_path: Path) -> None:
@@ -282,6 +303,18 @@ def test_a_registered_chat_model_plays_as_one(registry: Registry, tmp_path: Path
     assert with_kind("registry:vision@1@T0.5") == "vlm:registry:vision@1@T0.5"
     assert with_kind("registry:agent@1") == "registry:agent@1"
     assert with_kind("runs/first") == "runs/first"
+    registry.promote(Reference("text", 1), "staging")
+    assert with_kind("registry:text@staging@T0.5") == "text:registry:text@1@T0.5"
+
+
+def test_a_version_that_is_another_than_was_looked_at_is_not_promoted(registry: Registry, tmp_path: Path) -> None:
+    register(registry, tmp_path, b"one")
+    looked_at = registry.find(Reference("best", 1))
+    (tmp_path / "models/models/best/versions/1.json").unlink()
+    register(registry, tmp_path, b"two")
+    with pytest.raises(DataError, match=r"^best@1 in .* is another version than it was .*; look at it again"):
+        registry.promote(Reference("best", 1), "production", looked_at.digest)
+    assert registry.promote(Reference("best", 1), "production").version == 1
 
 
 def test_a_flag_that_takes_a_folder_takes_a_registered_one(

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from support.pages import after_scripts, needs_chromium
 from support.registries import own_registry
 from support.small_agent import train_command
 
-from gemma_metamon.commands import main
+from gemma_metamon.commands import main, release
 from gemma_metamon.registry.names import Reference
-from gemma_metamon.release.gates import GateRow
+from gemma_metamon.registry.registry import Registry
+from gemma_metamon.release.gates import Battles, GateRow
 from gemma_metamon.release.report import ReleaseReport
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint
 
@@ -38,6 +40,13 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
     assert main(train_command(folder)) == 0
     return folder / "run"
+
+
+def registered(run_dir: Path, place: Path, *epochs: int, name: str = "best") -> Registry:
+    """A registry with these checkpoints as a model's versions."""
+    for epoch in epochs:
+        assert main(["registry", "register", f"{run_dir}@{epoch}", "--name", name, "--registry", str(place)]) == 0
+    return Registry(str(place))
 
 
 def test_what_passes_all_gates_is_registered_and_promoted_and_what_does_not_is_not(
@@ -88,20 +97,44 @@ def test_what_passes_all_gates_is_registered_and_promoted_and_what_does_not_is_n
         assert f"{name} holds the value of SOMEBODYS_API_KEY" in row["found"]
     assert registry.versions("best") == [1]
 
+    # the same battle once more, of a version in another registry that leaves its stage while it plays
+    monkeypatch.delenv("SOMEBODYS_API_KEY")
+    elsewhere = registered(run_dir, tmp_path / "elsewhere", 0, 1)
+    elsewhere.promote(Reference("best", 2), "staging")
+    registry.promote(Reference("best", 1), "staging")
+    play = release._play
+
+    def disturbed(*given: Any) -> Battles:
+        elsewhere.promote(Reference("best", 1), "staging")
+        return play(*given)
+
+    monkeypatch.setattr(release, "_play", disturbed)
+    command[1] = "registry:best@staging"
+    capsys.readouterr()
+    assert main([*command, "--registry", str(tmp_path / "elsewhere"), "--out", str(out / "staged")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["promoted"]) == ("best-v2@1", "best@2 production")
+    assert elsewhere.find(Reference("best", "production")).version == 2
+    assert len(registry.stages("best").rows) == 2
+
 
 @pytest.mark.skipif(os.name == "nt", reason="a script in the place of Node.js")
 def test_a_simulator_that_dies_is_a_gate_that_is_not_passed(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     registry = own_registry(tmp_path, monkeypatch)
+    # the opponent is in the registry that the command names, and not in the usual one
+    registered(run_dir, tmp_path / "elsewhere", 0, name="rival").promote(Reference("rival", 1), "staging")
     monkeypatch.setenv("PATH", path_with_node_that("kill -9 $$", "worker.js", tmp_path))
     gates = tmp_path / "gates.toml"
-    gates.write_text(GATES.replace('exports = ["merged", "amago"]', ""))
+    gates.write_text(
+        GATES.replace('exports = ["merged", "amago"]', "").replace("RandomPlayer", "registry:rival@staging")
+    )
     command = ["release", f"{run_dir}@1", "--gates", str(gates), "--promote", "best", "--workers", "1", "--json"]
     capsys.readouterr()
-    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert main([*command, "--registry", str(tmp_path / "elsewhere"), "--out", str(tmp_path / "out")]) == 1
     told = json.loads(capsys.readouterr().out)
-    (row,) = [row for row in told["rows"] if row["name"] == "against RandomPlayer"]
+    (row,) = [row for row in told["rows"] if row["name"] == "against registry:rival@1"]
     assert not row["passed"]
     assert "the simulator does not run here: its process was ended by signal 9" in row["found"]
     assert (tmp_path / "out" / "release.html").is_file()

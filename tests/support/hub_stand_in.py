@@ -41,7 +41,7 @@ class Hub:
                 files[value["path"]] = self.blobs[value["oid"]]
         told = json.dumps({name: hashlib.sha1(content).hexdigest() for name, content in files.items()}, sort_keys=True)
         oid = hashlib.sha1(told.encode()).hexdigest()
-        self.repos[repo]["main"] = self.repos[repo][oid] = files
+        self.repos[repo]["main"] = self.repos[repo].setdefault(oid, files)
         return oid
 
     def oid_of(self, repo: str, revision: str) -> str:
@@ -93,7 +93,10 @@ def commit(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
 
 
 def tag(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
-    hub.repos[match[1]][json.loads(body)["tag"]] = hub.repos[match[1]][match[2]]
+    name = json.loads(body)["tag"]
+    if name in hub.repos[match[1]]:
+        return 409, {"error": "it is there"}, {}
+    hub.repos[match[1]][name] = hub.repos[match[1]][match[2]]
     return 200, {}, {}
 
 
@@ -102,6 +105,7 @@ def find_revision(hub: Hub, kind: str, name: str, revision: str) -> tuple[str, d
     return repo, hub.repos.get(repo, {}).get(revision)
 
 
+NO_REVISION = (404, {"error": "no"}, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no"})
 NO_REPO = (404, {"error": "no"}, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no"})
 
 
@@ -109,7 +113,7 @@ def describe(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
     kind, name, revision = match.groups()
     repo, files = find_revision(hub, kind, name, revision or "main")
     if files is None:
-        return NO_REPO
+        return NO_REVISION if repo in hub.repos else NO_REPO
     siblings = [{"rfilename": name} for name in files]
     return 200, {"id": name, "sha": hub.oid_of(repo, revision or "main"), "siblings": siblings, "tags": []}, {}
 
@@ -145,7 +149,8 @@ def download(hub: Hub, match: re.Match[str], body: bytes) -> Answer:
     repo, revision, name = match.groups()
     held = hub.repos.get(repo, {}).get(revision, {}).get(name)
     if held is None:
-        code = "EntryNotFound" if repo in hub.repos else "RepoNotFound"
+        known = "RevisionNotFound" if revision not in hub.repos.get(repo, {}) else "EntryNotFound"
+        code = known if repo in hub.repos else "RepoNotFound"
         return 404, {"error": "no"}, {"X-Error-Code": code, "X-Error-Message": "no"}
     etag = hashlib.sha1(held).hexdigest()
     return 200, held, {"ETag": f'"{etag}"', "X-Repo-Commit": hub.oid_of(repo, revision)}

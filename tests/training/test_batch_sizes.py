@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_agent import train_command
+from support.small_agent import TINY, train_command
 
-from gemma_metamon.commands import main
+from gemma_metamon.commands import build_parser, main
+from gemma_metamon.commands._training_plan import take_batch_size
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError
 from gemma_metamon.runs.sizes import available_bytes, memory_bytes
 from gemma_metamon.training import batch_sizes
-from gemma_metamon.training.batch_sizes import BatchSizes, SizeRow, divide, find_largest, measure_in_process
+from gemma_metamon.training.batch_sizes import (
+    BatchSizes,
+    SizeRow,
+    device_type,
+    divide,
+    find_largest,
+    measure_in_process,
+)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory as Linux has them")
 
@@ -134,3 +143,37 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"batch_size_per_gpu": 3}')
     with pytest.raises(DataError):
         BatchSizes.read(tmp_path / "x.json")
+
+
+def test_a_file_of_sizes_that_was_found_for_another_training_is_taken_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = train_command(tmp_path)
+    at = command.index("--batch_size_per_gpu")
+    command[at : at + 2] = ["--batch_size_from", str(tmp_path / "sizes.json")]
+    sizes = BatchSizes(
+        model_gin_config=TINY,
+        device=device_type(),
+        limit_bytes=1,
+        batch_size_per_gpu=8,
+        grad_accum=3,
+        global_batch=96,
+        processes=4,
+        rows=[],
+    )
+
+    def warned(found: BatchSizes, *, trains: bool = True) -> str:
+        found.write(tmp_path / "sizes.json")
+        caplog.clear()
+        take_batch_size(build_parser().parse_args(command), trains=trains)
+        return "; ".join(record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+
+    said = warned(sizes)
+    assert "is for 4 processes, whose update has 96 battles; 1 train here, and an update has 24: give" in said
+    assert warned(sizes, trains=False) == ""
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert warned(sizes) == ""
+    assert "was measured on 'elsewhere', and this is " in warned(replace(sizes, device="elsewhere"))
+    assert "was measured with other.gin" in warned(replace(sizes, model_gin_config="other.gin"))
+    monkeypatch.setenv("RANK", "1")
+    assert warned(replace(sizes, device="elsewhere")) == ""
