@@ -5,28 +5,19 @@ In S3 (moto's server), in Google's (its emulator), in fsspec's own memory, and r
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.hub_stand_in import Hub, hub_stand_in
 from support.processes import free_port
 from support.small_agent import BATTLES, train_command
+from support.text_folders import contents, write
 
 from gemma_metamon.commands import main
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
-from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        path = folder / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+from gemma_metamon.mirrors import Mirror
+from gemma_metamon.remote_checkpoints import WHOLE
+from gemma_metamon.remote_folders import RemoteFolder, address_of
 
 
 @pytest.mark.parametrize(
@@ -54,25 +45,21 @@ def test_a_folder_that_is_called_like_an_address_is_that_folder(
 def test_what_was_uploaded_is_fetched_and_again_only_where_it_changed(store: str, tmp_path: Path) -> None:
     write(tmp_path / "a", x="1", inner__y="2")
     remote = RemoteFolder(f"{store}/folder")
-    assert remote.upload(tmp_path / "a") == 2
+    assert Mirror(tmp_path / "a", remote).bring_up_to_date() == 2
     place = remote.fetch()
     assert place.name == "folder"
     assert contents(place) == {"x": "1", "inner/y": "2"}
     times = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
     write(tmp_path / "a", x="3")
-    RemoteFolder(f"{store}/folder").upload(tmp_path / "a", {"inner/y": _about(tmp_path / "a" / "inner" / "y")})
+    assert Mirror(tmp_path / "a", RemoteFolder(f"{store}/folder")).bring_up_to_date() == 1
     assert contents(RemoteFolder(f"{store}/folder").fetch()) == {"x": "3", "inner/y": "2"}
     assert [path.name for path, time in times.items() if path.stat().st_mtime_ns != time] == ["x"]
-
-
-def _about(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def test_a_checkpoint_that_is_half_uploaded_is_not_fetched(store: str, tmp_path: Path) -> None:
     write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__epoch_2__weights="2", config="c")
     remote = RemoteFolder(f"{store}/run")
-    remote.upload(tmp_path / "run")
+    Mirror(tmp_path / "run", remote).bring_up_to_date()
     assert remote.whole_checkpoints() == ["epoch_1", "epoch_2"]
     assert {f"ckpts/epoch_1/{WHOLE}", f"ckpts/epoch_2/{WHOLE}"} < set(remote.sizes())
     remote._fs.rm_file(f"{remote._root}/ckpts/epoch_2/{WHOLE}")
@@ -80,62 +67,10 @@ def test_a_checkpoint_that_is_half_uploaded_is_not_fetched(store: str, tmp_path:
     assert contents(remote.fetch()) == {"ckpts/epoch_1/weights": "1", "config": "c"}
 
 
-def test_what_names_the_last_checkpoint_is_uploaded_after_it(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__last="epoch_1", zzz="z")
-    remote = RemoteFolder(f"{store}/run")
-    order: list[str] = []
-    for name in ("put_file", "pipe_file"):
-        own = getattr(remote._fs, name)
-
-        def noted(first: str, second: Any, own: Any = own) -> None:
-            order.append(first if isinstance(second, bytes) else second)
-            own(first, second)
-
-        monkeypatch.setattr(remote._fs, name, noted)
-    remote.upload(tmp_path / "run")
-    assert [name.rpartition("/")[2] for name in order] == ["weights", "zzz", WHOLE, "last"]
-
-
-def test_a_mirror_follows_a_folder_and_leaves_out_what_is_being_written(store: str, tmp_path: Path) -> None:
-    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
-    write(folder, ckpts__epoch_1__weights="1")
-    write(folder / ".half.part", x="0")
-    with Mirror(folder, remote, every_s=600) as mirror:
-        mirror.bring_up_to_date()
-        assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
-        (folder / "ckpts" / "epoch_1" / "weights").unlink()
-        write(folder, ckpts__epoch_2__weights="2")
-    assert set(remote.sizes()) == {"ckpts/epoch_2/weights", f"ckpts/epoch_2/{WHOLE}"}
-
-
-def test_a_checkpoint_whose_mark_the_store_refused_is_marked_at_the_next_look(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
-    write(folder, ckpts__epoch_1__weights="1")
-    mirror = Mirror(folder, remote)
-    with monkeypatch.context() as patched:
-
-        def refuse(*_: object) -> None:
-            raise OSError("slow down")
-
-        patched.setattr(remote._fs, "pipe_file", refuse)
-        with pytest.raises(ServerError, match="slow down"):
-            mirror.bring_up_to_date()
-    mirror.bring_up_to_date()
-    assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
-    (folder / "ckpts" / "epoch_1" / "weights").unlink()
-    remote._fs.rm_file(f"{remote._root}/ckpts/epoch_1/weights")  # somebody else was faster
-    mirror.bring_up_to_date()
-    assert set(remote.sizes()) == set()
-
-
 def test_what_the_store_has_no_more_is_not_read_any_more(store: str, tmp_path: Path) -> None:
     write(tmp_path / "a", x="1", inner__y="2", log="a")
     remote = RemoteFolder(f"{store}/folder")
-    remote.upload(tmp_path / "a")
+    Mirror(tmp_path / "a", remote).bring_up_to_date()
     place = remote.fetch()
     (place / "log").write_text("ab")  # goes on here
     (place / "own").write_text("made here")
