@@ -3,8 +3,10 @@
 In S3 (moto's server), in Google's (its emulator), in fsspec's own memory, and read from the hub (a stand-in).
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.hub_stand_in import Hub, hub_stand_in
@@ -135,7 +137,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_machine(
+def test_a_run_in_a_store_that_was_killed_and_goes_on_on_another_machine_ends_as_if_it_had_not_been(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["prepare", "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "gen9ou", "--workers", "1"]
@@ -143,23 +145,37 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     assert main([*command, "--out", str(tmp_path / "prepared")]) == 0
 
     def trained(save_dir: str, battles: str, *flags: str, command: str = "train") -> None:
-        given = [command, *train_command(Path("x"), *flags)[1:]]
+        given = [command, *train_command(Path("x"), *flags)[1:], "--log_interval", "1"]
         given[given.index("--save_dir") + 1] = save_dir
         given[given.index("--parsed_replay_dir") + 1] = battles
         assert main(given) == 0, capsys.readouterr().err
 
-    for place, name in ((store, "there"), (str(tmp_path), "here")):
-        trained(f"{place}/runs", f"{place}/prepared")
-        monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
-        later = (f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
-        trained(*later, command="validate")
-        assert "goes on after epoch_1" in capsys.readouterr().out
-        trained(*later)
+    trained(str(tmp_path), str(tmp_path / "prepared"), "--epochs", "3")
+    place = (f"{store}/runs", f"{store}/prepared")
+    trained(*place)
     there = RemoteFolder(f"{store}/runs/run")
+    with monkeypatch.context() as killed:  # before anything of epoch 2 was uploaded
+        killed.setattr(Mirror, "bring_up_to_date", lambda self: 0)
+        trained(*place, "--epochs", "2", "--resume", "auto")
+    assert there.whole_checkpoints() == ["epoch_0", "epoch_1"]
+    trained(*place, "--epochs", "2", "--resume", "auto")
     assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2"]
-    fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "another machine"))
+    trained(*place, "--epochs", "3", "--ckpt", "2", command="validate")
+    assert "goes on after epoch_2" in capsys.readouterr().out
+    trained(*place, "--epochs", "3", "--ckpt", "2")
+    assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2", "epoch_3"]
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "a third"))
+    fetched, here = there.fetch(), tmp_path / "run"
     for name in ("weights.safetensors", "training.safetensors"):
-        assert (fetched / name).read_bytes() == (here / name).read_bytes()
+        assert (fetched / "ckpts/epoch_3" / name).read_bytes() == (here / "ckpts/epoch_3" / name).read_bytes()
+    assert measured(fetched) == measured(here)
+
+
+def measured(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, but for how fast it was."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "timesteps_per_s"} for line in lines]
 
 
 @pytest.fixture
