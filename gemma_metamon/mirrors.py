@@ -11,11 +11,14 @@ from gemma_metamon.remote_checkpoints import (
     CHECKPOINTS,
     IN_STORE,
     MARKED,
+    age,
     checkpoint_of,
+    is_between_epochs,
     is_mark,
     is_uploaded_late,
     mark_of,
     newest_first,
+    whole_of,
 )
 from gemma_metamon.remote_folders import RemoteFolder
 from gemma_metamon.remote_journal import Journal, about, was_moved
@@ -30,8 +33,9 @@ class Mirror:
     """Uploads a folder of this machine while it is written, in a thread of its own, and once more at the end.
 
     Work does not wait for it, and goes on where the store does not answer: that is said, and tried again. It begins
-    with what the journal has: what was uploaded or fetched before, and has not changed, is not uploaded. It removes
-    from the store what it has seen here, or described in `.in_store`, and is gone; and what was moved to `discarded`.
+    with what the journal has: what was uploaded or fetched before, and has not changed, is not uploaded. From the store
+    it removes what it has seen here, or described in `.in_store`, and is gone; what was moved to `discarded`; and what
+    was saved between epochs and half uploaded when it began, once an epoch's checkpoint is newer.
 
     Args:
         folder: of this machine.
@@ -46,6 +50,7 @@ class Mirror:
         with self._journal.held():  # nobody fetches meanwhile
             self._seen = set(_files_of(folder))
             self._described = self._described_now()
+        self._half: set[str] = set()
         self._has_begun = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -76,71 +81,83 @@ class Mirror:
             self._begin(files)
             self._seen |= set(files)
             described = self._described_now()
-            changed = [name for name, here in files.items() if name not in known or known[name].here != here]
-            gone = [name for name in known if name not in files and self._is_gone(name, described)]
             checkpoints = newest_first(map(checkpoint_of, files))
-            dirty = {checkpoint_of(name) for name in changed}
+            epochs = [one for one in checkpoints if mark_of(one) in known and not is_between_epochs(one)]
+            gone = [name for name in known if name not in files and self._is_gone(name, described, epochs)]
+            changed = [name for name, here in files.items() if name not in known or known[name].here != here]
             there = {checkpoint_of(name) for name in known} & {*checkpoints, *described}
-            self._mark(checkpoint for checkpoint in newest_first(there) if checkpoint not in dirty)
-            if checkpoints and MARKED not in known:
-                self._put_mark(MARKED)
-            late = [[name for name in changed if _turn(name) == turn] for turn in range(3)]
-            count = sum(map(self._put, late[0]))
-            withdrawn = {checkpoint_of(name) for name in gone} - {*checkpoints, None}
-            for checkpoint in checkpoints:
-                todo = [name for name in changed if checkpoint_of(name) == checkpoint]
-                if todo:
-                    self._remove(mark_of(checkpoint))  # what another branch had there is no longer whole
-                    put = sum(map(self._put, todo))
-                    count += put
-                    if put == len(todo):
-                        self._mark([checkpoint])
-                if mark_of(checkpoint) in known:
-                    self._remove(*map(mark_of, newest_first(withdrawn)))
-                    withdrawn = set()
-            count += sum(map(self._put, [*late[1], *late[2]]))
-            if not checkpoints or not withdrawn:
-                self._remove(*map(mark_of, newest_first(withdrawn)), *gone)
-            return count
+            self._mark(*newest_first(there - {checkpoint_of(name) for name in changed}))
+            return self._upload(changed, checkpoints, gone)
+
+    def _upload(self, changed: list[str], checkpoints: list[str], gone: list[str]) -> int:
+        known = self._journal.entries
+        before, after, last = ([name for name in changed if _turn(name) == turn] for turn in range(3))
+        if checkpoints and MARKED not in known:
+            self._put_mark(MARKED)
+        count = self._put(before)
+        withdrawn = newest_first({checkpoint_of(name) for name in gone} - {*checkpoints})
+        for checkpoint in checkpoints:
+            todo = [name for name in changed if checkpoint_of(name) == checkpoint]
+            if todo:
+                self._remove(mark_of(checkpoint))  # of another branch's, which is written over
+                put = self._put(todo)
+                count += put
+                if put == len(todo):  # it was not removed meanwhile
+                    self._mark(checkpoint)
+            if mark_of(checkpoint) in known:
+                self._remove(*map(mark_of, withdrawn))
+                withdrawn = []
+        count += self._put(after) + self._put(last)
+        if not checkpoints or not withdrawn:
+            self._remove(*map(mark_of, withdrawn), *gone)
+        return count
 
     def _begin(self, files: dict[str, tuple[int, int]]) -> None:
         """What the store has, once: what is not there is uploaded again, what another machine put there is its own."""
         if self._has_begun:
             return
-        known, there = self._journal.entries, self.remote.sizes()
+        known, there = self._journal.entries, self.remote.sizes() if self.remote.ask() else {}
         for name in list(known):
             if name not in there or (name not in files and there[name] != known[name].version):
                 self._journal.forget(name)
+        half = {checkpoint_of(name) for name in there} - {*whole_of(there), None}
+        self._half = {one for one in half if one is not None and is_between_epochs(one)}
         for name in there.keys() - known.keys():
-            if is_mark(name) or checkpoint_of(name) in self._described:
+            if is_mark(name) or checkpoint_of(name) in self._described | self._half:
                 self._journal.note(name, there[name], None)
         self._has_begun = True
 
-    def _is_gone(self, name: str, described: set[str]) -> bool:
+    def _is_gone(self, name: str, described: set[str], epochs: list[str]) -> bool:
         checkpoint = checkpoint_of(name)
         if is_mark(name) or checkpoint in described or (self.folder / name).exists():
             return False
-        entry = self._journal.entries[name]
-        return name in self._seen or checkpoint in self._described or was_moved(self.folder, name, entry)
+        if name in self._seen or checkpoint in self._described:
+            return True
+        if checkpoint in self._half:  # a killed training's, older than an epoch of ours that is whole there
+            return any(age(checkpoint) < age(epoch) for epoch in epochs)
+        return was_moved(self.folder, name, self._journal.entries[name])
 
     def _described_now(self) -> set[str]:
         return {path.name for path in (self.folder / IN_STORE / CHECKPOINTS).glob("[!.]*")}
 
-    def _put(self, name: str) -> bool:
-        """Whether it is still there to be uploaded."""
-        path = self.folder / name
-        here = about(path)
-        if here is None:
-            return False
-        try:
-            self._journal.note(name, self.remote.put(name, path), here)
-        except ServerError:
-            if path.exists():
-                raise
-            return False
-        return True
+    def _put(self, names: Iterable[str]) -> int:
+        """Uploads files that are still there. Returns how many."""
+        count = 0
+        for name in names:
+            path = self.folder / name
+            here = about(path)
+            if here is not None:
+                try:
+                    version = self.remote.put(name, path)
+                except ServerError:
+                    if path.exists():
+                        raise
+                else:
+                    self._journal.note(name, version, here)
+                    count += 1
+        return count
 
-    def _mark(self, checkpoints: Iterable[str]) -> None:
+    def _mark(self, *checkpoints: str) -> None:
         for checkpoint in checkpoints:
             if mark_of(checkpoint) not in self._journal.entries:
                 self._put_mark(mark_of(checkpoint))

@@ -85,10 +85,10 @@ class RemoteFolder:
                 raise DataError(f"{shown_path(self.address)} holds {shown_path(name)}, which can be no file here")
         return {name: (int(info["size"]), _version(info)) for name, info in files.items() if not name.endswith("/")}
 
-    def ask(self) -> None:
-        """Before long work for it: raises ServerError where the store does not answer, or refuses us."""
+    def ask(self) -> bool:
+        """Whether it is there. Raises ServerError where the store does not answer, or refuses us."""
         with self._speaking():
-            self._fs.exists(self._root)
+            return bool(self._fs.exists(self._root))
 
     def whole_checkpoints(self) -> list[str]:
         """The names of the folders in `ckpts` that are there whole, oldest first. Raises as `sizes`.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final, NamedTuple
 
 from filelock import FileLock, Timeout
@@ -87,7 +88,7 @@ def about(path: Path) -> tuple[int, int] | None:
         found = path.stat()
     except OSError:
         return None
-    return (found.st_size, found.st_mtime_ns) if path.is_file() else None
+    return (found.st_size, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
 
 
 def was_moved(folder: Path, name: str, entry: Entry) -> bool:

@@ -375,6 +375,24 @@ def test_a_fetch_that_was_cut_off_leaves_no_half_checkpoint_to_go_on_from(
 
 
 @in_memory
+def test_what_a_killed_training_had_half_uploaded_goes_when_an_epochs_checkpoint_is_newer(store: str) -> None:
+    run_dir, mirror = begin(store)
+    save(run_dir, 1)
+    mirror.bring_up_to_date()
+    for name in ("epoch_1_update_13", "epoch_2_update_25"):
+        mirror.remote._fs.pipe_file(f"{mirror.remote._root}/ckpts/{name}/{WEIGHTS}", b"half")
+    run_dir, mirror = begin(store)
+    mirror.bring_up_to_date()
+    assert f"ckpts/epoch_1_update_13/{WEIGHTS}" in mirror.remote.sizes()
+    save(run_dir, 2)
+    mirror.bring_up_to_date()
+    mirror.bring_up_to_date()
+    half = {name.split("/")[1] for name in mirror.remote.sizes() if "update" in name}
+    assert half == {"epoch_2_update_25"}
+    assert mirror.remote.whole_checkpoints() == ["epoch_1", "epoch_2"]
+
+
+@in_memory
 def test_a_run_without_marks_is_taken_for_whole_and_marked(store: str, tmp_path: Path) -> None:
     for epoch in range(3):
         save(tmp_path / "r", epoch)

@@ -86,6 +86,11 @@ def test_what_cannot_be_reached_is_a_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=r"^nothing://a is no address of a folder \(Protocol not known: nothing"):
         RemoteFolder("nothing://a")
+    # fsspec connects to such a server before anything is asked of it
+    assert main(["registry", "list", "--registry", f"ftp://127.0.0.1:{free_port()}/models"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("gemma-metamon registry: ftp://127.0.0.1:")
+    assert "could not be reached or read (ConnectionRefusedError" in said
     remote = RemoteFolder(f"{store}/nothing")
     with pytest.raises(MissingFileError, match=r"/nothing holds no files; look at its address$"):
         remote.fetch()
