@@ -191,6 +191,20 @@ def test_a_kill_between_two_uploads_loses_no_line_and_no_checkpoint(store: str) 
 
 
 @in_memory
+def test_a_kill_in_the_middle_of_an_upload_loses_nothing_either(store: str) -> None:
+    run_dir, mirror = begin(store)
+    save(run_dir, 1)
+    mirror.bring_up_to_date()
+    save(run_dir, 2)
+    # killed before the journal had it
+    mirror.remote.put("metrics.jsonl", run_dir / "metrics.jsonl")
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 21}\n')
+    run_dir, mirror = begin(store)
+    assert (updates(run_dir), here(run_dir)) == ([10, 20, 21], [1, 2])
+
+
+@in_memory
 def test_a_machine_that_was_overtaken_takes_what_the_store_has(store: str, machine: Callable[[str], None]) -> None:
     machine("first")
     run_dir, mirror = begin(store)
