@@ -15,9 +15,9 @@ from gemma_metamon.remote_checkpoints import (
     checkpoint_of,
     is_between_epochs,
     is_mark,
-    is_uploaded_late,
     mark_of,
     newest_first,
+    turn_of,
     whole_of,
 )
 from gemma_metamon.remote_folders import RemoteFolder
@@ -91,7 +91,9 @@ class Mirror:
 
     def _upload(self, changed: list[str], checkpoints: list[str], gone: list[str]) -> int:
         known = self._journal.entries
-        before, after, last = ([name for name in changed if _turn(name) == turn] for turn in range(3))
+        before, after, last = (
+            [name for name in changed if checkpoint_of(name) is None and turn_of(name) == turn] for turn in range(3)
+        )
         if checkpoints and MARKED not in known:
             self._put_mark(MARKED)
         count = self._put(before)
@@ -178,10 +180,6 @@ class Mirror:
                 self.bring_up_to_date()
             except (GemmaMetamonError, OSError) as error:
                 logger.warning("%s; it is tried again in %.0f s", on_one_line(error), self._every_s)
-
-
-def _turn(name: str) -> int | None:
-    return is_uploaded_late(name) if checkpoint_of(name) is None else None
 
 
 def _files_of(folder: Path) -> dict[str, tuple[int, int]]:

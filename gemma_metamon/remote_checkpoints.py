@@ -61,7 +61,7 @@ def newest_first(checkpoints: Iterable[str | None]) -> list[str]:
     return sorted({one for one in checkpoints if one is not None}, key=age, reverse=True)
 
 
-def is_uploaded_late(name: str) -> int:
+def turn_of(name: str) -> int:
     """In which turn a file that belongs to no checkpoint goes: 0 before checkpoints, 1 after them, 2 at the end.
 
     What was measured goes before the checkpoint that it led to; what was moved aside with its run's checkpoints after.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
 from gemma_metamon.mirrors import Mirror
 from gemma_metamon.object_stores import require_writable_store
-from gemma_metamon.remote_checkpoints import DESCRIPTION, age, checkpoint_of, is_uploaded_late
+from gemma_metamon.remote_checkpoints import DESCRIPTION, age, checkpoint_of, turn_of
 from gemma_metamon.remote_folders import RemoteFolder, address_of
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _fetch_checkpoints(address: str, names: Collection[str], *, describe: bool =
         checkpoint = checkpoint_of(name)
         if checkpoint is not None:
             return checkpoint in names
-        return is_uploaded_late(name) != 1 or name.endswith(f"/{DESCRIPTION}")
+        return turn_of(name) != 1 or name.endswith(f"/{DESCRIPTION}")
 
     return _fetch(address, wanted, describe=describe)
 
