@@ -13,7 +13,6 @@ from gemma_metamon.remote_checkpoints import (
     MARKED,
     age,
     checkpoint_of,
-    is_between_epochs,
     is_mark,
     mark_of,
     newest_first,
@@ -34,8 +33,8 @@ class Mirror:
 
     Work does not wait for it, and goes on where the store does not answer: that is said, and tried again. It begins
     with what the journal has: what was uploaded or fetched before, and has not changed, is not uploaded. From the store
-    it removes what it has seen here, or described in `.in_store`, and is gone; what was moved to `discarded`; and what
-    was saved between epochs and half uploaded when it began, once an epoch's checkpoint is newer.
+    it removes what it has seen here, or described in `.in_store`, and is gone; what was moved to `discarded`; and
+    checkpoints that were half uploaded when it began, once a newer one is whole.
 
     Args:
         folder: of this machine.
@@ -82,8 +81,8 @@ class Mirror:
             self._seen |= set(files)
             described = self._described_now()
             checkpoints = newest_first(map(checkpoint_of, files))
-            epochs = [one for one in checkpoints if mark_of(one) in known and not is_between_epochs(one)]
-            gone = [name for name in known if name not in files and self._is_gone(name, described, epochs)]
+            whole = [checkpoint for checkpoint in checkpoints if mark_of(checkpoint) in known]
+            gone = [name for name in known if name not in files and self._is_gone(name, described, whole[:1])]
             changed = [name for name, here in files.items() if name not in known or known[name].here != here]
             there = {checkpoint_of(name) for name in known} & {*checkpoints, *described}
             self._mark(*newest_first(there - {checkpoint_of(name) for name in changed}))
@@ -122,21 +121,20 @@ class Mirror:
         for name in list(known):
             if name not in there or (name not in files and there[name] != known[name].version):
                 self._journal.forget(name)
-        half = {checkpoint_of(name) for name in there} - {*whole_of(there), None}
-        self._half = {one for one in half if one is not None and is_between_epochs(one)}
+        self._half = {*newest_first(map(checkpoint_of, there))} - {*whole_of(there)}
         for name in there.keys() - known.keys():
             if is_mark(name) or checkpoint_of(name) in self._described | self._half:
                 self._journal.note(name, there[name], None)
         self._has_begun = True
 
-    def _is_gone(self, name: str, described: set[str], epochs: list[str]) -> bool:
+    def _is_gone(self, name: str, described: set[str], newest: list[str]) -> bool:
         checkpoint = checkpoint_of(name)
         if is_mark(name) or checkpoint in described or (self.folder / name).exists():
             return False
         if name in self._seen or checkpoint in self._described:
             return True
-        if checkpoint in self._half:  # a killed training's, older than an epoch of ours that is whole there
-            return any(age(checkpoint) < age(epoch) for epoch in epochs)
+        if checkpoint in self._half:  # a killed training's: once what is newer is whole, nobody goes on with it
+            return any(age(checkpoint) < age(one) for one in newest)
         return was_moved(self.folder, name, self._journal.entries[name])
 
     def _described_now(self) -> set[str]:

@@ -44,11 +44,6 @@ def age(checkpoint: str) -> list[int]:
     return [int(digits) for digits in re.findall("[0-9]+", checkpoint)]
 
 
-def is_between_epochs(checkpoint: str) -> bool:
-    """Whether it was saved between two epochs."""
-    return len(age(checkpoint)) > 1
-
-
 def whole_of(names: Collection[str]) -> list[str]:
     """The checkpoints that are whole among these files, oldest first."""
     found = {checkpoint for name in names if not is_mark(name) and (checkpoint := checkpoint_of(name)) is not None}

@@ -110,7 +110,8 @@ class RemoteFolder:
 
         A checkpoint that is being uploaded is passed over. A file that has changed here since it was fetched or
         uploaded stays as it is here; one that has changed in both places does so unless the store has a newer
-        checkpoint than this machine. What the store no longer has is removed, unless it has changed here.
+        checkpoint than this machine, and then checkpoints that the store lacks are removed here. So is what it no
+        longer has, unless it has changed here.
 
         Args:
             wanted: of a file's name in the folder, with "/" between folders.
@@ -133,8 +134,7 @@ class RemoteFolder:
             place.mkdir(parents=True, exist_ok=True)
             _remove_gone(place, journal, there)
             whole = _whole(place, there, known)
-            here = newest_first(child.name for child in (place / CHECKPOINTS).glob("[!.]*") if child.is_dir())
-            stays = bool(here) and (not whole or age(here[0]) >= age(whole[-1]))
+            stays = _is_ahead(place, whole)
             for name in sorted(there, key=lambda name: checkpoint_of(name) is not None):  # what was measured first
                 checkpoint = checkpoint_of(name)
                 if is_mark(name) or not wanted(name) or not (checkpoint is None or checkpoint in whole):
@@ -216,12 +216,29 @@ def _is_newer_there(
 
 def _remove_gone(place: Path, journal: Journal, there: Collection[str]) -> None:
     """Or a battle that was deleted would be trained on, and a checkpoint that was would be uploaded again."""
-    for name in [name for name in journal.entries if name not in there]:
-        if not _has_changed_here(place, name, journal.entries):
-            (place / name).unlink(missing_ok=True)
+    gone = [name for name in journal.entries if name not in there]
+    folders = {(place / name).parent for name in gone if checkpoint_of(name) is not None}
+    inner = {folder: [path.relative_to(place).as_posix() for path in folder.glob("*")] for folder in folders}
+    own = {  # of which this machine has something else: no half of it is removed
+        folder for folder in folders if any(_has_changed_here(place, name, journal.entries) for name in inner[folder])
+    }
+    for name in gone:
+        path = place / name
+        if path.parent not in own and not _has_changed_here(place, name, journal.entries):
+            path.unlink(missing_ok=True)
             with suppress(OSError):  # a folder without files would be taken for a checkpoint
-                (place / name).parent.rmdir()
+                path.parent.rmdir()
         journal.forget(name)
+
+
+def _is_ahead(place: Path, whole: list[str]) -> bool:
+    """Whether this machine has a checkpoint at least as new as the store; if not, those are removed that it lacks."""
+    here = newest_first(child.name for child in (place / CHECKPOINTS).glob("[!.]*") if child.is_dir())
+    if here and (not whole or age(here[0]) >= age(whole[-1])):
+        return True
+    for checkpoint in {*here} - {*whole}:  # another machine's took their place
+        remove_whole(place / CHECKPOINTS / checkpoint)
+    return False
 
 
 def _whole(place: Path, there: Mapping[str, _Version], known: Mapping[str, Entry]) -> list[str]:

@@ -141,6 +141,39 @@ def test_a_machine_that_was_overtaken_takes_what_the_store_has(store: str, machi
 
 
 @in_memory
+def test_of_a_checkpoint_that_was_half_uploaded_and_is_gone_in_the_store_no_half_stays(
+    store: str, machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("first")
+    run_dir, first = begin(store)
+    save(run_dir, 1)
+    first.bring_up_to_date()
+    save(run_dir, 2)
+    with monkeypatch.context() as patched:
+        put = first.remote._fs.put_file
+
+        def killed(path: str, name: str) -> None:
+            if name.endswith(WEIGHTS):
+                raise OSError("killed")
+            put(path, name)
+
+        patched.setattr(first.remote._fs, "put_file", killed)
+        with pytest.raises(ServerError):
+            first.bring_up_to_date()
+    machine("second")
+    run_dir, second = begin(store)
+    for epoch in (2, 3, 4):
+        save(run_dir, epoch)
+        keep(run_dir, Keeping(last=1))
+        second.bring_up_to_date()
+    assert there(store) == [4]
+    machine("first")
+    run_dir, first = begin(store)
+    first.bring_up_to_date()
+    assert (here(run_dir), there(store)) == ([4], [4])
+
+
+@in_memory
 def test_a_first_checkpoint_that_is_half_uploaded_is_not_taken_for_whole(
     store: str, monkeypatch: pytest.MonkeyPatch, machine: Callable[[str], None]
 ) -> None:
@@ -301,11 +334,11 @@ def test_a_fetch_that_was_cut_off_leaves_no_half_checkpoint_to_go_on_from(
 
 
 @in_memory
-def test_what_a_killed_training_had_half_uploaded_goes_when_an_epochs_checkpoint_is_newer(store: str) -> None:
+def test_what_a_killed_training_had_half_uploaded_goes_when_a_newer_checkpoint_is_whole(store: str) -> None:
     run_dir, mirror = begin(store)
     save(run_dir, 1)
     mirror.bring_up_to_date()
-    for name in ("epoch_1_update_13", "epoch_2_update_25"):
+    for name in ("epoch_1_update_13", "epoch_2_update_25", "epoch_3"):
         mirror.remote._fs.pipe_file(f"{mirror.remote._root}/ckpts/{name}/{WEIGHTS}", b"half")
     run_dir, mirror = begin(store)
     mirror.bring_up_to_date()
@@ -313,8 +346,8 @@ def test_what_a_killed_training_had_half_uploaded_goes_when_an_epochs_checkpoint
     save(run_dir, 2)
     mirror.bring_up_to_date()
     mirror.bring_up_to_date()
-    half = {name.split("/")[1] for name in mirror.remote.sizes() if "update" in name}
-    assert half == {"epoch_2_update_25"}
+    names = {name.split("/")[1] for name in mirror.remote.sizes() if name.startswith("ckpts/epoch")}
+    assert names == {"epoch_1", "epoch_2", "epoch_2_update_25", "epoch_3"}
     assert mirror.remote.whole_checkpoints() == ["epoch_1", "epoch_2"]
 
 
