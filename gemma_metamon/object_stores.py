@@ -11,16 +11,18 @@ _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def open_store(address: str) -> tuple[Any, str]:
-    """The file system of an address, and where in it the address leads. Nothing is asked of a server yet.
+    """The file system of an address, and where in it the address leads. Some, as ftp://, connect at once.
 
     Raises:
         ConfigError: no protocol that fsspec knows.
         MissingDependencyError: one whose package is not installed.
+        ServerError: what is connected to does not answer, or refuses us.
     """
     from fsspec.core import url_to_fs
 
     try:
-        fs, root = url_to_fs(address)
+        with speaking_to(address, passes=(ValueError, ImportError)):
+            fs, root = url_to_fs(address)
     except ValueError as error:
         raise ConfigError(f"{shown_path(address)} is no address of a folder ({on_one_line(error)})") from error
     except ImportError as error:

@@ -1,48 +1,56 @@
-"""Folders in object stores: fetched into this user's cache to be read, and mirrored there as they are written.
+"""Folders in object stores, fetched into this user's cache.
 
 An address is one of fsspec's (s3://bucket/battles, gs://, hf://datasets/name/...). All else of this package reads and
 writes local folders alone: what is read is fetched first, file by file, and what was fetched before is not fetched
-again unless it has changed; what is written is written on this machine, and then uploaded.
-
-    ADDRESS/.../epoch_3/weights.safetensors, ...    uploaded before
-    ADDRESS/.../epoch_3/.whole                      says that all of it is there
-    ADDRESS/.../last                                and, where there is one, what names it
+again unless it has changed in the store. What is written is written on this machine, and uploaded by a `Mirror`.
 """
 
 import hashlib
-import json
-import logging
 import re
-import threading
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from filelock import FileLock, Timeout
-
-from gemma_metamon.atomic_files import written_whole
-from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError, ServerError
+from gemma_metamon.atomic_files import remove_whole, written_whole
+from gemma_metamon.errors import ConfigError, DataError, MissingFileError
 from gemma_metamon.object_stores import open_store, speaking_to
-from gemma_metamon.strict_json import on_one_line, shown_path
+from gemma_metamon.remote_checkpoints import (
+    CHECKPOINTS,
+    DESCRIPTION,
+    IN_STORE,
+    age,
+    checkpoint_of,
+    is_mark,
+    newest_first,
+    whole_of,
+)
+from gemma_metamon.remote_journal import Entry, Journal, about, was_moved
+from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import cache_folder
 
-logger = logging.getLogger(__name__)
-
-WHOLE: Final = ".whole"
-"""In a folder that has been uploaded, when all of it has."""
-LAST: Final = "last"
-"""What is named so names another folder, and is uploaded after all of those."""
-MIRROR_EVERY_S = 20.0
-_LOCK_S = 24 * 3600.0
+_Version: TypeAlias = tuple[int, str]
+_CHECKSUMS: Final = ("ETag", "etag", "md5Hash", "crc32c", "blob_id", "xet_hash", "sha256")
+_TIMES: Final = ("LastModified", "mtime", "created")
 _ADDRESS = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+):/(?P<rest>[^/].*)", re.DOTALL)
 
 
 def address_of(path: Path) -> str | None:
-    """The address that was read as a path, as flags read it: s3://bucket/a. None of a folder of this machine."""
-    match = _ADDRESS.fullmatch(path.as_posix())  # of two slashes a path keeps one
-    return None if match is None or path.exists() else f"{match['protocol']}://{match['rest']}"
+    """The address that was read as a path, as flags read it: s3://bucket/a. None of a folder of this machine.
+
+    Raises:
+        ConfigError: one of a folder of this machine, written as an address.
+    """
+    match = _ADDRESS.fullmatch(path.as_posix())  # of several slashes a path keeps one
+    if match is None or path.exists():
+        return None
+    if match["protocol"] in ("file", "local"):
+        raise ConfigError(
+            f"{shown_path(path)} is a folder of this machine; name it without {match['protocol']}://, as in /data/runs"
+        )
+    return f"{match['protocol']}://{match['rest']}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class RemoteFolder:
         digest = hashlib.sha256(self.address.rstrip("/").encode()).hexdigest()[:16]
         return cache_folder() / "remote" / digest / self._root.rpartition("/")[2]
 
-    def sizes(self) -> dict[str, tuple[int, str]]:
+    def sizes(self) -> dict[str, _Version]:
         """Each file's size and what it changes by (a checksum or a time), by its name in the folder.
 
         Raises ServerError where the store does not answer, or refuses us; DataError for a name that leads out of it.
@@ -87,29 +95,38 @@ class RemoteFolder:
                 raise DataError(f"{shown_path(self.address)} holds {shown_path(name)}, which can be no file here")
         return {name: (int(info["size"]), _version(info)) for name, info in files.items() if not name.endswith("/")}
 
-    def ask(self) -> None:
-        """Before long work for it: raises ServerError where the store does not answer, or refuses us."""
+    def ask(self) -> bool:
+        """Whether it is there. Raises ServerError where the store does not answer, or refuses us."""
         with self._speaking():
-            self._fs.exists(self._root)
+            return bool(self._fs.exists(self._root))
 
     def whole_checkpoints(self) -> list[str]:
-        """The names of the folders in `ckpts` that are there whole, oldest first. Raises as `sizes`."""
-        there = self.sizes()
-        half = {name.removesuffix("/") for name in _unfinished(there)}
-        inner = {name.rpartition("/")[0] for name in there if _is_in_checkpoint(name)} - half
-        names = [folder.rpartition("/")[2] for folder in inner]
-        return sorted(names, key=lambda name: [int(digits) for digits in re.findall("[0-9]+", name)])
+        """The names of the folders in `ckpts` that are there whole, oldest first. Raises as `sizes`.
+
+        Those that this machine has moved aside are left out: they are still there if it was stopped before it said so.
+        """
+        there, journal = self.sizes(), Journal(self.cached)
+        journal.read()
+        return _whole(self.cached, there, journal.entries)
 
     def fetch(
-        self, wanted: Callable[[str], bool] = lambda name: True, *, on_file: Callable[[], Any] | None = None
+        self,
+        wanted: Callable[[str], bool] = lambda name: True,
+        *,
+        describe: bool = False,
+        on_file: Callable[[], Any] | None = None,
     ) -> Path:
         """The folder on this machine, with those of its files that are `wanted`, as they are in the store now.
 
-        A folder of the store that is being uploaded is passed over: one that has no `.whole` where its like have one.
-        What was fetched before and is no longer in the store is removed, unless it has changed here.
+        A checkpoint that is being uploaded is passed over. A file that has changed here since it was fetched or
+        uploaded stays as it is here; one that has changed in both places does so unless the store has a newer
+        checkpoint than this machine, and then checkpoints that the store lacks are removed here. So is what it no
+        longer has, unless it has changed here.
 
         Args:
             wanted: of a file's name in the folder, with "/" between folders.
+            describe: fetch `checkpoint.json` of the whole checkpoints that are not wanted, too, into `.in_store`, for
+                the run to know of them.
             on_file: called after each file, fetched or there before.
 
         Raises:
@@ -118,202 +135,131 @@ class RemoteFolder:
             ServerError: the store does not answer, or refuses us.
             OSError: this machine's disk.
         """
-        there = self.sizes()
-        if not there:
-            raise MissingFileError(f"{shown_path(self.address)} holds no files; look at its address")
-        half = _unfinished(there)
         place = self.cached
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(place.with_name(f".{place.name}.lock"), timeout=_LOCK_S):
-                journal = place.with_name(f".{place.name}.json")
-                known = _read_journal(journal)
-                try:
-                    _remove_gone(place, known, there)
-                    for name, about in there.items():
-                        if not wanted(name) or name.startswith(half) or _is_mark(name):
-                            continue
-                        target = place / name
-                        if not target.is_file() or known.get(name) != list(about):
-                            self._fetch_file(name, target)
-                            known[name] = list(about)
-                        if on_file is not None:
-                            on_file()
-                finally:
-                    _write_journal(journal, known)
-        except Timeout as error:
-            raise GemmaMetamonError(f"another process has been fetching {self.address} for a day") from error
+        journal = Journal(place)
+        with journal.held() as known:
+            there = self.sizes()
+            if not there:
+                raise MissingFileError(f"{shown_path(self.address)} holds no files; look at its address")
+            place.mkdir(parents=True, exist_ok=True)
+            _remove_gone(place, journal, there)
+            whole = _whole(place, there, known)
+            stays = _is_ahead(place, whole)
+            for name in sorted(there, key=lambda name: checkpoint_of(name) is not None):  # what was measured first
+                checkpoint = checkpoint_of(name)
+                if is_mark(name) or not wanted(name) or not (checkpoint is None or checkpoint in whole):
+                    continue
+                if _is_newer_there(place, name, known, there, stays=stays):
+                    self._fetch_file(name, place / name)
+                    journal.note(name, there[name], about(place / name))
+                if checkpoint is not None:
+                    shutil.rmtree(place / IN_STORE / CHECKPOINTS / checkpoint, ignore_errors=True)
+                if on_file is not None:
+                    on_file()
+            if describe:
+                shutil.rmtree(place / IN_STORE, ignore_errors=True)
+                for checkpoint in whole:
+                    files = [name for name in there if checkpoint_of(name) == checkpoint and not is_mark(name)]
+                    self._describe(place, {name: there[name] for name in files}, journal, stays=stays)
         return place
 
-    def upload(self, folder: Path, known: dict[str, tuple[int, int]] | None = None) -> int:
-        """Uploads what has changed in a folder of this machine. Files that are being written are left out.
-
-        What is uploaded last: the `.whole` of each folder of `ckpts`, then what is called `last`.
-
-        Args:
-            folder: of this machine.
-            known: size and time of the files as they were uploaded before, and the `.whole` of finished folders, which
-                is brought up to date.
-
-        Returns:
-            How many files were uploaded.
-
-        Raises:
-            ServerError: the store does not answer, or refuses us.
-        """
-        known = {} if known is None else known
-        files = {path.relative_to(folder).as_posix(): path for path in _whole_files(folder)}
-        changed = {}
-        for name, path in files.items():
-            found = path.stat()
-            if known.get(name) != (found.st_size, found.st_mtime_ns):
-                changed[name] = (path, (found.st_size, found.st_mtime_ns))
-        # not only of what has changed: where the store did not take a mark, the next call tries again
-        unmarked = {name.rpartition("/")[0] for name in files if _is_in_checkpoint(name)}
-        names_last = {name for name in changed if LAST in name.split("/")}
-        for name in sorted(changed, key=lambda name: name in names_last):
-            if name in names_last:
-                self._put_marks(unmarked, known)
-            path, about = changed[name]
-            with self._speaking():
-                self._fs.put_file(str(path), f"{self._root}/{name}")
-            known[name] = about
-        self._put_marks(unmarked, known)
-        return len(changed)
-
-    def remove_missing(self, folder: Path, known: dict[str, tuple[int, int]]) -> None:
-        """Removes what was uploaded from a folder of this machine and is no longer in it; `.whole` first."""
-        gone = [name for name in known if not _is_mark(name) and not (folder / name).exists()]
-        marks = {f"{name.rpartition('/')[0]}/{WHOLE}" for name in gone if _is_in_checkpoint(name)}
+    def put(self, name: str, path: Path) -> _Version:
+        """Uploads a file; returns what `sizes` says of it then. Raises ServerError."""
+        key = f"{self._root}/{name}"
         with self._speaking():
-            for name in [*sorted(marks), *gone]:
-                if self._fs.exists(f"{self._root}/{name}"):  # somebody else may have removed it
-                    self._fs.rm_file(f"{self._root}/{name}")
-                known.pop(name, None)
+            self._fs.put_file(str(path), key)
+            self._fs.invalidate_cache()
+            info = self._fs.info(key)
+            if not any(info.get(checksum) for checksum in _CHECKSUMS):  # and times it may write otherwise than in lists
+                info = self._fs.find(key.rpartition("/")[0], maxdepth=1, detail=True).get(key, info)
+        return int(info["size"]), _version(info)
 
-    def _put_marks(self, folders: Iterable[str], known: dict[str, tuple[int, int]]) -> None:
-        for name in sorted(f"{inner}/{WHOLE}" for inner in folders):
-            if name not in known:
-                with self._speaking():
-                    self._fs.pipe_file(f"{self._root}/{name}", b"{}")
-                known[name] = (2, 0)
+    def put_mark(self, name: str) -> None:
+        """Writes one of the files that only say something of others. Raises ServerError."""
+        with self._speaking():
+            self._fs.pipe_file(f"{self._root}/{name}", b"{}")
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if somebody else has not done so. Raises ServerError."""
+        with self._speaking():
+            if self._fs.exists(f"{self._root}/{name}"):
+                self._fs.rm_file(f"{self._root}/{name}")
 
     def _fetch_file(self, name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(target, durable=False) as staged, self._speaking():
             self._fs.get_file(f"{self._root}/{name}", str(staged))
 
+    def _describe(self, place: Path, files: Mapping[str, _Version], journal: Journal, *, stays: bool) -> None:
+        """One whole checkpoint, of these files: where it is not here its description is, and nothing else of it."""
+        inner = next(iter(files)).rpartition("/")[0]
+        description = f"{inner}/{DESCRIPTION}"
+        if not any(_is_newer_there(place, one, journal.entries, files, stays=stays) for one in files):
+            return
+        here = [f"{inner}/{path.name}" for path in (place / inner).glob("*")]
+        if stays and any(_has_changed_here(place, one, journal.entries) for one in here):
+            return
+        if here:  # a fetch of it was cut off, or another machine's took its place
+            remove_whole(place / inner)
+        if description in files:
+            self._fetch_file(description, place / IN_STORE / description)
+
     def _speaking(self) -> AbstractContextManager[None]:
         return speaking_to(self.address)
 
 
-class Mirror:
-    """Uploads a folder of this machine while it is written, in a thread of its own, and once more at the end.
-
-    Work does not wait for it, and goes on where the store does not answer: that is said, and tried again.
-
-    Args:
-        folder: of this machine.
-        remote: where it goes.
-        every_s: seconds between two looks at the folder.
-    """
-
-    def __init__(self, folder: Path, remote: RemoteFolder, *, every_s: float = MIRROR_EVERY_S) -> None:
-        self.folder, self.remote = folder, remote
-        self._every_s = every_s
-        self._known: dict[str, tuple[int, int]] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
-
-    def __enter__(self) -> "Mirror":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """Raises ServerError where the last upload fails: everything is still on this machine."""
-        self._ended.set()
-        self._thread.join()
-        try:
-            self.bring_up_to_date()
-        except ServerError as error:
-            raise ServerError(f"{error}; all of it is in {self.folder}: run the same command again") from error
-
-    def bring_up_to_date(self) -> None:
-        """One look at the folder."""
-        self.remote.upload(self.folder, self._known)
-        self.remote.remove_missing(self.folder, self._known)
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._every_s):
-            try:
-                self.bring_up_to_date()
-            except (ServerError, OSError) as error:
-                logger.warning("%s; it is tried again in %.0f s", on_one_line(error), self._every_s)
+def _has_changed_here(place: Path, name: str, known: Mapping[str, Entry]) -> bool:
+    """Whether a file is here, and not as it was when it was last fetched or uploaded."""
+    here = about(place / name)
+    return here is not None and (name not in known or known[name].here != here)
 
 
-def _remove_gone(place: Path, known: dict[str, list[Any]], there: Collection[str]) -> None:
+def _is_newer_there(
+    place: Path, name: str, known: Mapping[str, Entry], there: Mapping[str, _Version], *, stays: bool
+) -> bool:
+    """Whether a file is to be fetched. With `stays` one that has changed in both places is not."""
+    if about(place / name) is None:
+        return True
+    has_changed_there = name not in known or known[name].version != there[name]
+    return has_changed_there and not (stays and _has_changed_here(place, name, known))
+
+
+def _remove_gone(place: Path, journal: Journal, there: Collection[str]) -> None:
     """Or a battle that was deleted would be trained on, and a checkpoint that was would be uploaded again."""
-    for name in [name for name in known if name not in there]:
-        fetched = place / name
-        if fetched.is_file() and fetched.stat().st_size == known[name][0]:
-            fetched.unlink()
-        del known[name]
+    gone = [name for name in journal.entries if name not in there]
+    folders = {(place / name).parent for name in gone if checkpoint_of(name) is not None}
+    inner = {folder: [path.relative_to(place).as_posix() for path in folder.glob("*")] for folder in folders}
+    own = {  # of which this machine has something else: no half of it is removed
+        folder for folder in folders if any(_has_changed_here(place, name, journal.entries) for name in inner[folder])
+    }
+    for name in gone:
+        path = place / name
+        if path.parent not in own and not _has_changed_here(place, name, journal.entries):
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder without files would be taken for a checkpoint
+                path.parent.rmdir()
+        journal.forget(name)
 
 
-def _is_mark(name: str) -> bool:
-    return name.endswith(f"/{WHOLE}")
+def _is_ahead(place: Path, whole: list[str]) -> bool:
+    """Whether this machine has a checkpoint at least as new as the store; if not, those are removed that it lacks."""
+    here = newest_first(child.name for child in (place / CHECKPOINTS).glob("[!.]*") if child.is_dir())
+    if here and (not whole or age(here[0]) >= age(whole[-1])):
+        return True
+    for checkpoint in {*here} - {*whole}:  # another machine's took their place
+        remove_whole(place / CHECKPOINTS / checkpoint)
+    return False
 
 
-def _is_in_checkpoint(name: str) -> bool:
-    """Whether a file is in a folder that is either whole or worthless."""
-    parts = name.split("/")
-    return len(parts) >= 3 and parts[-3] == "ckpts" and parts[-2] != LAST
-
-
-def _unfinished(there: Iterable[str]) -> tuple[str, ...]:
-    """The beginnings of the names of files in checkpoints without their `.whole`."""
-    names = set(there)
-    inner = {name.rpartition("/")[0] for name in names if _is_in_checkpoint(name)}
-    marked = {folder for folder in inner if f"{folder}/{WHOLE}" in names}
-    return tuple(f"{folder}/" for folder in inner - marked) if marked else ()
-
-
-def _whole_files(folder: Path) -> list[Path]:
-    """Those that nobody is writing: of atomic_files all names of what is begun have a dot before them."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") for part in inner):
-            found.append(path)
-    return found
+def _whole(place: Path, there: Mapping[str, _Version], known: Mapping[str, Entry]) -> list[str]:
+    """The whole checkpoints, oldest first, without those that were moved aside here."""
+    aside = {
+        checkpoint_of(name)
+        for name, entry in known.items()
+        if checkpoint_of(name) is not None and there.get(name) == entry.version and was_moved(place, name, entry)
+    }
+    return [checkpoint for checkpoint in whole_of(there) if checkpoint not in aside]
 
 
 def _version(info: dict[str, Any]) -> str:
-    for name in (
-        "ETag",
-        "etag",
-        "md5Hash",
-        "crc32c",
-        "blob_id",
-        "xet_hash",
-        "sha256",
-        "LastModified",
-        "mtime",
-        "created",
-    ):
-        if info.get(name) is not None:
-            return str(info[name])
-    return ""
-
-
-def _read_journal(path: Path) -> dict[str, list[Any]]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # of a cache that was deleted in part: all is fetched anew
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def _write_journal(path: Path, known: dict[str, list[Any]]) -> None:
-    with written_whole(path, durable=False) as staged:
-        staged.write_text(json.dumps(known), encoding="utf-8")
+    return next((str(info[name]) for name in (*_CHECKSUMS, *_TIMES) if info.get(name) is not None), "")

@@ -16,7 +16,8 @@ from support.paths import ROOT
 # of SHARED may be imported by all, and each of them imports only those before it.
 SHARED = (
     "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
-    "object_stores", "remote_folders", "child_processes", "pages", "checklist",
+    "object_stores", "remote_checkpoints", "remote_journal", "remote_folders", "mirrors", "child_processes", "pages",
+    "checklist",
 )  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}

@@ -3,6 +3,7 @@
 In S3 (moto's server), in Google's (its emulator), in fsspec's own memory, and read from the hub (a stand-in).
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,14 @@ import pytest
 from support.hub_stand_in import Hub, hub_stand_in
 from support.processes import free_port
 from support.small_agent import BATTLES, train_command
+from support.text_folders import contents, write
 
 from gemma_metamon.commands import main
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
-from gemma_metamon.remote_folders import WHOLE, Mirror, RemoteFolder, address_of
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        path = folder / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+from gemma_metamon.mirrors import Mirror
+from gemma_metamon.remote_checkpoints import WHOLE
+from gemma_metamon.remote_folders import RemoteFolder, address_of
 
 
 @pytest.mark.parametrize(
@@ -43,6 +36,13 @@ def test_an_address_is_known_from_a_path(text: str, address: str | None) -> None
     assert address_of(Path(text)) == address
 
 
+@pytest.mark.parametrize("flag", ["--save_dir", "--parsed_replay_dir"])
+def test_a_folder_of_this_machine_is_no_address(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(train_command(tmp_path, flag, "file:///nowhere/data")) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("file:/nowhere/data is a folder of this machine; name it without file://, as in /data/runs")
+
+
 def test_a_folder_that_is_called_like_an_address_is_that_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,25 +54,21 @@ def test_a_folder_that_is_called_like_an_address_is_that_folder(
 def test_what_was_uploaded_is_fetched_and_again_only_where_it_changed(store: str, tmp_path: Path) -> None:
     write(tmp_path / "a", x="1", inner__y="2")
     remote = RemoteFolder(f"{store}/folder")
-    assert remote.upload(tmp_path / "a") == 2
+    assert Mirror(tmp_path / "a", remote).bring_up_to_date() == 2
     place = remote.fetch()
     assert place.name == "folder"
     assert contents(place) == {"x": "1", "inner/y": "2"}
     times = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
     write(tmp_path / "a", x="3")
-    RemoteFolder(f"{store}/folder").upload(tmp_path / "a", {"inner/y": _about(tmp_path / "a" / "inner" / "y")})
+    assert Mirror(tmp_path / "a", RemoteFolder(f"{store}/folder")).bring_up_to_date() == 1
     assert contents(RemoteFolder(f"{store}/folder").fetch()) == {"x": "3", "inner/y": "2"}
     assert [path.name for path, time in times.items() if path.stat().st_mtime_ns != time] == ["x"]
-
-
-def _about(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def test_a_checkpoint_that_is_half_uploaded_is_not_fetched(store: str, tmp_path: Path) -> None:
     write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__epoch_2__weights="2", config="c")
     remote = RemoteFolder(f"{store}/run")
-    remote.upload(tmp_path / "run")
+    Mirror(tmp_path / "run", remote).bring_up_to_date()
     assert remote.whole_checkpoints() == ["epoch_1", "epoch_2"]
     assert {f"ckpts/epoch_1/{WHOLE}", f"ckpts/epoch_2/{WHOLE}"} < set(remote.sizes())
     remote._fs.rm_file(f"{remote._root}/ckpts/epoch_2/{WHOLE}")
@@ -80,62 +76,10 @@ def test_a_checkpoint_that_is_half_uploaded_is_not_fetched(store: str, tmp_path:
     assert contents(remote.fetch()) == {"ckpts/epoch_1/weights": "1", "config": "c"}
 
 
-def test_what_names_the_last_checkpoint_is_uploaded_after_it(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path / "run", ckpts__epoch_1__weights="1", ckpts__last="epoch_1", zzz="z")
-    remote = RemoteFolder(f"{store}/run")
-    order: list[str] = []
-    for name in ("put_file", "pipe_file"):
-        own = getattr(remote._fs, name)
-
-        def noted(first: str, second: Any, own: Any = own) -> None:
-            order.append(first if isinstance(second, bytes) else second)
-            own(first, second)
-
-        monkeypatch.setattr(remote._fs, name, noted)
-    remote.upload(tmp_path / "run")
-    assert [name.rpartition("/")[2] for name in order] == ["weights", "zzz", WHOLE, "last"]
-
-
-def test_a_mirror_follows_a_folder_and_leaves_out_what_is_being_written(store: str, tmp_path: Path) -> None:
-    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
-    write(folder, ckpts__epoch_1__weights="1")
-    write(folder / ".half.part", x="0")
-    with Mirror(folder, remote, every_s=600) as mirror:
-        mirror.bring_up_to_date()
-        assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
-        (folder / "ckpts" / "epoch_1" / "weights").unlink()
-        write(folder, ckpts__epoch_2__weights="2")
-    assert set(remote.sizes()) == {"ckpts/epoch_2/weights", f"ckpts/epoch_2/{WHOLE}"}
-
-
-def test_a_checkpoint_whose_mark_the_store_refused_is_marked_at_the_next_look(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, remote = tmp_path / "run", RemoteFolder(f"{store}/run")
-    write(folder, ckpts__epoch_1__weights="1")
-    mirror = Mirror(folder, remote)
-    with monkeypatch.context() as patched:
-
-        def refuse(*_: object) -> None:
-            raise OSError("slow down")
-
-        patched.setattr(remote._fs, "pipe_file", refuse)
-        with pytest.raises(ServerError, match="slow down"):
-            mirror.bring_up_to_date()
-    mirror.bring_up_to_date()
-    assert set(remote.sizes()) == {"ckpts/epoch_1/weights", f"ckpts/epoch_1/{WHOLE}"}
-    (folder / "ckpts" / "epoch_1" / "weights").unlink()
-    remote._fs.rm_file(f"{remote._root}/ckpts/epoch_1/weights")  # somebody else was faster
-    mirror.bring_up_to_date()
-    assert set(remote.sizes()) == set()
-
-
 def test_what_the_store_has_no_more_is_not_read_any_more(store: str, tmp_path: Path) -> None:
     write(tmp_path / "a", x="1", inner__y="2", log="a")
     remote = RemoteFolder(f"{store}/folder")
-    remote.upload(tmp_path / "a")
+    Mirror(tmp_path / "a", remote).bring_up_to_date()
     place = remote.fetch()
     (place / "log").write_text("ab")  # goes on here
     (place / "own").write_text("made here")
@@ -149,6 +93,11 @@ def test_what_cannot_be_reached_is_a_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=r"^nothing://a is no address of a folder \(Protocol not known: nothing"):
         RemoteFolder("nothing://a")
+    # fsspec connects to such a server before anything is asked of it
+    assert main(["registry", "list", "--registry", f"ftp://127.0.0.1:{free_port()}/models"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("gemma-metamon registry: ftp://127.0.0.1:")
+    assert "could not be reached or read (ConnectionRefusedError" in said
     remote = RemoteFolder(f"{store}/nothing")
     with pytest.raises(MissingFileError, match=r"/nothing holds no files; look at its address$"):
         remote.fetch()
@@ -200,7 +149,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_machine(
+def test_a_run_in_a_store_that_was_killed_and_goes_on_on_another_machine_ends_as_if_it_had_not_been(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["prepare", "--parsed_replay_dir", str(BATTLES), "--formats", "gen1ou", "gen9ou", "--workers", "1"]
@@ -208,23 +157,37 @@ def test_a_run_trains_from_a_store_to_a_store_and_goes_on_from_there_on_another_
     assert main([*command, "--out", str(tmp_path / "prepared")]) == 0
 
     def trained(save_dir: str, battles: str, *flags: str, command: str = "train") -> None:
-        given = [command, *train_command(Path("x"), *flags)[1:]]
+        given = [command, *train_command(Path("x"), *flags)[1:], "--log_interval", "1"]
         given[given.index("--save_dir") + 1] = save_dir
         given[given.index("--parsed_replay_dir") + 1] = battles
         assert main(given) == 0, capsys.readouterr().err
 
-    for place, name in ((store, "there"), (str(tmp_path), "here")):
-        trained(f"{place}/runs", f"{place}/prepared")
-        monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / f"another machine for {name}"))
-        later = (f"{place}/runs", f"{place}/prepared", "--epochs", "2", "--ckpt", "1")
-        trained(*later, command="validate")
-        assert "goes on after epoch_1" in capsys.readouterr().out
-        trained(*later)
+    trained(str(tmp_path), str(tmp_path / "prepared"), "--epochs", "3")
+    place = (f"{store}/runs", f"{store}/prepared")
+    trained(*place)
     there = RemoteFolder(f"{store}/runs/run")
+    with monkeypatch.context() as killed:  # before anything of epoch 2 was uploaded
+        killed.setattr(Mirror, "bring_up_to_date", lambda self: 0)
+        trained(*place, "--epochs", "2", "--resume", "auto")
+    assert there.whole_checkpoints() == ["epoch_0", "epoch_1"]
+    trained(*place, "--epochs", "2", "--resume", "auto")
     assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2"]
-    fetched, here = there.fetch() / "ckpts" / "epoch_2", tmp_path / "runs" / "run" / "ckpts" / "epoch_2"
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "another machine"))
+    trained(*place, "--epochs", "3", "--ckpt", "2", command="validate")
+    assert "goes on after epoch_2" in capsys.readouterr().out
+    trained(*place, "--epochs", "3", "--ckpt", "2")
+    assert there.whole_checkpoints() == ["epoch_0", "epoch_1", "epoch_2", "epoch_3"]
+    monkeypatch.setenv("GEMMA_METAMON_CACHE", str(tmp_path / "a third"))
+    fetched, here = there.fetch(), tmp_path / "run"
     for name in ("weights.safetensors", "training.safetensors"):
-        assert (fetched / name).read_bytes() == (here / name).read_bytes()
+        assert (fetched / "ckpts/epoch_3" / name).read_bytes() == (here / "ckpts/epoch_3" / name).read_bytes()
+    assert measured(fetched) == measured(here)
+
+
+def measured(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, but for how fast it was."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "timesteps_per_s"} for line in lines]
 
 
 @pytest.fixture

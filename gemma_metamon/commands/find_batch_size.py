@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     require_writable_folder(args.save_dir)
     fetch_inputs(args)
-    args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
+    args.save_dir = fetched_save_dir(args)
     _plan(args)  # what is wrong is said before a process begins
     from gemma_metamon.training import batch_sizes
 

@@ -44,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
 
     A signal that ends it is raised, and becomes 128 and its number: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    from gemma_metamon.commands._remote import fetch_inputs, mirrored, require_writable_folder
+    from gemma_metamon.commands._remote import fetch_inputs, mirrored_run, require_writable_folder
 
     take_batch_size(args, trains=True)
     require_writable_folder(args.save_dir)
     fetch_inputs(args)
-    with mirrored(args.save_dir, args.run_name) as args.save_dir:
+    with mirrored_run(args) as args.save_dir:
         return _run(args, args.save_dir / args.run_name)
 
 

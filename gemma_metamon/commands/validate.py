@@ -55,7 +55,7 @@ def _look(args: argparse.Namespace) -> Iterator[Row]:
         take_batch_size(args, trains=False)
         require_writable_folder(args.save_dir)
         fetch_inputs(args)
-        args.save_dir = fetched_save_dir(args.save_dir, args.run_name)
+        args.save_dir = fetched_save_dir(args)
         with writing_in(args.save_dir / args.run_name):
             for row in _steps(args):
                 yield row

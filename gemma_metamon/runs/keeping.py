@@ -3,6 +3,9 @@
     <save_dir>/<run_name>/ckpts/last    a line with the name of the newest checkpoint's folder, which is whole
     <save_dir>/<run_name>/ckpts/best    the same of the epoch's that was best by the metric of --keep_best
 
+Of a run that is mirrored to an object store, `.in_store` describes the checkpoints that the store alone has (see
+`mirrors`): they are counted, and one whose description is removed is removed there.
+
 What either names is there: both are written before a checkpoint goes, and `best` is removed with the one that it named.
 A checkpoint that was saved between two epochs goes as soon as an epoch's is newer.
 """
@@ -14,6 +17,7 @@ from typing import Final
 
 from gemma_metamon.atomic_files import remove_whole, written_whole
 from gemma_metamon.errors import ConfigError, DataError
+from gemma_metamon.remote_checkpoints import IN_STORE
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_all
 from gemma_metamon.strict_json import shown
 
@@ -71,7 +75,7 @@ def keep(run_dir: Path, keeping: Keeping, in_use: Collection[int] = ()) -> None:
         keeping: which stay.
         in_use: epochs whose checkpoints somebody reads, or is about to.
     """
-    there = list_all(run_dir)
+    there = list_known(run_dir)
     _name(run_dir / CHECKPOINTS / LAST, there[-1])
     best = None if keeping.best is None else _best(there, HELD_OUT + keeping.best.removeprefix(HELD_OUT))
     if best is not None:
@@ -87,6 +91,17 @@ def keep(run_dir: Path, keeping: Keeping, in_use: Collection[int] = ()) -> None:
         remove_whole(checkpoint.folder)
 
 
+def list_known(run_dir: Path) -> list[Checkpoint]:
+    """The whole checkpoints of a run, in order, with those that only the store has that it is mirrored to.
+
+    Of those nothing can be read but their description, `read_meta`.
+    """
+    here = list_all(run_dir)
+    names = {checkpoint.folder.name for checkpoint in here}
+    there = [one for one in list_all(run_dir / IN_STORE) if one.folder.name not in names]
+    return sorted([*here, *there], key=lambda one: (one.epoch, one.update or 0))
+
+
 def name_without(run_dir: Path, going: Collection[Checkpoint]) -> None:
     """Before checkpoints are taken away: `last` names the newest of the others, and `best` none of them.
 
@@ -96,7 +111,7 @@ def name_without(run_dir: Path, going: Collection[Checkpoint]) -> None:
 
     Raises OSError where it cannot be written.
     """
-    stays = [checkpoint for checkpoint in list_all(run_dir) if checkpoint not in going]
+    stays = [checkpoint for checkpoint in list_known(run_dir) if checkpoint not in going]
     if stays:
         _name(run_dir / CHECKPOINTS / LAST, stays[-1])
     else:
