@@ -43,7 +43,8 @@ _BETWEEN: Final = {
 }  # fmt: skip
 """Kinds of lines that may come while a choice is awaited; with any other the battle goes on."""
 _AT_A_TIME: Final = 200
-"""So many lines are read before others have their turn."""
+"""So many lines are read before others have their turn, or lines of so many characters."""
+_CHARACTERS_AT_A_TIME: Final = 64 * 1024
 _silent = logging.getLogger("gemma_metamon.serving.poke_env")
 _silent.setLevel(logging.CRITICAL + 1)
 
@@ -131,7 +132,7 @@ class ServedSeat:
         Raises:
             DataError: the battle cannot be followed.
         """
-        leads = _requests_lead(lines)
+        leads, read = _requests_lead(lines), 0
         for line in lines[self._n_lines :]:
             if line.startswith(_SENT):
                 if not await self._note_sent(line):
@@ -142,7 +143,9 @@ class ServedSeat:
                 self._read_line(line)
             self._digest.update(_marked(line))
             self._n_lines += 1
-            if self._n_lines % _AT_A_TIME == 0:
+            read += len(line)
+            if self._n_lines % _AT_A_TIME == 0 or read > _CHARACTERS_AT_A_TIME:
+                read = 0
                 await asyncio.sleep(0)
         return True
 
