@@ -48,6 +48,7 @@ REQUEST: dict[str, Any] = {
     },
     "rqid": 3,
 }
+"""What the simulator asks Ann at the end of LOG."""
 LOG = [
     "|player|p1|Ann|1|", "|player|p2|Bob|2|", "|teamsize|p1|2", "|teamsize|p2|2", "|gametype|singles", "|gen|1",
     "|start",
