@@ -27,7 +27,9 @@ class Limits:
 
     Attributes:
         body_bytes: of a request.
-        body_s: within which it must have come.
+        body_s: within which it must have come, and an answer must be taken.
+        head_s: within which a connection must say what it asks: its headers.
+        connections: at a time; one address has at most half of them. The process may have too few files for so many.
         rate: requests a second from one address, on the whole; for twice as many at once there is room. All count,
             those with a wrong token and those of no route, too; only /health and /ready do not.
         at_once: requests that may be answered at a time.
@@ -37,6 +39,8 @@ class Limits:
 
     body_bytes: int = 8 * 2**20
     body_s: float = 30.0
+    head_s: float = 10.0
+    connections: int = 800
     rate: float = 500.0
     at_once: int = 512
     trusted_proxy: str | None = None
@@ -51,6 +55,15 @@ class Limits:
                 f"--trusted_proxy {shown(self.trusted_proxy)} is no address or network; give one as 127.0.0.1 or "
                 "10.0.0.0/8"
             ) from error
+
+    def trusts(self, client: str) -> bool:
+        """Whether this is the address of the proxy, which has the connections of all who come through it."""
+        if self.trusted_proxy is None:
+            return False
+        try:
+            return ipaddress.ip_address(client) in ipaddress.ip_network(self.trusted_proxy)
+        except ValueError:
+            return False
 
 
 class Gate:
@@ -83,9 +96,9 @@ class Gate:
         """Raises RefusedError: 429 for a client that asks too often, 503 where too many are being answered.
 
         Args:
-            client: its address. Of IPv6 a network of 64 bits is one client: whoever has one address there has them all.
+            client: its address; `who` says which are one client.
         """
-        client = _who(client)
+        client = who(client)
         now, burst = time.monotonic(), max(1.0, 2 * self.limits.rate)
         left, at = self._buckets.get(client, (burst, now))
         left = min(burst, left + (now - at) * self.limits.rate)
@@ -102,7 +115,8 @@ class Gate:
             )
 
 
-def _who(client: str) -> str:
+def who(client: str) -> str:
+    """Who comes from an address. Of IPv6 a network of 64 bits is one client: whoever has one address has them all."""
     try:
         address = ipaddress.ip_address(client)
     except ValueError:  # of a proxy's header
