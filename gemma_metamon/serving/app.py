@@ -33,7 +33,13 @@ _SMALL_BYTES: Final = 16 * 1024
 """Of a body that is read in some milliseconds, whatever it holds."""
 _READ_AT_ONCE: Final = 2
 """Larger bodies: they take memory, and each slows the others and the event loop."""
-_TYPES: Final = {401: "authentication_error", 429: "rate_limit_error", 503: "overloaded_error", 500: "server_error"}
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "overloaded_error",
+}
 
 
 @dataclass
@@ -157,6 +163,7 @@ async def _let_in(
     try:
         # first, so that a wrong token counts, too: who guesses is not looked at more often than who asks
         service.gate.require_room(request.client.host if request.client else "")
+        service.gate.require_no_foreign_page(request.headers.get("host", ""), request.headers.getlist("origin"))
         if needs_token:
             service.gate.require_token(request.headers.get("authorization", ""))
         return await answer()

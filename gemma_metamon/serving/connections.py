@@ -62,17 +62,19 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Reads it. While it is no whole request, the time that there is for one goes on."""
         super().data_received(data)
-        if self.is_answered:
+        if self.is_answered and not self.flow.write_paused:
             self._stop_timer()
         elif self._timer is None:
             self._allow(self.limits.head_s)
 
     def on_response_complete(self) -> None:
-        """uvicorn's timer goes from now to the next byte; an answer that is the last one must be taken."""
+        """From now to the next byte uvicorn's timer goes; an answer that is the last one must be taken."""
         self._waits_since = time.monotonic()
         super().on_response_complete()
         if self.transport.is_closing():
             self._allow(self.limits.body_s)
+        elif not self.is_answered and self.conn.trailing_data[0]:  # the beginning of another request
+            self._allow(self.limits.head_s)
 
     def timeout_keep_alive_handler(self) -> None:
         """uvicorn's, which waits until all that it has written was taken."""

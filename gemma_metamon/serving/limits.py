@@ -4,9 +4,11 @@ import hmac
 import ipaddress
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cachetools import LRUCache
 
@@ -72,16 +74,38 @@ class Gate:
     Args:
         limits: within which.
         token: that a request must bear; None asks for none.
+        host: at which the service listens.
 
     Attributes:
         inside: requests that are being answered, the one that asks for room among them.
     """
 
-    def __init__(self, limits: Limits, token: str | None = None) -> None:
+    def __init__(self, limits: Limits, token: str | None = None, host: str = "127.0.0.1") -> None:
         self.limits = limits
+        self._asks_by_host = token is None and is_loopback(host)
         self.inside = 0
         self._token = None if token is None else token.encode()
         self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(_CLIENTS)
+
+    def require_no_foreign_page(self, host: str, origins: Sequence[str]) -> None:
+        """Raises RefusedError (403) for what a page of somebody else's lets a browser of this machine send.
+
+        Args:
+            host: the request's header `Host`; "" without one, which every browser sends. Its name may be one that its
+                owner has pointed here: without a token it must be this machine's own.
+            origins: its headers `Origin`, by which a browser says whose page it is that asks.
+        """
+        for origin in origins:
+            if origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+                raise RefusedError(
+                    403, f"Origin is {shown(origin)}, a page of another address than {shown(host)}; ask from no page"
+                )
+        if self._asks_by_host and host and not is_loopback(_name_of(host)):
+            raise RefusedError(
+                403,
+                f"Host is {shown(host)}, and without a token only this machine is answered; ask localhost or 127.0.0.1 "
+                "(a proxy must send one of them as Host), or serve with a token",
+            )
 
     def require_token(self, authorization: str) -> None:
         """Raises RefusedError (401) for a header that does not bear the token, in the same time whatever it holds."""
@@ -113,6 +137,14 @@ class Gate:
             raise RefusedError(
                 503, f"{self.limits.at_once} requests are being answered, as many as may be; ask again", retry_after_s=1
             )
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a header `Host`, without its port; "" of what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def who(client: str) -> str:

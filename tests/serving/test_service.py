@@ -93,7 +93,7 @@ def test_a_body_that_is_too_large_or_never_comes_is_refused(run_dir: Path) -> No
             (b"Content-Length: 100\r\n\r\nx", b"408"),
         ):
             with socket.create_connection((host, int(port)), timeout=60) as connection:
-                connection.sendall(b"POST /act HTTP/1.1\r\nHost: x\r\n" + head)
+                connection.sendall(b"POST /act HTTP/1.1\r\nHost: localhost\r\n" + head)
                 answer = connection.recv(4096)
             assert status in answer.split(b"\r\n")[0] or b"400" in answer.split(b"\r\n")[0], answer
         assert ask(f"{url}/health")[0] == 200
@@ -161,6 +161,46 @@ def test_a_proxy_that_is_trusted_says_who_asks(run_dir: Path) -> None:
     for bad in ("*", "localhost", "127.0.0.1/40"):
         with pytest.raises(ConfigError, match="--trusted_proxy"):
             Limits(trusted_proxy=bad)
+
+
+OWN = "127.0.0.1:8765"
+
+
+@pytest.mark.parametrize("host", [OWN, "localhost", "LOCALHOST:9000", "[::1]:8765", "127.8.8.8", ""])
+def test_a_browser_may_show_the_services_own_pages(host: str) -> None:
+    for origins in ([], [f"http://{host}"], [f"https://{host}".upper()]):
+        Gate(Limits()).require_no_foreign_page(host, origins)
+        Gate(Limits(), TOKEN).require_no_foreign_page(host, origins)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "", "http://127.0.0.1", f"ftp://{OWN}", f"http://x@{OWN}"]
+)
+def test_a_page_of_another_address_may_ask_nothing(origin: str) -> None:
+    for gate in (Gate(Limits()), Gate(Limits(), TOKEN), Gate(Limits(), host="0.0.0.0")):
+        with pytest.raises(RefusedError, match="Origin is ") as refused:
+            gate.require_no_foreign_page(OWN, [f"http://{OWN}", origin])
+        assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "localhost@x", "[", "::1"]
+)
+def test_a_name_that_was_pointed_to_this_machine_is_answered_with_a_token_alone(host: str) -> None:
+    with pytest.raises(RefusedError, match=r"Host is .* or serve with a token") as refused:
+        Gate(Limits()).require_no_foreign_page(host, [])
+    assert refused.value.status == 403
+    Gate(Limits(), TOKEN).require_no_foreign_page(host, [])
+    Gate(Limits(), host="0.0.0.0").require_no_foreign_page(host, [])  # with --open
+
+
+def test_what_a_foreign_page_sends_is_refused_before_it_is_read(run_dir: Path) -> None:
+    with served(policy_of(run_dir)) as (url, _):
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            status, answer = ask(f"{url}/act", b"{", **headers)
+            assert (status, answer["error"]["type"]) == (403, "permission_error")
+            assert ask(f"{url}/nothing", **headers)[0] == 403
+        assert ask(f"{url}/act", b"{", Origin=url)[0] == 400
 
 
 def test_a_client_of_many_addresses_is_one_client() -> None:
