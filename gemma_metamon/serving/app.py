@@ -31,8 +31,10 @@ Chats = Callable[[bytes], Awaitable[tuple[dict[str, Any], int, int]]]
 """Answers the body of a chat completion; with its subwords, read and written."""
 _SMALL_BYTES: Final = 16 * 1024
 """Of a body that is read in some milliseconds, whatever it holds."""
+_LARGE_BYTES: Final = 2**20
+"""Of a body that no battle of less than some hundred turns has: it waits for its like alone, and lets others pass."""
 _READ_AT_ONCE: Final = 2
-"""Larger bodies: they take memory, and each slows the others and the event loop."""
+"""Bodies between the two; of large ones, one. They take memory, and each slows the others and the event loop."""
 _TYPES: Final = {
     401: "authentication_error",
     403: "permission_error",
@@ -182,13 +184,13 @@ class _Reading:
     """Reads large bodies in threads: one takes a second, and the event loop has others to answer meanwhile."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_READ_AT_ONCE)
+        self._places, self._large = asyncio.Semaphore(_READ_AT_ONCE), asyncio.Semaphore(1)
 
     async def read(self, read: Callable[[bytes], Any], content: bytes) -> Any:
         """What `read` makes of a body, of a small one at once."""
         if len(content) <= _SMALL_BYTES:
             return read(content)
-        async with self._places:
+        async with self._places if len(content) <= _LARGE_BYTES else self._large:
             return await asyncio.to_thread(read, content)
 
 

@@ -107,7 +107,9 @@ def read_asked(content: bytes) -> BattleAsked | StatesAsked:
 
 
 def _require_short(given: dict[str, Any]) -> None:
-    observation = given.get("observation")
+    observation, request = given.get("observation"), given.get("request")
+    if isinstance(request, dict):
+        require_small_request(request)
     lists = observation if isinstance(observation, dict) else {}
     require_at_most("log", given.get("log"), MOST_LINES, "the lines of one battle")
     require_at_most("observation.states", lists.get("states"), MAX_DECISIONS, "the last to act in")

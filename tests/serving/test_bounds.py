@@ -51,7 +51,10 @@ def test_a_request_that_is_larger_than_the_simulators_is_refused() -> None:
     for _ in range(REQUEST_LEVELS):
         deep = [deep]
     for more in ([""] * LINE_CHARACTERS, "x" * LINE_CHARACTERS, {"x" * LINE_CHARACTERS: 1}, deep):
-        assert refusal(**BATTLE | {"request": REQUEST | {"more": more}}).startswith("request has more than ")
+        assert refusal(**BATTLE | {"request": REQUEST | {"more": more}}).startswith("the body: request has more than ")
+        line = f"|request|{json.dumps(REQUEST | {'more': more})}"
+        said = refusal(battle="battle-gen1ou-1", log=[line])
+        assert said.startswith("request has more than " if more is deep else "log, line 1 is ")
     side = REQUEST["side"] | {"name": "x" * (NAME_CHARACTERS + 1)}
     assert f"of {NAME_CHARACTERS + 1} characters" in refusal(**BATTLE | {"request": REQUEST | {"side": side}})
 
