@@ -89,6 +89,7 @@ def test_a_seed_draws_the_same_answer_again(model: ChatModel) -> None:
         ({"max_tokens": 2049}, "max_tokens is 2049, and this service answers with at most 2048"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": PIXEL}]}]}, "does not see"),
         ({"messages": []}, "messages has 0"),
+        ({"messages": [{"role": "user", "content": "x" * 10**6}]}, "messages has 1000000 characters, and the model's"),
         ({"messages": [None] * 1001}, "messages has 1001 of them; give at most 1000"),
         ({"messages": [{"role": "user", "content": [None] * 1001}]}, "messages[0].content has 1001 of them"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role is 'tool'"),
