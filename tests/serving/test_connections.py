@@ -93,3 +93,20 @@ def test_a_proxy_that_is_trusted_has_the_connections_of_all_who_come_through_it(
         many = [stack.enter_context(connected(url, source="127.0.0.2")) for _ in range(9)]
         eventually(lambda: is_closed(many[0]))
         assert not any(map(is_closed, many[1:]))
+
+
+def test_who_does_not_take_its_answers_is_closed(run_dir: Path) -> None:
+    asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
+
+    def is_cut(connection: socket.socket) -> bool:
+        try:
+            while True:
+                connection.send(asked)
+        except BlockingIOError:  # nobody reads it, because nobody reads the answers
+            return False
+        except ConnectionError:
+            return True
+
+    with served(policy_of(run_dir), rate=1e6, body_s=0.5) as (url, _), connected(url) as connection:
+        connection.setblocking(False)
+        eventually(lambda: is_cut(connection))
