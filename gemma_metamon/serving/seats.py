@@ -149,6 +149,7 @@ class ServedSeat:
             read += len(line)
             if self.n_lines % _AT_A_TIME == 0 or read > _CHARACTERS_AT_A_TIME:
                 read = 0
+                self._live.forget_messages()
                 await asyncio.sleep(0)
         return True
 

@@ -68,7 +68,7 @@ class LiveBattle:
 
         Whoever asks for the messages themselves, as search and recordings do, finds those alone that come after.
         """
-        self._read_messages()
+        self._memory.read(messages_read(self.battle))
         self._n_forgotten = self.n_messages
         forget_messages(self.battle)
         self._memory.begin_anew()
