@@ -6,7 +6,7 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.strict_json import shown
 
 MOST_LINES: Final = 50_000
-"""Of a log. Those of `record` in scripts/load_serve.py have 10 to 18 a turn, and the simulator ends a battle at 1,000."""
+"""Of a log. Those of `record` in scripts/load_serve.py have 10 to 18 a turn, and a battle has 1,000 turns at most."""
 LINE_CHARACTERS: Final = 32 * 1024
 """Of a line, and of a request. Those of `record` have below 3,000."""
 REQUEST_LEVELS: Final = 32
