@@ -125,82 +125,124 @@ def read_dataclass(cls: type[Built], value: object) -> Built:
         DataError: a field that is missing, unknown, or of another type. It is named by its place, as in
             "pairs[1].wins is True; expected a count". So is a dataclass that refuses its fields with a DataError.
     """
-    return typing.cast("Built", _read(cls, value, ""))
+    return typing.cast("Built", _read(_options(cls), value, None))
 
 
 Count: TypeAlias = Annotated[int, "a count"]
 """An int that is 0 or more, and that JSON readers of all languages hold exactly."""
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
-    """The value as this type has it; `where` names its place in the file, "" for the whole."""
-    chosen = next((option for option in _options(hint) if _has_kind(option, value)), None)
+_Where: TypeAlias = "tuple[_Where, str | int] | None"
+"""A place in the file: what it lies in, and its name or number there; None is the whole. A text only where it is told,
+because most are never."""
+
+
+class _Option(typing.NamedTuple):
+    """One of the types that a field may have, taken apart: once, and not for every value.
+
+    `inner` are the options of what lies in a list, an object or a tuple, for each of its arguments.
+    """
+
+    hint: Any
+    accepts: Callable[[Any], bool]
+    origin: Any
+    inner: tuple[Any, ...]
+
+
+_Field: TypeAlias = "tuple[tuple[_Option, ...], bool]"
+"""The types that a field may have, and whether it must be there."""
+
+
+def _read(options: tuple[_Option, ...], value: Any, where: _Where) -> Any:
+    """The value as one of these types has it; `where` is its place."""
+    chosen = next((option for option in options if option.accepts(value)), None)
     if chosen is None:
-        expected = " or ".join(map(_described, _options(hint)))
-        raise DataError(f"{where or 'it'} is {shown(value)}; expected {expected}")
-    origin, args = typing.get_origin(chosen), typing.get_args(chosen)
-    if isinstance(chosen, type) and dataclasses.is_dataclass(chosen):
-        return _build(chosen, _read_fields(_fields_of(chosen), value, where), where)
+        expected = " or ".join(_described(option.hint) for option in options)
+        raise DataError(f"{_told(where) or 'it'} is {shown(value)}; expected {expected}")
+    origin, inner = chosen.origin, chosen.inner
+    if origin is None:
+        return value
+    if origin is _FIELDS:
+        return _build(chosen.hint, _read_fields(_fields_of(chosen.hint), value, where), where)
     if origin is dict:
-        return {key: _read(args[1], entry, _place(where, key)) for key, entry in value.items()}
+        return {key: _read(inner[1], entry, (where, key)) for key, entry in value.items()}
     if origin is list:
-        return [_read(args[0], entry, f"{where}[{i}]") for i, entry in enumerate(value)]
-    if origin is tuple:
-        hints = args[:1] * len(value) if args[1:] == (...,) else args
-        return tuple(
-            _read(hint, entry, f"{where}[{i}]") for i, (hint, entry) in enumerate(zip(hints, value, strict=True))
-        )
-    return value
+        return [_read(inner[0], entry, (where, i)) for i, entry in enumerate(value)]
+    each = inner if len(inner) == len(value) else inner[:1] * len(value)
+    return tuple(_read(own, entry, (where, i)) for i, (own, entry) in enumerate(zip(each, value, strict=True)))
 
 
-def _build(cls: Any, fields: dict[str, Any], where: str) -> Any:
+def _build(cls: Any, fields: dict[str, Any], where: _Where) -> Any:
     try:
         return cls(**fields)
     except DataError as error:
-        if not where:
+        if where is None:
             raise
-        raise DataError(f"{where}: {error}") from error
+        raise DataError(f"{_told(where)}: {error}") from error
 
 
-def _read_fields(fields: Mapping[str, tuple[Any, bool]], value: dict[str, Any], where: str) -> dict[str, Any]:
+def _read_fields(fields: Mapping[str, _Field], value: dict[str, Any], where: _Where) -> dict[str, Any]:
     for name, (_, needed) in fields.items():
         if needed and name not in value:
-            raise DataError(f"{_place(where, name)} is missing")
+            raise DataError(f"{_told((where, name))} is missing")
     for name in value:
         if name not in fields:
-            raise UnknownFieldError(f"{_place(where, name)} is unknown")
-    return {name: _read(fields[name][0], entry, _place(where, name)) for name, entry in value.items()}
+            raise UnknownFieldError(f"{_told((where, name))} is unknown")
+    return {name: _read(fields[name][0], entry, (where, name)) for name, entry in value.items()}
 
 
 @functools.cache
-def _fields_of(cls: Any) -> dict[str, tuple[Any, bool]]:
-    """Field -> its type, and whether it must be there."""
+def _fields_of(cls: Any) -> dict[str, _Field]:
     hints = typing.get_type_hints(cls, include_extras=True)
     absent = dataclasses.MISSING
     fields = [field for field in dataclasses.fields(cls) if field.init]
-    return {field.name: (hints[field.name], field.default is field.default_factory is absent) for field in fields}
+    return {
+        field.name: (_options(hints[field.name]), field.default is field.default_factory is absent) for field in fields
+    }
 
 
-def _place(where: str, name: str) -> str:
-    if not name.isidentifier():
-        return f"{where}[{shown(name)}]"
-    return f"{where}.{name}" if where else name
+def _told(where: _Where) -> str:
+    """A place as a message names it, "pairs[1].wins"; "" for the whole."""
+    parts = list[str | int]()
+    while where is not None:
+        where, part = where
+        parts.append(part)
+    told = ""
+    for part in reversed(parts):
+        if isinstance(part, int):
+            told = f"{told}[{part}]"
+        elif part.isidentifier():
+            told = f"{told}.{part}" if told else part
+        else:
+            told = f"{told}[{shown(part)}]"
+    return told
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+def _options(hint: Any) -> tuple[_Option, ...]:
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(map(_option, typing.get_args(hint) if is_union else (hint,)))
 
 
-def _has_kind(hint: Any, value: Any) -> bool:
-    """Whether a value is of the kind that JSON has for a type; what lies in a list or an object is not looked at."""
+def _option(hint: Any) -> _Option:
+    """What lies in a list or an object is not looked at by `accepts`."""
     if hint in _SCALARS:
-        return _SCALARS[hint][1](value)
+        return _Option(hint, _SCALARS[hint][1], None, ())
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        return any(type(value) is type(option) and value == option for option in args)
+        return _Option(hint, functools.partial(_is_one_of, args), None, ())
+    if origin is None:
+        return _Option(hint, lambda value: type(value) is dict, _FIELDS if dataclasses.is_dataclass(hint) else None, ())
+    if origin is tuple and args[1:] == (...,):
+        return _Option(hint, lambda value: type(value) is list, tuple, (_options(args[0]),))
+    inner = tuple(map(_options, args))
     if origin is tuple:
-        return type(value) is list and (args[1:] == (...,) or len(value) == len(args))
-    return type(value) is (list if origin is list else dict)
+        return _Option(hint, lambda value: type(value) is list and len(value) == len(args), tuple, inner)
+    kind = list if origin is list else dict
+    return _Option(hint, lambda value: type(value) is kind, kind, inner)
+
+
+def _is_one_of(options: tuple[Any, ...], value: Any) -> bool:
+    return any(type(value) is type(option) and value == option for option in options)
 
 
 def _described(hint: Any) -> str:
@@ -214,6 +256,8 @@ def _described(hint: Any) -> str:
     return "a list" if origin in (list, tuple) else "an object"
 
 
+_FIELDS: Final = object()
+"""Stands for the origin of a dataclass, as `list` is that of `list[str]`."""
 _SCALARS: Final[dict[Any, tuple[str, Callable[[Any], bool]]]] = {
     Any: ("anything", lambda value: True),
     types.NoneType: ("null", lambda value: value is None),

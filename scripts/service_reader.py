@@ -2,7 +2,9 @@
 
 Each input is a whole request: method, path, headers, and a body in pieces. It goes through the service's own app, in
 the form in which uvicorn hands requests over (ASGI). What comes back must have a status below 500 and be JSON, or the
-text of /metrics, with finite numbers.
+text of /metrics, with finite numbers. One body in fifty is some MB of one thing again and again. None may hold the
+event loop, where all others wait, for more than HELD_S: of its thread's processor time, which no other process makes
+longer.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import json
 import random
 import struct
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -28,12 +31,13 @@ from gemma_metamon.errors import DataError
 from gemma_metamon.view import BattleView
 
 TOKEN = "0123456789abcdef-token"
-BODY_BYTES = 2**18
+BODY_BYTES = 8 * 2**20  # as of a service that is told nothing else
+HELD_S = 1.0
 ROUTES = (b"/act", b"/metrics", b"/health", b"/ready", b"/v1/models", b"/v1/chat/completions")
 METHODS = ("GET", "GET", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "post", "", "\xe9")
 HEADERS = (
     b"authorization", b"content-length", b"content-type", b"transfer-encoding", b"x-forwarded-for", b"host", b"expect",
-    b"cookie", b"content-encoding", b"connection", b"", b"x" * 300,
+    b"cookie", b"content-encoding", b"origin", b"connection", b"", b"x" * 300,
 )  # fmt: skip
 VALUES = (
     b"", b"0", b"-1", b"1e9", b"9" * 5000, b"chunked", b"gzip", b"Bearer", b"bearer " + TOKEN.encode(), b"Bearer \xff",
@@ -63,6 +67,20 @@ def sent(rng: random.Random, route: bytes, body: bytes) -> Sent:
     for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 2))):
         asked = _otherwise(rng, asked)
     return asked
+
+
+def large(rng: random.Random, around: tuple[bytes, ...]) -> bytes:
+    """A body of some MB: one of these, with many of one thing, or many names, where it has its %s."""
+    form, size = rng.choice(around), rng.randrange(2**20, 6 * 2**20)
+    if b"{%s}" in form:
+        return form.replace(b"%s", b",".join(b'"%d":0' % i for i in range(size // 11)))
+    if b'"%s"' in form:
+        part = rng.choice(
+            (b"x", b"\\n", b"|", b"|-message|x\\n", b"|move|p2a: Tauros|Rest|p1a: Snorlax\\n", b"\\u00e9")
+        )
+        return form.replace(b"%s", part * (size // len(part)))
+    part = rng.choice((b'""', b"{}", b"[]", b"0", b"null", b'"|-message|x"', b'"\\n\\n"', b'{"a":[{}]}', b'"||||||||"'))
+    return form.replace(b"%s", b",".join([part] * (size // (len(part) + 1))))
 
 
 def _pieces(rng: random.Random, body: bytes) -> list[bytes]:
@@ -104,6 +122,7 @@ class AppReader:
         self.app = app.build_app(service)
         self.loop = asyncio.new_event_loop()
         self.fault: BaseException | None = None
+        self.held_s = 0.0
 
         def note(*_: object) -> None:
             self.fault = sys.exc_info()[1]
@@ -113,7 +132,9 @@ class AppReader:
     def answer(self, asked: Sent) -> Iterator[Any]:
         """Every number of an answer. Raises DataError where the request is refused."""
         self.fault = None
-        told, content = self.loop.run_until_complete(asyncio.wait_for(self._exchange(asked), 600))
+        told, content = self.loop.run_until_complete(asyncio.wait_for(self._timed(asked), 600))
+        if self.held_s > HELD_S:
+            raise RuntimeError(f"the event loop was held for {self.held_s:.2f} s")
         status, headers = told["status"], dict(told["headers"])
         if status >= 500:
             raise self.fault or RuntimeError(f"{status}: {content!r}")
@@ -129,6 +150,27 @@ class AppReader:
                 raise RuntimeError(f"{status}: {content!r}")
             raise DataError(message)
         yield list(_numbers(value))
+
+    async def _timed(self, asked: Sent) -> tuple[dict[str, Any], bytes]:
+        """The exchange, and in `held_s` the longest time for which nobody else had his turn."""
+        self.held_s, last = 0.0, time.thread_time()
+
+        def look() -> None:
+            nonlocal last
+            now = time.thread_time()
+            self.held_s, last = max(self.held_s, now - last), now
+
+        async def others() -> None:
+            while True:
+                await asyncio.sleep(0.001)
+                look()
+
+        waiting = asyncio.create_task(others())
+        try:
+            return await self._exchange(asked)
+        finally:
+            look()
+            waiting.cancel()
 
     async def _exchange(self, asked: Sent) -> tuple[dict[str, Any], bytes]:
         path, _, query = asked.path.decode("ascii", "replace").partition("?")
@@ -209,7 +251,7 @@ class ServiceReader:
         self.log = _LOG
 
     def harm(self, rng: random.Random) -> None:
-        self.asked = sent(rng, b"/act", self._body(rng))
+        self.asked = sent(rng, b"/act", large(rng, _LARGE) if rng.random() < 0.02 else self._body(rng))
 
     def _body(self, rng: random.Random) -> bytes:
         name, log, request = f"battle-gen{rng.choice('19')}ou-{rng.randrange(8)}", [*self.log], json.dumps(self.request)
@@ -281,6 +323,7 @@ class ChatReader:
         chosen = {name: value for name, value in more.items() if rng.random() < 0.4}
         body = json.dumps({"model": "x", "messages": said, **chosen}).encode()
         body = mutate_json(rng, body) if rng.random() < 0.6 else body
+        body = large(rng, _LARGE_CHATS) if rng.random() < 0.02 else body
         self.asked = sent(rng, b"/v1/chat/completions", body)
 
     def _image(self, rng: random.Random) -> bytes:
@@ -308,6 +351,20 @@ def _saved(picture: Any, form: str, **options: Any) -> bytes:
     return content.getvalue()
 
 
+_BATTLE = b'{"battle":"battle-gen1ou-9",'
+_LARGE = (
+    _BATTLE + b'"log":[%s]}', _BATTLE + b'"log":"%s"}', _BATTLE + b'"log":["%s"]}', _BATTLE + b'"log":{%s}}',
+    _BATTLE + b'"request":{%s}}', _BATTLE + b'"request":{"side":{"name":"Ann","pokemon":[%s]}}}',
+    _BATTLE + b'"request":{"side":{"name":"%s","pokemon":[]}}}', b'{"battle":"%s"}', b"[%s]", b"{%s}",
+    b'{"observation":{"states":[%s]}}', b'{"observation":{"states":[{%s}]}}',
+    b'{"observation":{"states":[],"actions":[%s]}}', b'{"observation":{"states":[],"legal":[%s]}}',
+)  # fmt: skip
+_CHAT = b'{"model":"x","messages":'
+_LARGE_CHATS = (
+    _CHAT + b"[%s]}", _CHAT + b'[{"role":"user","content":[%s]}]}', _CHAT + b'[{"role":"user","content":"%s"}]}',
+    _CHAT + b'[{"role":"user","content":{%s}}]}', _CHAT + b'[],"stop":[%s]}', _CHAT + b'[],"metadata":{%s}}',
+    b'{"model":"%s","messages":[]}', b"{%s}",
+)  # fmt: skip
 _LOG = [
     "|player|p1|Ann|1|", "|player|p2|Bob|2|", "|teamsize|p1|2", "|teamsize|p2|2", "|gametype|singles", "|gen|1",
     "|start", "|switch|p1a: Snorlax|Snorlax|300/300", "|switch|p2a: Tauros|Tauros|100/100", "|turn|1",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gemma_metamon import strict_json
 from gemma_metamon.errors import DataError, MissingFileError
 from gemma_metamon.strict_json import (
     Count,
@@ -236,3 +237,20 @@ def test_what_a_message_quotes_is_short_and_can_be_printed() -> None:
     assert on_one_line(ValueError("a\nb")) == r"a\nb"
     assert len(on_one_line("a" * 10**6)) < 300
     assert "\n" not in shown("a\nb")
+
+
+def test_a_place_is_written_out_only_where_something_is_wrong_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else most of the time that a long list takes goes into names that nobody sees."""
+    written: list[object] = []
+    monkeypatch.setattr(strict_json, "shown", lambda value: written.append(value) or repr(value))
+    counts = {f"no name {i}": 1 for i in range(100)}
+    assert read_dataclass(Scored, {"scores": [counts]}) == Scored([counts])
+    assert written == []
+    with pytest.raises(DataError, match=r"^scores\[1\]\['no name 7'\] is -1; expected a count$"):
+        read_dataclass(Scored, {"scores": [{}, counts | {"no name 7": -1}]})
+    assert len(written) == 2
+
+
+@dataclass(frozen=True)
+class Scored:
+    scores: list[dict[str, Count]]

@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 EXAMPLE = """examples:
   gemma-metamon monitor --server_url http://127.0.0.1:8765
   gemma-metamon monitor --server_url http://127.0.0.1:8765 --polls 60 --max_p95_ms 200 --out monitor.html
-The exit status is 0 where it was well at every look and kept every threshold, else 1. Latency and failures are those of
-the requests between the first look and the last; with one look alone, of all since the service began."""
+The exit status is 0 where it was well at every look and kept every threshold, else 1. Latency is that of
+the answered requests between the first look and the last, and failures are a share of those that were not refused; with
+one look alone, of all since the service began."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         require_extra("report", "monitor --out")
         require_place(args.out, "out")
     from gemma_metamon.serving.limits import read_token
-    from gemma_metamon.serving.monitor import Monitor, Thresholds, figures, problems
+    from gemma_metamon.serving.monitor import Monitor, Thresholds, figures, finite_ms, problems
 
     monitor = Monitor(args.server_url, read_token(args.token_file), args.timeout_s)
     looks = monitor.watch(args.polls, args.interval_s, _tell)
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
         with written_whole(args.out) as staged:
             staged.write_text(monitor_page(args.server_url, looks, found, wrong), encoding="utf-8")
     if args.json:
-        told = {"well": not wrong, "problems": wrong, **asdict(found)}
+        latency = {percent: finite_ms(value) for percent, value in found.latency_ms.items()}
+        told = {"well": not wrong, "problems": wrong, **asdict(found), "latency_ms": latency}
         print(json.dumps({**told, "looks": [_row(each) for each in looks]}))
     else:
         print("\n".join([_line(found, looks[-1]), *wrong]))
@@ -94,7 +96,9 @@ def _tell(look: "Look") -> None:
 
 
 def _line(found: "Figures", last: "Look") -> str:
-    latency = ", ".join(f"p{percent} {_number(value, ' ms')}" for percent, value in found.latency_ms.items())
+    from gemma_metamon.serving.monitor import shown_ms
+
+    latency = ", ".join(f"p{percent} {shown_ms(value)}" for percent, value in found.latency_ms.items())
     failed = "-" if found.error_rate is None else f"{found.error_rate:.2%}"
     memory = _number(last.memory_mb, " MB")
     return f"{found.requests} requests, {failed} failed; {latency}; {memory}, {_number(last.battles, '')} battles"

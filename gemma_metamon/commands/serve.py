@@ -68,6 +68,12 @@ def add_parser(subparsers: "Subparsers") -> None:
         "--rate", type=above_zero, default=500.0, help="requests a second from one address (default: %(default)s)"
     )
     parser.add_argument(
+        "--max_connections",
+        type=at_least_one,
+        default=800,
+        help="open at a time, of one address half as many (default: %(default)s)",
+    )
+    parser.add_argument(
         "--trusted_proxy",
         metavar="ADDRESS",
         help="of a proxy whose X-Forwarded-For is believed: --rate then goes by the addresses that it names",
@@ -93,10 +99,15 @@ def run(args: argparse.Namespace) -> int:
 
     token = read_token(args.token_file)
     require_safe_host(args.host, token, is_open=args.open)
-    limits = Limits(body_bytes=args.max_body_kb * 1024, rate=args.rate, trusted_proxy=args.trusted_proxy)
+    limits = Limits(
+        body_bytes=args.max_body_kb * 1024,
+        rate=args.rate,
+        trusted_proxy=args.trusted_proxy,
+        connections=args.max_connections,
+    )
     # before minutes of loading; and whoever asks meanwhile waits
     with listening_at(Address(args.host, args.port)) as listening:
-        service = _service(args, Gate(limits, token))
+        service = _service(args, Gate(limits, token, args.host))
         asked = "a token is asked for" if token is not None else "no token is asked for"
 
         def say(url: str) -> None:

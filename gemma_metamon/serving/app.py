@@ -29,7 +29,19 @@ from gemma_metamon.strict_json import on_one_line, shown
 logger = logging.getLogger(__name__)
 Chats = Callable[[bytes], Awaitable[tuple[dict[str, Any], int, int]]]
 """Answers the body of a chat completion; with its subwords, read and written."""
-_TYPES: Final = {401: "authentication_error", 429: "rate_limit_error", 503: "overloaded_error", 500: "server_error"}
+_SMALL_BYTES: Final = 16 * 1024
+"""Of a body that is read in some milliseconds, whatever it holds."""
+_LARGE_BYTES: Final = 2**20
+"""Of a body that no battle of less than some hundred turns has: it waits for its like alone, and lets others pass."""
+_READ_AT_ONCE: Final = 2
+"""Bodies between the two; of large ones, one. They take memory, and each slows the others and the event loop."""
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "overloaded_error",
+}
 
 
 @dataclass
@@ -68,7 +80,7 @@ def build_app(service: Service) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,  # to an address made of a header that anybody writes
     )
-    started_at = int(time.time())
+    started_at, reading = int(time.time()), _Reading()
 
     # these two are never refused: that would cost as much as to answer, and whoever watches a service restarts one
     # that does not say that it is well
@@ -88,7 +100,7 @@ def build_app(service: Service) -> FastAPI:
     @app.post("/act")
     async def act(request: Request) -> Response:
         async def answer() -> Response:
-            asked = read_asked(await read_body(request, service))
+            asked = await reading.read(read_asked, await read_body(request, service))
             return JSONResponse(await service.battles.answer(asked))
 
         return await _answered(service, request, answer)
@@ -153,6 +165,7 @@ async def _let_in(
     try:
         # first, so that a wrong token counts, too: who guesses is not looked at more often than who asks
         service.gate.require_room(request.client.host if request.client else "")
+        service.gate.require_no_foreign_page(request.headers.get("host", ""), request.headers.getlist("origin"))
         if needs_token:
             service.gate.require_token(request.headers.get("authorization", ""))
         return await answer()
@@ -165,6 +178,20 @@ async def _let_in(
     except Exception:  # whatever it is, others are served on
         logger.exception("a request of %s could not be answered", request.url.path)
         return _refusal(500, "the service failed at this request; its log says how")
+
+
+class _Reading:
+    """Reads large bodies in threads: one takes a second, and the event loop has others to answer meanwhile."""
+
+    def __init__(self) -> None:
+        self._places, self._large = asyncio.Semaphore(_READ_AT_ONCE), asyncio.Semaphore(1)
+
+    async def read(self, read: Callable[[bytes], Any], content: bytes) -> Any:
+        """What `read` makes of a body, of a small one at once."""
+        if len(content) <= _SMALL_BYTES:
+            return read(content)
+        async with self._places if len(content) <= _LARGE_BYTES else self._large:
+            return await asyncio.to_thread(read, content)
 
 
 async def read_body(request: Request, service: Service) -> bytes:

@@ -7,6 +7,13 @@ from typing import Any, Final
 from gemma_metamon.battle.replays import MAX_STATES, N_RECORDED_ACTIONS
 from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import DataError
+from gemma_metamon.serving.bounds import (
+    MOST_LINES,
+    NAME_CHARACTERS,
+    lines_of,
+    require_at_most,
+    require_small_request,
+)
 from gemma_metamon.strict_json import parse_json_object, read_dataclass, shown
 
 MAX_DECISIONS: Final = 1100
@@ -71,7 +78,9 @@ def read_asked(content: bytes) -> BattleAsked | StatesAsked:
         DataError: one sentence with the field, its value and what was expected.
     """
     try:
-        body = read_dataclass(_Body, parse_json_object(content))
+        given = parse_json_object(content)
+        _require_short(given)
+        body = read_dataclass(_Body, given)
     except DataError as error:
         raise DataError(f"the body: {error}") from error
     if body.observation is not None:
@@ -81,14 +90,12 @@ def read_asked(content: bytes) -> BattleAsked | StatesAsked:
     written = _BATTLE.fullmatch(body.battle)
     if written is None:
         raise DataError(f"battle is {shown(body.battle)}; give the battle's name, as battle-gen1ou-12")
-    lines = body.log.split("\n") if isinstance(body.log, str) else body.log
-    if any("\n" in line for line in lines):
-        lines = [part for line in lines for part in line.split("\n")]
-    requests = _requests(lines)
-    last = requests[-1] if requests else None
+    lines = lines_of(body.log)
+    last = _last_request(lines)
     request = last if body.request is None else body.request
     if request is None:
         raise DataError("request is missing, and no line of the log begins with |request|; give one of the two")
+    require_small_request(request)
     return BattleAsked(
         battle=body.battle,
         battle_format=written[1],
@@ -99,20 +106,32 @@ def read_asked(content: bytes) -> BattleAsked | StatesAsked:
     )
 
 
-def _requests(lines: list[str]) -> list[dict[str, Any]]:
-    """Those in the log, in order."""
-    found = []
+def _require_short(given: dict[str, Any]) -> None:
+    observation, request = given.get("observation"), given.get("request")
+    if isinstance(request, dict):
+        require_small_request(request)
+    lists = observation if isinstance(observation, dict) else {}
+    require_at_most("log", given.get("log"), MOST_LINES, "the lines of one battle")
+    require_at_most("observation.states", lists.get("states"), MAX_DECISIONS, "the last to act in")
+    require_at_most("observation.actions", lists.get("actions"), MAX_DECISIONS, "one for each state but the last")
+    require_at_most("observation.legal", lists.get("legal"), N_RECORDED_ACTIONS, "each action once")
+
+
+def _last_request(lines: list[str]) -> dict[str, Any] | None:
+    """In the log, where all that stand in it are looked at."""
+    count, last = 0, None
     for i, line in enumerate(lines):
         text = line.removeprefix(REQUEST)
         if text is line or text in ("", "null"):
             continue
+        count += 1
+        if count > MAX_DECISIONS:
+            raise DataError(f"log holds more than {MAX_DECISIONS} requests; give those of one battle")
         try:
-            found.append(parse_json_object(text))
+            last = parse_json_object(text)
         except DataError as error:
             raise DataError(f"log, line {i + 1}: its request {error}") from error
-        if len(found) > MAX_DECISIONS:
-            raise DataError(f"log holds more than {MAX_DECISIONS} requests; give those of one battle")
-    return found
+    return last
 
 
 def _user(request: dict[str, Any]) -> str:
@@ -121,6 +140,11 @@ def _user(request: dict[str, Any]) -> str:
     if not isinstance(name, str) or not name or not isinstance(side, dict) or not isinstance(side.get("pokemon"), list):
         raise DataError(
             f"request.side is {shown(side)}; give the request as the simulator sends it, with name and team"
+        )
+    if len(name) > NAME_CHARACTERS:
+        raise DataError(
+            f"request.side.name is {shown(name)} of {len(name)} characters; give at most {NAME_CHARACTERS}, as the "
+            "simulator does"
         )
     if request.get("wait"):
         raise DataError("request.wait is true, so that nothing is to be chosen; ask at the next request")

@@ -1,4 +1,7 @@
-"""The battles that are remembered between requests, so many and no more: the one that was asked of longest ago goes."""
+"""The battles that are remembered between requests, so many and no more: the one that was asked of longest ago goes.
+
+Their logs, too, have a bound that they share, so that long battles take no more memory than many.
+"""
 
 import asyncio
 from collections import OrderedDict
@@ -21,6 +24,8 @@ from gemma_metamon.showdown.players.policies import Policy
 SPARE: Final = 16
 """Rows of the policy's memory beside those of the battles: for observations, which are asked of once."""
 
+_LINES_EACH: Final = 8000
+"""Of the logs of the remembered battles, on the average: some hundreds of turns. A line can take 300 bytes."""
 _FORGETTING: Final = 1000
 """After so many requests the words that nobody knew are forgotten: anybody can send ever more of them."""
 
@@ -41,12 +46,14 @@ class Battles:
         seed: of what is drawn.
 
     Attributes:
+        most_lines: of the logs of those battles together.
         on_reread: is called where a log is read anew though its battle was remembered.
     """
 
     def __init__(self, policy: Policy[Any, Any], most: int, seed: int = 0) -> None:
         self.policy = policy
         self.most = most
+        self.most_lines = most * _LINES_EACH
         self.on_reread: Callable[[], None] = lambda: None
         self._seed = seed
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -82,6 +89,7 @@ class Battles:
             raise
         finally:
             entry.users -= 1
+            self._drop_lines()
 
     def close(self) -> None:
         """Forgets all battles."""
@@ -146,6 +154,17 @@ class Battles:
             entry = self._entries[key] = _Entry()
         self._entries.move_to_end(key)
         return entry
+
+    def _drop_lines(self) -> None:
+        """Forgets the battles that were asked of longest ago, but for the last one, until the rest have few lines."""
+        lines = {key: each.seat.n_lines for key, each in self._entries.items() if each.seat is not None}
+        total = sum(lines.values())
+        for key in [*self._entries][:-1]:
+            if total <= self.most_lines:
+                return
+            if not self._entries[key].users:
+                total -= lines.get(key, 0)
+                self._drop(key)
 
     def _drop(self, key: tuple[str, str]) -> None:
         self._close(self._entries.pop(key))

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gemma_metamon.errors import DataError
+from gemma_metamon.serving.bounds import require_at_most
 from gemma_metamon.strict_json import parse_json_object, read_dataclass, shown
 
 MOST_MESSAGES: Final = 1000
+MOST_PARTS: Final = 1000
 MOST_IMAGES: Final = 32
 USUAL_TOKENS: Final = 512
 _DATA_URL: Final = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
@@ -101,6 +103,7 @@ def read_chat_asked(content: bytes, most_tokens: int) -> ChatAsked:
     """
     try:
         given = parse_json_object(content)
+        require_at_most("messages", given.get("messages"), MOST_MESSAGES, "the last of the chat")
         body = read_dataclass(_Body, {name: value for name, value in given.items() if name not in _PASSED_OVER})
     except DataError as error:
         raise DataError(f"the body: {error}") from error
@@ -153,6 +156,7 @@ def _said(message: dict[str, Any], where: str) -> Said:
         return Said(_ROLES[role], (content,))
     if not isinstance(content, list) or not content:
         raise DataError(f"{where}.content is {shown(content)}; give a text, or a list of parts")
+    require_at_most(f"{where}.content", content, MOST_PARTS, "several texts in one")
     return Said(_ROLES[role], tuple(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)))
 
 

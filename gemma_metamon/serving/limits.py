@@ -4,9 +4,11 @@ import hmac
 import ipaddress
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from cachetools import LRUCache
 
@@ -27,7 +29,9 @@ class Limits:
 
     Attributes:
         body_bytes: of a request.
-        body_s: within which it must have come.
+        body_s: within which it must have come, and an answer must be taken.
+        head_s: within which a connection must say what it asks: its headers.
+        connections: at a time; one address has at most half of them. The process may have too few files for so many.
         rate: requests a second from one address, on the whole; for twice as many at once there is room. All count,
             those with a wrong token and those of no route, too; only /health and /ready do not.
         at_once: requests that may be answered at a time.
@@ -37,6 +41,8 @@ class Limits:
 
     body_bytes: int = 8 * 2**20
     body_s: float = 30.0
+    head_s: float = 10.0
+    connections: int = 800
     rate: float = 500.0
     at_once: int = 512
     trusted_proxy: str | None = None
@@ -52,6 +58,15 @@ class Limits:
                 "10.0.0.0/8"
             ) from error
 
+    def trusts(self, client: str) -> bool:
+        """Whether this is the address of the proxy, which has the connections of all who come through it."""
+        if self.trusted_proxy is None:
+            return False
+        try:
+            return ipaddress.ip_address(client) in ipaddress.ip_network(self.trusted_proxy)
+        except ValueError:
+            return False
+
 
 class Gate:
     """Lets requests in, or refuses them. All calls come from one event loop.
@@ -59,16 +74,38 @@ class Gate:
     Args:
         limits: within which.
         token: that a request must bear; None asks for none.
+        host: at which the service listens.
 
     Attributes:
         inside: requests that are being answered, the one that asks for room among them.
     """
 
-    def __init__(self, limits: Limits, token: str | None = None) -> None:
+    def __init__(self, limits: Limits, token: str | None = None, host: str = "127.0.0.1") -> None:
         self.limits = limits
+        self._asks_by_host = token is None and is_loopback(host)
         self.inside = 0
         self._token = None if token is None else token.encode()
         self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(_CLIENTS)
+
+    def require_no_foreign_page(self, host: str, origins: Sequence[str]) -> None:
+        """Raises RefusedError (403) for what a page of somebody else's lets a browser of this machine send.
+
+        Args:
+            host: the request's header `Host`; "" without one, which every browser sends. Its name may be one that its
+                owner has pointed here: without a token it must be this machine's own.
+            origins: its headers `Origin`, by which a browser says whose page it is that asks.
+        """
+        for origin in origins:
+            if origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+                raise RefusedError(
+                    403, f"Origin is {shown(origin)}, a page of another address than {shown(host)}; ask from no page"
+                )
+        if self._asks_by_host and host and not is_loopback(_name_of(host)):
+            raise RefusedError(
+                403,
+                f"Host is {shown(host)}, and without a token only this machine is answered; ask localhost or 127.0.0.1 "
+                "(a proxy must send one of them as Host), or serve with a token",
+            )
 
     def require_token(self, authorization: str) -> None:
         """Raises RefusedError (401) for a header that does not bear the token, in the same time whatever it holds."""
@@ -83,9 +120,9 @@ class Gate:
         """Raises RefusedError: 429 for a client that asks too often, 503 where too many are being answered.
 
         Args:
-            client: its address. Of IPv6 a network of 64 bits is one client: whoever has one address there has them all.
+            client: its address; `who` says which are one client.
         """
-        client = _who(client)
+        client = who(client)
         now, burst = time.monotonic(), max(1.0, 2 * self.limits.rate)
         left, at = self._buckets.get(client, (burst, now))
         left = min(burst, left + (now - at) * self.limits.rate)
@@ -102,7 +139,16 @@ class Gate:
             )
 
 
-def _who(client: str) -> str:
+def _name_of(host: str) -> str:
+    """The name or address in a header `Host`, without its port; "" of what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def who(client: str) -> str:
+    """Who comes from an address. Of IPv6 a network of 64 bits is one client: whoever has one address has them all."""
     try:
         address = ipaddress.ip_address(client)
     except ValueError:  # of a proxy's header

@@ -18,10 +18,15 @@ LATENCY: Final = f"{PREFIX}_request_seconds"
 REQUESTS: Final = f"{PREFIX}_requests"
 BATTLES: Final = f"{PREFIX}_battles"
 INSIDE: Final = f"{PREFIX}_requests_inside"
+ANSWERED: Final = "answered"
+"""The outcome of a request that got what it asked for; the others are "refused" (400-499) and "failed" (500 and above).
+"""
 _SECONDS: Final = (
     0.001, 0.002, 0.004, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.064, 0.096, 0.128, 0.192, 0.256, 0.384, 0.512,
-    0.768, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0,
+    0.768, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0,
 )  # fmt: skip
+LONGEST_S: Final = _SECONDS[-1]
+"""Of two longer times none is known to be the longer one."""
 _BATCH: Final = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256)
 
 
@@ -36,7 +41,11 @@ class Metrics:
             REQUESTS, "Requests answered, by route and status", ["route", "status"], registry=self.registry
         )
         self._latency = Histogram(
-            LATENCY, "From a request's arrival to its answer", ["route"], buckets=_SECONDS, registry=self.registry
+            LATENCY,
+            "From a request's arrival to its answer, by route and outcome: answered, refused or failed",
+            ["route", "outcome"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._batches = Histogram(
             f"{PREFIX}_batch_size", "Decisions made in one step", buckets=_BATCH, registry=self.registry
@@ -62,7 +71,8 @@ class Metrics:
     def note_request(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
         self._requests.labels(route, str(status)).inc()
-        self._latency.labels(route).observe(seconds)
+        outcome = ANSWERED if status < 400 else "refused" if status < 500 else "failed"
+        self._latency.labels(route, outcome).observe(seconds)
 
     def note_step(self, size: int, seconds: float) -> None:
         """The policy decided for so many battles at once."""

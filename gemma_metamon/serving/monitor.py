@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gemma_metamon.serving.metrics import BATTLES, LATENCY, REQUESTS
+from gemma_metamon.serving.metrics import ANSWERED, BATTLES, LATENCY, LONGEST_S, REQUESTS
 from gemma_metamon.showdown.accounts import opener_for_secrets
 from gemma_metamon.strict_json import on_one_line
 
@@ -42,7 +42,8 @@ class Look:
         agent: what it serves.
         answered_ms: how long /health took.
         statuses: requests so far, by status, but for those of /metrics: a monitor's own would hide failures.
-        buckets: upper bound in seconds -> requests of ANSWERING that took no longer.
+        buckets: upper bound in seconds -> answered requests of ANSWERING that took no longer. Those that were refused
+            take no time, and would make a slow service look fast.
         memory_mb: that it has.
         battles: that it remembers.
     """
@@ -62,10 +63,12 @@ class Figures:
     """Of the time between two looks, or from a service's start to one look.
 
     Attributes:
-        requests: that were answered.
-        error_rate: share of them that failed by the service's fault, a status of 500 or above; None without any.
-        refused_rate: share that was refused, 400 to 499.
-        latency_ms: percentile -> at most so long; None where nothing was asked.
+        requests: that came.
+        error_rate: share that failed by the service's fault, a status of 500 or above, of those that it did not refuse;
+            None without any.
+        refused_rate: share of all that was refused, 400 to 499.
+        latency_ms: percentile of the answered ones -> at most so long; None where nothing was answered, infinity above
+            the longest time that is told apart.
     """
 
     requests: int
@@ -132,7 +135,7 @@ def figures(looks: Sequence[Look], *, between: bool = False) -> Figures:
 
     Args:
         looks: in their order.
-        between: whether that is all that counts; else, where nothing was answered meanwhile, all since its start does.
+        between: whether that is all that counts; else, where nothing was asked meanwhile, all since its start does.
     """
     seen = [look for look in looks if not look.fault]
     if not seen:
@@ -140,24 +143,25 @@ def figures(looks: Sequence[Look], *, between: bool = False) -> Figures:
     first, last = seen[0], seen[-1]
     statuses, buckets = _less(last.statuses, first.statuses), _less(last.buckets, first.buckets)
     # nothing between, or a service that has begun anew
-    is_idle = sum(buckets.values()) <= 0 and not between
+    is_idle = sum(statuses.values()) <= 0 and not between
     if is_idle or min([*statuses.values(), *buckets.values(), 0]) < 0:
         statuses, buckets = dict(last.statuses), dict(last.buckets)
-    total = sum(statuses.values())
-
-    def share(low: int, high: int) -> float | None:
-        return sum(count for status, count in statuses.items() if low <= status < high) / total if total else None
-
+    total, refused, failed = (
+        sum(count for status, count in statuses.items() if low <= status < high)
+        for low, high in ((0, 1000), (400, 500), (500, 1000))
+    )
     return Figures(
         requests=int(total),
-        error_rate=share(500, 1000),
-        refused_rate=share(400, 500),
+        error_rate=failed / (total - refused) if total > refused else None,
+        refused_rate=refused / total if total else None,
         latency_ms={percent: percentile_ms(buckets, percent) for percent in PERCENTILES},
     )
 
 
 def percentile_ms(buckets: Mapping[float, float], percent: float) -> float | None:
     """About how long so many of a hundred requests took at most: between a bucket's bounds, in proportion.
+
+    Infinity, where that is above all bounds but the last.
 
     Args:
         buckets: upper bound in seconds -> requests that took no longer.
@@ -170,10 +174,22 @@ def percentile_ms(buckets: Mapping[float, float], percent: float) -> float | Non
     for bound in bounds:
         if buckets[bound] >= wanted:
             if bound == float("inf"):
-                return 1000 * low
+                return bound
             return 1000 * (low + (bound - low) * (wanted - below) / max(buckets[bound] - below, 1e-12))
         low, below = bound, buckets[bound]
     return 1000 * low
+
+
+def finite_ms(value: float | None) -> float | None:
+    """The same, for files and charts that know no infinity: above LONGEST_S it is that."""
+    return None if value is None else min(value, 1000 * LONGEST_S)
+
+
+def shown_ms(value: float | None) -> str:
+    """A percentile, for people."""
+    if value is None:
+        return "-"
+    return f"{value:.4g} ms" if value <= 1000 * LONGEST_S else f"over {1000 * LONGEST_S:.0f} ms"
 
 
 def problems(looks: Sequence[Look], found: Figures, thresholds: Thresholds) -> list[str]:
@@ -183,7 +199,7 @@ def problems(looks: Sequence[Look], found: Figures, thresholds: Thresholds) -> l
     for percent in PERCENTILES:
         limit, value = getattr(thresholds, f"p{percent}_ms"), found.latency_ms[percent]
         if limit is not None and value is not None and value > limit:
-            said.append(f"p{percent} is {value:.1f} ms, above {limit:g}")
+            said.append(f"p{percent} is {shown_ms(value)}, above {limit:g}")
     if thresholds.error_rate is not None and (found.error_rate or 0.0) > thresholds.error_rate:
         said.append(f"{found.error_rate:.2%} of the requests failed, above {thresholds.error_rate:.2%}")
     memory = max((look.memory_mb or 0.0 for look in looks), default=0.0)
@@ -201,7 +217,7 @@ def _read(text: str, **seen: Any) -> Look:
             if sample.name == f"{REQUESTS}_total" and sample.labels["route"] != "/metrics":
                 status = int(sample.labels["status"])
                 statuses[status] = statuses.get(status, 0.0) + sample.value
-            elif sample.name == f"{LATENCY}_bucket" and sample.labels["route"] in ANSWERING:
+            elif sample.name == f"{LATENCY}_bucket" and _is_of_answers(sample.labels):
                 bound = float(sample.labels["le"])
                 buckets[bound] = buckets.get(bound, 0.0) + sample.value
             elif sample.name in (BATTLES, "process_resident_memory_bytes"):
@@ -216,6 +232,10 @@ def _read(text: str, **seen: Any) -> Look:
         memory_mb=None if memory is None else memory / 2**20,
         battles=single[BATTLES],
     )
+
+
+def _is_of_answers(labels: Mapping[str, str]) -> bool:
+    return labels["route"] in ANSWERING and labels["outcome"] == ANSWERED
 
 
 def _less(last: Mapping[Any, float], first: Mapping[Any, float]) -> dict[Any, float]:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from gemma_metamon.reports.charts import Curve, Panel, as_svg, curves
 from gemma_metamon.reports.replay_page import TEMPLATES
-from gemma_metamon.serving.monitor import PERCENTILES, Figures, Look, figures
+from gemma_metamon.serving.monitor import PERCENTILES, Figures, Look, figures, finite_ms, shown_ms
 
 
 def monitor_page(url: str, looks: Sequence[Look], found: Figures, problems: Sequence[str]) -> str:
@@ -18,7 +18,7 @@ def monitor_page(url: str, looks: Sequence[Look], found: Figures, problems: Sequ
         seconds=looks[-1].at_s - looks[0].at_s,
         well=len(seen),
         found=found,
-        percentiles=PERCENTILES,
+        latency={percent: shown_ms(found.latency_ms[percent]) for percent in PERCENTILES},
         memory_mb=seen[-1].memory_mb if seen else None,
         battles=seen[-1].battles if seen else None,
         problems=problems,
@@ -34,7 +34,7 @@ def _panels(seen: Sequence[Look]) -> list[Panel]:
     memory = [look.memory_mb or 0.0 for look in seen]
 
     def latency(percent: int) -> Curve:
-        values = [each.latency_ms[percent] for each in between]
+        values = [finite_ms(each.latency_ms[percent]) for each in between]
         known = [(x, y) for x, y in zip(times, values, strict=True) if y is not None]
         return Curve(f"p{percent}", [x for x, _ in known], [y for _, y in known])
 

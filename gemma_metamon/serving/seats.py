@@ -43,7 +43,10 @@ _BETWEEN: Final = {
 }  # fmt: skip
 """Kinds of lines that may come while a choice is awaited; with any other the battle goes on."""
 _AT_A_TIME: Final = 200
-"""So many lines are read before others have their turn."""
+"""So many lines are read before others have their turn, or lines of so many characters."""
+_CHARACTERS_AT_A_TIME: Final = 64 * 1024
+MOST_POKEMON: Final = 24
+"""Of a player, as in Showdown's largest teams. poke-env has no bound of its own where a log has no |teamsize|."""
 _silent = logging.getLogger("gemma_metamon.serving.poke_env")
 _silent.setLevel(logging.CRITICAL + 1)
 
@@ -107,7 +110,8 @@ class ServedSeat:
         self._seat = ArenaSeat(tag, player, dice(seed, "served", name, user), battle=battle)
         self._live = live_battle(battle)
         self._digest = hashlib.blake2b()
-        self._n_lines = 0
+        self.n_lines = 0
+        """How many of its log it has read."""
         self._request: Any = None
         self._request_line = ""
         self._message = ""
@@ -117,9 +121,9 @@ class ServedSeat:
 
     def continues(self, lines: Sequence[str]) -> bool:
         """Whether a log begins with all that has been read."""
-        if len(lines) < self._n_lines:
+        if len(lines) < self.n_lines:
             return False
-        return bool(_digest(lines[: self._n_lines]).digest() == self._digest.digest())
+        return bool(_digest(lines[: self.n_lines]).digest() == self._digest.digest())
 
     async def read(self, lines: Sequence[str]) -> bool:
         """Reads a log that continues what has been read, deciding anew where something had to be decided.
@@ -131,8 +135,8 @@ class ServedSeat:
         Raises:
             DataError: the battle cannot be followed.
         """
-        leads = _requests_lead(lines)
-        for line in lines[self._n_lines :]:
+        leads, read = _requests_lead(lines), 0
+        for line in lines[self.n_lines :]:
             if line.startswith(_SENT):
                 if not await self._note_sent(line):
                     return False
@@ -141,8 +145,11 @@ class ServedSeat:
                     await self._decide()
                 self._read_line(line)
             self._digest.update(_marked(line))
-            self._n_lines += 1
-            if self._n_lines % _AT_A_TIME == 0:
+            self.n_lines += 1
+            read += len(line)
+            if self.n_lines % _AT_A_TIME == 0 or read > _CHARACTERS_AT_A_TIME:
+                read = 0
+                self._live.forget_messages()
                 await asyncio.sleep(0)
         return True
 
@@ -213,6 +220,7 @@ class ServedSeat:
             self._player.taken.pop(self._tag, None)
         self.decisions += 1
         self._choices = [] if self._seat.battle.teampreview else self._judged_choices()
+        self._live.forget_messages()
 
     def _judged_choices(self) -> list[dict[str, Any]]:
         judged, names = self._player.judged.get(self._tag), live_choices(self._live)
@@ -253,6 +261,9 @@ class ServedSeat:
             raise DataError(f"log cannot be followed at {shown(messages[-1])} ({type(error).__name__})") from error
         if self._seat.given_up is not None:
             raise DataError(f"log cannot be followed at {shown(messages[-1])} ({self._seat.given_up})")
+        battle = self._seat.battle
+        if max(map(len, (battle.team, battle.opponent_team, battle.teampreview_opponent_team))) > MOST_POKEMON:
+            raise DataError(f"log has more than {MOST_POKEMON} Pokémon of one player, up to {shown(messages[-1])}")
 
 
 def numbers_of(action: int, judged: Judged | None) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ import uvicorn
 
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.serving.app import Service, build_app
+from gemma_metamon.serving.connections import BACKLOG, connection_class
 
 logger = logging.getLogger(__name__)
 PATIENCE_S: Final = 30
@@ -101,6 +102,9 @@ def _server(service: Service) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         lifespan="off",
+        http=connection_class(service.gate.limits),
+        ws="none",
+        backlog=BACKLOG,
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=PATIENCE_S,
@@ -118,7 +122,7 @@ def _listen(address: Address) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(place)
-            listening.listen(2048)
+            listening.listen(BACKLOG)
         except OSError:
             listening.close()
             raise

@@ -89,6 +89,7 @@ class Writer:
         self._gather_s, self._most_tokens = gather_s, most_tokens
         self._seeing: SeeingModel | None = _seeing(chat)
         self._marks = _marks(chat, self._seeing)
+        self._most_characters = chat.context * max(map(len, chat.tokenizer.get_vocab()))  # no subword has more
         self._waiting: list[tuple[_Prompt, asyncio.Future[Written]]] = []
         self._work: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
@@ -140,6 +141,12 @@ class Writer:
             marks = [mark for mark in self._marks if mark in said.text]
             if marks:
                 raise DataError(f"messages[{i}] holds {marks[0]}, a mark of the model's own; leave it out")
+        characters = sum(len(said.text.strip()) for said in asked.messages)
+        if characters > self._most_characters:  # which are known at once; millions of subwords take half a minute
+            raise DataError(
+                f"messages has {characters} characters, and the model's context is {self._chat.context} subwords, the "
+                "answer included; send less"
+            )
         images = [image for said in asked.messages for image in said.images]
         if images and self._seeing is None:
             raise DataError(f"messages holds an image, and {self._name} does not see; serve vlm:DIR for that")

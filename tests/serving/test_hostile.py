@@ -12,35 +12,8 @@ pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metam
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.served import ask, policy_of, served
+from support.served import LOG, REQUEST, ask, policy_of, served
 
-REQUEST: dict[str, Any] = {
-    "active": [{"moves": [{"move": "Rest", "id": "rest", "pp": 16, "maxpp": 16, "target": "self", "disabled": False}]}],
-    "side": {
-        "name": "Ann",
-        "id": "p1",
-        "pokemon": [
-            {
-                "ident": f"p1: {name}",
-                "details": name,
-                "condition": "300/300",
-                "active": name == "Snorlax",
-                "stats": {"atk": 1, "def": 1, "spa": 1, "spd": 1, "spe": 1},
-                "moves": ["rest"],
-                "baseAbility": "noability",
-                "item": "",
-                "pokeball": "pokeball",
-            }
-            for name in ("Snorlax", "Gengar")
-        ],
-    },
-    "rqid": 3,
-}
-LOG = [
-    "|player|p1|Ann|1|", "|player|p2|Bob|2|", "|teamsize|p1|2", "|teamsize|p2|2", "|gametype|singles", "|gen|1",
-    "|start",
-        "|switch|p1a: Snorlax|Snorlax|300/300", "|switch|p2a: Tauros|Tauros|100/100", "|turn|1",
-]  # fmt: skip
 FEW = settings(max_examples=40)
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(), st.sampled_from([10**300, -1, 2**63, 1e308, -0.0]), st.text(max_size=20),

@@ -1,7 +1,6 @@
 """Who may ask what, how much and how often; what is counted; and how a service begins and ends."""
 
 import http.client
-import json
 import logging
 import os
 import re
@@ -10,9 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,6 @@ from support.node import needs_node
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
-from support.pages import loads
 from support.paths import ROOT
 from support.processes import eventually, free_port
 from support.served import ask, policy_of, served
@@ -30,7 +26,9 @@ from gemma_metamon.battle.replays import find_battles, load_battle
 from gemma_metamon.commands import main
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.serving.limits import TOKEN_VARIABLE, Gate, Limits, read_token, require_safe_host
-from gemma_metamon.serving.monitor import Figures, Look, Monitor, Thresholds, figures, percentile_ms, problems
+from gemma_metamon.serving.monitor import (
+    Monitor,
+)
 from gemma_metamon.serving.refusals import RefusedError
 
 TOKEN = "0123456789abcdef-token"
@@ -95,7 +93,7 @@ def test_a_body_that_is_too_large_or_never_comes_is_refused(run_dir: Path) -> No
             (b"Content-Length: 100\r\n\r\nx", b"408"),
         ):
             with socket.create_connection((host, int(port)), timeout=60) as connection:
-                connection.sendall(b"POST /act HTTP/1.1\r\nHost: x\r\n" + head)
+                connection.sendall(b"POST /act HTTP/1.1\r\nHost: localhost\r\n" + head)
                 answer = connection.recv(4096)
             assert status in answer.split(b"\r\n")[0] or b"400" in answer.split(b"\r\n")[0], answer
         assert ask(f"{url}/health")[0] == 200
@@ -115,51 +113,6 @@ def test_without_the_token_nothing_is_told_and_it_is_never_logged(
         assert Monitor(url).look().fault == "/metrics answers 401"
         assert not Monitor(url, TOKEN).look().fault
     assert TOKEN not in caplog.text
-
-
-@contextmanager
-def pointing_to(elsewhere: str, status: int) -> Iterator[str]:
-    """A server that redirects whatever it is asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Location", elsewhere)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_the_monitor_does_not_carry_its_token_to_where_a_service_points(status: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        other.settimeout(0)
-        elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/\x1b[2J"
-        with pointing_to(elsewhere, status) as url:
-            fault = Monitor(url, TOKEN, timeout_s=5).look().fault
-        with pytest.raises(BlockingIOError):  # nobody has come
-            other.accept()
-    told = elsewhere.replace("\x1b", r"\x1b")
-    assert fault == f"/health points to {told}, which is not followed; give its own address"
-
-
-def test_no_proxy_of_the_environment_reads_what_the_monitor_says_to_this_machine(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.delenv("no_proxy", raising=False)
-    with served(policy_of(run_dir), token=TOKEN) as (url, _):
-        assert not Monitor(url, TOKEN).look().fault
-    assert "Invalid IPv6 URL" in Monitor("http://[::1", TOKEN).look().fault
 
 
 def test_who_asks_too_often_waits_and_others_do_not() -> None:
@@ -208,6 +161,46 @@ def test_a_proxy_that_is_trusted_says_who_asks(run_dir: Path) -> None:
     for bad in ("*", "localhost", "127.0.0.1/40"):
         with pytest.raises(ConfigError, match="--trusted_proxy"):
             Limits(trusted_proxy=bad)
+
+
+OWN = "127.0.0.1:8765"
+
+
+@pytest.mark.parametrize("host", [OWN, "localhost", "LOCALHOST:9000", "[::1]:8765", "127.8.8.8", ""])
+def test_a_browser_may_show_the_services_own_pages(host: str) -> None:
+    for origins in ([], [f"http://{host}"], [f"https://{host}".upper()]):
+        Gate(Limits()).require_no_foreign_page(host, origins)
+        Gate(Limits(), TOKEN).require_no_foreign_page(host, origins)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "", "http://127.0.0.1", f"ftp://{OWN}", f"http://x@{OWN}"]
+)
+def test_a_page_of_another_address_may_ask_nothing(origin: str) -> None:
+    for gate in (Gate(Limits()), Gate(Limits(), TOKEN), Gate(Limits(), host="0.0.0.0")):
+        with pytest.raises(RefusedError, match="Origin is ") as refused:
+            gate.require_no_foreign_page(OWN, [f"http://{OWN}", origin])
+        assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "localhost@x", "[", "::1"]
+)
+def test_a_name_that_was_pointed_to_this_machine_is_answered_with_a_token_alone(host: str) -> None:
+    with pytest.raises(RefusedError, match=r"Host is .* or serve with a token") as refused:
+        Gate(Limits()).require_no_foreign_page(host, [])
+    assert refused.value.status == 403
+    Gate(Limits(), TOKEN).require_no_foreign_page(host, [])
+    Gate(Limits(), host="0.0.0.0").require_no_foreign_page(host, [])  # with --open
+
+
+def test_what_a_foreign_page_sends_is_refused_before_it_is_read(run_dir: Path) -> None:
+    with served(policy_of(run_dir)) as (url, _):
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            status, answer = ask(f"{url}/act", b"{", **headers)
+            assert (status, answer["error"]["type"]) == (403, "permission_error")
+            assert ask(f"{url}/nothing", **headers)[0] == 403
+        assert ask(f"{url}/act", b"{", Origin=url)[0] == 400
 
 
 def test_a_client_of_many_addresses_is_one_client() -> None:
@@ -309,85 +302,9 @@ def test_the_example_plays_what_a_service_answers(run_dir: Path) -> None:
     assert re.search(r"the served agent won [01] of 1 battles", done.stdout)
 
 
-def test_what_is_answered_is_counted_and_the_monitor_sees_it(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with served(policy_of(run_dir)) as (url, service):
-        for _ in range(3):
-            ask(f"{url}/act", observation(1))
-        ask(f"{url}/act", b"{")
-        page = tmp_path / "monitor.html"
-        command = ["monitor", "--server_url", url, "--json"]
-        assert main([*command, "--polls", "3", "--interval_s", "0.1", "--out", str(page)]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["well"]
-        assert told["requests"] >= 4
-        assert told["error_rate"] == 0
-        assert told["latency_ms"]["50"] > 0
-        assert "It keeps all its thresholds." in page.read_text()
-        assert loads(page.read_text()) == []
-        assert main([*command, "--max_p50_ms", "0.0001", "--max_memory_mb", "1"]) == 1
-        told = json.loads(capsys.readouterr().out)
-        assert ["p50" in told["problems"][0], "memory" in told["problems"][1]] == [True, True]
-        service.is_ready = False
-        assert main(command) == 1
-        assert "it is not ready (seen 1 of 1 times)" in json.loads(capsys.readouterr().out)["problems"]
-    assert main(command) == 1
-    assert "cannot be reached" in capsys.readouterr().out
-
-
-def test_what_the_monitor_asks_for_itself_hides_no_failure(run_dir: Path) -> None:
-    with served(policy_of(run_dir)) as (url, service):
-        monitor = Monitor(url)
-        looks = [monitor.look()]
-        service.metrics.note_request("/act", 500, 0.1)
-        looks += monitor.watch(3, 0.01)
-    found = figures(looks)
-    assert (found.requests, found.error_rate) == (1, 1.0)
-
-
-def test_what_speaks_no_http_is_told_as_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-
-        def greet() -> None:
-            connection, _ = other.accept()
-            with connection:
-                connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
-                connection.recv(1000)
-
-        thread = threading.Thread(target=greet, daemon=True)
-        thread.start()
-        assert main(["monitor", "--server_url", f"http://127.0.0.1:{other.getsockname()[1]}"]) == 1
-        thread.join(30)
-    assert "it answers as no service of gemma-metamon does (SSH-2.0-OpenSSH_9.9" in capsys.readouterr().out
-    assert main(["monitor", "--server_url", "http://127.0.0.1:eight"]) == 1
-    assert "nonnumeric port: 'eight'" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("host", ["a..b", "x" * 70])
 def test_a_host_that_can_be_none_is_refused_by_name(host: str) -> None:
     from gemma_metamon.serving.server import Address, listening_at
 
     with pytest.raises(ConfigError, match=rf"^--host {host} --port 0 cannot be used \("), listening_at(Address(host)):
         pass
-
-
-def test_a_percentile_lies_within_its_bucket() -> None:
-    buckets = {0.01: 50.0, 0.1: 90.0, 1.0: 100.0, float("inf"): 100.0}
-    assert percentile_ms(buckets, 50) == pytest.approx(10)
-    assert percentile_ms(buckets, 95) == pytest.approx(550)
-    assert percentile_ms({0.01: 0.0, float("inf"): 4.0}, 50) == pytest.approx(10)
-    assert percentile_ms({}, 50) is None
-    assert percentile_ms({float("inf"): 0.0}, 99) is None
-
-
-def test_figures_are_of_the_time_between_the_looks_and_survive_a_service_that_began_anew() -> None:
-    first = Look(at_s=0, statuses={200: 100.0}, buckets={0.1: 100.0, float("inf"): 100.0})
-    last = Look(at_s=1, statuses={200: 103.0, 500: 1.0}, buckets={0.1: 100.0, float("inf"): 104.0})
-    found = figures([first, Look(at_s=0.5, fault="gone"), last])
-    assert found == Figures(requests=4, error_rate=0.25, refused_rate=0, latency_ms=dict.fromkeys((50, 95, 99), 100.0))
-    assert figures([last, first]).requests == 100
-    assert figures([last, last]).requests == 104
-    assert figures([last, last], between=True) == figures([Look(at_s=0, fault="gone")])
-    assert problems([last], found, Thresholds()) == ["25.00% of the requests failed, above 1.00%"]
-    assert figures([Look(at_s=0, fault="gone")]).error_rate is None

@@ -26,6 +26,35 @@ from gemma_metamon.showdown.matches.arena_tables import begin_battle, player_of
 from gemma_metamon.showdown.players.contestants import Contestant, scripted
 from gemma_metamon.showdown.players.policy_player import BatchedPolicy
 
+REQUEST: dict[str, Any] = {
+    "active": [{"moves": [{"move": "Rest", "id": "rest", "pp": 16, "maxpp": 16, "target": "self", "disabled": False}]}],
+    "side": {
+        "name": "Ann",
+        "id": "p1",
+        "pokemon": [
+            {
+                "ident": f"p1: {name}",
+                "details": name,
+                "condition": "300/300",
+                "active": name == "Snorlax",
+                "stats": {"atk": 1, "def": 1, "spa": 1, "spd": 1, "spe": 1},
+                "moves": ["rest"],
+                "baseAbility": "noability",
+                "item": "",
+                "pokeball": "pokeball",
+            }
+            for name in ("Snorlax", "Gengar")
+        ],
+    },
+    "rqid": 3,
+}
+"""What the simulator asks Ann at the end of LOG."""
+LOG = [
+    "|player|p1|Ann|1|", "|player|p2|Bob|2|", "|teamsize|p1|2", "|teamsize|p2|2", "|gametype|singles", "|gen|1",
+    "|start",
+        "|switch|p1a: Snorlax|Snorlax|300/300", "|switch|p2a: Tauros|Tauros|100/100", "|turn|1",
+]  # fmt: skip
+
 
 @dataclass
 class Moment:

@@ -9,7 +9,7 @@ from gemma_metamon.battle.state import BattleState
 from gemma_metamon.errors import ServerError
 from gemma_metamon.showdown.live.memory import BattleMemory
 from gemma_metamon.showdown.live.orders import Options, legal_options
-from gemma_metamon.showdown.live.poke_env_hooks import messages_read
+from gemma_metamon.showdown.live.poke_env_hooks import forget_messages, messages_read
 from gemma_metamon.showdown.live.state import StateReader
 
 NOT_FED = {*Player.MESSAGES_TO_IGNORE, "request", "error", "bigerror", "showteam"}
@@ -52,6 +52,7 @@ class LiveBattle:
         """What the player said to its last choice, "" for nothing; None where it did not choose itself."""
         self._memory = BattleMemory(battle.gen)
         self._reader = StateReader(battle, self._memory)
+        self._n_forgotten = 0
         self._at: tuple[int, bool] | None = None  # messages, and whether it had ended, when the two were computed
         self._request: object = None
         self._state: BattleState | None = None
@@ -60,7 +61,17 @@ class LiveBattle:
     @property
     def n_messages(self) -> int:
         """How many messages poke-env has read of this battle."""
-        return len(messages_read(self.battle))
+        return self._n_forgotten + len(messages_read(self.battle))
+
+    def forget_messages(self) -> None:
+        """Keeps of the messages read so far what its states want, and poke-env's battle none: memory for long battles.
+
+        Whoever asks for the messages themselves, as search and recordings do, finds those alone that come after.
+        """
+        self._memory.read(messages_read(self.battle))
+        self._n_forgotten = self.n_messages
+        forget_messages(self.battle)
+        self._memory.begin_anew()
 
     @property
     def state(self) -> BattleState:

@@ -40,6 +40,10 @@ class BattleMemory:
                 self._read_message(message[1], message[2], message[3] if len(message) > 3 else "")
         self._n_read = len(messages)
 
+    def begin_anew(self) -> None:
+        """The messages that it has read are kept by nobody; those to come are a list of their own."""
+        self._n_read = 0
+
     def note_active(self, key: str) -> None:
         """Who of our own team is on the field, as the request has it: under an Illusion the messages name another."""
         shown = self._on_field.get(key[:2], key)

@@ -84,9 +84,17 @@ def end_battle(player: Player, battle: AbstractBattle) -> None:
 
 
 def messages_read(battle: AbstractBattle) -> list[list[str]]:
-    """The messages that the battle has parsed so far, each split at "|". The battle's own list: not to be changed."""
+    """The messages that the battle has parsed so far, each split at "|". The battle's own list: not to be changed.
+
+    Without those before `forget_messages`.
+    """
     messages: list[list[str]] = battle._replay_data
     return messages
+
+
+def forget_messages(battle: AbstractBattle) -> None:
+    """The battle keeps no message that it has parsed so far; poke-env itself wants them for replays alone."""
+    battle._replay_data.clear()
 
 
 def freeze_battle(battle: AbstractBattle) -> bytes:
