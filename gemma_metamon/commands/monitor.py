@@ -27,7 +27,8 @@ EXAMPLE = """examples:
   gemma-metamon monitor --server_url http://127.0.0.1:8765 --polls 60 --max_p95_ms 200 --out monitor.html
 The exit status is 0 where it was well at every look and kept every threshold, else 1. Latency is that of
 the answered requests between the first look and the last, and failures are a share of those that were not refused; with
-one look alone, of all since the service began."""
+one look alone, of all since the service began. Where nothing was asked between the looks, no threshold of either is
+passed."""
 
 
 def add_parser(subparsers: "Subparsers") -> None:
@@ -99,9 +100,9 @@ def _line(found: "Figures", last: "Look") -> str:
     from gemma_metamon.serving.monitor import shown_ms
 
     latency = ", ".join(f"p{percent} {shown_ms(value)}" for percent, value in found.latency_ms.items())
-    failed = "-" if found.error_rate is None else f"{found.error_rate:.2%}"
-    memory = _number(last.memory_mb, " MB")
-    return f"{found.requests} requests, {failed} failed; {latency}; {memory}, {_number(last.battles, '')} battles"
+    failed, refused = ("-" if rate is None else f"{rate:.2%}" for rate in (found.error_rate, found.refused_rate))
+    memory, battles = _number(last.memory_mb, " MB"), _number(last.battles, "")
+    return f"{found.requests} requests, {refused} refused, {failed} failed; {latency}; {memory}, {battles} battles"
 
 
 def _number(value: float | None, unit: str) -> str:

@@ -130,21 +130,15 @@ class Monitor:
         return content.decode()
 
 
-def figures(looks: Sequence[Look], *, between: bool = False) -> Figures:
-    """Of the service between the first look and the last that saw anything.
-
-    Args:
-        looks: in their order.
-        between: whether that is all that counts; else, where nothing was asked meanwhile, all since its start does.
-    """
+def figures(looks: Sequence[Look]) -> Figures:
+    """Of the service between the first look and the last that saw anything; of one look alone, since its start."""
     seen = [look for look in looks if not look.fault]
     if not seen:
         return Figures(requests=0, error_rate=None, refused_rate=None, latency_ms=dict.fromkeys(PERCENTILES))
     first, last = seen[0], seen[-1]
     statuses, buckets = _less(last.statuses, first.statuses), _less(last.buckets, first.buckets)
-    # nothing between, or a service that has begun anew
-    is_idle = sum(statuses.values()) <= 0 and not between
-    if is_idle or min([*statuses.values(), *buckets.values(), 0]) < 0:
+    has_begun_anew = min([*statuses.values(), *buckets.values(), 0]) < 0
+    if len(seen) == 1 or has_begun_anew:
         statuses, buckets = dict(last.statuses), dict(last.buckets)
     total, refused, failed = (
         sum(count for status, count in statuses.items() if low <= status < high)

@@ -28,7 +28,7 @@ def monitor_page(url: str, looks: Sequence[Look], found: Figures, problems: Sequ
 
 def _panels(seen: Sequence[Look]) -> list[Panel]:
     pairs = list(pairwise(seen))
-    between = [figures(pair, between=True) for pair in pairs]
+    between = [figures(pair) for pair in pairs]
     times = [look.at_s for _, look in pairs]
     rates = [each.requests / max(b.at_s - a.at_s, 1e-9) for (a, b), each in zip(pairs, between, strict=True)]
     memory = [look.memory_mb or 0.0 for look in seen]
