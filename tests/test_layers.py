@@ -12,12 +12,11 @@ from support.modules import FILES, PACKAGE, imports_of, module_of
 from support.paths import ROOT
 
 # From the ground up. A room may import itself and what stands behind it here, which stands above it: so there is no
-# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. The modules
-# of SHARED may be imported by all, and each of them imports only those before it.
+# circle. A package without rooms is one room; `nets` alone stands for the files that lie in no room of it. What stands
+# in SHARED may be imported by all, and each of them imports only those before it.
 SHARED = (
     "protocol", "intervals", "progress", "errors", "extras", "strict_json", "atomic_files", "user_cache",
-    "object_stores", "remote_checkpoints", "remote_journal", "remote_folders", "mirrors", "child_processes", "pages",
-    "checklist",
+    "object_stores", "child_processes", "pages", "checklist",
 )  # fmt: skip
 WORDS = {"battle", "text", "view"}
 READER = {"nets", "nets.reader"}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
 from gemma_metamon.extras import require_extra
+from gemma_metamon.object_stores.folders import address_of
 from gemma_metamon.registry.registry import local_folder, pinned
-from gemma_metamon.remote_folders import address_of
 from gemma_metamon.strict_json import shown, shown_path
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
-from gemma_metamon.mirrors import Mirror
-from gemma_metamon.object_stores import require_writable_store
-from gemma_metamon.remote_checkpoints import DESCRIPTION, age, checkpoint_of, turn_of
-from gemma_metamon.remote_folders import RemoteFolder, address_of
+from gemma_metamon.object_stores.checkpoints import DESCRIPTION, age, checkpoint_of, turn_of
+from gemma_metamon.object_stores.folders import RemoteFolder, address_of
+from gemma_metamon.object_stores.mirrors import Mirror
+from gemma_metamon.object_stores.opening import require_writable_store
 
 if TYPE_CHECKING:
     from gemma_metamon.runs.checkpoints import Checkpoint

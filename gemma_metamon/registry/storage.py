@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingFileError
-from gemma_metamon.object_stores import open_store, require_writable_store, speaking_to
+from gemma_metamon.object_stores.opening import open_store, require_writable_store, speaking_to
 from gemma_metamon.strict_json import on_one_line, shown_path
 
 _LOCK_S: Final = 600.0

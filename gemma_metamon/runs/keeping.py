@@ -4,7 +4,7 @@
     <save_dir>/<run_name>/ckpts/best    the same of the epoch's that was best by the metric of --keep_best
 
 Of a run that is mirrored to an object store, `.in_store` describes the checkpoints that the store alone has (see
-`mirrors`): they are counted, and one whose description is removed is removed there.
+`object_stores.mirrors`): they are counted, and one whose description is removed is removed there.
 
 What either names is there: both are written before a checkpoint goes, and `best` is removed with the one that it named.
 A checkpoint that was saved between two epochs goes as soon as an epoch's is newer.
@@ -17,7 +17,7 @@ from typing import Final
 
 from gemma_metamon.atomic_files import remove_whole, written_whole
 from gemma_metamon.errors import ConfigError, DataError
-from gemma_metamon.remote_checkpoints import IN_STORE
+from gemma_metamon.object_stores.checkpoints import IN_STORE
 from gemma_metamon.runs.checkpoints import CHECKPOINTS, Checkpoint, list_all
 from gemma_metamon.strict_json import shown
 

@@ -13,9 +13,9 @@ from support.stores import uploads_noted
 
 from gemma_metamon.commands._remote import fetched_run, fetched_save_dir
 from gemma_metamon.errors import MissingFileError, ServerError
-from gemma_metamon.mirrors import Mirror
-from gemma_metamon.remote_checkpoints import IN_STORE, WHOLE
-from gemma_metamon.remote_folders import RemoteFolder
+from gemma_metamon.object_stores.checkpoints import IN_STORE, WHOLE
+from gemma_metamon.object_stores.folders import RemoteFolder
+from gemma_metamon.object_stores.mirrors import Mirror
 from gemma_metamon.runs import run_folder
 from gemma_metamon.runs.checkpoints import META, WEIGHTS, Checkpoint, list_all, write_checkpoint
 from gemma_metamon.runs.identity import CheckpointMeta, RunIdentity

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gemma_metamon.remote_folders import RemoteFolder
+from gemma_metamon.object_stores.folders import RemoteFolder
 
 
 def uploads_noted(monkeypatch: pytest.MonkeyPatch, remote: RemoteFolder) -> list[str]:

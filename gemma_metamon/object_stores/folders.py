@@ -16,8 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from gemma_metamon.atomic_files import remove_whole, written_whole
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError
-from gemma_metamon.object_stores import open_store, speaking_to
-from gemma_metamon.remote_checkpoints import (
+from gemma_metamon.object_stores.checkpoints import (
     CHECKPOINTS,
     DESCRIPTION,
     IN_STORE,
@@ -27,7 +26,8 @@ from gemma_metamon.remote_checkpoints import (
     newest_first,
     whole_of,
 )
-from gemma_metamon.remote_journal import Entry, Journal, about, was_moved
+from gemma_metamon.object_stores.journal import Entry, Journal, about, was_moved
+from gemma_metamon.object_stores.opening import open_store, speaking_to
 from gemma_metamon.strict_json import shown_path
 from gemma_metamon.user_cache import cache_folder
 

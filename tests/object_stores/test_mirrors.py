@@ -9,9 +9,9 @@ from support.text_folders import write
 
 from gemma_metamon.commands._remote import mirrored
 from gemma_metamon.errors import ServerError
-from gemma_metamon.mirrors import Mirror
-from gemma_metamon.remote_checkpoints import MARKED, WHOLE
-from gemma_metamon.remote_folders import RemoteFolder
+from gemma_metamon.object_stores.checkpoints import MARKED, WHOLE
+from gemma_metamon.object_stores.folders import RemoteFolder
+from gemma_metamon.object_stores.mirrors import Mirror
 
 
 def test_what_was_measured_goes_first_then_the_newest_checkpoint_and_what_names_it_last(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from gemma_metamon.errors import GemmaMetamonError, ServerError
-from gemma_metamon.remote_checkpoints import (
+from gemma_metamon.object_stores.checkpoints import (
     CHECKPOINTS,
     IN_STORE,
     MARKED,
@@ -19,8 +19,8 @@ from gemma_metamon.remote_checkpoints import (
     turn_of,
     whole_of,
 )
-from gemma_metamon.remote_folders import RemoteFolder
-from gemma_metamon.remote_journal import Journal, about, was_moved
+from gemma_metamon.object_stores.folders import RemoteFolder
+from gemma_metamon.object_stores.journal import Journal, about, was_moved
 from gemma_metamon.strict_json import on_one_line
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from support.text_folders import contents, write
 from gemma_metamon.commands import main
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.errors import ConfigError, DataError, MissingFileError, ServerError
-from gemma_metamon.mirrors import Mirror
-from gemma_metamon.remote_checkpoints import WHOLE
-from gemma_metamon.remote_folders import RemoteFolder, address_of
+from gemma_metamon.object_stores.checkpoints import WHOLE
+from gemma_metamon.object_stores.folders import RemoteFolder, address_of
+from gemma_metamon.object_stores.mirrors import Mirror
 
 
 @pytest.mark.parametrize(
