@@ -103,7 +103,7 @@ def check_run_folder(
 
 
 def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict[str, Any], config: str) -> None:
-    """Moves aside what is later than the checkpoint that training goes on after, and writes config.gin.
+    """Moves aside what is later than the checkpoint that training goes on after.
 
     Logs what was moved where, and how the settings differ from those that the checkpoint was trained with.
     """
@@ -118,6 +118,10 @@ def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict
     if moved is not None:
         after = "its begin" if start is None else start.place
         logger.info("what came after %s of %s is in %s now", after, run_dir, moved)
+
+
+def write_config(run_dir: Path, config: str) -> None:
+    """Writes the run's config.gin, whole or not at all."""
     with written_whole(run_dir / "config.gin") as staged:
         staged.write_text(config, encoding="utf-8")
 

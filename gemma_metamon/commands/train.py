@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._ending import raise_ended, signals_noted
 from gemma_metamon.commands._evaluations import play_missed, start_evaluations
-from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder
+from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder, write_config
 from gemma_metamon.commands._training_plan import UNUSED, Plan, add_flags, plan_training, take_batch_size
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
             return start
 
         start = processes.on_main_process(state, take_folder)
-        logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         dataset.preload()
         trainer = _open_trainer(args, run_dir, plan, settings, start, sharded=sharded)
+        logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,
@@ -136,7 +136,7 @@ def _open_trainer(
     *,
     sharded: bool,
 ) -> "Trainer":
-    """Where it begins, or is to go on."""
+    """Where it begins, or is to go on. Writes config.gin last: what cannot go on leaves it as it was."""
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.training.schedule import Schedule
     from gemma_metamon.training.trainer import Trainer
@@ -166,6 +166,8 @@ def _open_trainer(
         trainer.resume(start, anew=args.anew)
     elif args.init_from is not None:
         trainer.start_from(Checkpoint.find_named(args.init_from))
+    if trainer.accelerator.is_main_process:
+        write_config(run_dir, plan.resolved.text)
     return trainer
 
 
