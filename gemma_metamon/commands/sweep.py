@@ -217,8 +217,13 @@ def _arguments(
 
 
 def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, ...]") -> None:
-    """Raises what train says of the flags, and of the ends of each range and every choice, before any is tried."""
+    """Raises what train says of the flags, and of the ends of each range and every choice, before any is tried.
+
+    And what is wrong with the metric.
+    """
     from gemma_metamon.commands._training_plan import add_flags, plan_training
+    from gemma_metamon.runs.experiment import build_without_weights
+    from gemma_metamon.sweeps.objective import require_metric
 
     for argument in args.passed:
         flag = argument.partition("=")[0].removeprefix("--")
@@ -237,6 +242,13 @@ def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, .
         for values in sides:
             trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
             check_paths(trial)
-            plan_training(trial, args.out / "trial_9999")
+            plan = plan_training(trial, args.out / "trial_9999")
+            agent: Any = build_without_weights(plan.dataset.view)
+            require_metric(
+                args.metric,
+                holds_out=bool(plan.held_out),
+                uses_critics=agent.uses_critics,
+                evaluates=bool(trial.eval_gens),
+            )
     finally:
         root.setLevel(level)
