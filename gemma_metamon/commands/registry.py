@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gemma_metamon.commands._arguments import add_shared_argument
 from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.registry.names import STAGES, Reference, check_name, is_registered, read_reference
+from gemma_metamon.registry.names import STAGES, Reference, check_name, is_registered
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
@@ -136,7 +136,7 @@ def _show(args: argparse.Namespace) -> int:
     from gemma_metamon.registry.manifests import CARD
 
     registry = _open(args)
-    manifest = registry.find(read_reference(args.model))
+    manifest = registry.find(registry.read(args.model))
     folder = registry.fetch(manifest)
     stages = registry.stages(manifest.name)
     within = [stage for stage in STAGES if stages.of(stage)[-1:] == [manifest.version]]
@@ -155,7 +155,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    manifest = _open(args).promote(read_reference(args.model), args.stage)
+    registry = _open(args)
+    manifest = registry.promote(registry.read(args.model), args.stage)
     return _say(args, manifest, f"{manifest.name}@{manifest.version} is in {args.stage}", stage=args.stage)
 
 
@@ -168,7 +169,7 @@ def _push(args: argparse.Namespace) -> int:
     from gemma_metamon.registry.hub import push
 
     registry = _open(args)
-    manifest = registry.find(read_reference(args.model))
+    manifest = registry.find(registry.read(args.model))
     address = push(registry, manifest, args.repo, private=not args.public)
     return _say(args, manifest, f"{manifest.name}@{manifest.version} is {address}", commit=address)
 
