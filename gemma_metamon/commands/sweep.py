@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
-    Parser,
     add_shared_argument,
     at_least_one,
     check_paths,
@@ -19,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     make_folder,
     seed,
 )
+from gemma_metamon.commands._parser import Parser
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.extras import require_extra
 
