@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,12 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, run_dir: Path) -> int:
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
+    begun = False
+
+    def on_begin() -> None:
+        nonlocal begun
+        begun = True
+
     try:
         with writing_in(run_dir):
             if is_done(args, start := find_start(args, run_dir)) and start is not None:
@@ -63,13 +70,19 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
                     play_missed(args, run_dir)
                     print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
                 return 0
-            return _train(args, run_dir, plan_training(args, run_dir, start), start)
+            return _train(args, run_dir, plan_training(args, run_dir, start), start, on_begin)
     except KeyboardInterrupt:
-        logger.info("%s", how_to_go_on(run_dir))
+        logger.info("%s%s", "" if begun else "training had not begun; ", how_to_go_on(run_dir))
         raise
 
 
-def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkpoint | None") -> int:
+def _train(
+    args: argparse.Namespace,
+    run_dir: Path,
+    plan: Plan,
+    planned: "Checkpoint | None",
+    on_begin: Callable[[], None],
+) -> int:
     from gemma_metamon.runs import run_folder
     from gemma_metamon.training import processes, tracking
 
@@ -115,6 +128,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
         if state.is_main_process:
             evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
         with signals_noted() as end_asked:
+            on_begin()
             if evaluations is None:
                 trainer.train(tracker, end_asked=end_asked)
             else:
