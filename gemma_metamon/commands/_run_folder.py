@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,16 +133,30 @@ def _warn_of_other_settings(meta: "CheckpointMeta", settings: dict[str, Any], co
         for name in COMPARED
         if name in meta.settings and meta.settings[name] != settings[name]
     ]
-    before, now = meta.config.splitlines(), config.splitlines()
-    differences += [f"{line!r} is new" for line in now if line not in before]
-    differences += [f"{line!r} is gone" for line in before if line not in now]
+    before, now = _bindings(meta.config), _bindings(config)
+    for name in (*now, *(name for name in before if name not in now)):
+        if name not in before:
+            differences.append(f"{name} is new: {now[name]}")
+        elif name not in now:
+            differences.append(f"{name} is gone: {before[name]}")
+        elif before[name] != now[name]:
+            differences.append(f"{name} was {before[name]} and is {now[name]}")
     if differences:
         logger.warning(
             "going on after epoch %d with other settings than it was trained with: %s%s",
             meta.epoch,
             "; ".join(differences[:5]),
-            f"; and {len(differences) - 5} more" if len(differences) > 5 else "",
+            f"; and {len(differences) - 5} more, which checkpoint.json and RUN/config.gin tell apart"
+            if len(differences) > 5
+            else "",
         )
+
+
+def _bindings(config: str) -> dict[str, str]:
+    """What a resolved configuration binds, name -> value; of another line, or the rest of a value, the line -> ''."""
+    lines = re.sub(r"\\\n\s*", "", config).splitlines()  # gin writes a long value into lines of its own
+    parts = (line.partition(" = ") for line in lines if not line.startswith("#"))
+    return {name.strip(): value for name, _, value in parts if name.strip()}
 
 
 def _listed(checkpoints: "list[Checkpoint]") -> str:

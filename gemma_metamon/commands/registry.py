@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.registry.manifests import Manifest
     from gemma_metamon.registry.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 EXAMPLE = """examples:
   gemma-metamon registry register runs/first@3 --name best --results league
@@ -90,6 +93,11 @@ def _register(args: argparse.Namespace) -> int:
     contents = contents_of(args.source)
     with with_card(args.name, contents, args.results) as files:
         manifest = register(registry, args.name, contents, files)
+    for version in registry.versions(args.name):
+        earlier = registry.find(Reference(args.name, version))
+        if version < manifest.version and _model_of(earlier) == _model_of(manifest):
+            logger.info("%s@%d has the same model; only the card may be another", args.name, version)
+            break
     return _say(
         args,
         manifest,
@@ -97,6 +105,13 @@ def _register(args: argparse.Namespace) -> int:
         f"{manifest.source}, in {registry.storage.place}",
         place=registry.storage.place,
     )
+
+
+def _model_of(manifest: "Manifest") -> dict[str, Any]:
+    """Its files, but for the card."""
+    from gemma_metamon.registry.manifests import CARD
+
+    return {name: row for name, row in manifest.files.items() if name != CARD}
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -98,8 +98,12 @@ def run(args: argparse.Namespace) -> int:
     dimensions = read_space(args.sweep)
     _require_trainable(args, dimensions)
     make_folder(args.out, "out")
-    with only_worker(args.out), kept(args.out):
-        results = _run_with(args, dimensions)
+    try:
+        with only_worker(args.out), kept(args.out):
+            results = _run_with(args, dimensions)
+    except KeyboardInterrupt:
+        logger.info("the same command goes on: what is complete stays, and the trial that was half done is run again")
+        raise
     print(json.dumps(asdict(results)) if args.json else as_table(results, dimensions))
     if results.best is None:
         raise GemmaMetamonError(f"no trial of {len(results.trials)} has a value; their reasons are above")

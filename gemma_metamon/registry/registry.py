@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 _FETCH_S: Final = 3600.0
 _MODELS: Final = "models"
+_said: set[str] = set()
+"""What this process has said of names; a command looks at some more than once."""
 _checked: dict[Path, tuple[tuple[int, int], ...]] = {}
 """Fetched folder that this process has checked -> size and time of change of each of its files, as they were then."""
 
@@ -270,7 +272,10 @@ def local_folder(named: str | Path, place: str | None = None) -> Path:
         return Path(named)
     registry = Registry(place)
     manifest = registry.find(registry.read(str(named)))
-    logger.info("%s is version %d, registered from %s", named, manifest.version, manifest.source)
+    said = f"{named} is version {manifest.version}, registered from {manifest.source}"
+    if said not in _said:
+        _said.add(said)
+        logger.info("%s", said)
     return registry.fetch(manifest)
 
 
