@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Parser(argparse.ArgumentParser):
     """Says an error as the commands say theirs: in one line, without the usage."""
 
-    def add_subparsers(self, **options: Any) -> "Subparsers":
+    def add_subparsers(self, **options: Any) -> "Subparsers":  # type: ignore[override]  # an overload in typeshed
         """Adds the commands, or a command's actions, as argparse does."""
         self.below: Subparsers = super().add_subparsers(**options)
         return self.below

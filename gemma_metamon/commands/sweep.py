@@ -108,7 +108,10 @@ def run(args: argparse.Namespace) -> int:
     if results.best is None:
         raise GemmaMetamonError(f"no trial of {len(results.trials)} has a value; their reasons are above")
     if not args.json:
-        print(f"\nthe best is {args.out / 'best.gin'}; its first lines say how to train with it")
+        value = next(row.value for row in results.trials if row.number == results.best)
+        tied = sum(row.state == "complete" and row.value == value for row in results.trials)
+        which = f"the first of {tied} equally good" if tied > 1 else "the best"
+        print(f"\n{which} is {args.out / 'best.gin'}; its first lines say how to train with it")
     return 0
 
 
@@ -233,6 +236,8 @@ def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, .
         flag = argument.partition("=")[0].removeprefix("--")
         if flag in GIVEN:
             raise ConfigError(f"--{flag} is the sweep's to give: each trial is a run in --out; leave it out")
+        if f"--{flag}" in {dimension.name for dimension in dimensions}:
+            raise ConfigError(f"--{flag} is in {args.sweep}, too, which would be used; leave it out in one of the two")
     sides: list[dict[str, str]] = []
     most = max(len(dimension.ends()) for dimension in dimensions)
     for place in range(most):

@@ -95,6 +95,7 @@ def test_a_killed_sweep_leaves_no_training_and_tries_its_values_again(tmp_path: 
         ("--batch_size_per_gpu = integer(0, 4)", (), "it must be at least 1"),
         (LINES, ("--run_name", "x"), "--run_name is the sweep's to give"),
         (LINES, ("--formats", "gen5ou"), "gen5ou"),
+        (LINES, ("--batch-size-per-gpu=2",), "--batch_size_per_gpu is in "),
         (LINES, ("--metric", "held_out/agrement"), "--metric 'held_out/agrement' is none of held_out/agreement, "),
         (LINES, ("--metric", "agreement"), "--metric 'agreement' is no metric; did you mean held_out/agreement?"),
         (LINES, ("--metric", "win_rate"), "without --eval_gens none does"),
