@@ -204,6 +204,15 @@ def refuse_logs_in(root: Path) -> None:
         raise MissingFileError(f"{shown_path(root)} holds no battles; for its Showdown logs, {IMPORT_HINT}")
 
 
+def refuse_one_format(root: Path) -> None:
+    """Raises MissingFileError where the battle files lie in the folder itself, and not in one for their format."""
+    if any(is_battle_file(path.name) for path in _list_folder(root)):
+        raise MissingFileError(
+            f"{shown_path(root)} holds the battle files of one format; give the folder that it is in, "
+            f"{shown_path(root.parent)}, and --formats {shown_path(root.name)}"
+        )
+
+
 def dump_battle(battle: RecordedBattle) -> bytes:
     """The JSON of a battle's file; `parse_battle` reads it."""
     labels = "" if battle.labels is None else f', "labels": {json.dumps(battle.labels)}'
@@ -343,6 +352,7 @@ def list_formats(root: Path) -> Sequence[str]:
     if not formats:
         refuse_archives_in(root)
         refuse_logs_in(root)
+        refuse_one_format(root)
     return formats
 
 

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Sequence
 
 from gemma_metamon import __version__
-from gemma_metamon.commands._arguments import Parser, check_paths, check_texts, fetch_registered
+from gemma_metamon.commands._arguments import check_paths, check_texts, fetch_registered
 from gemma_metamon.commands._ending import ended_by_signals
 from gemma_metamon.commands._file_errors import explain_os_error, explain_unicode_error
 from gemma_metamon.commands._logs import log_to_stderr
+from gemma_metamon.commands._parser import Parser
 from gemma_metamon.errors import GemmaMetamonError, TerminatedError
 from gemma_metamon.release.secrets import hide_secrets
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(args, "passes_on", False):
                 args.passed = passed
             elif passed:
-                parser.error(f"unrecognized arguments: {' '.join(passed)}")
+                parser.parser_of(args).error(f"unrecognized arguments: {' '.join(passed)}")
             else:
                 check_texts(given)
                 check_paths(args)

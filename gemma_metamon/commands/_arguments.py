@@ -4,12 +4,11 @@ import argparse
 import logging
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gemma_metamon.atomic_files import written_whole
 from gemma_metamon.errors import ConfigError
@@ -86,18 +85,6 @@ def websocket_url(text: str) -> str:
             f"{shown_path(text)}; give its address, as ws://localhost:8000/showdown/websocket"
         )
     return text
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses a value that a flag's `type` refuses as every other error is said: one sentence, and no usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises ConfigError with the flag and what its type said; ends the process as argparse does otherwise."""
-        found = sys.exc_info()[1]  # argparse makes an ArgumentError, with the flag, of a type's ArgumentTypeError
-        if isinstance(found, argparse.ArgumentError) and isinstance(found.__context__, argparse.ArgumentTypeError):
-            flag = (found.argument_name or "").partition("/")[0]  # of several spellings the first
-            raise ConfigError(f"{flag} {found.__context__}") from None
-        super().error(message)
 
 
 _SHARED: dict[str, dict[str, Any]] = {

@@ -135,7 +135,7 @@ def as_json(exported: "Exported", output: "Output") -> dict[str, Any]:
     counts = exported.counts
     return {
         "out": str(output.path),
-        "validation_out": str(output.validation_path) if output.val_share else None,
+        "validation_out": str(output.validation_path) if exported.validation else None,
         "battles": counts.battles,
         "decisions": counts.decisions,
         "labelled": counts.labelled,
@@ -159,7 +159,7 @@ def as_table(exported: "Exported", output: "Output") -> str:
         if counts.left_out[reason]
     ]
     lines.append(f"{exported.train:>10,} rows in {output.path}")
-    if output.val_share:
+    if exported.validation:
         lines.append(f"{exported.validation:>10,} rows in {output.validation_path}")
     if counts.labelled:
         lines.append(f"{counts.labelled:,} answers are an expert's labels")

@@ -26,7 +26,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.registry.names import leading
+from gemma_metamon.registry.names import is_registered, leading
 from gemma_metamon.registry.registry import local_folder
 from gemma_metamon.strict_json import shown
 
@@ -188,6 +188,8 @@ def _existing(text: str) -> tuple[str, str] | None:
     registered = leading(text.strip())
     if registered is not None:
         return str(local_folder(registered[0])), registered[1]
+    if is_registered(text.strip()):
+        local_folder(re.split("[@*]", text.strip())[0])  # it says how a version is written
     begin = text.rfind("/") + 1
     ends = [len(text), *sorted((i for i, char in enumerate(text) if char in "@*" and i >= begin), reverse=True)]
     for end in ends:

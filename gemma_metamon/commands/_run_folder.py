@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def check_run_folder(
 
 
 def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict[str, Any], config: str) -> None:
-    """Moves aside what is later than the checkpoint that training goes on after, and writes config.gin.
+    """Moves aside what is later than the checkpoint that training goes on after.
 
     Logs what was moved where, and how the settings differ from those that the checkpoint was trained with.
     """
@@ -118,6 +119,10 @@ def prepare_run_folder(run_dir: Path, start: "Checkpoint | None", settings: dict
     if moved is not None:
         after = "its begin" if start is None else start.place
         logger.info("what came after %s of %s is in %s now", after, run_dir, moved)
+
+
+def write_config(run_dir: Path, config: str) -> None:
+    """Writes the run's config.gin, whole or not at all."""
     with written_whole(run_dir / "config.gin") as staged:
         staged.write_text(config, encoding="utf-8")
 
@@ -128,16 +133,30 @@ def _warn_of_other_settings(meta: "CheckpointMeta", settings: dict[str, Any], co
         for name in COMPARED
         if name in meta.settings and meta.settings[name] != settings[name]
     ]
-    before, now = meta.config.splitlines(), config.splitlines()
-    differences += [f"{line!r} is new" for line in now if line not in before]
-    differences += [f"{line!r} is gone" for line in before if line not in now]
+    before, now = _bindings(meta.config), _bindings(config)
+    for name in (*now, *(name for name in before if name not in now)):
+        if name not in before:
+            differences.append(f"{name} is new: {now[name]}")
+        elif name not in now:
+            differences.append(f"{name} is gone: {before[name]}")
+        elif before[name] != now[name]:
+            differences.append(f"{name} was {before[name]} and is {now[name]}")
     if differences:
         logger.warning(
             "going on after epoch %d with other settings than it was trained with: %s%s",
             meta.epoch,
             "; ".join(differences[:5]),
-            f"; and {len(differences) - 5} more" if len(differences) > 5 else "",
+            f"; and {len(differences) - 5} more, which checkpoint.json and RUN/config.gin tell apart"
+            if len(differences) > 5
+            else "",
         )
+
+
+def _bindings(config: str) -> dict[str, str]:
+    """What a resolved configuration binds, name -> value; of another line, or the rest of a value, the line -> ''."""
+    lines = re.sub(r"\\\n\s*", "", config).splitlines()  # gin writes a long value into lines of its own
+    parts = (line.partition(" = ") for line in lines if not line.startswith("#"))
+    return {name.strip(): value for name, _, value in parts if name.strip()}
 
 
 def _listed(checkpoints: "list[Checkpoint]") -> str:

@@ -25,7 +25,9 @@ def add_saving_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep_last", type=at_least_one, metavar="K", help="checkpoints that stay, newest first (default: all epochs')"
     )
     saving.add_argument(
-        "--keep_best", metavar="METRIC", help="with --keep_last: the epoch's that is best by this held-out metric stays"
+        "--keep_best",
+        metavar="METRIC",
+        help="ckpts/best names the epoch's that is best by this held-out metric, and with --keep_last it stays",
     )
     going_on = parser.add_argument_group("going on")
     going_on.add_argument(

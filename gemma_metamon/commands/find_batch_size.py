@@ -117,9 +117,10 @@ def _conclude(args: argparse.Namespace, rows: "list[SizeRow]", device: str, limi
 
     largest = max((row.batch_size for row in rows if row.fits), default=0)
     if not largest:
+        in_4_bits = ", or a pretrained Gemma's _4bit config" if device == "cuda" else ""
         raise GemmaMetamonError(
-            f"not even one battle fits in {limit / 1e9:.2f} GB ({rows[0].reason}); give more --memory_gb, a smaller "
-            "MetamonAMAGOExperiment.max_seq_len, or the _4bit config of the same name"
+            f"not even one battle fits in {limit / 1e9:.2f} GB ({rows[0].reason}); give more --memory_gb, or a smaller "
+            f"MetamonAMAGOExperiment.max_seq_len{in_4_bits}"
         )
     size, grad_accum = largest, args.grad_accum
     if args.global_batch is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from gemma_metamon.commands._arguments import add_shared_argument
 from gemma_metamon.commands._registering import RUN_HELP, add_registry_argument, contents_of, register, with_card
 from gemma_metamon.errors import ConfigError
-from gemma_metamon.registry.names import STAGES, Reference, check_name, is_registered, read_reference
+from gemma_metamon.registry.names import STAGES, Reference, check_name, is_registered
 
 if TYPE_CHECKING:
     from gemma_metamon.commands._arguments import Subparsers
     from gemma_metamon.registry.manifests import Manifest
     from gemma_metamon.registry.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 EXAMPLE = """examples:
   gemma-metamon registry register runs/first@3 --name best --results league
@@ -97,6 +100,11 @@ def _register(args: argparse.Namespace) -> int:
     contents = contents_of(args.source)
     with with_card(args.name, contents, args.results) as files:
         manifest = register(registry, args.name, contents, files)
+    for version in registry.versions(args.name):
+        earlier = registry.find(Reference(args.name, version))
+        if version < manifest.version and _model_of(earlier) == _model_of(manifest):
+            logger.info("%s@%d has the same model; only the card may be another", args.name, version)
+            break
     return _say(
         args,
         manifest,
@@ -104,6 +112,13 @@ def _register(args: argparse.Namespace) -> int:
         f"{manifest.source}, in {_place(registry)}",
         place=_place(registry),
     )
+
+
+def _model_of(manifest: "Manifest") -> dict[str, Any]:
+    """Its files, but for the card."""
+    from gemma_metamon.registry.manifests import CARD
+
+    return {name: row for name, row in manifest.files.items() if name != CARD}
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -143,7 +158,7 @@ def _show(args: argparse.Namespace) -> int:
     from gemma_metamon.registry.manifests import CARD
 
     registry = _open(args)
-    manifest = registry.find(read_reference(args.model))
+    manifest = registry.find(registry.read(args.model))
     folder = registry.fetch(manifest)
     stages = registry.stages(manifest.name)
     within = [stage for stage in STAGES if stages.of(stage)[-1:] == [manifest.version]]
@@ -162,7 +177,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    manifest = _open(args).promote(read_reference(args.model), args.stage)
+    registry = _open(args)
+    manifest = registry.promote(registry.read(args.model), args.stage)
     return _say(args, manifest, f"{manifest.name}@{manifest.version} is in {args.stage}", stage=args.stage)
 
 
@@ -175,7 +191,7 @@ def _push(args: argparse.Namespace) -> int:
     from gemma_metamon.registry.hub import push
 
     registry = _open(args)
-    manifest = registry.find(read_reference(args.model))
+    manifest = registry.find(registry.read(args.model))
     address = push(registry, manifest, args.repo, private=not args.public)
     return _say(args, manifest, f"{manifest.name}@{manifest.version} is {address}", commit=address)
 

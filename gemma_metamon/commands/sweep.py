@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import (
-    Parser,
     add_shared_argument,
     at_least_one,
     check_paths,
@@ -19,6 +18,7 @@ from gemma_metamon.commands._arguments import (
     make_folder,
     seed,
 )
+from gemma_metamon.commands._parser import Parser
 from gemma_metamon.errors import ConfigError, GemmaMetamonError
 from gemma_metamon.extras import require_extra
 
@@ -98,13 +98,20 @@ def run(args: argparse.Namespace) -> int:
     dimensions = read_space(args.sweep)
     _require_trainable(args, dimensions)
     make_folder(args.out, "out")
-    with only_worker(args.out), kept(args.out):
-        results = _run_with(args, dimensions)
+    try:
+        with only_worker(args.out), kept(args.out):
+            results = _run_with(args, dimensions)
+    except KeyboardInterrupt:
+        logger.info("the same command goes on: what is complete stays, and the trial that was half done is run again")
+        raise
     print(json.dumps(asdict(results)) if args.json else as_table(results, dimensions))
     if results.best is None:
         raise GemmaMetamonError(f"no trial of {len(results.trials)} has a value; their reasons are above")
     if not args.json:
-        print(f"\nthe best is {args.out / 'best.gin'}; its first lines say how to train with it")
+        value = next(row.value for row in results.trials if row.number == results.best)
+        tied = sum(row.state == "complete" and row.value == value for row in results.trials)
+        which = f"the first of {tied} equally good" if tied > 1 else "the best"
+        print(f"\n{which} is {args.out / 'best.gin'}; its first lines say how to train with it")
     return 0
 
 
@@ -217,13 +224,20 @@ def _arguments(
 
 
 def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, ...]") -> None:
-    """Raises what train says of the flags, and of the ends of each range and every choice, before any is tried."""
+    """Raises what train says of the flags, and of the ends of each range and every choice, before any is tried.
+
+    And what is wrong with the metric.
+    """
     from gemma_metamon.commands._training_plan import add_flags, plan_training
+    from gemma_metamon.runs.experiment import build_without_weights
+    from gemma_metamon.sweeps.objective import require_metric
 
     for argument in args.passed:
         flag = argument.partition("=")[0].removeprefix("--")
         if flag in GIVEN:
             raise ConfigError(f"--{flag} is the sweep's to give: each trial is a run in --out; leave it out")
+        if f"--{flag}" in {dimension.name for dimension in dimensions}:
+            raise ConfigError(f"--{flag} is in {args.sweep}, too, which would be used; leave it out in one of the two")
     sides: list[dict[str, str]] = []
     most = max(len(dimension.ends()) for dimension in dimensions)
     for place in range(most):
@@ -237,6 +251,13 @@ def _require_trainable(args: argparse.Namespace, dimensions: "tuple[Dimension, .
         for values in sides:
             trial = parser.parse_args(_arguments(args, dimensions, values, "trial_9999")[1:])
             check_paths(trial)
-            plan_training(trial, args.out / "trial_9999")
+            plan = plan_training(trial, args.out / "trial_9999")
+            agent: Any = build_without_weights(plan.dataset.view)
+            require_metric(
+                args.metric,
+                holds_out=bool(plan.held_out),
+                uses_critics=agent.uses_critics,
+                evaluates=bool(trial.eval_gens),
+            )
     finally:
         root.setLevel(level)

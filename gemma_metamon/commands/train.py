@@ -4,13 +4,14 @@ import argparse
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gemma_metamon.commands._arguments import make_folder
 from gemma_metamon.commands._ending import raise_ended, signals_noted
 from gemma_metamon.commands._evaluations import play_missed, start_evaluations
-from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder
+from gemma_metamon.commands._run_folder import check_run_folder, find_start, is_done, prepare_run_folder, write_config
 from gemma_metamon.commands._training_plan import UNUSED, Plan, add_flags, plan_training, take_batch_size
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, run_dir: Path) -> int:
     from gemma_metamon.runs.run_folder import how_to_go_on, writing_in
 
+    begun = False
+
+    def on_begin() -> None:
+        nonlocal begun
+        begun = True
+
     try:
         with writing_in(run_dir):
             if is_done(args, start := find_start(args, run_dir)) and start is not None:
@@ -63,13 +70,19 @@ def _run(args: argparse.Namespace, run_dir: Path) -> int:
                     play_missed(args, run_dir)
                     print(f"trained to epoch {start.epoch} already; checkpoints in {run_dir / 'ckpts'}")
                 return 0
-            return _train(args, run_dir, plan_training(args, run_dir, start), start)
+            return _train(args, run_dir, plan_training(args, run_dir, start), start, on_begin)
     except KeyboardInterrupt:
-        logger.info("%s", how_to_go_on(run_dir))
+        logger.info("%s%s", "" if begun else "training had not begun; ", how_to_go_on(run_dir))
         raise
 
 
-def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkpoint | None") -> int:
+def _train(
+    args: argparse.Namespace,
+    run_dir: Path,
+    plan: Plan,
+    planned: "Checkpoint | None",
+    on_begin: Callable[[], None],
+) -> int:
     from gemma_metamon.runs import run_folder
     from gemma_metamon.training import processes, tracking
 
@@ -100,9 +113,9 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
             return start
 
         start = processes.on_main_process(state, take_folder)
-        logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         dataset.preload()
         trainer = _open_trainer(args, run_dir, plan, settings, start, sharded=sharded)
+        logger.info("%s", config if args.verbose else f"the resolved configuration is in {run_dir / 'config.gin'}")
         tracker = held.enter_context(
             tracking.Tracker(
                 run_dir,
@@ -115,6 +128,7 @@ def _train(args: argparse.Namespace, run_dir: Path, plan: Plan, planned: "Checkp
         if state.is_main_process:
             evaluations = held.enter_context(start_evaluations(args, run_dir, tracker))
         with signals_noted() as end_asked:
+            on_begin()
             if evaluations is None:
                 trainer.train(tracker, end_asked=end_asked)
             else:
@@ -136,7 +150,7 @@ def _open_trainer(
     *,
     sharded: bool,
 ) -> "Trainer":
-    """Where it begins, or is to go on."""
+    """Where it begins, or is to go on. Writes config.gin last: what cannot go on leaves it as it was."""
     from gemma_metamon.runs.checkpoints import Checkpoint
     from gemma_metamon.training.schedule import Schedule
     from gemma_metamon.training.trainer import Trainer
@@ -166,6 +180,8 @@ def _open_trainer(
         trainer.resume(start, anew=args.anew)
     elif args.init_from is not None:
         trainer.start_from(Checkpoint.find_named(args.init_from))
+    if trainer.accelerator.is_main_process:
+        write_config(run_dir, plan.resolved.text)
     return trainer
 
 

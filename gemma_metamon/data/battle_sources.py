@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from gemma_metamon.battle.archives import find_archives, refuse_archives_in
-from gemma_metamon.battle.replays import find_battles, formats_of_files, refuse_logs_in
+from gemma_metamon.battle.replays import find_battles, formats_of_files, refuse_logs_in, refuse_one_format
 from gemma_metamon.data.archives import Listing, list_archive, read_archive
 from gemma_metamon.data.store_files import FormatPlan, hash_lines
 from gemma_metamon.errors import ConfigError, MissingFileError
@@ -120,6 +120,7 @@ def list_sources(root: Path) -> list[str]:
     if not formats:
         refuse_archives_in(root)
         refuse_logs_in(root)
+        refuse_one_format(root)
         raise MissingFileError(f"{root} holds no battles; expected DIR/<format>/*.json.lz4 or DIR/<format>.tar.gz")
     return sorted(formats)
 

@@ -75,9 +75,14 @@ def read_reference(text: str) -> Reference:
     return Reference(name, int(which))
 
 
+def is_name(text: str) -> bool:
+    """Whether a model can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """The name itself. Raises ConfigError for one that a model cannot have."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigError(
             f"{shown(name)} can name no model; give up to 64 letters, digits, '-', '_' and '.', a letter or digit first"
         )

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal
 
-from gemma_metamon.errors import DataError, GemmaMetamonError, MissingFileError
+from gemma_metamon.errors import ConfigError, DataError, GemmaMetamonError, MissingFileError
 from gemma_metamon.registry.manifests import (
     MAX_BYTES,
     FileRow,
@@ -26,10 +26,13 @@ from gemma_metamon.registry.manifests import (
     read_stages,
 )
 from gemma_metamon.registry.names import (
+    PREFIX,
+    STAGES,
     Reference,
     Stage,
     check_name,
     default_place,
+    is_name,
     is_registered,
     read_reference,
     replace_stages,
@@ -42,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 _FETCH_S: Final = 3600.0
 _MODELS: Final = "models"
+_said: set[str] = set()
+"""What this process has said of names; a command looks at some more than once."""
 _checked: dict[Path, tuple[tuple[int, int], ...]] = {}
 """Fetched folder that this process has checked -> size and time of change of each of its files, as they were then."""
 
@@ -79,6 +84,21 @@ class Registry:
         if not self.storage.has(path):
             return Stages(rows=[])
         return read_stages(self.storage.read(path, MAX_BYTES), self.storage.where(path))
+
+    def read(self, text: str) -> Reference:
+        """The version that a text names, as `read_reference`. Raises ConfigError for a name alone, too.
+
+        MissingFileError says that a model of that name is not there, and which are.
+        """
+        name = text.removeprefix(PREFIX)
+        if not is_name(name):
+            return read_reference(text)
+        versions, stages = self.versions(name), self.stages(name)
+        written = [f"{text}@{which}" for which in (versions[-1], *(s for s in STAGES if stages.of(s)))]
+        raise ConfigError(
+            f"{text} names no version of a registered model; write {' or '.join(written)} "
+            f"({name} has {', '.join(map(str, versions))})"
+        )
 
     def find(self, reference: Reference) -> Manifest:
         """The version that is meant.
@@ -173,8 +193,8 @@ class Registry:
         stack = self.stages(name).of(stage)
         if len(stack) < 2:
             self.versions(name)
-            now_in = f"only version {stack[0]} has been" if stack else "no version is"
-            raise MissingFileError(f"{name}: {now_in} in {stage}, so there is none to go back to; promote one instead")
+            now_in = f"{name}@{stack[0]} was the first" if stack else f"no version of {name} is"
+            raise MissingFileError(f"{now_in} in {stage}, so there is none to go back to; promote one instead")
         manifest = self.find(Reference(name, stack[-2]))
         self.verify(manifest)
         with self.storage.held():
@@ -261,8 +281,11 @@ def local_folder(named: str | Path, place: str | None = None) -> Path:
     if not is_registered(named):
         return Path(named)
     registry = Registry(place)
-    manifest = registry.find(read_reference(str(named)))
-    logger.info("%s is version %d, registered from %s", named, manifest.version, manifest.source)
+    manifest = registry.find(registry.read(str(named)))
+    said = f"{named} is version {manifest.version}, registered from {manifest.source}"
+    if said not in _said:
+        _said.add(said)
+        logger.info("%s", said)
     return registry.fetch(manifest)
 
 

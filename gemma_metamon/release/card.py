@@ -8,7 +8,7 @@ from typing import Any, Final
 from gemma_metamon import __version__
 from gemma_metamon.errors import MissingFileError
 from gemma_metamon.registry.manifests import PLAYED_AS, Kind
-from gemma_metamon.release.contents import Contents, Facts, last_measured
+from gemma_metamon.release.contents import Contents, Facts, measured_when_saved
 from gemma_metamon.results import schema
 from gemma_metamon.results.json_lines import read_rows
 from gemma_metamon.results.schema import PairRow, TrainingEvaluation
@@ -20,7 +20,7 @@ _PIPELINES: Final[dict[Kind, str]] = {
     "vision": "image-text-to-text",
 }
 _WHAT: Final[dict[Kind, str]] = {
-    "agent": "A policy with critics that plays Pokémon battles: it reads each turn with Gemma 3 and chooses an action.",
+    "agent": "A policy{critics} that plays Pokémon battles: it reads each turn with Gemma 3 and chooses an action.",
     "text": "A Gemma 3 that answers a battle's situation in words with one legal choice.",
     "vision": "A Gemma 3 that sees a battle as a picture and answers with one legal choice.",
 }
@@ -65,14 +65,14 @@ def write_card(name: str, contents: Contents, results: Sequence[Played]) -> str:
         results: how it plays.
     """
     facts = contents.facts
+    what = _WHAT[facts.kind].format(critics=" with critics" if facts.uses_critics else "")
     parts = [
         f"---\n{_front_matter(name, facts, results)}\n---\n",
-        f"# {name}\n\n{_WHAT[facts.kind]}\nMade of {_text(facts.label)} by gemma_metamon {__version__}.\n",
+        f"# {name}\n\n{what}\nMade of {_text(facts.label)} by gemma_metamon {__version__}.\n",
         _licence(facts),
         _results(results),
     ]
-    measured = last_measured(contents)
-    if measured:
+    if measured := measured_when_saved(contents):
         rows = [(key.removeprefix("held_out/").replace("_", " "), f"{value:.4g}") for key, value in measured.items()]
         parts.append("## On held-out decisions\n\n" + _table(("measure", "value"), rows))
     if facts.progress or facts.learnt:

@@ -30,6 +30,7 @@ class Facts:
         progress: how far training was, name -> value.
         learnt: how it was trained, name -> value; folders by their last name.
         config: the resolved gin configuration of an agent, else "".
+        uses_critics: whether an agent learnt by critics.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Facts:
     progress: dict[str, Any] = field(default_factory=dict)
     learnt: dict[str, Any] = field(default_factory=dict)
     config: str = ""
+    uses_critics: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ def _agent(checkpoint: Checkpoint) -> Contents:
         },
         learnt={**vars(meta.identity), **_by_last_name(meta.settings)},
         config=meta.config,
+        uses_critics=agent.uses_critics,
     )
     names = [f"ckpts/epoch_{checkpoint.epoch}/{name}" for name in (WEIGHTS, META)]
     files = {name: checkpoint.run_dir / name for name in names}
@@ -143,15 +146,23 @@ def _chat_model(kind: Kind, run_dir: Path, epoch: int | None) -> Contents:
     return Contents(facts=facts, run_dir=own, epoch=progress.get("epoch"), files=files)
 
 
-def last_measured(contents: Contents) -> dict[str, float]:
-    """What training last measured on held-out decisions, where the registered checkpoint is the run's last."""
+def measured_when_saved(contents: Contents) -> dict[str, float]:
+    """What training measured on held-out decisions of the very checkpoint that is registered; empty where nothing."""
     path = contents.run_dir / "metrics.jsonl"
-    if not path.is_file() or contents.epoch is None or contents.epoch != list_checkpoints(contents.run_dir)[-1]:
+    if not path.is_file() or contents.epoch is None:
         return {}
-    found: dict[str, float] = {}
+    found: dict[int, dict[str, float]] = {}  # update -> name -> value
     for row in read_json_lines(path):
-        found |= {name: value for name, value in row.items() if name.startswith("held_out/")}
-    return found
+        measured = {name: value for name, value in row.items() if name.startswith("held_out/")}
+        if measured:
+            update = row.get("update", -1)
+            found[update] = found.get(update, {}) | measured
+    if contents.facts.kind == "agent":
+        return found.get(contents.facts.progress["updates"], {})
+    # a chat model's folder does not tell its updates, but each of its epochs is measured once
+    after_epochs = [measured for update, measured in sorted(found.items()) if update > 0]
+    epochs = list_checkpoints(contents.run_dir)[-1]
+    return after_epochs[contents.epoch - 1] if contents.epoch and len(after_epochs) == epochs else {}
 
 
 def _kept(folder: Path) -> Iterable[Path]:

@@ -140,21 +140,28 @@ def require_fit(agent: nn.Module, checkpoint: Checkpoint) -> None:
 
     Raises CheckpointMismatchError naming those that are not, and DataError where the file is damaged.
     """
-    wanted = {key: [*tensor.shape] for key, tensor in agent.state_dict().items()}
-    saved = read_headers(checkpoint.folder / WEIGHTS)
-    # what is kept in 4 bits has its shape only on its device
-    shapes = {key: header.shape for key, header in saved.items() if key in wanted and header.type_name != "U8"}
-    other = [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
-    if other:
+    if other := other_shapes(agent, checkpoint):
         raise CheckpointMismatchError(
             f"{checkpoint.folder} has {len(other)} entries of another shape than this agent ({', '.join(other[:3])}); "
-            f"begin with a run of the same model config ({_made_with(checkpoint)}), discounts (imitation has those of "
+            f"begin with a run of the same model config ({made_with(checkpoint)}), discounts (imitation has those of "
             "reinforcement learning with --gin_override 'MultiTaskAgent.use_multigamma = True') and critics' bins"
         )
 
 
-def _made_with(checkpoint: Checkpoint) -> str:
-    """The configs that the command line named for a checkpoint."""
+def other_shapes(agent: nn.Module, checkpoint: Checkpoint) -> list[str]:
+    """The saved entries that have another shape in an agent, as "popart.mu is [1, 1], not [7, 1]".
+
+    The agent may be on the meta device. Raises DataError where the file is damaged.
+    """
+    wanted = {key: [*tensor.shape] for key, tensor in agent.state_dict().items()}
+    saved = read_headers(checkpoint.folder / WEIGHTS)
+    # what is kept in 4 bits has its shape only on its device
+    shapes = {key: header.shape for key, header in saved.items() if key in wanted and header.type_name != "U8"}
+    return [f"{key} is {shape}, not {wanted[key]}" for key, shape in shapes.items() if shape != wanted[key]]
+
+
+def made_with(checkpoint: Checkpoint) -> str:
+    """The configs that the command line named for a checkpoint, for sentences."""
     settings = checkpoint.read_meta().settings
     named = [f"--{name} {on_one_line(settings[name])}" for name in CONFIG_FLAGS if settings.get(name)]
     return f"it was made with {' '.join(named)}" if named else "its own is in its checkpoint.json"

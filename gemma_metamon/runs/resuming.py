@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gemma_metamon.errors import CheckpointMismatchError, DataError, MissingFileError
 from gemma_metamon.runs.checkpoints import TRAINING, WEIGHTS, Checkpoint, checksum, list_all
+from gemma_metamon.runs.loading import made_with, other_shapes
 from gemma_metamon.runs.shards import divide_as
 from gemma_metamon.runs.tensor_files import (
     damaged,
@@ -147,12 +148,17 @@ def require_same_training(checkpoint: Checkpoint, agent: Any) -> None:
     }
     # what fits in most places, and in some not, is damaged: whoever restores it says where
     fitting = sum(index < len(learning) and learning[index] == shape for index, shape in moments.items())
-    if saved_parts == parts and (2 * fitting >= len(moments) and max(moments, default=-1) < len(learning)):
+    other = other_shapes(agent, checkpoint)
+    if saved_parts != parts or 2 * fitting < len(moments) or max(moments, default=-1) >= len(learning):
+        difference = "other parts learn there"
+    elif other:
+        difference = f"{len(other)} of another shape there ({', '.join(other[:3])})"
+    else:
         return
     raise CheckpointMismatchError(
-        f"{checkpoint.folder} was saved by another training than this run's configs describe: other parts learn there; "
-        f"go on with the configs it was trained with (see config.gin beside its checkpoints), or "
-        f"{_begin_another(checkpoint)}"
+        f"{checkpoint.folder} was saved by another training than this run's configs describe: {difference}; go on with "
+        f"the configs it was trained with ({made_with(checkpoint)}; config.gin beside its checkpoints has all values), "
+        f"or {_begin_another(checkpoint)}"
     )
 
 

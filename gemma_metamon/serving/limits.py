@@ -174,7 +174,7 @@ def read_token(path: Path | None) -> str | None:
     else:
         token, source = read_bounded(path, 4096).decode("utf-8", "replace").strip(), shown_path(path)
     if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigError(f"{source} holds no token: give {_LEAST_TOKEN} or more letters and digits, without spaces")
+        raise ConfigError(f"{source} holds no token of {_LEAST_TOKEN} or more letters and digits, no spaces; make one")
     return token
 
 

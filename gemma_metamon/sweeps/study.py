@@ -115,9 +115,9 @@ class Study:
             return
         for name, value in wanted.items():
             if begun_with.get(name) != value:
+                differs = _difference(begun_with.get(name), value)
                 raise ConfigError(
-                    f"{path} was begun with another {name} ({begun_with.get(name)!r}, not {value!r}); go on with that, "
-                    "or choose another --out"
+                    f"{path} was begun with another value of {name} ({differs}); go on with it, or choose another --out"
                 )
 
     def ask(self, given: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, str]]:
@@ -256,3 +256,12 @@ def _within(dimension: Dimension, value: Any) -> Any:
 
 def _written(dimension: Dimension, value: Any) -> str:
     return str(value) if dimension.kind == "choice" else dimension.written(value)
+
+
+def _difference(before: Any, now: Any) -> str:
+    """Of two lists what the other lacks; of anything else, and of one list in another order, both."""
+    if isinstance(before, list) and isinstance(now, list):
+        gone, new = [each for each in before if each not in now], [each for each in now if each not in before]
+        if gone or new:
+            return f"{' '.join(map(str, gone)) or 'nothing'}, not {' '.join(map(str, new)) or 'nothing'}"
+    return f"{before!r}, not {now!r}"

@@ -66,12 +66,28 @@ def test_a_value_that_a_flag_does_not_take_is_told_in_one_sentence(
     assert said.count("\n") == 1
 
 
-def test_what_argparse_refuses_itself_still_shows_the_usage(capsys: pytest.CaptureFixture) -> None:
-    for command in (["evaluate"], ["evaluate", "--battles"], ["showdown", "sing"], ["report", "x", "--nonsense"]):
-        with pytest.raises(SystemExit) as ended:
-            main(command)
-        assert ended.value.code == 2
-        assert capsys.readouterr().err.startswith("usage: gemma-metamon")
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("evaluate", "evaluate: the following arguments are required: --run_dir"),
+        ("evaluate --battles", "evaluate: argument --battles"),
+        ("showdown sing", "showdown: argument action: invalid choice: 'sing' (choose from"),
+        ("trian --run_name x", ": there is no command 'trian'; did you mean train?; gemma-metamon --help tells all"),
+        ("registry shwo best@1", "registry: there is no action 'shwo'; did you mean show?"),
+        ("report x --replay-count 1", "report: unrecognized arguments: --replay_count 1; did you mean --replays?"),
+        ("registry show x --jsn", "registry show: unrecognized arguments: --jsn; did you mean --json?"),
+        ("report x --nonsense", "report: unrecognized arguments: --nonsense; gemma-metamon report --help tells all"),
+    ],
+)
+def test_what_argparse_refuses_itself_is_one_line_with_what_was_meant(
+    command: str, complaint: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gemma-metamon{'' if complaint.startswith(':') else ' '}{complaint}")
+    assert said.count("\n") == 1
 
 
 @given(st.text() | st.integers().map(str) | st.floats().map(str))

@@ -12,6 +12,7 @@ from support.processes import descendants, eventually, is_running
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.sweeps.objective import require_metric
 
 pytest.importorskip("optuna", reason="needs optuna: pip install 'gemma-metamon[sweep]'")
 
@@ -46,6 +47,9 @@ def test_a_sweep_goes_on_and_its_best_trains(tmp_path: Path, capsys: pytest.Capt
         assert str(meta["settings"]["batch_size_per_gpu"]) == trial["values"]["--batch_size_per_gpu"]
         rate = trial["values"]["MetamonAMAGOExperiment.learning_rate"]
         assert f"learning_rate = {rate}" in meta["config"]
+        for line in (out / f"trial_000{trial['number']}" / "metrics.jsonl").read_text().splitlines():
+            for name in json.loads(line):
+                require_metric(name, holds_out=True, uses_critics=True, evaluates=False)  # all that it has is taken
     said = (out / "best.gin").read_text().splitlines()[1]
     flags = [
         {"NAME": "best", "DIR": str(tmp_path)}.get(word, word) for word in said.removeprefix("# gemma-metamon ").split()
@@ -91,6 +95,12 @@ def test_a_killed_sweep_leaves_no_training_and_tries_its_values_again(tmp_path: 
         ("--batch_size_per_gpu = integer(0, 4)", (), "it must be at least 1"),
         (LINES, ("--run_name", "x"), "--run_name is the sweep's to give"),
         (LINES, ("--formats", "gen5ou"), "gen5ou"),
+        (LINES, ("--batch-size-per-gpu=2",), "--batch_size_per_gpu is in "),
+        (LINES, ("--metric", "held_out/agrement"), "--metric 'held_out/agrement' is none of held_out/agreement, "),
+        (LINES, ("--metric", "agreement"), "--metric 'agreement' is no metric; did you mean held_out/agreement?"),
+        (LINES, ("--metric", "win_rate"), "without --eval_gens none does"),
+        (LINES, ("--holdout_share", "0"), "'held_out/agreement' is measured on held-out battles, and there are none"),
+        (LINES, ("--metric", "held_out/policy_kl", "--train_gin_config", "quick.gin"), "is of critics, and these"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_first_trial(

@@ -209,9 +209,9 @@ def test_a_stage_is_promoted_to_and_rolled_back(registry: Registry, tmp_path: Pa
     assert registry.find(Reference("best", "production")).version == 2
     assert registry.rollback("best", "production").version == 1
     assert registry.find(Reference("best", "staging")).version == 3
-    with pytest.raises(MissingFileError, match="only version 1 has been in production"):
+    with pytest.raises(MissingFileError, match="best@1 was the first in production, so there is none to go back to"):
         registry.rollback("best", "production")
-    with pytest.raises(MissingFileError, match="only version 3 has been in staging"):
+    with pytest.raises(MissingFileError, match="best@3 was the first in staging"):
         registry.rollback("best", "staging")
 
 
@@ -263,9 +263,26 @@ def test_a_model_version_or_stage_that_is_not_there_says_which_are(registry: Reg
         local_folder("registry:good@1")
     with pytest.raises(MissingFileError, match="best has no version 2; it has 1"):
         local_folder("registry:best@2")
+    with pytest.raises(MissingFileError, match="has no model good; it has best, other"):
+        read_text("registry:good")
 
 
-@pytest.mark.parametrize("text", ["registry:best", "registry:best@", "registry:@1", "registry:a/b@1", "registry:b@0"])
+def test_a_name_alone_says_how_its_versions_are_written(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in (b"1", b"2"):
+        register(registry, tmp_path, said)
+    with pytest.raises(ConfigError, match=r"write registry:best@2 \(best has 1, 2\)"):
+        local_folder("registry:best")
+    registry.promote(Reference("best", 1), "production")
+    for text in ("registry:best", "registry:best@T0.5", "registry:best*2", "ensemble(registry:best, runs/x)"):
+        with pytest.raises(ConfigError, match=r"registry:best names .*; write registry:best@2 or registry:best@prod"):
+            read_text(text)
+    assert main(["registry", "show", "best"]) == 1
+    assert "write best@2 or best@production (best has 1, 2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["registry:best@", "registry:@1", "registry:a/b@1", "registry:b@0"])
 def test_a_text_that_names_no_version_is_refused(registry: Registry, text: str) -> None:
     with pytest.raises(ConfigError, match="names no version of a registered model; write NAME@3"):
         local_folder(text)

@@ -14,6 +14,7 @@ from gemma_metamon.release.contents import Contents, Facts
 from gemma_metamon.results import schema
 from gemma_metamon.results.schema import ContestantRow, EvaluationResults, PairRow, TrainingEvaluation, counts_of
 
+UPDATES = (800, 1200, 1600)
 HOSTILE = "<script>alert(1)</script> | [x](javascript:alert(1)) ```\n---\nlicense: mit"
 
 
@@ -57,6 +58,8 @@ def test_a_card_tells_licence_base_data_and_results_with_their_intervals(tmp_pat
     other = TrainingEvaluation(epoch=2, format="gen2ou", seconds=1.0, pairs=[pair("first@2", "RandomPlayer")])
     text = "".join(json.dumps(asdict(each)) + "\n" for each in (other, line))
     (tmp_path / "run" / "evaluations.jsonl").write_text(text)
+    lines = [{"update": 1200, "loss/total": 1.0}, *({"update": at, "held_out/agreement": at / 2000} for at in UPDATES)]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     results = find_results(made, [write_results(tmp_path / "league")])
     card = write_card("best", made, results)
     data = ModelCard(card).data
@@ -68,6 +71,8 @@ def test_a_card_tells_licence_base_data_and_results_with_their_intervals(tmp_pat
     assert "| gen9ou | RandomPlayer | 100 |" in card
     assert "gen2ou" not in card
     assert "| updates | 1200 |" in card
+    assert "## On held-out decisions\n\n| measure | value |\n| --- | --- |\n| agreement | 0.6 |\n\n" in card
+    assert "A policy that plays" in card  # nobody said that it learnt by critics
 
 
 def test_random_weights_are_not_said_to_be_gemmas(tmp_path: Path) -> None:

@@ -271,6 +271,14 @@ def test_a_folder_of_logs_names_this_command_too(tmp_path: Path) -> None:
         list_formats(tmp_path / "gen4ou-7.log")
 
 
+def test_the_folder_of_one_format_names_the_one_to_give(tmp_path: Path) -> None:
+    (tmp_path / "gen1ou").mkdir()
+    (tmp_path / "gen1ou" / "x.json.lz4").touch()
+    for find in (list_formats, list_sources):
+        with pytest.raises(MissingFileError, match=f"give the folder that it is in, {tmp_path}, and --formats gen1ou"):
+            find(tmp_path / "gen1ou")
+
+
 def test_gzipped_logs_of_a_folder_are_found(tmp_path: Path) -> None:
     (tmp_path / "gen4ou-7.log.gz").write_bytes(gzip.compress(replay(*TURN)))
     assert import_replays(find_logs([tmp_path]), tmp_path / "out").battles == 1

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra: pip install 'gemma-metamon[serve]'")
 
+from support.paths import ROOT
 from support.served import Moment, ask, played, policy_of, served
 
 from gemma_metamon.showdown.arena.arena import Arena
@@ -49,6 +50,13 @@ def test_each_decision_is_the_arenas_with_the_whole_log(name: str, run_dir: Path
         assert orders(url, [body(name, moment) for moment in mine]) == [moment.sent for moment in mine]
         assert len(service.battles) == 1
         assert b"logs_read_anew_total 0.0" in service.metrics.as_text()
+
+
+def test_the_body_that_the_guide_sends_is_answered(run_dir: Path) -> None:
+    with served(policy_of(run_dir)) as (url, _):
+        status, answer = ask(f"{url}/act", (ROOT / "examples" / "act.json").read_bytes())
+    assert (status, answer["decisions"], len(answer["choices"])) == (200, 3, 9)
+    assert answer["order"].startswith("/choose ")
 
 
 @pytest.mark.parametrize("name", FORMATS)

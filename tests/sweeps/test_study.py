@@ -69,8 +69,13 @@ def test_a_trial_that_is_killed_comes_again_once(tmp_path: Path) -> None:
 
 def test_another_sweep_is_refused_in_the_same_folder(tmp_path: Path) -> None:
     study(tmp_path)
-    with pytest.raises(ConfigError, match="begun with another metric \\('score', not 'loss'\\)"):
+    with pytest.raises(ConfigError, match=r"begun with another value of metric \('score', not 'loss'\)"):
         study(tmp_path, settings={"metric": "loss"})
+    flags = ["--epochs", "1", "--seed", "0"]
+    (tmp_path / "other").mkdir()
+    study(tmp_path / "other", settings={"flags": flags})
+    with pytest.raises(ConfigError, match=r"another value of flags \(1, not 2 --log\); go on"):
+        study(tmp_path / "other", settings={"flags": ["--epochs", "2", "--seed", "0", "--log"]})
 
 
 def test_a_file_that_is_no_study_is_one_sentence(tmp_path: Path) -> None:

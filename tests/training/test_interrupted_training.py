@@ -21,6 +21,7 @@ from support.paths import SCRIPTS
 from support.small_agent import train_command
 
 from gemma_metamon.commands import main
+from gemma_metamon.data.dataset import BattleDataset
 from gemma_metamon.errors import GemmaMetamonError
 from gemma_metamon.nets.batch import Batch
 from gemma_metamon.runs.checkpoints import WEIGHTS, Checkpoint, list_all, list_checkpoints
@@ -85,6 +86,11 @@ def test_an_end_that_comes_in_a_destructor_is_not_lost(
     assert "epoch 1/1:  33%" in capsys.readouterr().err
     assert "the run is saved up to update 3 (in epoch 1): the same command with --resume auto goes on" in caplog.text
     assert [one.folder.name for one in list_all(tmp_path / "run")] == ["epoch_0", "epoch_0_update_3"]
+    assert "had not begun" not in caplog.text
+    # and one that comes before an update is made is not taken for a save
+    monkeypatch.setattr(BattleDataset, "preload", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(train_command(tmp_path, "--steps_per_epoch", "9", "--resume", "auto")) == 128 + signal.SIGTERM
+    assert caplog.messages[-1].startswith("training had not begun; the run is saved up to update 3 (in epoch 1): ")
 
 
 @pytest.mark.slow

@@ -75,7 +75,9 @@ def test_critics_alone_without_a_weight_are_refused(tmp_path: Path, capsys: pyte
     assert "critic_loss_weight are all 0: nothing would be learned" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("before", "after"), [(WARMUP, "binary_rl.gin"), ("binary_rl.gin", WARMUP)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(WARMUP, "binary_rl.gin"), ("binary_rl.gin", WARMUP), ("quick.gin", "exp_rl.gin")]
+)
 def test_another_stage_is_no_way_to_go_on_and_changes_nothing(
     tmp_path: Path, before: str, after: str, capsys: pytest.CaptureFixture
 ) -> None:
@@ -85,6 +87,7 @@ def test_another_stage_is_no_way_to_go_on_and_changes_nothing(
         assert main(train_command(tmp_path, "--epochs", "2", "--ckpt", "1", training=other)) == 1
         said = capsys.readouterr().err
         assert "epoch_1 was saved by another training than this run's configs describe" in said
+        assert f"it was made with --model_gin_config gemma_tiny_multitaskagent.gin --train_gin_config {before}" in said
         assert f"--init_from {tmp_path / 'run'}@1" in said
     assert (tmp_path / "run" / "config.gin").read_text() == config
 

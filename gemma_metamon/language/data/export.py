@@ -7,9 +7,10 @@ the file, and removed.
 """
 
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from gemma_metamon.atomic_files import append_whole, written_whole
 from gemma_metamon.battle.replays import load_battle, read_battle
@@ -32,6 +34,8 @@ from gemma_metamon.language.data.row_files import JSON_LINES, RowWriter, row_wri
 from gemma_metamon.language.data.rows import Shape
 from gemma_metamon.progress import progress_bar
 from gemma_metamon.strict_json import Count, parse_json_object, read_dataclass, read_json_object
+
+logger = logging.getLogger(__name__)
 
 PART_BATTLES: Final = 64
 _PLAN, _RECORDS, _LOCK = "plan.json", "parts.jsonl", ".lock"
@@ -106,7 +110,7 @@ class Exported:
     Attributes:
         counts: what was read and left out.
         train: rows to train on.
-        validation: rows of battles that are held out.
+        validation: rows of battles that are held out; with none there is no file of them.
         done_before: battle files that had been read before the work was stopped.
         set_aside: battle files that could not be used.
     """
@@ -287,8 +291,9 @@ def _join(records: list[PartRecord], output: Output, *, keep_duplicates: bool) -
         )
     n_rows = sum(record.rows for record in records)
     marks, ranks = np.zeros(n_rows, np.uint64), np.zeros(n_rows, np.uint64)
-    for i, (_, mark, rank, _) in enumerate(_lines(records, output.work)):
-        marks[i], ranks[i] = int(mark), int(rank)
+    held_out = np.zeros(n_rows, dtype=bool)
+    for i, (split, mark, rank, _) in enumerate(_lines(records, output.work)):
+        marks[i], ranks[i], held_out[i] = int(mark), int(rank), float(split) < output.val_share
     keep = np.ones(n_rows, dtype=bool)
     if not keep_duplicates:
         keep[:] = False
@@ -306,14 +311,33 @@ def _join(records: list[PartRecord], output: Output, *, keep_duplicates: bool) -
             f"none of {exported.counts.decisions} decisions is left ({reasons or 'no battle could be read'}); "
             "loosen the filters"
         )
+    texts = (text for _, _, _, text in _lines(records, output.work))
+    exported.train, exported.validation = _write(output, texts, keep, held_out)
+    return exported
+
+
+def _write(
+    output: Output, texts: Iterable[str], keep: NDArray[np.bool_], held_out: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Writes the rows that are kept, (N,) flags, to the one or two files; returns how many went to each."""
     with ExitStack() as files:  # the last one opened is there first: where `path` is there, all is done
         train = files.enter_context(output.writer(output.path))
-        validation = files.enter_context(output.writer(output.validation_path)) if output.val_share else train
-        for kept, (split, _, _, text) in zip(keep, _lines(records, output.work), strict=True):
+        validation = train
+        if (keep & held_out).any():
+            validation = files.enter_context(output.writer(output.validation_path))
+        for kept, is_held_out, text in zip(keep, held_out, texts, strict=True):
             if kept:
-                (validation if float(split) < output.val_share else train).write(text)
-    exported.train, exported.validation = train.rows, validation.rows if output.val_share else 0
-    return exported
+                (validation if is_held_out else train).write(text)
+    if validation is not train:
+        return train.rows, validation.rows
+    if output.val_share:
+        output.validation_path.unlink(missing_ok=True)  # of an export before this one
+        logger.warning(
+            "no row is of a battle that --val_share %g holds out (by a hash of its id), so there is no %s; raise it, "
+            "or export more battles",
+            *(output.val_share, output.validation_path.name),
+        )
+    return train.rows, 0
 
 
 def _lines(records: list[PartRecord], work: Path) -> Iterator[list[str]]:

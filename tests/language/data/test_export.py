@@ -104,6 +104,15 @@ def test_both_views_of_a_battle_are_on_one_side_of_the_split(
     assert len({(row["battle_id"], row["player"]) for row in train}) == 2 * len(sides[0])
 
 
+def test_a_share_that_holds_no_battle_out_is_said_and_makes_no_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    printed = export(capsys, folder, tmp_path / "x.jsonl", "--val_share", "0.001", "--subset", "20")
+    assert (printed["train"], printed["validation"], printed["validation_out"]) == (20, 0, None)
+    assert "no row is of a battle that --val_share 0.001 holds out (by a hash of its id)" in caplog.text
+    assert not (tmp_path / "x.validation.jsonl").exists()
+
+
 def test_stopped_anywhere_it_goes_on_and_writes_what_it_would_have_written(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

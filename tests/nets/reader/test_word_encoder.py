@@ -146,7 +146,7 @@ def test_a_run_trains_and_its_checkpoint_loads_with_the_words_it_learned(
     assert (words[0] != words[1]).any()
     # going on from it with Gemma's subwords is refused
     assert main(train_command(tmp_path, "--model_gin_config", ENTITY, "--ckpt", "1", "--epochs", "2")) != 0
-    assert "1 misshapen (tstep_encoder.backbone.embed_tokens.weight is" in capsys.readouterr().err
+    assert "1 of another shape there (tstep_encoder.backbone.embed_tokens.weight is" in capsys.readouterr().err
 
 
 def test_it_is_not_exported_as_a_gemma(tmp_path: Path) -> None:
