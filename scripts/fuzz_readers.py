@@ -375,7 +375,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=500, help="inputs for each reader (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the first input's number (default: %(default)s)")
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds for an input (default: %(default)s)")
+    parser.add_argument("--limit", type=float, default=60.0, help="seconds for an input (default: %(default)s)")
     parser.add_argument("--memory", type=int, default=1024, help="MiB for an input (default: %(default)s)")
     parser.add_argument("--traceback", action="store_true", help="show what was said of every input")
     args = parser.parse_args()
