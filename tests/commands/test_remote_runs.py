@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from support.small_agent import SMALL, TINY
-from support.stores import uploads_noted
+from support.stores import cut_off, uploads_noted
 
 from gemma_metamon.commands._remote import fetched_run, fetched_save_dir
-from gemma_metamon.errors import MissingFileError, ServerError
+from gemma_metamon.errors import MissingFileError
 from gemma_metamon.object_stores.checkpoints import IN_STORE, WHOLE
 from gemma_metamon.object_stores.folders import RemoteFolder
 from gemma_metamon.object_stores.mirrors import Mirror
@@ -149,17 +149,8 @@ def test_of_a_checkpoint_that_was_half_uploaded_and_is_gone_in_the_store_no_half
     save(run_dir, 1)
     first.bring_up_to_date()
     save(run_dir, 2)
-    with monkeypatch.context() as patched:
-        put = first.remote._fs.put_file
-
-        def killed(path: str, name: str) -> None:
-            if name.endswith(WEIGHTS):
-                raise OSError("killed")
-            put(path, name)
-
-        patched.setattr(first.remote._fs, "put_file", killed)
-        with pytest.raises(ServerError):
-            first.bring_up_to_date()
+    with cut_off(monkeypatch, first.remote, "put_file", WEIGHTS):
+        first.bring_up_to_date()
     machine("second")
     run_dir, second = begin(store)
     for epoch in (2, 3, 4):
@@ -179,17 +170,8 @@ def test_a_first_checkpoint_that_is_half_uploaded_is_not_taken_for_whole(
 ) -> None:
     run_dir, mirror = begin(store)
     save(run_dir, 0)
-    own = mirror.remote._fs.put_file
-
-    def put(path: str, name: str) -> None:
-        if name.endswith(WEIGHTS):
-            raise OSError("killed")
-        own(path, name)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(mirror.remote._fs, "put_file", put)
-        with pytest.raises(ServerError):
-            mirror.bring_up_to_date()
+    with cut_off(monkeypatch, mirror.remote, "put_file", WEIGHTS):
+        mirror.bring_up_to_date()
     assert f"ckpts/epoch_0/{META}" in mirror.remote.sizes()
     machine("another")
     run_dir, mirror = begin(store)
@@ -315,17 +297,8 @@ def test_a_fetch_that_was_cut_off_leaves_no_half_checkpoint_to_go_on_from(
     save(run_dir, 1)
     first.bring_up_to_date()
     machine("second")
-    own = first.remote._fs.get_file
-
-    def get(name: str, path: str) -> None:
-        if name.endswith(WEIGHTS):
-            raise OSError("killed")
-        own(name, path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(first.remote._fs, "get_file", get)
-        with pytest.raises(ServerError):
-            begin(store)
+    with cut_off(monkeypatch, first.remote, "get_file", WEIGHTS):
+        begin(store)
     save(run_dir, 2)
     first.bring_up_to_date()
     run_dir, _ = begin(store)

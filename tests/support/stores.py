@@ -1,10 +1,29 @@
-"""What is sent to an object store, noted."""
+"""What is sent to an object store, noted, and what is cut off on the way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from gemma_metamon.errors import ServerError
 from gemma_metamon.object_stores.folders import RemoteFolder
+
+
+@contextmanager
+def cut_off(monkeypatch: pytest.MonkeyPatch, remote: RemoteFolder, method: str, file_name: str) -> Iterator[None]:
+    """In the block "put_file" or "get_file" fails at files of this name, and the block ends with the error of that."""
+    own = getattr(remote._fs, method)
+
+    def fail(source: str, target: str) -> None:
+        if source.endswith(file_name):
+            raise OSError("killed")
+        own(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote._fs, method, fail)
+        with pytest.raises(ServerError):
+            yield
 
 
 def uploads_noted(monkeypatch: pytest.MonkeyPatch, remote: RemoteFolder) -> list[str]:
